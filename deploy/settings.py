@@ -1,0 +1,90 @@
+"""trimtab.toml: every setting, parsed once at the entry point; `TRIMTAB_SECTION__KEY` in the environment overrides it."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from feedback.settings import JudgeSettings, Section, WindowSettings
+from models.settings import BaseModelSettings, PolicySettings, RewardSettings, TinySettings
+
+
+class BrokerSettings(Section):
+    """Where events flow."""
+
+    url: str | None = Field(None, description="`kafka://host:port`, or `sqlite:///path`; default: log.db in the state directory.")
+    partitions: int = Field(4, gt=0, description="Partitions of each topic.")
+
+
+class TrainSettings(Section):
+    """When to retrain. One training at a time; each start's reason is recorded."""
+
+    every_s: int = Field(86_400, ge=0, description="Retrain when the last training began this long ago and there is any new label (0: never by time).")
+    min_new_human_labels: int = Field(200, ge=0, description="Retrain when so many new labels by people have come in (0: never by this).")
+    min_new_verdicts: int = Field(2_000, ge=0, description="Retrain when so many new verdicts have come in (0: never by this).")
+    min_labels: int = Field(20, gt=0, description="Fewest labels that a training is worth.")
+    check_every_s: float = Field(60, gt=0, description="How often these rules are looked at.")
+    time_limit_s: float = Field(6 * 3_600, gt=0, description="A training that takes longer is stopped and counts as failed.")
+    backoff_s: float = Field(600, ge=0, description="Pause after a failed training; doubles with each failure in a row, up to a day.")
+
+
+class GateSettings(Section):
+    """The offline gate: what a candidate must show before a person is asked."""
+
+    min_comparisons: int = Field(200, gt=0, description="Fewest blind comparisons against the incumbent; below: hold.")
+    min_win_rate_bound: float = Field(0.5, ge=0, le=1, description="The lower bound of the win rate must lie above this.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of that bound.")
+    probe_floor: float = Field(1e-3, ge=0, description="Smallest largest difference of probe log-probabilities (nats per token) from the base; below: a no-op, rejected.")
+    max_length_ratio: float = Field(2.0, gt=1, description="Sampled replies may be so many times longer or shorter than the incumbent's.")
+    max_repetition: float = Field(0.5, gt=0, le=1, description="Largest mean share of repeated word 3-grams in sampled replies.")
+    max_language_loss: float = Field(0.1, ge=0, le=1, description="Largest drop, against the incumbent, of the share of samples in their prompt's language.")
+
+
+class ApproveSettings(Section):
+    """Where a person must say yes."""
+
+    before: tuple[Literal["train", "rollout"], ...] = Field(("rollout",), description="Steps that wait for an approval.")
+    expires_s: int = Field(48 * 3_600, gt=0, description="An approval is good for so long.")
+
+
+class RolloutSettings(Section):
+    """How a candidate reaches users."""
+
+    shares: tuple[float, ...] = Field((0.05, 0.25, 0.5, 1.0), description="Shares of conversations that each `promote` moves to; the last is 1.")
+
+
+class GatewaySettings(Section):
+    """The OpenAI-compatible front door."""
+
+    max_request_bytes: int = Field(10_000_000, gt=0, description="Larger requests get a 413.")
+    max_tokens: int = Field(256, gt=0, description="Most tokens of a reply.")
+    queue: int = Field(64, gt=0, description="Requests that may wait for the engine; beyond: 429.")
+    cors_origins: tuple[str, ...] = Field((), description="Browser origins that may post feedback.")
+    model_alias: str = Field("trimtab", description="The name that clients ask for, in /v1/models.")
+    on_full: Literal["drop", "refuse"] = Field("drop", description="When turns can't be logged: answer all the same and count the loss, or refuse with 503.")
+
+
+class Settings(BaseSettings):
+    """All of trimtab.toml."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="TRIMTAB_", env_nested_delimiter="__", env_ignore_empty=True
+    )
+
+    broker: BrokerSettings = BrokerSettings()
+    window: WindowSettings = WindowSettings()
+    judge: JudgeSettings = JudgeSettings()
+    base: BaseModelSettings = BaseModelSettings()
+    tiny: TinySettings = TinySettings()
+    reward: RewardSettings = RewardSettings()
+    policy: PolicySettings = PolicySettings()
+    train: TrainSettings = TrainSettings()
+    gate: GateSettings = GateSettings()
+    approve: ApproveSettings = ApproveSettings()
+    rollout: RolloutSettings = RolloutSettings()
+    gateway: GatewaySettings = GatewaySettings()

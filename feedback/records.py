@@ -1,0 +1,225 @@
+"""The nouns of Trimtab: what happened (turn, rating, verdict) and what is learned from it (pair, label, demonstration).
+
+Every record is frozen. Times are integer microseconds since the epoch, UTC, and say so in their name. A `user_id` here
+is always the keyed hash that the edge made, never the id that the chat app sent.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+Source = Literal["user", "expert", "judge", "system", "reward_model"]
+RatingKind = Literal["thumbs", "stars", "pick", "edit", "comment", "signal", "score"]
+Outcome = Literal["ok", "error", "aborted", "filtered"]
+Split = Literal["train", "calibrate", "gate"]
+Signal = Literal["regenerate", "copy", "abandon", "escalate", "rephrase"]
+
+Message = dict[str, Any]
+"""One OpenAI chat message, verbatim: `role`, `content` and whatever else it carried."""
+
+
+class Pick(Struct, frozen=True, forbid_unknown_fields=True):
+    """The rated turn was picked over another reply to the same context (`tie`: neither was better)."""
+
+    over: str
+    tie: bool = False
+
+
+class Score(Struct, frozen=True, forbid_unknown_fields=True):
+    """What another system knows, for example `{"name": "csat", "value": 0.8}`; `value` is within 0..1."""
+
+    name: str
+    value: float
+
+
+RatingValue = bool | int | str | Pick | Score | None
+"""By kind: thumbs bool, stars int 1-5, pick Pick, edit and comment str, signal Signal, score Score; None retracts."""
+
+
+class Turn(Struct, frozen=True, kw_only=True):
+    """One reply that was served, with the context that it answers."""
+
+    tenant: str
+    event_id: str
+    conversation_id: str
+    turn_id: str
+    occurred_at_us: int
+    messages: list[Message]
+    reply: str | Message
+    policy: str
+    user_id: str | None = None
+    locale: str | None = None
+    tags: dict[str, str] = {}
+    replaces: str | None = None
+    outcome: Outcome = "ok"
+    finish_reason: str | None = None
+    usage: dict[str, float] | None = None
+    train: bool = True
+    truncated: int = 0
+    base: str | None = None
+    rollout: dict[str, Any] | None = None
+    bucket: int = 0
+    """0-99, from the raw user id (the conversation where there is none): decides the split, for ever."""
+    extra: dict[str, Any] = {}
+
+
+class Rating(Struct, frozen=True, kw_only=True):
+    """One thing that someone said of a reply, or (`turn_id` None) of a whole conversation."""
+
+    tenant: str
+    event_id: str
+    conversation_id: str
+    occurred_at_us: int
+    source: Literal["user", "expert", "system"]
+    kind: RatingKind
+    value: RatingValue
+    turn_id: str | None = None
+    rubric: str | None = None
+    user_id: str | None = None
+    locale: str | None = None
+    tags: dict[str, str] = {}
+    bucket: int = 0
+    extra: dict[str, Any] = {}
+
+
+class JudgeRequest(Struct, frozen=True, kw_only=True):
+    """A question for the judge: score `reply`, or compare it with `other_reply` to the same context."""
+
+    request_id: str
+    tenant: str
+    conversation_id: str
+    turn_id: str
+    messages: list[Message]
+    reply: str
+    locale: str | None = None
+    other_turn_id: str | None = None
+    other_reply: str | None = None
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """The judge's answer to one JudgeRequest.
+
+    A single reply has `score` (0..1) and one value per rubric item; a comparison has `preference`, the probability
+    (0..1) that `turn_id` is better than `other_turn_id`, averaged over both orders, and `order_gap`, by how much the
+    two orders disagreed (0..1).
+    """
+
+    verdict_id: str
+    tenant: str
+    conversation_id: str
+    turn_id: str
+    occurred_at_us: int
+    model: str
+    rubric: str
+    prompt_hash: str
+    confidence: float
+    rationale: str
+    other_turn_id: str | None = None
+    score: float | None = None
+    items: dict[str, float] = {}
+    preference: float | None = None
+    order_gap: float | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float = 0.0
+
+
+class Unjudged(Struct, frozen=True, kw_only=True):
+    """The judge was asked, or would have been, and there is no verdict, because `reason`."""
+
+    verdict_id: str
+    tenant: str
+    conversation_id: str
+    turn_id: str
+    occurred_at_us: int
+    reason: str
+    detail: str = ""
+    other_turn_id: str | None = None
+    model: str | None = None
+    rubric: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float = 0.0
+
+
+Judgement = Verdict | Unjudged
+
+
+class Exchange(Struct, frozen=True, kw_only=True):
+    """A turn and all that was said of it, already reduced: per rater and kind only the greatest rating counts."""
+
+    turn: Turn
+    content_hash: str
+    """Hash of the turn's redacted content; never covers the hashed user id."""
+    ratings: tuple[Rating, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    unjudged: Unjudged | None = None
+    """The latest reason for which the judge gave no verdict; None where it gave one or was never asked."""
+
+
+class Provenance(Struct, frozen=True, kw_only=True):
+    """Where a label came from, so that it can explain itself."""
+
+    source: Source
+    event_ids: tuple[str, ...]
+    """The events that it was computed from, sorted."""
+    at_us: int
+    rater: str | None = None
+    """Hashed rater id, or the judge's model name. Never part of the dataset hash."""
+    rubric: str | None = None
+    prompt_hash: str | None = None
+    confidence: float | None = None
+    superseded: tuple[str, ...] = ()
+    """Events that spoke on the same question and gave way to this label's source."""
+
+
+class PreferencePair(Struct, frozen=True, kw_only=True):
+    """Of two replies to one prompt, `chosen` is preferred with probability `preference` (0.5..1)."""
+
+    id: str
+    prompt: list[Message]
+    chosen: str
+    rejected: str
+    how: Literal["pick", "edit", "verdict", "regenerate", "reward_model"]
+    preference: float
+    weight: float
+    split: Split
+    tenant: str
+    conversation_id: str
+    turn_id: str
+    locale: str | None
+    provenance: Provenance
+
+
+class UnpairedLabel(Struct, frozen=True, kw_only=True):
+    """One reply is wanted with probability `desirable` (0..1)."""
+
+    id: str
+    prompt: list[Message]
+    reply: str
+    kind: Literal["thumbs", "stars", "signal", "verdict"]
+    desirable: float
+    weight: float
+    split: Split
+    tenant: str
+    conversation_id: str
+    turn_id: str
+    locale: str | None
+    provenance: Provenance
+
+
+class Demonstration(Struct, frozen=True, kw_only=True):
+    """A reply that somebody trusted wrote: to be imitated."""
+
+    id: str
+    prompt: list[Message]
+    reply: str
+    weight: float
+    split: Split
+    tenant: str
+    conversation_id: str
+    turn_id: str
+    locale: str | None
+    provenance: Provenance
