@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from deploy.errors import Failed
 from feedback.settings import JudgeSettings, Section, WindowSettings
 from models.settings import BaseModelSettings, PolicySettings, RewardSettings, TinySettings
 
@@ -17,45 +20,78 @@ from models.settings import BaseModelSettings, PolicySettings, RewardSettings, T
 class BrokerSettings(Section):
     """Where events flow."""
 
-    url: str | None = Field(None, description="`kafka://host:port`, or `sqlite:///path`; default: log.db in the state directory.")
+    url: str | None = Field(
+        None, description="`kafka://host:port`, or `sqlite:///path`; default: log.db in the state directory."
+    )
     partitions: int = Field(4, gt=0, description="Partitions of each topic.")
 
 
 class TrainSettings(Section):
     """When to retrain. One training at a time; each start's reason is recorded."""
 
-    every_s: int = Field(86_400, ge=0, description="Retrain when the last training began this long ago and there is any new label (0: never by time).")
-    min_new_human_labels: int = Field(200, ge=0, description="Retrain when so many new labels by people have come in (0: never by this).")
-    min_new_verdicts: int = Field(2_000, ge=0, description="Retrain when so many new verdicts have come in (0: never by this).")
+    every_s: int = Field(
+        86_400,
+        ge=0,
+        description="Retrain when the last training began this long ago and there is any new label (0: never by time).",
+    )
+    min_new_human_labels: int = Field(
+        200, ge=0, description="Retrain when so many new labels by people have come in (0: never by this)."
+    )
+    min_new_verdicts: int = Field(
+        2_000, ge=0, description="Retrain when so many new verdicts have come in (0: never by this)."
+    )
     min_labels: int = Field(20, gt=0, description="Fewest labels that a training is worth.")
     check_every_s: float = Field(60, gt=0, description="How often these rules are looked at.")
-    time_limit_s: float = Field(6 * 3_600, gt=0, description="A training that takes longer is stopped and counts as failed.")
-    backoff_s: float = Field(600, ge=0, description="Pause after a failed training; doubles with each failure in a row, up to a day.")
+    time_limit_s: float = Field(
+        6 * 3_600, gt=0, description="A training that takes longer is stopped and counts as failed."
+    )
+    backoff_s: float = Field(
+        600, ge=0, description="Pause after a failed training; doubles with each failure in a row, up to a day."
+    )
 
 
 class GateSettings(Section):
     """The offline gate: what a candidate must show before a person is asked."""
 
     min_comparisons: int = Field(200, gt=0, description="Fewest blind comparisons against the incumbent; below: hold.")
-    min_win_rate_bound: float = Field(0.5, ge=0, le=1, description="The lower bound of the win rate must lie above this.")
+    min_win_rate_bound: float = Field(
+        0.5, ge=0, le=1, description="The lower bound of the win rate must lie above this."
+    )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of that bound.")
-    probe_floor: float = Field(1e-3, ge=0, description="Smallest largest difference of probe log-probabilities (nats per token) from the base; below: a no-op, rejected.")
-    max_length_ratio: float = Field(2.0, gt=1, description="Sampled replies may be so many times longer or shorter than the incumbent's.")
-    max_repetition: float = Field(0.5, gt=0, le=1, description="Largest mean share of repeated word 3-grams in sampled replies.")
-    max_language_loss: float = Field(0.1, ge=0, le=1, description="Largest drop, against the incumbent, of the share of samples in their prompt's language.")
+    probe_floor: float = Field(
+        1e-3,
+        ge=0,
+        description="Smallest largest difference of probe log-probabilities (nats per token) from the base; below: a no-op, rejected.",
+    )
+    max_length_ratio: float = Field(
+        2.0, gt=1, description="Sampled replies may be so many times longer or shorter than the incumbent's."
+    )
+    max_repetition: float = Field(
+        0.5, gt=0, le=1, description="Largest mean share of repeated word 3-grams in sampled replies."
+    )
+    max_language_loss: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Largest drop, against the incumbent, of the share of samples in their prompt's language.",
+    )
 
 
 class ApproveSettings(Section):
     """Where a person must say yes."""
 
-    before: tuple[Literal["train", "rollout"], ...] = Field(("rollout",), description="Steps that wait for an approval.")
+    before: tuple[Literal["train", "rollout"], ...] = Field(
+        ("rollout",), description="Steps that wait for an approval."
+    )
     expires_s: int = Field(48 * 3_600, gt=0, description="An approval is good for so long.")
 
 
 class RolloutSettings(Section):
     """How a candidate reaches users."""
 
-    shares: tuple[float, ...] = Field((0.05, 0.25, 0.5, 1.0), description="Shares of conversations that each `promote` moves to; the last is 1.")
+    shares: tuple[float, ...] = Field(
+        (0.05, 0.25, 0.5, 1.0), description="Shares of conversations that each `promote` moves to; the last is 1."
+    )
 
 
 class GatewaySettings(Section):
@@ -66,7 +102,9 @@ class GatewaySettings(Section):
     queue: int = Field(64, gt=0, description="Requests that may wait for the engine; beyond: 429.")
     cors_origins: tuple[str, ...] = Field((), description="Browser origins that may post feedback.")
     model_alias: str = Field("trimtab", description="The name that clients ask for, in /v1/models.")
-    on_full: Literal["drop", "refuse"] = Field("drop", description="When turns can't be logged: answer all the same and count the loss, or refuse with 503.")
+    on_full: Literal["drop", "refuse"] = Field(
+        "drop", description="When turns can't be logged: answer all the same and count the loss, or refuse with 503."
+    )
 
 
 class Settings(BaseSettings):
@@ -88,3 +126,75 @@ class Settings(BaseSettings):
     approve: ApproveSettings = ApproveSettings()
     rollout: RolloutSettings = RolloutSettings()
     gateway: GatewaySettings = GatewaySettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings  # the environment overrides the file
+
+
+def load_settings(path: Path | None) -> Settings:
+    """Settings from `path`, else trimtab.toml here, else the defaults; raises Failed with every mistake and its place."""
+    file = path or Path("trimtab.toml")
+    document: dict[str, object] = {}
+    if path is not None or file.exists():
+        try:
+            document = tomllib.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise Failed(f"there is no configuration file {file}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise Failed(f"{file} is not valid TOML: {error}") from None
+    _refuse_secret(document, file)
+    _refuse_unknown_environment()
+    try:
+        return Settings(**document)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise Failed(f"{file if document else 'the environment'}: " + "; ".join(explain(error))) from None
+    except SettingsError as error:
+        raise Failed(f"the environment: {error}") from None
+
+
+def explain(error: ValidationError) -> list[str]:
+    """One clause per mistake, each naming the key and, for a misspelt one, the likely right one."""
+    clauses = []
+    for mistake in error.errors():
+        key = ".".join(str(part) for part in mistake["loc"])
+        if mistake["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key, list(keys()), n=1)
+            clauses.append(f"unknown key {key}" + (f" (did you mean {near[0]}?)" if near else ""))
+        else:
+            clauses.append(f"{key}: {mistake['msg']}")
+    return clauses
+
+
+def keys() -> Iterator[str]:
+    """Every key of trimtab.toml, as `section.key`."""
+    for section, field in Settings.model_fields.items():
+        assert isinstance(field.annotation, type)
+        assert issubclass(field.annotation, Section)
+        for key in field.annotation.model_fields:
+            yield f"{section}.{key}"
+
+
+def _refuse_secret(document: dict[str, object], file: Path) -> None:
+    judge = document.get("judge")
+    if isinstance(judge, dict) and "api_key" in judge:
+        raise Failed(
+            f"{file}: judge.api_key is a secret: set TRIMTAB_JUDGE__API_KEY, or name a file in judge.api_key_file"
+        )
+
+
+def _refuse_unknown_environment() -> None:
+    """A misspelt variable must not pass in silence (pydantic-settings ignores what it does not know)."""
+    known = {f"TRIMTAB_{key.replace('.', '__').upper()}" for key in keys()}
+    for name in os.environ:
+        upper = name.upper()
+        if upper.startswith("TRIMTAB_") and "__" in upper and upper not in known:
+            near = difflib.get_close_matches(upper, sorted(known), n=1)
+            raise Failed(f"the environment: unknown variable {name}" + (f" (did you mean {near[0]}?)" if near else ""))

@@ -1,0 +1,70 @@
+"""The command line: one command, `trimtab`. Each group of commands is a module beside this one, imported when needed."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from deploy.cli import common
+
+COMMANDS = {
+    "up": "up",
+    "replay": "replay",
+    "worker": "roles",
+    "gateway": "roles",
+    "trainer": "roles",
+    "controller": "roles",
+    "status": "status",
+    "train": "train",
+    "candidates": "candidates",
+    "show": "candidates",
+    "approve": "candidates",
+    "reject": "candidates",
+    "pause": "rollout",
+    "resume": "rollout",
+    "promote": "rollout",
+    "rollback": "rollout",
+    "halt": "rollout",
+    "dataset": "dataset",
+    "dead-letters": "dead_letters",
+    "rubric": "rubric",
+    "costs": "costs",
+    "keys": "keys",
+    "config": "config",
+    "doctor": "doctor",
+}
+"""Each command and the module that defines it, as a function or group of the same name (with _ for -)."""
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module only when that command is asked for, so that `trimtab status` never waits for torch."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        command = getattr(importlib.import_module(f"deploy.cli.{module}"), cmd_name.replace("-", "_"))
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="trimtab")
+def trimtab() -> None:
+    """Keep a deployed chatbot aligned with the people who use it.
+
+    \b
+    See it work:      trimtab replay examples/support.jsonl.gz
+    Run the service:  trimtab up
+    What now?         trimtab status
+    """
+
+
+def main() -> None:
+    """Entry point of the `trimtab` command."""
+    sys.exit(common.run(lambda: trimtab.main(standalone_mode=False)))

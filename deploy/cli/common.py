@@ -1,0 +1,133 @@
+"""What every command shares: --state, --config and --json, exit codes, and errors as one sentence without a traceback."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import json
+import sqlite3
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import click
+from rich.console import Console
+
+from deploy.errors import Failed, Refused
+from deploy.settings import Settings, load_settings
+from deploy.state import State, open_state
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DONE, FAILED, USAGE, REFUSED = 0, 1, 2, 3
+
+stdout = Console(soft_wrap=False, highlight=False)
+stderr = Console(stderr=True, highlight=False)
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where a command works and how it answers."""
+
+    state_path: Path
+    config_path: Path | None
+    as_json: bool
+
+    @cached_property
+    def state(self) -> State:
+        return open_state(self.state_path)
+
+    @cached_property
+    def settings(self) -> Settings:
+        return load_settings(self.config_path)
+
+
+def pass_context(with_json: bool = True) -> Callable[[Callable[Concatenate[Context, P], R]], Callable[P, R]]:
+    """Give a command its Context as first argument, from --state, --config and (unless told otherwise) --json."""
+
+    def decorate(function: Callable[Concatenate[Context, P], R]) -> Callable[P, R]:
+        @click.option(
+            "--state",
+            "state_path",
+            type=click.Path(path_type=Path, file_okay=False),
+            default=Path(".trimtab"),
+            envvar="TRIMTAB_STATE",
+            show_envvar=True,
+            show_default=True,
+            help="State directory.",
+        )
+        @click.option(
+            "--config",
+            "config_path",
+            type=click.Path(path_type=Path, dir_okay=False),
+            envvar="TRIMTAB_CONFIG",
+            show_envvar=True,
+            help="Configuration file [default: trimtab.toml where there is one].",
+        )
+        @functools.wraps(function)
+        def wrapper(*args: Any, state_path: Path, config_path: Path | None, **kwargs: Any) -> R:
+            context = Context(state_path, config_path, kwargs.pop("as_json", False))
+            return function(context, *args, **kwargs)  # type: ignore[arg-type]
+
+        if with_json:
+            wrapper = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")(wrapper)
+        return wrapper
+
+    return decorate
+
+
+def print_json(document: object) -> None:
+    """One JSON document on stdout, readable by people too."""
+    click.echo(json.dumps(document, ensure_ascii=False, indent=2, default=str))
+
+
+def exit_code_of(error: BaseException) -> tuple[int, str] | None:
+    """Exit code and sentence for an error that a person can do something about; None for a fault of ours."""
+    match error:
+        case Refused():
+            return REFUSED, str(error)
+        case Failed():
+            return FAILED, str(error)
+        case OSError(errno=errno.ENOSPC):
+            return (
+                FAILED,
+                "the disk is full: free some space, then run the same command again; nothing done so far is lost",
+            )
+        case OSError() if error.filename is not None:
+            return FAILED, f"{error.filename}: {error.strerror}"
+        case sqlite3.OperationalError() if "full" in str(error):
+            return (
+                FAILED,
+                "the disk is full: free some space, then run the same command again; nothing done so far is lost",
+            )
+        case sqlite3.OperationalError() if "readonly" in str(error) or "unable to open" in str(error):
+            return FAILED, f"the state directory can't be written ({error}): check its owner and permissions"
+    return None
+
+
+def run(command: Callable[[], object]) -> int:
+    """Run a click command and turn how it ended into an exit code; expected errors become one sentence on stderr."""
+    try:
+        result = command()
+        return result if isinstance(result, int) else DONE
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        stderr.print("stopped")
+        return FAILED
+    except BrokenPipeError:
+        return DONE
+    except Exception as error:
+        known = exit_code_of(error)
+        if known is None:
+            raise
+        code, sentence = known
+        stderr.print(f"trimtab: {sentence}", markup=False, soft_wrap=True)
+        return code

@@ -1,0 +1,122 @@
+"""The state directory: everything that one deployment keeps on this machine.
+
+`log.db` (events in flight), `facts/` (what happened), `snapshots/`, `bases/`, `candidates/`, `work/` (trainings under
+way), `control.db` (decisions), `secrets/` (keys). Private (mode 0700), never committed by accident (its own
+.gitignore), with a format version, and with one lock per role so that two processes never play the same one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.errors import Failed, Refused
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class State:
+    """Paths of one state directory. Make one with `open_state`."""
+
+    root: Path
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log.db"
+
+    @property
+    def control(self) -> Path:
+        return self.root / "control.db"
+
+    @property
+    def facts(self) -> Path:
+        return self.root / "facts"
+
+    @property
+    def snapshots(self) -> Path:
+        return self.root / "snapshots"
+
+    @property
+    def candidates(self) -> Path:
+        return self.root / "candidates"
+
+    @property
+    def work(self) -> Path:
+        return self.root / "work"
+
+    def secret(self, name: str) -> bytes:
+        """32 random bytes, made once and kept in secrets/NAME; the same for every process of this deployment."""
+        path = self.root / "secrets" / name
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            fresh = path.with_name(f".{name}.{secrets.token_hex(8)}")
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(secrets.token_bytes(32))
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(fresh, path)  # of two processes at once the first one's secret stands
+            except FileExistsError:
+                pass
+            finally:
+                fresh.unlink()
+            return path.read_bytes()
+
+    @contextmanager
+    def lock(self, role: str) -> Iterator[None]:
+        """Play `role` alone. Raises Refused, naming the process that has it."""
+        path = self.root / "locks" / role
+        with path.open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise Refused(
+                    f"the {role} of {self.root} is already running (process {holder}): stop it first, "
+                    f"or give this one another directory with --state"
+                ) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+
+def open_state(root: Path) -> State:
+    """The state directory at `root`, made if it is not there.
+
+    Raises Failed when it can't be written, is not ours, or belongs to a newer version.
+    """
+    root = root.absolute()
+    version_file = root / "FORMAT"
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not version_file.exists() and any(p.name not in (".gitignore", "locks", "secrets") for p in root.iterdir()):
+            raise Failed(f"{root} holds other files and is no Trimtab state directory: name another one with --state")
+        for folder in ("facts", "snapshots", "bases", "candidates", "work", "secrets", "locks"):
+            (root / folder).mkdir(mode=0o700, exist_ok=True)
+        (root / ".gitignore").write_text("*\n")
+        if not version_file.exists():
+            version_file.write_text(f"{FORMAT}\n")
+        version = version_file.read_text().strip()
+    except OSError as error:
+        raise Failed(
+            f"the state directory {root} can't be written ({error.strerror}): name another with --state"
+        ) from None
+    if not version.isdigit():
+        raise Failed(
+            f"{version_file} should hold a number but holds {version[:20]!r}: restore it or name another --state"
+        )
+    if int(version) > FORMAT:
+        raise Failed(
+            f"the state directory {root} has format {version}, this version of Trimtab knows {FORMAT}: "
+            f"upgrade Trimtab, or name another directory with --state"
+        )
+    return State(root)
