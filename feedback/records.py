@@ -38,7 +38,7 @@ RatingValue = bool | int | str | Pick | Score | None
 """By kind: thumbs bool, stars int 1-5, pick Pick, edit and comment str, signal Signal, score Score; None retracts."""
 
 
-class Turn(Struct, frozen=True, kw_only=True):
+class Turn(Struct, frozen=True, kw_only=True, tag_field="event", tag="turn", omit_defaults=True):
     """One reply that was served, with the context that it answers."""
 
     tenant: str
@@ -65,7 +65,7 @@ class Turn(Struct, frozen=True, kw_only=True):
     extra: dict[str, Any] = {}
 
 
-class Rating(Struct, frozen=True, kw_only=True):
+class Rating(Struct, frozen=True, kw_only=True, tag_field="event", tag="rating", omit_defaults=True):
     """One thing that someone said of a reply, or (`turn_id` None) of a whole conversation."""
 
     tenant: str
@@ -74,7 +74,8 @@ class Rating(Struct, frozen=True, kw_only=True):
     occurred_at_us: int
     source: Literal["user", "expert", "system"]
     kind: RatingKind
-    value: RatingValue
+    value: Any
+    """A RatingValue; `contract.typed_value` makes it one by kind."""
     turn_id: str | None = None
     rubric: str | None = None
     user_id: str | None = None
@@ -98,7 +99,7 @@ class JudgeRequest(Struct, frozen=True, kw_only=True):
     other_reply: str | None = None
 
 
-class Verdict(Struct, frozen=True, kw_only=True):
+class Verdict(Struct, frozen=True, kw_only=True, tag_field="event", tag="verdict", omit_defaults=True):
     """The judge's answer to one JudgeRequest.
 
     A single reply has `score` (0..1) and one value per rubric item; a comparison has `preference`, the probability
@@ -126,7 +127,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
     cost_usd: float = 0.0
 
 
-class Unjudged(Struct, frozen=True, kw_only=True):
+class Unjudged(Struct, frozen=True, kw_only=True, tag_field="event", tag="unjudged", omit_defaults=True):
     """The judge was asked, or would have been, and there is no verdict, because `reason`."""
 
     verdict_id: str

@@ -1,0 +1,260 @@
+"""What happened, kept: append-only Delta tables of turns, ratings and verdicts. Everything else is derived from them.
+
+A batch of rows is committed together with the log offsets that it covers, in one transaction; what is already applied is
+trimmed off record by record, so replaying any stretch of the log adds nothing twice. delta-rs does not refuse a replayed
+transaction version by itself (delta-rs #2580): the version is read and the rows are written on the same loaded table.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from msgspec import Struct
+
+from feedback.contract import typed_value
+from feedback.records import Judgement, Rating, Turn, Unjudged, Verdict
+
+TableName = Literal["turns", "ratings", "verdicts"]
+TABLES: tuple[TableName, ...] = ("turns", "ratings", "verdicts")
+TABLE_OF_TOPIC: dict[str, TableName] = {
+    "turns.served": "turns",
+    "ratings.given": "ratings",
+    "verdicts.given": "verdicts",
+}
+
+SCHEMA = pa.schema(
+    [
+        pa.field("day", pa.string(), nullable=False),
+        pa.field("tenant", pa.string(), nullable=False),
+        pa.field("event_id", pa.string(), nullable=False),
+        pa.field("conversation_id", pa.string(), nullable=False),
+        pa.field("turn_id", pa.string()),
+        pa.field("occurred_at_us", pa.int64(), nullable=False),
+        pa.field("received_at_us", pa.int64(), nullable=False),
+        pa.field("content_hash", pa.string(), nullable=False),
+        pa.field("record_digest", pa.string(), nullable=False),
+        pa.field("partition", pa.int32(), nullable=False),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("record", pa.string(), nullable=False),
+    ]
+)
+"""One schema for all tables: the columns that are searched, and the whole redacted record as JSON."""
+
+COMPACT_EVERY = 100
+"""Commits between two rounds of compaction, checkpoint and vacuum: keeps both files and commit times bounded."""
+
+TARGET_FILE_BYTES = 32_000_000
+KEPT_FOR = timedelta(hours=1)
+"""How long files that compaction replaced stay for readers that still use them."""
+
+ATTEMPTS = 20
+
+_encode = msgspec.json.encode
+_decode: Callable[[str], Turn | Rating | Verdict | Unjudged] = msgspec.json.Decoder(
+    Turn | Rating | Verdict | Unjudged
+).decode
+
+
+class Row(Struct, frozen=True):
+    """One fact and where in the log it stood."""
+
+    event: Turn | Rating | Judgement
+    content_hash: str
+    record_digest: str
+    """sha256 of the bytes on the log, hex: what an auditor compares."""
+    offset: int
+    received_at_us: int
+
+
+class Batch(Struct, frozen=True):
+    """A stretch of one partition: its facts, and the offset after its last record (dead-lettered ones included)."""
+
+    topic: str
+    partition: int
+    rows: tuple[Row, ...]
+    next_offset: int
+
+
+class FactsWriter:
+    """Appends batches to the facts under `root` on behalf of the log `log_id`. One writer per process; many may race."""
+
+    def __init__(self, root: Path, log_id: str, kept_for: timedelta = KEPT_FOR) -> None:
+        self._log_id = log_id
+        self._kept_for = kept_for
+        self._tables = {name: _open(root / name, kept_for) for name in TABLES}
+        self._commits = dict.fromkeys(TABLES, 0)
+
+    def commit(self, batches: Sequence[Batch]) -> int:
+        """Make batches durable, at most one transaction per table; returns how many rows were new."""
+        new = 0
+        for name in TABLES:
+            mine = [batch for batch in batches if TABLE_OF_TOPIC[batch.topic] == name]
+            if mine:
+                new += self._commit(name, mine)
+        return new
+
+    def applied(self, topic: str, partition: int) -> int:
+        """The offset up to which a partition of this log has been applied (0: nothing)."""
+        table = self._tables[TABLE_OF_TOPIC[topic]]
+        table.update_incremental()
+        return table.transaction_version(self._app(topic, partition)) or 0
+
+    def _commit(self, name: TableName, batches: list[Batch]) -> int:
+        for attempt in range(ATTEMPTS):
+            table = self._tables[name]
+            table.update_incremental()
+            applied = {
+                (b.topic, b.partition): table.transaction_version(self._app(b.topic, b.partition)) or 0 for b in batches
+            }
+            rows = [
+                (batch, row)
+                for batch in batches
+                for row in batch.rows
+                if row.offset >= applied[batch.topic, batch.partition]
+            ]
+            reached: dict[tuple[str, int], int] = {}
+            for batch in batches:
+                key = (batch.topic, batch.partition)
+                reached[key] = max(batch.next_offset, reached.get(key, 0))
+            ahead = [
+                Transaction(self._app(*key), offset) for key, offset in reached.items() if offset > applied[key]
+            ]
+            if not ahead:
+                return 0
+            try:
+                write_deltalake(
+                    table,
+                    _arrow(rows),
+                    mode="append",
+                    commit_properties=CommitProperties(app_transactions=ahead),
+                    post_commithook_properties=PostCommitHookProperties(False, False),
+                )
+            except CommitFailedError:  # somebody else committed meanwhile: look again at what is applied
+                time.sleep(0.01 * attempt)
+                continue
+            self._commits[name] += 1
+            if self._commits[name] % COMPACT_EVERY == 0:
+                self.maintain(name)
+            return len(rows)
+        raise TimeoutError(f"the facts table {name} was busy {ATTEMPTS} times in a row")
+
+    def maintain(self, name: TableName) -> None:
+        """Compact small files, write a checkpoint, and remove what neither needs any more."""
+        table = self._tables[name]
+        try:
+            table.optimize.compact(target_size=TARGET_FILE_BYTES)
+            table.create_checkpoint()
+            hours = self._kept_for.total_seconds() / 3600
+            table.vacuum(retention_hours=int(hours), dry_run=False, enforce_retention_duration=False)
+            table.cleanup_metadata()
+        except CommitFailedError:  # another writer was first; the next round catches up
+            pass
+        self._tables[name] = DeltaTable(table.table_uri)
+
+    def _app(self, topic: str, partition: int) -> str:
+        return f"{self._log_id}/{topic}/{partition}"
+
+
+class Facts:
+    """Reads the facts under `root`: iterables in no particular order, duplicates and conflicts included."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def turns(self, since_us: int = 0, until_us: int = 2**62) -> Iterator[tuple[Turn, str]]:
+        """Turns with their content hashes."""
+        for record, content_hash in self._records("turns", since_us, until_us):
+            assert isinstance(record, Turn)
+            yield record, content_hash
+
+    def ratings(self, since_us: int = 0, until_us: int = 2**62) -> Iterator[tuple[Rating, str]]:
+        """Ratings with their content hashes."""
+        for record, content_hash in self._records("ratings", since_us, until_us):
+            assert isinstance(record, Rating)
+            yield msgspec.structs.replace(record, value=typed_value(record.kind, record.value)), content_hash
+
+    def verdicts(self, since_us: int = 0, until_us: int = 2**62) -> Iterator[Judgement]:
+        """Verdicts, and the questions that found none."""
+        for record, _ in self._records("verdicts", since_us, until_us):
+            assert isinstance(record, Verdict | Unjudged)
+            yield record
+
+    def columns(self, name: TableName, columns: Sequence[str]) -> pa.Table:
+        """Some columns of a whole table, without its records."""
+        table = self._table(name)
+        if table is None:
+            return SCHEMA.empty_table().select(columns)
+        return table.to_pyarrow_table(columns=list(columns))
+
+    def _records(self, name: TableName, since_us: int, until_us: int) -> Iterator[tuple[Any, str]]:
+        table = self._table(name)
+        if table is None:
+            return
+        span = (pc.field("occurred_at_us") >= since_us) & (pc.field("occurred_at_us") <= until_us)
+        days = (pc.field("day") >= _day(since_us)) & (pc.field("day") <= _day(until_us))
+        scanner = table.to_pyarrow_dataset().scanner(columns=["record", "content_hash"], filter=days & span)
+        for batch in scanner.to_batches():
+            hashes = batch.column("content_hash").to_pylist()
+            for record, content_hash in zip(batch.column("record").to_pylist(), hashes, strict=True):
+                yield _decode(record), content_hash
+
+    def _table(self, name: TableName) -> DeltaTable | None:
+        try:
+            return DeltaTable(self._root / name)
+        except TableNotFoundError:
+            return None
+
+
+def _open(path: Path, kept_for: timedelta) -> DeltaTable:
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        return DeltaTable(path)
+    except TableNotFoundError:
+        return DeltaTable.create(
+            path,
+            SCHEMA,
+            mode="ignore",
+            partition_by=["day"],
+            configuration={
+                "delta.logRetentionDuration": f"interval {int(kept_for.total_seconds())} seconds",
+                "delta.deletedFileRetentionDuration": f"interval {int(kept_for.total_seconds())} seconds",
+                "delta.checkpointInterval": "1000000",  # checkpoints are part of our own maintenance
+            },
+        )
+
+
+def _arrow(rows: Iterable[tuple[Batch, Row]]) -> pa.Table:
+    columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+    for batch, row in rows:
+        event = row.event
+        columns["day"].append(_day(event.occurred_at_us))
+        columns["tenant"].append(event.tenant)
+        columns["event_id"].append(event.verdict_id if isinstance(event, Verdict | Unjudged) else event.event_id)
+        columns["conversation_id"].append(event.conversation_id)
+        columns["turn_id"].append(event.turn_id)
+        columns["occurred_at_us"].append(event.occurred_at_us)
+        columns["received_at_us"].append(row.received_at_us)
+        columns["content_hash"].append(row.content_hash)
+        columns["record_digest"].append(row.record_digest)
+        columns["partition"].append(batch.partition)
+        columns["offset"].append(row.offset)
+        columns["record"].append(_encode(event).decode())
+    return pa.table(columns, schema=SCHEMA)
+
+
+def _day(at_us: int) -> str:
+    if at_us >= 253_402_300_800_000_000:
+        return "9999-12-31"
+    return datetime.fromtimestamp(at_us / 1e6, UTC).strftime("%Y-%m-%d")
+
+
+__all__ = ["TABLES", "TABLE_OF_TOPIC", "Batch", "Facts", "FactsWriter", "Row", "TableName"]
