@@ -1,0 +1,112 @@
+"""The base model: a directory in Hugging Face format that adapters are trained on. No torch.
+
+`tiny` is trained here, once per state directory (models/tiny.py); any other name is a local directory or is fetched
+from the hub. Only safetensors are read, and no code that comes with a model is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from models.errors import JobFailed
+from models.files import canonical, sha256_file
+from models.settings import BaseModelSettings, TinySettings
+
+TINY = "tiny"
+MARKER = "_COMPLETE"
+_WANTED = ["*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "tokenizer*", "*.jinja"]
+_WANTED += ["special_tokens_map.json", "vocab.json", "merges.txt"]
+
+
+class Base(Struct, frozen=True):
+    """A base model at hand, and what an adapter's digest says of it."""
+
+    path: str
+    name: str
+    """`tiny-<12 hex>`, a Hugging Face name, or the name of a local directory."""
+    revision: str
+    """The hub's commit, else the sha256 of the weights and the config."""
+    tokenizer_sha256: str
+    chat_template_sha256: str
+
+
+def find_base(settings: BaseModelSettings, tiny: TinySettings, state: Path) -> Base | None:
+    """The base that these settings name; None when it is `tiny` and none has been trained in `state` yet.
+
+    Raises JobFailed when it is not there, can't be fetched, or is not safe to load.
+    """
+    if settings.name != TINY:
+        return describe(_fetch(settings), settings.name)
+    pointer = tiny_pointer(settings, tiny, state)
+    if not pointer.exists():
+        return None
+    path = pointer.parent / json.loads(pointer.read_bytes())["directory"]
+    if not (path / MARKER).exists():
+        raise JobFailed(f"the tiny base {path} is gone or incomplete: restore it, or remove {pointer} to train a new one")
+    return describe(path, path.name)
+
+
+def tiny_pointer(settings: BaseModelSettings, tiny: TinySettings, state: Path) -> Path:
+    """The file that names the tiny base of these settings, so that later trainings take the same one."""
+    content = {"max_length": settings.max_length, **tiny.model_dump(mode="json")}
+    return state / "bases" / f"tiny-of-{hashlib.sha256(canonical(content)).hexdigest()[:12]}.json"
+
+
+def describe(path: Path, name: str) -> Base:
+    """The base in the directory `path`; raises JobFailed when a file is missing or weights are not safetensors."""
+    config, tokenizer = path / "config.json", path / "tokenizer.json"
+    weights = sorted(path.glob("*.safetensors"))
+    for missing in [file for file in (config, tokenizer) if not file.is_file()]:
+        raise JobFailed(f"the base model {path} has no {missing.name}: it must be a Hugging Face directory")
+    if not weights:
+        raise JobFailed(f"the base model {path} has no .safetensors weights: convert it (pickled weights are refused)")
+    template = _chat_template(path)
+    if not template:
+        raise JobFailed(f"the base model {path} has no chat template: choose an instruction-tuned base")
+    return Base(
+        str(path),
+        Path(name).name if Path(name).is_dir() else name,
+        _revision(path, [config, *weights]),
+        sha256_file(tokenizer),
+        hashlib.sha256(template.encode()).hexdigest(),
+    )
+
+
+def _revision(path: Path, files: list[Path]) -> str:
+    if path.parent.name == "snapshots" and len(path.name) == 40:  # the hub's cache names directories by commit
+        return path.name
+    return hashlib.sha256(canonical({file.name: sha256_file(file) for file in files})).hexdigest()
+
+
+def _chat_template(path: Path) -> str | None:
+    if (path / "chat_template.jinja").is_file():
+        return (path / "chat_template.jinja").read_text(encoding="utf-8")
+    try:
+        config: dict[str, Any] = json.loads((path / "tokenizer_config.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    template = config.get("chat_template")
+    return template if isinstance(template, str) else None
+
+
+def _fetch(settings: BaseModelSettings) -> Path:
+    if Path(settings.name).is_dir():
+        return Path(settings.name).absolute()
+    if settings.name.startswith((".", "/", "~")):
+        raise JobFailed(f"there is no base model directory {settings.name}: correct base.name, or use `tiny`")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import disable_progress_bars
+
+    disable_progress_bars()
+    try:
+        return Path(snapshot_download(settings.name, revision=settings.revision, allow_patterns=_WANTED))
+    except Exception as error:  # the hub client raises dozens of kinds, its HTTP client's among them
+        raise JobFailed(
+            f"the base model {settings.name} can't be fetched ({type(error).__name__}): check base.name and the network, "
+            f"name a local directory, or use `tiny`"
+        ) from None

@@ -1,0 +1,171 @@
+"""From token ids to tensors, and from a model to the log-probabilities of replies.
+
+A row is one prompt with one reply or more. Where it has more, the prompt is computed once: replies lie one after the
+other, each attends to the prompt and to itself only, and positions continue from the prompt's end (arXiv 2410.20305).
+A batch is a dictionary of tensors, B rows of T tokens with N replies of P tokens together:
+
+    ids, positions [B, T]    mask [B, 1, T, T], additive, or absent: plain causal attention
+    predictors, targets, owner [P]    flat index of the token that predicts, the token predicted, its reply
+    ends [N]    flat index of each reply's last token        lengths [N]    tokens of each reply
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+Tensors = dict[str, Tensor]
+Row = tuple[Sequence[int], Sequence[Sequence[int]]]
+"""Ids of a prompt (not empty) and of its replies (none empty)."""
+
+_CHUNK = 8  # batches' worth of examples that are sorted by length together
+_MASKED = torch.finfo(torch.float32).min
+
+
+def lay_out(rows: Sequence[Row], pad: int, share: bool = True) -> Tensors:
+    """Tensors of these rows; without `share` each reply gets a row with a prompt of its own. Replies keep their order."""
+    if not share:
+        rows = [(prompt, [reply]) for prompt, replies in rows for reply in replies]
+    width = max(len(prompt) + sum(map(len, replies)) for prompt, replies in rows)
+    ids = torch.full((len(rows), width), pad)
+    positions = torch.zeros((len(rows), width), dtype=torch.long)
+    segments = torch.full((len(rows), width), -1)
+    predictors, targets, owner, ends, lengths = [], [], [], [], []
+    for number, (prompt, replies) in enumerate(rows):
+        at, base = len(prompt), number * width
+        ids[number, :at], positions[number, :at] = torch.tensor(prompt), torch.arange(at)
+        segments[number, :at] = 0
+        for branch, reply in enumerate(replies, start=1):
+            span = slice(at, at + len(reply))
+            ids[number, span], segments[number, span] = torch.tensor(reply), branch
+            positions[number, span] = torch.arange(len(prompt), len(prompt) + len(reply))
+            predictors += [base + len(prompt) - 1, *range(base + at, base + at + len(reply) - 1)]
+            targets += reply
+            owner += [len(ends)] * len(reply)
+            at += len(reply)
+            ends.append(base + at - 1)
+            lengths.append(len(reply))
+    batch = {"ids": ids, "positions": positions} | {
+        name: torch.tensor(values, dtype=torch.long)
+        for name, values in zip(
+            ("predictors", "targets", "owner", "ends", "lengths"),
+            (predictors, targets, owner, ends, lengths),
+            strict=True,
+        )
+    }
+    if any(len(replies) > 1 for _, replies in rows):
+        batch["mask"] = _branch_mask(segments)
+    return batch
+
+
+def lay_out_text(sequences: Sequence[Sequence[tuple[Sequence[int], bool]]], pad: int) -> Tensors:
+    """Tensors of sequences of (ids, is it a target) pieces, each sequence counting as one reply."""
+    width = max(sum(len(ids) for ids, _ in pieces) for pieces in sequences)
+    batch_ids = torch.full((len(sequences), width), pad)
+    predictors, targets, owner = [], [], []
+    for number, pieces in enumerate(sequences):
+        flat = [(token, target) for ids, target in pieces for token in ids]
+        batch_ids[number, : len(flat)] = torch.tensor([token for token, _ in flat])
+        for at, (token, target) in enumerate(flat):
+            if target and at:
+                predictors.append(number * width + at - 1)
+                targets.append(token)
+                owner.append(number)
+    lengths = torch.bincount(torch.tensor(owner, dtype=torch.long), minlength=len(sequences))
+    positions = torch.arange(width).expand(len(sequences), width).contiguous()
+    named = {"predictors": predictors, "targets": targets, "owner": owner}
+    tensors = {name: torch.tensor(values, dtype=torch.long) for name, values in named.items()}
+    return {"ids": batch_ids, "positions": positions, "lengths": lengths} | tensors
+
+
+def _branch_mask(segments: Tensor) -> Tensor:
+    """Additive mask [B, 1, T, T]: a token sees what is before it, of the prompt (segment 0) and of its own segment."""
+    width = segments.shape[1]
+    causal = torch.ones(width, width, dtype=torch.bool).tril()
+    visible = (segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None])
+    allowed = (visible & causal) | torch.eye(width, dtype=torch.bool)
+    return torch.zeros(allowed.shape).masked_fill_(~allowed, _MASKED)[:, None]
+
+
+def can_share(model: Any) -> bool:
+    """Whether the model's attention takes a mask of ours: plain full attention; no sliding window, no recurrence."""
+    config = model.config
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    plain = kinds == {"full_attention"} and not getattr(config, "sliding_window", None)
+    return bool(plain and config._attn_implementation in ("sdpa", "eager") and config.model_type in _SHARING)
+
+
+_SHARING = frozenset({"llama", "qwen2", "qwen3", "mistral", "gemma", "phi3", "granite", "olmo2", "smollm3"})
+
+
+def hidden_states(model: Any, batch: Tensors, at: str) -> Tensor:
+    """Last hidden states at the flat indices `batch[at]`, [len, width]. `model` may be wrapped by peft."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    backbone = getattr(inner, inner.base_model_prefix)
+    mask = batch.get("mask")
+    if mask is not None:
+        mask = mask.to(inner.dtype).clamp(min=torch.finfo(inner.dtype).min)
+    output = backbone(input_ids=batch["ids"], position_ids=batch["positions"], attention_mask=mask, use_cache=False)
+    selected: Tensor = output.last_hidden_state.flatten(0, 1).index_select(0, batch[at])
+    return selected
+
+
+def reply_logps(model: Any, batch: Tensors) -> Tensor:
+    """Log-probability of each reply given its prompt, nats, [N]; logits are computed where a token is predicted only."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    logits = _finish(inner.config, inner.get_output_embeddings()(hidden_states(model, batch, "predictors"))).float()
+    tokens = -cross_entropy(logits, batch["targets"], reduction="none")
+    return torch.zeros(len(batch["lengths"]), device=tokens.device).index_add(0, batch["owner"], tokens)
+
+
+def _finish(config: Any, logits: Tensor) -> Tensor:
+    """What some architectures do to their logits after the output embedding."""
+    if getattr(config, "final_logit_softcapping", None):
+        logits = torch.tanh(logits / config.final_logit_softcapping) * config.final_logit_softcapping
+    if getattr(config, "logit_scale", None):
+        logits = logits * config.logit_scale
+    if getattr(config, "logits_scaling", None):
+        logits = logits / config.logits_scaling
+    return logits
+
+
+def reference_logps(model: Any, batch: Tensors) -> Tensor:
+    """`reply_logps` of the base under a peft model: its adapter switched off, no gradient."""
+    with torch.no_grad(), model.disable_adapter():
+        return reply_logps(model, batch)
+
+
+def plan_batches(lengths: Sequence[int], size: int, seed: int, epochs: int = 1) -> list[list[int]]:
+    """Batches of `size` indices, every index once per epoch, neighbours in length together, in random order."""
+    chosen = random.Random(seed)  # noqa: S311 - reproducible, not secret
+    plan: list[list[int]] = []
+    for _ in range(epochs):
+        order = list(range(len(lengths)))
+        chosen.shuffle(order)
+        chunk = size * _CHUNK
+        chunks = [sorted(order[i : i + chunk], key=lambda n: lengths[n]) for i in range(0, len(order), chunk)]
+        batches = [part[i : i + size] for part in chunks for i in range(0, len(part), size)]
+        chosen.shuffle(batches)
+        plan += batches
+    return plan
+
+
+def plan_by_tokens(lengths: Sequence[int], tokens: int, steps: int, seed: int) -> list[list[int]]:
+    """`steps` batches of neighbours in length, each of at most `tokens` padded tokens; as many epochs as it takes."""
+    chosen = random.Random(seed)  # noqa: S311 - reproducible, not secret
+    plan: list[list[int]] = []
+    while lengths and len(plan) < steps:
+        order = sorted(range(len(lengths)), key=lambda n: (lengths[n], chosen.random()))
+        batches: list[list[int]] = [[]]
+        for index in order:  # ascending, so the newest is the longest of its batch
+            if batches[-1] and lengths[index] * (len(batches[-1]) + 1) > tokens:
+                batches.append([])
+            batches[-1].append(index)
+        chosen.shuffle(batches)
+        plan += batches
+    return plan[:steps]

@@ -1,0 +1,145 @@
+"""From messages to token ids: one template and one tokenisation for training, evaluation and serving.
+
+The tokenizer's chat template is rendered around placeholders; what stands between them is tokenised with its special
+tokens, what people and models wrote is tokenised as plain text. So no text can forge a marker such as `<|assistant|>`.
+A context that is too long loses its oldest messages first; a leading system message stays.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from jinja2 import TemplateError
+
+from feedback.records import Message
+from models.errors import JobFailed
+
+TINY_TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+TINY_MARKERS = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
+
+_ROLES = {"system": "system", "developer": "system", "assistant": "assistant"}
+_PLACEHOLDER = re.compile("\ue000(\\d+)\ue001")
+_CACHED_TEXTS = 50_000
+
+
+def text_of(content: Any) -> str:
+    """The text of a message's content: a string, or the text parts of a list of parts; anything else is no text."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        return "\n".join(part for part in parts if isinstance(part, str))
+    return ""
+
+
+def plain(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """Messages as role and text: `developer` speaks as system, `tool` and unknown roles as user; empty ones go."""
+    texts = [(_ROLES.get(str(message.get("role")), "user"), text_of(message.get("content"))) for message in messages]
+    return [{"role": role, "content": text} for role, text in texts if text.strip()]
+
+
+class Chat:
+    """Encodes messages and replies for one tokenizer with a chat template."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        if not tokenizer.chat_template:
+            raise JobFailed("the base model's tokenizer has no chat template: choose an instruction-tuned base")
+        if not tokenizer.is_fast:
+            raise JobFailed("the base model has no fast tokenizer (tokenizer.json): choose another base")
+        self.tokenizer = tokenizer
+        self.content = lru_cache(maxsize=_CACHED_TEXTS)(self._content)
+        self._skeleton = lru_cache(maxsize=_CACHED_TEXTS)(self._make_skeleton)
+        self.closing = self._closing()
+        """What ends a reply: up to and with the first special token after it."""
+        self.end_ids = frozenset({self.closing[-1], tokenizer.eos_token_id} - {None})
+
+    def prompt(self, messages: Sequence[Message], max_tokens: int) -> list[int]:
+        """Ids of the context with the opening of the reply, at most `max_tokens` long."""
+        kept = plain(messages)
+        head = kept[:1] if kept and kept[0]["role"] == "system" else []
+        tail = kept[len(head) :]
+        while True:
+            ids = [i for piece, _ in self._pieces(head + tail, open_reply=True) for i in piece]
+            if len(ids) <= max_tokens:
+                return ids
+            if len(tail) > 1:
+                excess, drop = len(ids) - max_tokens, 0
+                while excess > 0 and drop < len(tail) - 1:
+                    excess -= len(self.content(tail[drop]["content"])) + 1  # and at least one marker
+                    drop += 1
+                tail = tail[drop:]
+            elif head:
+                head = []
+            else:
+                return ids[-max_tokens:]
+
+    def reply(self, text: str, max_tokens: int) -> list[int]:
+        """Ids of a reply with what ends it; one that is longer is cut, and then does not end."""
+        return [*self.content(text), *self.closing][:max_tokens]
+
+    def conversation(self, messages: Sequence[Message]) -> list[tuple[list[int], bool]]:
+        """The whole conversation as (ids, is it a target) pieces: targets are assistants' texts with what ends them."""
+        kept = plain(messages)
+        pieces: list[tuple[list[int], bool]] = []
+        closes = False
+        for ids, index in self._pieces(kept, open_reply=False):
+            if index is not None:
+                closes = kept[index]["role"] == "assistant"
+                pieces.append((list(ids), closes))
+            elif closes:
+                cut = len(self.closing)
+                pieces += [(list(ids[:cut]), True), (list(ids[cut:]), False)]
+                closes = False
+            else:
+                pieces.append((list(ids), False))
+        return [piece for piece in pieces if piece[0]]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of a reply's ids, without markers."""
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+    def _pieces(self, messages: list[dict[str, str]], open_reply: bool) -> list[tuple[Sequence[int], int | None]]:
+        """Ids in order; with the message's index where they are its text, None where they are the template's."""
+        skeleton = self._skeleton(tuple(m["role"] for m in messages), open_reply)
+        return [
+            (part, None) if isinstance(part, tuple) else (self.content(messages[part]["content"]), part)
+            for part in skeleton
+        ]
+
+    def _make_skeleton(self, roles: tuple[str, ...], open_reply: bool) -> list[tuple[int, ...] | int]:
+        """What the template makes of messages with these roles: ids of its own text, and indices where theirs go."""
+        marked = [{"role": role, "content": f"\ue000{i}\ue001"} for i, role in enumerate(roles)]
+        parts = _PLACEHOLDER.split(self._render(marked, open_reply))
+        return [int(part) if n % 2 else tuple(self._markup(part)) for n, part in enumerate(parts) if part]
+
+    def _render(self, messages: list[dict[str, str]], open_reply: bool) -> str:
+        try:
+            text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=open_reply)
+            return text
+        except TemplateError as error:
+            raise JobFailed(f"the base model's chat template refuses a conversation: {error}") from None
+
+    def _markup(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=False)["input_ids"]
+        return ids
+
+    def _content(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+    def _closing(self) -> list[int]:
+        marked = [{"role": "user", "content": "\ue0000\ue001"}, {"role": "assistant", "content": "\ue0001\ue001"}]
+        ids = self._markup(_PLACEHOLDER.split(self._render(marked, False))[-1])
+        special = set(self.tokenizer.all_special_ids)
+        end = next((position for position, token in enumerate(ids) if token in special), None)
+        if end is not None:
+            return ids[: end + 1]
+        if self.tokenizer.eos_token_id is None:
+            raise JobFailed("the base model's chat template does not end a reply with a special token: choose another")
+        return [*ids, self.tokenizer.eos_token_id]
