@@ -1,0 +1,63 @@
+# The commands of this project, the same for people and CI. Each sets up what it needs; a second time that is free.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+export PYTHONSAFEPATH := 1
+# uv reads SSL_CERT_FILE, not pip's setting: take that one over behind a private certificate authority.
+ifdef PIP_CERT
+export SSL_CERT_FILE ?= $(PIP_CERT)
+endif
+
+.PHONY: run quick test check bench lock reference help
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: .make/runtime ## replay the log that ships with Trimtab: chats in, a candidate adapter out
+	@$(BIN)/trimtab replay examples/support.jsonl.gz
+
+quick: .make/dev ## the tests that need no server and train nothing; seconds
+	@$(BIN)/python -m pytest -m "not slow" -n 2 --no-header
+
+test: .make/dev ## all tests, with a coverage report
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-header --cov --cov-report=term:skip-covered
+
+check: .make/dev ## lint, formatting, types, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: .make/bench ## figures: streams, training, parsing; as ratios within one run
+	@for bench in bench/*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
+
+reference: .make/dev ## write docs/reference from the code
+	@$(BIN)/python -m deploy.reference docs/reference
+
+lock: .make/uv ## resolve the lock files anew
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml --extra dev --extra bench -o requirements-bench.lock
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml --extra dev -c requirements-bench.lock -o requirements-dev.lock
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml -c requirements-bench.lock -o requirements.lock
+
+.make/uv:
+	@mkdir -p .make
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Trimtab needs Python 3.11 or newer: make PYTHON=python3.11 …"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
+	@touch $@
+
+define install
+	@echo "installing $(1) (a few minutes the first time: torch is large)"
+	@$(BIN)/uv pip install -q --require-hashes --compile-bytecode -r $(1)
+	@$(BIN)/uv pip install -q --no-deps --editable .
+	@touch $@
+endef
+
+.make/runtime: .make/uv requirements.lock pyproject.toml
+	$(call install,requirements.lock)
+
+.make/dev: .make/uv requirements-dev.lock pyproject.toml
+	$(call install,requirements-dev.lock)
+
+.make/bench: .make/uv requirements-bench.lock pyproject.toml
+	$(call install,requirements-bench.lock)
