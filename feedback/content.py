@@ -1,0 +1,62 @@
+"""What of a turn is text that can be learned from, and why the rest is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from feedback.records import Message, Turn
+
+TEXT_ROLES = frozenset({"system", "developer", "user", "assistant"})
+
+
+def text_of(message: str | Message) -> str | None:
+    """The text of a reply or message; None where it is, even in part, something else (images, tool calls, refusals)."""
+    if isinstance(message, str):
+        return message
+    if any(message.get(key) for key in ("tool_calls", "function_call", "audio", "refusal")):
+        return None
+    content: Any = message.get("content")
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return None
+    texts = []
+    for part in content:
+        text = part.get("text") if part.get("type") == "text" else None
+        if not isinstance(text, str):
+            return None
+        texts.append(text)
+    return "".join(texts)
+
+
+def prompt_of(messages: Iterable[Message]) -> list[Message] | None:
+    """The messages as plain `{"role", "content"}` with text content; None where one is no text or a tool speaks."""
+    prompt: list[Message] = []
+    for message in messages:
+        text = text_of(message)
+        if text is None or message.get("role") not in TEXT_ROLES:
+            return None
+        prompt.append({"role": message["role"], "content": text})
+    return prompt
+
+
+def untrainable(turn: Turn) -> str | None:
+    """Why nothing may be learned from a turn, as a reason code; None where it may."""
+    if not turn.train:
+        return "train_false"
+    if turn.outcome != "ok":
+        return f"outcome_{turn.outcome}"
+    if turn.truncated:
+        return "truncated"
+    reply = text_of(turn.reply)
+    if reply is None:
+        return "reply_not_text"
+    if not reply.strip():
+        return "reply_empty"
+    prompt = prompt_of(turn.messages)
+    if prompt is None:
+        return "prompt_not_text"
+    if not any(message["role"] == "user" and message["content"].strip() for message in prompt):
+        return "prompt_empty"
+    return None

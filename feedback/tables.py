@@ -1,0 +1,117 @@
+"""The tables of a snapshot: records as parquet rows and back, and the hash of what they say.
+
+Columns are the record's fields; `prompt` and `provenance` are JSON text, and labels have `source` as a plain column too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from msgspec import Struct
+
+from feedback.records import Demonstration, Message, PreferencePair, Split, UnpairedLabel
+
+TableName = Literal["pairs", "unpaired", "demonstrations", "turns"]
+TABLES: tuple[TableName, ...] = get_args(TableName)
+
+
+class ServedTurn(Struct, frozen=True, kw_only=True):
+    """A turn of the window, labelled or not, as text."""
+
+    turn_id: str
+    conversation_id: str
+    tenant: str
+    split: Split
+    prompt: list[Message]
+    reply: str
+    locale: str | None
+    policy: str
+    occurred_at_us: int
+
+
+Record = PreferencePair | UnpairedLabel | Demonstration | ServedTurn
+Row = dict[str, Any]
+
+RECORD: dict[TableName, type[PreferencePair] | type[UnpairedLabel] | type[Demonstration] | type[ServedTurn]] = {
+    "pairs": PreferencePair,
+    "unpaired": UnpairedLabel,
+    "demonstrations": Demonstration,
+    "turns": ServedTurn,
+}
+
+_FLOATS = frozenset({"preference", "weight", "desirable"})
+_JSON = frozenset({"prompt", "provenance"})
+_encode: Callable[[Any], bytes] = msgspec.json.Encoder(order="deterministic").encode
+
+
+def schema_of(table: TableName) -> pa.Schema:
+    """The parquet schema of a table."""
+    fields = []
+    for name in RECORD[table].__struct_fields__:
+        kind = pa.float64() if name in _FLOATS else pa.int64() if name.endswith("_us") else pa.string()
+        fields.append(pa.field(name, kind, nullable=name == "locale"))
+    if table != "turns":
+        fields.append(pa.field("source", pa.string(), nullable=False))
+    return pa.schema(fields)
+
+
+def row_of(record: Record) -> Row:
+    """A record as a row."""
+    row = {name: getattr(record, name) for name in record.__struct_fields__}
+    for name in _JSON & row.keys():
+        row[name] = _encode(row[name]).decode()
+    if not isinstance(record, ServedTurn):
+        row["source"] = record.provenance.source
+    return row
+
+
+def record_of(table: TableName, row: Row) -> Any:
+    """The record of a row."""
+    fields = {name: msgspec.json.decode(value) if name in _JSON else value for name, value in row.items()}
+    fields.pop("source", None)
+    return msgspec.convert(fields, RECORD[table])
+
+
+def sorted_rows(records: Iterable[Record]) -> list[Row]:
+    """Rows in the one order that hashes and files use: by id."""
+    return sorted((row_of(record) for record in records), key=id_of)
+
+
+def id_of(row: Row) -> tuple[str, str]:
+    """What names a row in its table, whatever it says."""
+    return row["tenant"], row["id"] if "id" in row else row["turn_id"]
+
+
+def canonical(row: Row) -> bytes:
+    """What a row says, as bytes; who said it (a keyed hash) is not part of it."""
+    if "provenance" in row:
+        row = {**row, "provenance": {**msgspec.json.decode(row["provenance"]), "rater": None}}
+    return _encode(row)
+
+
+def hash_of(tables: Mapping[TableName, Iterable[Row]], as_of_us: int, rules_version: str) -> str:
+    """`sha256:<hex>` of the rows (each table in order of `id_of`), the moment and the rules."""
+    digest = hashlib.sha256(_encode({"as_of_us": as_of_us, "rules_version": rules_version}))
+    for table in TABLES:
+        digest.update(b"\n" + table.encode())
+        for row in tables[table]:
+            digest.update(b"\n" + canonical(row))
+    return f"sha256:{digest.hexdigest()}"
+
+
+def write(path: Path, table: TableName, rows: Sequence[Row]) -> None:
+    """Write rows to a parquet file."""
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema_of(table)), path, compression="zstd")
+
+
+def read(path: Path, table: TableName) -> Iterator[Row]:
+    """The rows of a table of the snapshot at `path`, in order."""
+    with pq.ParquetFile(path / f"{table}.parquet") as file:
+        for batch in file.iter_batches(batch_size=1_000):
+            yield from batch.to_pylist()
