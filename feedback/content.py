@@ -5,18 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from msgspec import Struct
+
 from feedback.records import Message, Turn
 
 TEXT_ROLES = frozenset({"system", "developer", "user", "assistant"})
+
+
+class Text(Struct, frozen=True):
+    """What is learned from a turn: the reply and the plain messages that it answers."""
+
+    prompt: list[Message]
+    reply: str
 
 
 def text_of(message: str | Message) -> str | None:
     """The text of a reply or message; None where it is, even in part, something else (images, tool calls, refusals)."""
     if isinstance(message, str):
         return message
+    content: Any = message.get("content")
+    if len(message) == 2 and isinstance(content, str):  # by far most messages: role and content
+        return content
     if any(message.get(key) for key in ("tool_calls", "function_call", "audio", "refusal")):
         return None
-    content: Any = message.get("content")
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
@@ -60,3 +71,11 @@ def untrainable(turn: Turn) -> str | None:
     if not any(message["role"] == "user" and message["content"].strip() for message in prompt):
         return "prompt_empty"
     return None
+
+
+def trainable_text(turn: Turn) -> Text:
+    """The text of a turn that is trainable; raises ValueError for one that is not (ask `untrainable` first)."""
+    prompt, reply = prompt_of(turn.messages), text_of(turn.reply)
+    if prompt is None or reply is None:
+        raise ValueError(f"turn {turn.turn_id} is not trainable: {untrainable(turn)}")
+    return Text(prompt, reply)

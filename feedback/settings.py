@@ -18,25 +18,46 @@ class Section(BaseModel):
 class WindowSettings(Section):
     """Which exchanges a snapshot is made of."""
 
-    max_age_s: int = Field(90 * DAY_S, gt=0, description="Older exchanges (by occurred_at, against as_of) are left out.")
+    max_age_s: int = Field(
+        90 * DAY_S, gt=0, description="Older exchanges (by occurred_at, against as_of) are left out."
+    )
     max_exchanges: int = Field(200_000, gt=0, description="Most exchanges in a snapshot; a bottom-k sample by hash.")
     max_per_user: int = Field(500, gt=0, description="Most exchanges of one user.")
-    max_locale_share: float = Field(0.9, gt=0, le=1, description="Most of the snapshot that one locale may fill (1: no cap); a single locale is never capped.")
-    max_judge_share: float = Field(0.7, gt=0, le=1, description="Most of the labels' number that the judge may give, where people gave any.")
-    max_per_prompt: int = Field(8, gt=0, description="Most exchanges whose prompts are the same or nearly so, earliest first.")
-    near_duplicate: float = Field(0.8, gt=0, le=1, description="Jaccard similarity of word 3-shingles from which two prompts are near-duplicates.")
+    max_locale_share: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description="Most of max_exchanges that one locale may take, where there are several (1: no cap).",
+    )
+    max_judge_share: float = Field(
+        0.7, gt=0, le=1, description="Most of the labels' number that the judge may give, where people gave any."
+    )
+    max_per_prompt: int = Field(
+        8,
+        gt=0,
+        description="Most exchanges whose prompts are the same or nearly so: labelled ones first, then the earliest.",
+    )
+    near_duplicate: float = Field(
+        0.8, gt=0, le=1, description="Jaccard similarity of word 3-shingles from which two prompts are near-duplicates."
+    )
     max_user_edits: int = Field(20, gt=0, description="Most demonstrations from one user's own edits.")
 
 
 class JudgeSettings(Section):
     """The AI judge: any OpenAI-compatible server. Without `base_url` and `model` there is no judge."""
 
-    base_url: str | None = Field(None, description="Base URL of an OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1.")
+    base_url: str | None = Field(
+        None, description="Base URL of an OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1."
+    )
     model: str | None = Field(None, description="Name of the judge model there.")
-    api_key: SecretStr | None = Field(None, description="Its key; only from the environment (TRIMTAB_JUDGE__API_KEY) or api_key_file.")
+    api_key: SecretStr | None = Field(
+        None, description="Its key; only from the environment (TRIMTAB_JUDGE__API_KEY) or api_key_file."
+    )
     api_key_file: Path | None = Field(None, description="A file that holds the key.")
     rubric: Path | None = Field(None, description="Rubric file (TOML); default: the one that ships with Trimtab.")
-    grace_s: float = Field(3_600, ge=0, description="How long a turn may wait for a rating before it goes to the judge.")
+    grace_s: float = Field(
+        3_600, ge=0, description="How long a turn may wait for a rating before it goes to the judge."
+    )
     parallel: int = Field(8, gt=0, description="Most questions in flight.")
     timeout_s: float = Field(60, gt=0, description="Time limit of one question.")
     attempts: int = Field(4, gt=0, description="Tries of one question, with jittered exponential backoff between them.")

@@ -21,10 +21,10 @@ import msgspec
 from msgspec import Struct
 
 from feedback import exchanges, pairing, tables, window
-from feedback.content import prompt_of, text_of, untrainable
-from feedback.exchanges import Reduced, TurnKey, is_rated
+from feedback.content import trainable_text, untrainable
+from feedback.exchanges import Reduced, is_rated
 from feedback.pairing import Labels
-from feedback.records import Exchange, Judgement, Rating, Turn
+from feedback.records import Judgement, Rating, Turn
 from feedback.settings import WindowSettings
 from feedback.splits import split_of
 from feedback.tables import TABLES, Row, ServedTurn, TableName
@@ -262,16 +262,14 @@ def export(path: Path, format: str = "jsonl") -> Iterator[str]:
 
 
 def _served(turn: Turn) -> ServedTurn:
-    prompt, reply = prompt_of(turn.messages), text_of(turn.reply)
-    assert prompt is not None
-    assert reply is not None
+    text = trainable_text(turn)
     return ServedTurn(
         turn_id=turn.turn_id,
         conversation_id=turn.conversation_id,
         tenant=turn.tenant,
         split=split_of(turn.bucket),
-        prompt=prompt,
-        reply=reply,
+        prompt=text.prompt,
+        reply=text.reply,
         locale=turn.locale,
         policy=turn.policy,
         occurred_at_us=turn.occurred_at_us,
@@ -359,6 +357,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-__all__ = ["Counts", "Exchange", "FactsReader", "Manifest", "Snapshot", "TurnKey", "seal"]

@@ -2,8 +2,8 @@
 
 Works on light keys, one per exchange, so that a window of millions needs no texts in memory but the prompts' last
 messages. Every choice is a function of the set of keys: near-duplicates go in (`occurred_at_us`, `turn_id`) order, samples
-are bottom-k by a hash of the turn id, and nothing looks at the value of a hashed user id. What people labelled stays
-before what the judge labelled before what nobody did.
+are bottom-k by a hash of the turn id, and nothing looks at the value of a hashed user id. What people rated stays
+before what was judged before what nobody spoke of.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class WindowKey(Struct, frozen=True):
     person: tuple[str, ...]
     """Whose turn it is; equal or not, its value never matters."""
     standing: int
-    """0 labelled by people, 1 by the judge, 2 by nobody."""
+    """0 rated by people, 1 judged or otherwise spoken of, 2 neither."""
     prompt: str
     """The prompt key, see `prompt_key`."""
 
@@ -75,7 +75,7 @@ def key_of(exchange: Exchange) -> WindowKey:
         split=split_of(turn.bucket),
         locale=turn.locale,
         person=(turn.tenant, "user", turn.user_id) if turn.user_id else (turn.tenant, "in", turn.conversation_id),
-        standing=0 if is_rated(exchange) else 1 if exchange.verdicts else 2,
+        standing=0 if is_rated(exchange) else 1 if exchange.verdicts or exchange.ratings else 2,
         prompt=prompt_key(turn),
     )
 
