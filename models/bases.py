@@ -19,7 +19,14 @@ from models.settings import BaseModelSettings, TinySettings
 
 TINY = "tiny"
 MARKER = "_COMPLETE"
-_WANTED = ["*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "tokenizer*", "*.jinja"]
+_WANTED = [
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "config.json",
+    "generation_config.json",
+    "tokenizer*",
+    "*.jinja",
+]
 _WANTED += ["special_tokens_map.json", "vocab.json", "merges.txt"]
 
 
@@ -47,7 +54,9 @@ def find_base(settings: BaseModelSettings, tiny: TinySettings, state: Path) -> B
         return None
     path = pointer.parent / json.loads(pointer.read_bytes())["directory"]
     if not (path / MARKER).exists():
-        raise JobFailed(f"the tiny base {path} is gone or incomplete: restore it, or remove {pointer} to train a new one")
+        raise JobFailed(
+            f"the tiny base {path} is gone or incomplete: restore it, or remove {pointer} to train a new one"
+        )
     return describe(path, path.name)
 
 
@@ -100,7 +109,7 @@ def _fetch(settings: BaseModelSettings) -> Path:
     if settings.name.startswith((".", "/", "~")):
         raise JobFailed(f"there is no base model directory {settings.name}: correct base.name, or use `tiny`")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()
     try:

@@ -35,7 +35,11 @@ def lay_out(rows: Sequence[Row], pad: int, share: bool = True) -> Tensors:
     ids = torch.full((len(rows), width), pad)
     positions = torch.zeros((len(rows), width), dtype=torch.long)
     segments = torch.full((len(rows), width), -1)
-    predictors, targets, owner, ends, lengths = [], [], [], [], []
+    predictors: list[int] = []
+    targets: list[int] = []
+    owner: list[int] = []
+    ends: list[int] = []
+    lengths: list[int] = []
     for number, (prompt, replies) in enumerate(rows):
         at, base = len(prompt), number * width
         ids[number, :at], positions[number, :at] = torch.tensor(prompt), torch.arange(at)

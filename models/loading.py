@@ -21,14 +21,14 @@ def load_chat(base: Base) -> Chat:
 
 def load_causal(path: Path | str) -> Any:
     """The base as a language model, on the accelerator where there is one (then in bfloat16), not training."""
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=_dtype(), **SAFE)
+    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=_dtype(), **SAFE)
     return model.to(device()).eval()
 
 
 def load_scorer(path: Path | str, heads: int, seed: int) -> Any:
     """The base with `heads` fresh reward heads instead of its output embedding."""
     torch.manual_seed(seed)
-    model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=heads, dtype=_dtype(), **SAFE)
+    model: Any = AutoModelForSequenceClassification.from_pretrained(path, num_labels=heads, dtype=_dtype(), **SAFE)
     return model.to(device()).eval()
 
 

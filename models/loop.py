@@ -72,7 +72,9 @@ class _Trainer(Trainer):
         super().__init__(**arguments)
         self._loss = loss
 
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         return self._loss(self.accelerator.unwrap_model(model), inputs)
 
 

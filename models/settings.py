@@ -10,9 +10,14 @@ from feedback.settings import Section
 class BaseModelSettings(Section):
     """The model that is adapted and served."""
 
-    name: str = Field("tiny", description="A Hugging Face name, a local directory, or `tiny`: a small model trained here, for machines without a hub.")
+    name: str = Field(
+        "tiny",
+        description="A Hugging Face name, a local directory, or `tiny`: a small model trained here, for machines without a hub.",
+    )
     revision: str | None = Field(None, description="Revision of a Hugging Face model.")
-    max_length: int = Field(256, gt=32, description="Most tokens of prompt and reply together; the oldest messages are dropped first.")
+    max_length: int = Field(
+        256, gt=32, description="Most tokens of prompt and reply together; the oldest messages are dropped first."
+    )
 
 
 class TinySettings(Section):
@@ -22,7 +27,9 @@ class TinySettings(Section):
     layers: int = Field(4, gt=0, description="Transformer layers.")
     width: int = Field(192, gt=0, description="Hidden size.")
     steps: int = Field(450, gt=0, description="Training steps.")
-    batch_tokens: int = Field(1_500, gt=0, description="Most tokens of one batch, so that a step costs the same on any data.")
+    batch_tokens: int = Field(
+        1_500, gt=0, description="Most tokens of one batch, so that a step costs the same on any data."
+    )
     learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate.")
 
 
@@ -33,7 +40,7 @@ class RewardSettings(Section):
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate.")
     epochs: int = Field(2, gt=0, description="Passes over its labels.")
     batch_size: int = Field(16, gt=0, description="Labels in one step.")
-    max_labels: int = Field(4_000, gt=0, description="Most labels of one training run, the newest first.")
+    max_labels: int = Field(4_000, gt=0, description="Most labels of one training run, the heaviest first.")
 
 
 class PolicySettings(Section):
@@ -44,9 +51,19 @@ class PolicySettings(Section):
     epochs: int = Field(2, gt=0, description="Passes over the data.")
     batch_size: int = Field(16, gt=1, description="Examples in one step (KTO's KL term needs more than one).")
     beta: float = Field(0.1, gt=0, description="Strength of the pull towards the reference policy, for DPO and KTO.")
-    likelihood: float = Field(1.0, ge=0, description="Weight of the likelihood term on the chosen reply; without it DPO collapses.")
-    max_examples: int = Field(4_000, gt=0, description="Most examples of one training run, the newest first.")
-    best_of: int = Field(4, ge=0, description="Samples per prompt among which the reward model chooses best and worst (0: none).")
+    likelihood: float = Field(
+        1.0, ge=0, description="Weight of the likelihood term on the chosen reply; without it DPO collapses."
+    )
+    max_examples: int = Field(4_000, gt=0, description="Most examples of one training run, the heaviest first.")
+    best_of: int = Field(
+        4, ge=0, description="Samples per prompt among which the reward model chooses best and worst (0: none)."
+    )
     best_of_prompts: int = Field(128, ge=0, description="Train prompts that are sampled for that.")
+    best_of_weight: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="Weight of a pair that the reward model chose; together at most half the weight of all other labels.",
+    )
     sample_tokens: int = Field(48, gt=0, description="Most tokens of one sampled reply.")
     seed: int = Field(0, description="Seed of every random choice in training.")

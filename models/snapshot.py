@@ -81,7 +81,7 @@ class SnapshotData(Struct, frozen=True):
 
     def label_count(self, split: str) -> int:
         """Pairs, unpaired labels and demonstrations of `split`."""
-        return sum(row.split == split for rows in (self.pairs, self.labels, self.demonstrations) for row in rows)  # type: ignore[attr-defined]
+        return sum(row.split == split for rows in (self.pairs, self.labels, self.demonstrations) for row in rows)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

@@ -1,0 +1,210 @@
+"""What a candidate's report says: the reward model on held-out labels, samples beside the incumbent's, and probes.
+
+Everything here looks at the gate split. Nothing here decides: deploy's gate does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from msgspec import Struct, to_builtins
+from peft import PeftModel
+
+from feedback.records import Message
+from models.adapters import AdapterInvalid, verify
+from models.bases import Base
+from models.chat import Chat, text_of
+from models.errors import JobFailed
+from models.loading import load_causal
+from models.loop import Report
+from models.measures import calibration_error, correlation, language_match, repetition, wilson
+from models.policy import Method
+from models.probes import choose_probes, mean_logprobs
+from models.reward import RewardModel, encode
+from models.sampling import PROMPTS_AT_ONCE, choose_prompts, sample
+from models.snapshot import Label, Pair, ServedTurn, SnapshotData
+
+_MIN_PAIRS = 20
+_SAMPLES = 32
+
+
+class RewardQuality(Struct, frozen=True):
+    """How well the reward model predicts held-out labels."""
+
+    metric: Literal["pairs", "thumbs"]
+    accuracy: float | None
+    interval: tuple[float, float]
+    holdout: int
+    majority_baseline: float | None
+    calibration_error: float | None
+    length_correlation: float | None
+
+
+class SampleStats(Struct, frozen=True):
+    """What a policy's samples look like; None where there is nothing to tell it from."""
+
+    mean_tokens: float | None
+    repetition: float | None
+    language_match: float | None
+
+
+class Sample(Struct, frozen=True):
+    """One gate prompt answered by both policies with the same seed."""
+
+    prompt: list[Message]
+    locale: str | None
+    candidate: str
+    incumbent: str
+
+
+def judge_reward(model: RewardModel, data: SnapshotData) -> RewardQuality:
+    """Accuracy on the gate split's pairs where there are enough, else on its thumbs."""
+    pairs = [pair for pair in data.pairs if pair.split == "gate" and pair.preference > 0.5]
+    if len(pairs) >= _MIN_PAIRS:
+        return _on_pairs(model, pairs)
+    thumbs = [x for x in data.labels if x.split == "gate" and x.kind == "thumbs" and x.desirable != 0.5]
+    return _on_thumbs(model, thumbs)
+
+
+def _on_pairs(model: RewardModel, pairs: Sequence[Pair]) -> RewardQuality:
+    rows = [encode(model.chat, pair.prompt, [pair.chosen, pair.rejected], model.max_length) for pair in pairs]
+    rewards = model.score(rows).mean
+    margins = [chosen - rejected for chosen, rejected in zip(rewards[::2], rewards[1::2], strict=True)]
+    right = [1.0 if margin > 0 else 0.5 if margin == 0 else 0.0 for margin in margins]
+    return _quality("pairs", right, [model.calibration.better(abs(m)) for m in margins], 0.5, rewards, rows)
+
+
+def _on_thumbs(model: RewardModel, labels: Sequence[Label]) -> RewardQuality:
+    rows = [encode(model.chat, label.prompt, [label.reply], model.max_length) for label in labels]
+    rewards = model.score(rows).mean
+    wanted = [model.calibration.wanted(reward) for reward in rewards]
+    right = [float((p > 0.5) == (x.desirable > 0.5)) for p, x in zip(wanted, labels, strict=True)]
+    up = sum(label.desirable > 0.5 for label in labels) / len(labels) if labels else 0.0
+    baseline = max(up, 1 - up) if labels else None
+    return _quality("thumbs", right, [max(p, 1 - p) for p in wanted], baseline, rewards, rows)
+
+
+def _quality(
+    metric: Literal["pairs", "thumbs"],
+    right: Sequence[float],
+    confidence: Sequence[float],
+    baseline: float | None,
+    rewards: Sequence[float],
+    rows: Sequence[Any],
+) -> RewardQuality:
+    n = len(right)
+    return RewardQuality(
+        metric=metric,
+        accuracy=sum(right) / n if n else None,
+        interval=wilson(sum(right), n),
+        holdout=n,
+        majority_baseline=baseline,
+        calibration_error=calibration_error(confidence, right),
+        length_correlation=correlation(rewards, [float(len(ids)) for _, replies in rows for ids in replies]),
+    )
+
+
+def load_policies(base: Base, adapter: Path, incumbent: Path | None) -> Any:
+    """The base with the adapters `candidate` and, where there is one, `incumbent`; JobFailed when that does not fit."""
+    model = PeftModel.from_pretrained(load_causal(base.path), str(adapter), adapter_name="candidate")
+    if incumbent:
+        try:
+            manifest = verify(incumbent, incumbent.name)
+        except AdapterInvalid as error:
+            raise JobFailed(f"the incumbent can't be compared with: {error}") from None
+        if not manifest.fits(base):
+            raise JobFailed(
+                f"the incumbent {incumbent.name[:16]} was trained on {manifest.base_name}, this training is on {base.name}: "
+                f"restore that base, or roll back to the base model first"
+            )
+        model.load_adapter(str(incumbent / "adapter"), adapter_name="incumbent")
+    return model.eval()
+
+
+def sample_both(
+    model: Any, chat: Chat, turns: Sequence[ServedTurn], max_length: int, max_tokens: int, seed: int, report: Report
+) -> list[Sample]:
+    """A few dozen gate prompts, answered by the candidate and by the incumbent (or the bare base) with the same seeds."""
+    chosen = choose_prompts(turns, "gate", _SAMPLES)
+    batches = [chosen[i : i + PROMPTS_AT_ONCE] for i in range(0, len(chosen), PROMPTS_AT_ONCE)]
+    samples = []
+    for number, batch in enumerate(batches):
+        prompts = [chat.prompt(turn.prompt, max_length - max_tokens) for turn in batch]
+
+        def answer(prompts: list[list[int]] = prompts, seed: int = seed + number) -> list[str]:
+            return sample(model, chat, prompts, 1, max_tokens, seed)
+
+        model.set_adapter("candidate")
+        ours = answer()
+        theirs = _as_incumbent(model, answer)
+        samples += [Sample(t.prompt, t.locale, a, b) for t, a, b in zip(batch, ours, theirs, strict=True)]
+        report(number + 1, len(batches))
+    model.set_adapter("candidate")
+    return samples
+
+
+def _as_incumbent(model: Any, answer: Callable[[], list[str]]) -> list[str]:
+    if "incumbent" in model.peft_config:
+        model.set_adapter("incumbent")
+        return answer()
+    with model.disable_adapter():
+        return answer()
+
+
+def describe_samples(chat: Chat, samples: Sequence[Sample], side: Literal["candidate", "incumbent"]) -> SampleStats:
+    """Length, repetition and language of one side's samples."""
+    if not samples:
+        return SampleStats(None, None, None)
+    replies = [getattr(sample, side) for sample in samples]
+    prompts = ["\n".join(text_of(m.get("content")) for m in s.prompt if m.get("role") == "user") for s in samples]
+    matches = [language_match(p, s.locale, r) for p, s, r in zip(prompts, samples, replies, strict=True)]
+    decided = [match for match in matches if match is not None]
+    return SampleStats(
+        mean_tokens=sum(len(chat.content(reply)) for reply in replies) / len(replies),
+        repetition=sum(map(repetition, replies)) / len(replies),
+        language_match=sum(decided) / len(decided) if decided else None,
+    )
+
+
+def probe_both(model: Any, chat: Chat, turns: Sequence[ServedTurn], max_length: int) -> dict[str, Any]:
+    """Log-probabilities per token of fixed exchanges under the bare base and under the candidate."""
+    probes = choose_probes(turns)
+    model.set_adapter("candidate")
+    candidate = mean_logprobs(model, chat, probes, max_length)
+    with model.disable_adapter():
+        base = mean_logprobs(model, chat, probes, max_length)
+    items = [
+        {"messages": p.messages, "reply": p.reply, "base_logprob": b, "candidate_logprob": c}
+        for p, b, c in zip(probes, base, candidate, strict=True)
+    ]
+    differences = [abs(b - c) for b, c in zip(base, candidate, strict=True)]
+    return {"max_length": max_length, "largest_difference": max(differences), "items": items}
+
+
+def evaluate(
+    base: Base, chat: Chat, data: SnapshotData, judge: RewardModel, adapter: Path, incumbent: Path | None,
+    method: Method, max_length: int, sample_tokens: int, report: Report,
+) -> dict[str, Any]:  # fmt: skip
+    """The report, but for digest, seconds and memory, which the job knows."""
+    quality = judge_reward(judge, data)
+    model = load_policies(base, adapter, incumbent)
+    samples = sample_both(model, chat, data.turns, max_length, sample_tokens, 5_000, report)
+    stats = {side: describe_samples(chat, samples, side) for side in ("candidate", "incumbent")}
+    content: dict[str, Any] = to_builtins(
+        {
+            "created_at_us": time.time_ns() // 1_000,
+            "snapshot": data.name,
+            "dataset_hash": data.dataset_hash,
+            "base": {"name": base.name, "revision": base.revision},
+            "incumbent": incumbent.name if incumbent else None,
+            "method": method,
+            "reward_model": quality,
+            "samples": samples,
+            "sample_stats": stats,
+            "probes": probe_both(model, chat, data.turns, max_length),
+        }
+    )
+    return content

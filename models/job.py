@@ -1,0 +1,208 @@
+"""One training, as a process of its own: `python -m models.job SPEC.json`.
+
+Takes a sealed snapshot to a candidate directory in five phases: base, reward, samples, policy, evaluate. Prints
+progress as JSON lines on stdout and the candidate as the last one; an expected failure is one sentence on stderr and
+exit code 1. It may be killed at any moment: run again, it goes on at its checkpoints and ends in the same adapter.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import resource
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from models.adapters import MARKER, make_manifest
+from models.bases import Base, find_base
+from models.errors import JobFailed
+from models.files import staged, write_json
+from models.snapshot import SnapshotData, read_manifest, read_snapshot
+from models.spec import TrainingSpec, load_spec
+
+MIN_LABELS = 8
+_FULL = ("No space left on device", "file write failed", "unexpected pos")
+
+Emit = Callable[[dict[str, Any]], None]
+T = TypeVar("T")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the job of the spec file `arguments[0]`; returns the exit code."""
+    if len(arguments) != 1:
+        print("usage: python -m models.job SPEC.json", file=sys.stderr)
+        return 2
+    try:
+        run(load_spec(Path(arguments[0])), _own_stdout())
+    except JobFailed as error:
+        print(error, file=sys.stderr)
+        return 1
+    except Exception as error:
+        sentence = _resource_sentence(error)
+        if sentence is None:
+            raise
+        print(sentence, file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(spec: TrainingSpec, emit: Emit) -> Path:
+    """Train what the spec asks for; returns the candidate directory."""
+    snapshot, state = Path(spec.snapshot), Path(spec.state)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise JobFailed("a training runs in one process: start it without torchrun or accelerate launch")
+    work = spec.work(read_manifest(snapshot)["dataset_hash"])
+    with _alone(work):
+        path = _known_result(work, state) or _train(spec, read_snapshot(snapshot), work, emit)
+        emit({"candidate": path.name, "path": str(path)})
+    return path
+
+
+def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit) -> Path:
+    labels = data.label_count("train")
+    if labels < MIN_LABELS:
+        raise JobFailed(
+            f"snapshot {data.name} has {labels} labels in its train split, a training needs {MIN_LABELS}: "
+            f"collect more ratings or verdicts"
+        )
+    base = find_base(spec.base, spec.tiny, Path(spec.state))  # a base that is missing should fail before torch loads
+    _prepare_torch(spec)
+    from models.best_of import reward_pairs, sample_prompts
+    from models.evaluate import evaluate
+    from models.loading import load_causal, load_chat
+    from models.policy import Method, choose_examples, train_policy
+    from models.reward import train_reward
+    from models.tiny import train_tiny
+
+    phases = _Phases(work, emit)
+    max_length, state = spec.base.max_length, Path(spec.state)
+    with phases.phase("base") as report:
+        base = base or train_tiny(data.turns, spec.base, spec.tiny, state, _folder(work / "base"), report)
+        chat = load_chat(base)
+    with phases.phase("reward") as report:
+        judge = train_reward(data, base, chat, spec.reward, max_length, _folder(work / "reward"), report)
+    with phases.phase("samples") as report:
+        sampled = sample_prompts(load_causal(base.path), chat, data, spec.policy, max_length, work / "samples", report)
+        others = sum(x.weight for rows in (data.pairs, data.labels) for x in rows if x.split == "train")
+        pairs = reward_pairs(sampled, judge, spec.policy, others)
+    with phases.phase("policy") as report:
+        examples = choose_examples(data, pairs, spec.policy.max_examples)
+        adapter = train_policy(base, chat, examples, spec.policy, max_length, _folder(work / "policy"), report)
+    counts = {kind: len(rows) for kind, rows in examples.items()}
+    from_reward_model = len({pair.id for pair in pairs} & {x.id for x in examples["dpo"]})
+    method = Method(counts["sft"], counts["dpo"] - from_reward_model, counts["kto"], from_reward_model)
+    with phases.phase("evaluate") as report:
+        incumbent = Path(spec.incumbent) if spec.incumbent else None
+        content = evaluate(
+            base, chat, data, judge, adapter, incumbent, method, max_length, spec.policy.sample_tokens, report
+        )
+    content |= {
+        "seconds": phases.seconds,
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+    return _publish(content, base, adapter, work, state)
+
+
+def _publish(content: dict[str, Any], base: Base, adapter: Path, work: Path, state: Path) -> Path:
+    """The candidate directory, all at once; then the checkpoints go."""
+    manifest = make_manifest(adapter, base)
+    with staged(state / "candidates") as fresh:
+        shutil.copytree(adapter, fresh.path / "adapter")
+        shutil.copytree(work / "reward" / "model", fresh.path / "reward_model")
+        write_json(fresh.path / "manifest.json", {name: getattr(manifest, name) for name in manifest.__struct_fields__})
+        write_json(fresh.path / "report.json", {"digest": manifest.digest, **content})
+        path = fresh.publish(manifest.digest, MARKER)
+    write_json(work / "result.json", {"candidate": manifest.digest})
+    for folder in ("base", "reward", "samples", "policy"):
+        shutil.rmtree(work / folder, ignore_errors=True)
+    return path
+
+
+def _known_result(work: Path, state: Path) -> Path | None:
+    try:
+        path = state / "candidates" / json.loads((work / "result.json").read_bytes())["candidate"]
+    except FileNotFoundError:
+        return None
+    return path if (path / MARKER).exists() else None
+
+
+class _Phases:
+    """Reports the job's phases, and how long each took, also over restarts."""
+
+    def __init__(self, work: Path, emit: Emit) -> None:
+        self.path, self.emit = work / "seconds.json", emit
+        self.seconds: dict[str, float] = json.loads(self.path.read_bytes()) if self.path.exists() else {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[Callable[[int, int], None]]:
+        start = time.monotonic()
+        self.emit({"phase": name, "step": 0, "of": 0})
+        yield lambda step, of: self.emit({"phase": name, "step": step, "of": of})
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - start, 3)
+        write_json(self.path, self.seconds)
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """No other process trains the same at the same time."""
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise JobFailed(f"another process is at this training already ({work}): wait for it or stop it") from None
+        yield
+
+
+def _prepare_torch(spec: TrainingSpec) -> None:
+    """Quiet, and the same result every time."""
+    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    warnings.filterwarnings("ignore")
+    import torch
+    import transformers
+
+    transformers.utils.logging.set_verbosity(logging.CRITICAL)
+    transformers.utils.logging.disable_progress_bar()
+    torch.set_num_threads(spec.threads)
+    torch.use_deterministic_algorithms(True)
+
+
+def _own_stdout() -> Emit:
+    """Lines for whoever started the job; what a library prints goes to stderr."""
+    lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def emit(line: dict[str, Any]) -> None:
+        print(json.dumps(line), file=lines, flush=True)
+
+    return emit
+
+
+def _resource_sentence(error: Exception) -> str | None:
+    """What to do about a full disk or memory; None where the error is something else."""
+    text = str(error)
+    if (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)) or any(s in text for s in _FULL):
+        return "the disk is full: free some space and run the training again, it goes on where it stopped"
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return f"{error.filename} can't be written ({error.strerror}): correct its permissions and run it again"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "not enough memory for this training: lower policy.batch_size, reward.batch_size or base.max_length"
+    return None
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,181 @@
+"""The policy update: a fresh LoRA on the base, from demonstrations (SFT), pairs (DPO) and unpaired labels (KTO).
+
+Each batch holds one kind. The reference is the base itself, the adapter switched off. What the snapshot holds decides
+which kinds there are. Every loss keeps a likelihood term on the wanted reply: without it DPO collapses while its own
+accuracy still rises.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from msgspec import Struct
+from peft import LoraConfig, TaskType, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import save_file
+from torch import Tensor
+
+from models import losses
+from models.adapters import CONFIG, WEIGHTS, adapter_config
+from models.bases import Base
+from models.batches import Row, can_share, lay_out, plan_batches, reference_logps, reply_logps
+from models.chat import Chat
+from models.errors import JobFailed
+from models.files import canonical, staged
+from models.loading import load_causal, pad_id
+from models.loop import Report, train
+from models.reward import encode
+from models.settings import PolicySettings
+from models.snapshot import Demo, Label, Pair, SnapshotData
+
+Kind = Literal["sft", "dpo", "kto"]
+Example = Demo | Pair | Label
+
+
+class Method(Struct, frozen=True):
+    """How many examples of each kind a policy was trained on."""
+
+    sft: int
+    dpo: int
+    kto: int
+    reward_model_pairs: int
+
+
+def choose_examples(data: SnapshotData, extra: Sequence[Pair], most: int) -> dict[Kind, list[Example]]:
+    """The train split's examples by kind, at most `most` together, the heaviest first; `extra` are pairs to add."""
+    kinds: dict[Kind, Sequence[Example]] = {
+        "sft": data.demonstrations,
+        "dpo": [*data.pairs, *extra],
+        "kto": data.labels,
+    }
+    eligible = [
+        (kind, x) for kind, rows in kinds.items() for x in rows if x.split == "train" and x.weight > 0 and _written(x)
+    ]
+    eligible.sort(key=lambda pair: (-pair[1].weight, hashlib.sha256(pair[1].id.encode()).digest()))
+    chosen: dict[Kind, list[Example]] = {kind: [x for k, x in eligible[:most] if k == kind] for kind in kinds}
+    if len(chosen["kto"]) == 1:  # no mismatched reply to estimate KTO's KL term from
+        chosen["kto"] = []
+    return chosen
+
+
+def train_policy(
+    base: Base, chat: Chat, examples: dict[Kind, list[Example]], settings: PolicySettings, max_length: int,
+    work: Path, report: Report,
+) -> Path:  # fmt: skip
+    """Train the adapter and keep it in `work`/adapter, in peft's format; the path is returned."""
+    kept = work / "adapter"
+    if not kept.exists():
+        if not any(examples.values()):
+            raise JobFailed("the snapshot's train split has nothing to learn from: collect ratings or verdicts first")
+        model = with_lora(load_causal(base.path), settings)
+        plan = plan_policy(chat, examples, settings, max_length)
+        share = can_share(model)
+
+        def collate(batch: tuple[Kind, list[Example]]) -> dict[str, Any]:
+            return tensors(chat, *batch, max_length, share)
+
+        def loss(model: Any, batch: dict[str, Any]) -> Tensor:
+            return policy_loss(model, batch, settings.beta, settings.likelihood)
+
+        train(
+            model, plan, collate, loss, work / "checkpoints",
+            learning_rate=settings.learning_rate, seed=settings.seed, report=report,
+        )  # fmt: skip
+        with staged(work) as fresh:
+            save_adapter(model, base, settings, fresh.path)
+            fresh.publish(kept.name)
+    return kept
+
+
+def with_lora(model: Any, settings: PolicySettings) -> Any:
+    """The base with a fresh LoRA on all its linear layers but the output embedding."""
+    torch.manual_seed(settings.seed)
+    config = LoraConfig(
+        task_type=TaskType.CAUSAL_LM,
+        r=settings.lora_rank,
+        lora_alpha=2 * settings.lora_rank,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+    )
+    return get_peft_model(model, config)
+
+
+def plan_policy(
+    chat: Chat, examples: dict[Kind, list[Example]], settings: PolicySettings, max_length: int
+) -> list[tuple[Kind, list[Example]]]:
+    """Every batch of the training, in order: one kind each, the kinds mixed."""
+    chosen = random.Random(settings.seed)  # noqa: S311 - reproducible, not secret
+    plan: list[tuple[Kind, list[Example]]] = []
+    for epoch in range(settings.epochs):
+        batches: list[tuple[Kind, list[Example]]] = []
+        for kind, rows in examples.items():
+            lengths = [len(chat.prompt(x.prompt, max_length)) for x in rows]
+            for batch in plan_batches(lengths, settings.batch_size, settings.seed + epoch):
+                if kind == "kto" and len(batch) == 1:
+                    batch = [*batch, (batch[0] + 1) % len(rows)]  # the KL term needs a second reply
+                batches.append((kind, [rows[n] for n in batch]))
+        chosen.shuffle(batches)
+        plan += batches
+    return plan
+
+
+def tensors(chat: Chat, kind: Kind, batch: Sequence[Example], max_length: int, share: bool) -> dict[str, Any]:
+    """The batch as tensors: `replies` (see models.batches), `weights`, and the soft labels in `target`.
+
+    DPO's rows have two replies, chosen and rejected. So have KTO's: a prompt's own, and the next example's reply.
+    """
+    rows: list[Row]
+    if kind == "sft":
+        rows = [encode(chat, x.prompt, [x.reply], max_length) for x in batch if isinstance(x, Demo)]
+        target = [1.0] * len(rows)
+    elif kind == "dpo":
+        pairs = [x for x in batch if isinstance(x, Pair)]
+        rows = [encode(chat, x.prompt, [x.chosen, x.rejected], max_length) for x in pairs]
+        target = [x.preference for x in pairs]
+    else:
+        labels = [x for x in batch if isinstance(x, Label)]
+        others = [*labels[1:], labels[0]]
+        rows = [encode(chat, x.prompt, [x.reply, y.reply], max_length) for x, y in zip(labels, others, strict=True)]
+        target = [x.desirable for x in labels]
+    return {
+        "kind": kind,
+        "replies": lay_out(rows, pad_id(chat), share),
+        "target": torch.tensor(target),
+        "weights": torch.tensor([x.weight for x in batch], dtype=torch.float32),
+    }
+
+
+def policy_loss(model: Any, batch: dict[str, Any], beta: float, likelihood: float) -> Tensor:
+    """The loss of one batch, a scalar: SFT, or DPO or KTO with the likelihood term on what is wanted."""
+    replies, weights, target = batch["replies"], batch["weights"], batch["target"]
+    if batch["kind"] == "sft":
+        return losses.sft(reply_logps(model, replies), replies["lengths"], weights)
+    reference_a, reference_b = reference_logps(model, replies).unflatten(0, (-1, 2)).unbind(1)
+    a, b = reply_logps(model, replies).unflatten(0, (-1, 2)).unbind(1)
+    lengths = replies["lengths"].unflatten(0, (-1, 2))[:, 0]
+    if batch["kind"] == "dpo":
+        loss = losses.dpo(a, b, reference_a, reference_b, target, weights, beta)
+        wanted = weights
+    else:
+        loss = losses.kto(a, reference_a, b, reference_b, target, weights, beta)
+        wanted = weights * (2 * target - 1).clamp(min=0)
+    return loss + likelihood * losses.sft(a, lengths, wanted)
+
+
+def save_adapter(model: Any, base: Base, settings: PolicySettings, path: Path) -> None:
+    """Write the adapter in peft's format; the same weights give the same bytes."""
+    state = get_peft_model_state_dict(model)
+    tensors = {name: value.detach().float().cpu().contiguous() for name, value in state.items()}
+    save_file(tensors, path / WEIGHTS, metadata={"format": "pt"})
+    modules = list(model.peft_config["default"].target_modules)
+    config = adapter_config(base, settings.lora_rank, 2 * settings.lora_rank, modules)
+    (path / CONFIG).write_bytes(canonical(config))
+
+
+def _written(example: Example) -> bool:
+    replies = [example.chosen, example.rejected] if isinstance(example, Pair) else [example.reply]
+    return all(reply.strip() for reply in replies)

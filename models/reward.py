@@ -1,0 +1,253 @@
+"""The reward model: three heads on one LoRA-adapted base, trained on pairs and unpaired labels, then calibrated.
+
+Each head sees its own bootstrap of the labels (Poisson weights by label id), so that their spread says how unsure the
+model is (arXiv 2310.02743). Rewards are logits: Platt scaling on the calibrate split turns them, or a difference of
+two, into probabilities.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from msgspec import Struct
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from torch import Tensor
+
+from models.bases import Base
+from models.batches import Row, can_share, hidden_states, lay_out, plan_batches
+from models.chat import Chat
+from models.errors import JobFailed
+from models.files import staged, write_json
+from models.loading import device, load_scorer, pad_id
+from models.loop import Report, train
+from models.losses import bradley_terry, logistic
+from models.settings import RewardSettings
+from models.snapshot import Label, Pair, SnapshotData
+
+HEADS = 3
+_SEED = 1
+_SCORE_BATCH = 32
+_NEWTON_STEPS = 50
+_RIDGE = 1e-2  # keeps the slope finite where a handful of labels are separated perfectly
+
+
+class Calibration(Struct, frozen=True):
+    """P(wanted) = sigmoid(slope * reward + offset); P(a over b) = sigmoid(slope * (reward a - reward b))."""
+
+    slope: float
+    offset: float
+
+    def wanted(self, reward: float) -> float:
+        return sigmoid(self.slope * reward + self.offset)
+
+    def better(self, margin: float) -> float:
+        return sigmoid(self.slope * margin)
+
+
+class Rewards(Struct, frozen=True):
+    """Of n replies: mean over the heads, and the heads' standard deviation."""
+
+    mean: list[float]
+    spread: list[float]
+
+
+class RewardModel:
+    """Scores replies. Make one with `train_reward` or `load_reward`."""
+
+    def __init__(self, model: Any, chat: Chat, max_length: int, calibration: Calibration) -> None:
+        self.model, self.chat, self.max_length, self.calibration = model, chat, max_length, calibration
+
+    @torch.no_grad()
+    def score(self, rows: Sequence[Row]) -> Rewards:
+        """Rewards of each row's replies, in order; rows as ids (see `encode`)."""
+        self.model.eval()
+        order = sorted(range(len(rows)), key=lambda n: len(rows[n][0]))
+        found: dict[int, Tensor] = {}
+        for start in range(0, len(order), _SCORE_BATCH):
+            part = order[start : start + _SCORE_BATCH]
+            batch = lay_out([rows[n] for n in part], pad_id(self.chat), can_share(self.model))
+            scores = rewards(self.model, {name: tensor.to(device()) for name, tensor in batch.items()}).float().cpu()
+            found |= zip(part, scores.split([len(rows[n][1]) for n in part]), strict=True)
+        if not rows:
+            return Rewards([], [])
+        heads = torch.cat([found[n] for n in range(len(rows))])
+        return Rewards(heads.mean(dim=1).tolist(), heads.std(dim=1, correction=0).tolist())
+
+
+def rewards(model: Any, batch: dict[str, Tensor]) -> Tensor:
+    """Reward of each reply by each head, read at the reply's last token, [N, heads]."""
+    scored: Tensor = model.get_base_model().score(hidden_states(model, batch, "ends"))
+    return scored.float()
+
+
+def encode(chat: Chat, prompt: Any, replies: Sequence[str], max_length: int) -> Row:
+    """Ids of a prompt and replies to it, together at most `max_length` for each reply."""
+    encoded = [chat.reply(reply, max_length // 2) for reply in replies]
+    return chat.prompt(prompt, max_length - max(map(len, encoded))), encoded
+
+
+def train_reward(
+    data: SnapshotData, base: Base, chat: Chat, settings: RewardSettings, max_length: int, work: Path, report: Report
+) -> RewardModel:
+    """Train the reward model on the train split and calibrate it on the calibrate split; it is kept in `work`/model."""
+    kept = work / "model"
+    if not kept.exists():
+        examples: list[Pair | Label] = [
+            row for rows in (data.pairs, data.labels) for row in rows if row.split == "train" and row.weight > 0
+        ]
+        if not examples:
+            raise JobFailed("the snapshot's train split has no pairs and no unpaired labels: collect ratings first")
+        model = _with_lora(load_scorer(base.path, HEADS, _SEED), settings)
+        _fit(model, chat, _bounded(examples, settings.max_labels), settings, max_length, work, report)
+        calibration = calibrate(RewardModel(model, chat, max_length, Calibration(1.0, 0.0)), data)
+        with staged(work) as fresh:
+            save_reward(model, calibration, fresh.path)
+            fresh.publish(kept.name)
+    return load_reward(kept, base, chat, max_length)
+
+
+def load_reward(path: Path, base: Base, chat: Chat, max_length: int) -> RewardModel:
+    """The reward model saved in `path`."""
+    model = PeftModel.from_pretrained(load_scorer(base.path, HEADS, _SEED), str(path)).eval()
+    calibration = json.loads((path / "calibration.json").read_bytes())
+    return RewardModel(model, chat, max_length, Calibration(calibration["slope"], calibration["offset"]))
+
+
+def save_reward(model: Any, calibration: Calibration, path: Path) -> None:
+    """Write LoRA, heads and calibration to `path`, as safetensors and JSON only."""
+    model.save_pretrained(path)
+    (path / "README.md").unlink(missing_ok=True)  # peft's model card
+    config = json.loads((path / "adapter_config.json").read_bytes())
+    write_json(path / "adapter_config.json", config | {"base_model_name_or_path": None, "inference_mode": True})
+    write_json(path / "calibration.json", {"slope": calibration.slope, "offset": calibration.offset, "heads": HEADS})
+
+
+def calibrate(model: RewardModel, data: SnapshotData) -> Calibration:
+    """Platt scaling (1999) on the calibrate split's labels and pairs; where it has none, the rewards stand as they are."""
+    labels = [label for label in data.labels if label.split == "calibrate"]
+    pairs = [pair for pair in data.pairs if pair.split == "calibrate"]
+    single = model.score([encode(model.chat, x.prompt, [x.reply], model.max_length) for x in labels]).mean
+    both = model.score([encode(model.chat, x.prompt, [x.chosen, x.rejected], model.max_length) for x in pairs]).mean
+    points = [(r, 1.0, x.desirable, x.weight) for r, x in zip(single, labels, strict=True)]
+    points += [(c - r, 0.0, x.preference, x.weight) for c, r, x in zip(both[::2], both[1::2], pairs, strict=True)]
+    return fit_platt(points)
+
+
+def fit_platt(points: Sequence[tuple[float, float, float, float]]) -> Calibration:
+    """Weighted logistic regression on (reward or margin, 1 or 0 for the offset, probability, weight), by Newton's method.
+
+    A small ridge pulls towards slope 1, offset 0, which is also the answer for no points.
+    """
+    slope, offset = 1.0, 0.0
+    for _ in range(_NEWTON_STEPS):
+        g0, g1 = _RIDGE * (slope - 1), _RIDGE * offset
+        h00, h01, h11 = _RIDGE, 0.0, _RIDGE
+        for x, one, target, weight in points:
+            p = sigmoid(slope * x + offset * one)
+            slack, curvature = weight * (p - target), weight * max(p * (1 - p), 1e-9)
+            g0, g1 = g0 + slack * x, g1 + slack * one
+            h00, h01, h11 = h00 + curvature * x * x, h01 + curvature * x * one, h11 + curvature * one
+        determinant = h00 * h11 - h01 * h01
+        step0, step1 = (h11 * g0 - h01 * g1) / determinant, (h00 * g1 - h01 * g0) / determinant
+        largest = max(abs(step0), abs(step1), 1.0)  # a damped step where the curvature is nearly flat
+        slope, offset = slope - step0 / largest, offset - step1 / largest
+    return Calibration(slope, offset)
+
+
+def sigmoid(x: float) -> float:
+    """1 / (1 + exp(-x)), without overflow."""
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def bootstrap(label_id: str) -> list[float]:
+    """How often each head sees this label: Poisson(1) draws from a hash of its id, never none for all heads."""
+    draws = []
+    for head in range(HEADS):
+        digest = hashlib.sha256(f"{head}:{label_id}".encode()).digest()
+        uniform, count = int.from_bytes(digest[:8]) / 2**64, 0
+        below = term = math.exp(-1)
+        while uniform > below and count < 10:
+            count += 1
+            term /= count
+            below += term
+        draws.append(float(count))
+    return draws if any(draws) else [1.0] * HEADS
+
+
+def _fit(
+    model: Any,
+    chat: Chat,
+    examples: list[Pair | Label],
+    settings: RewardSettings,
+    max_length: int,
+    work: Path,
+    report: Report,
+) -> None:
+    pairs = [x for x in examples if isinstance(x, Pair)]
+    labels = [x for x in examples if isinstance(x, Label)]
+    rows = [encode(chat, x.prompt, [x.chosen, x.rejected], max_length) for x in pairs]
+    rows += [encode(chat, x.prompt, [x.reply], max_length) for x in labels]
+    ordered: list[Pair | Label] = [*pairs, *labels]
+    lengths = [len(prompt) + sum(map(len, replies)) for prompt, replies in rows]
+    share = can_share(model)
+
+    def collate(batch: list[int]) -> dict[str, Any]:
+        # pairs first, so that the loss finds the replies of both kinds by position
+        batch = sorted(batch, key=lambda n: not isinstance(ordered[n], Pair))
+        paired = [x for n in batch if isinstance(x := ordered[n], Pair)]
+        single = [x for n in batch if isinstance(x := ordered[n], Label)]
+        return {
+            "replies": lay_out([rows[n] for n in batch], pad_id(chat), share),
+            "preference": torch.tensor([x.preference for x in paired], dtype=torch.float32),
+            "desirable": torch.tensor([x.desirable for x in single], dtype=torch.float32),
+            "pair_weights": _weights(paired),
+            "label_weights": _weights(single),
+        }
+
+    plan = plan_batches(lengths, settings.batch_size, _SEED, settings.epochs)
+    train(
+        model, plan, collate, reward_loss, work / "checkpoints",
+        learning_rate=settings.learning_rate, seed=_SEED, report=report,
+    )  # fmt: skip
+
+
+def reward_loss(model: Any, batch: dict[str, Any]) -> Tensor:
+    """Bradley-Terry on the batch's pairs and logistic loss on its unpaired labels, as one mean over examples."""
+    scores = rewards(model, batch["replies"])
+    n, m = len(batch["preference"]), len(batch["desirable"])
+    both, single = scores[: 2 * n].unflatten(0, (n, 2)), scores[2 * n :]
+    total = torch.zeros((), device=scores.device)
+    if n:
+        total = total + n * bradley_terry(both[:, 0], both[:, 1], batch["preference"], batch["pair_weights"])
+    if m:
+        total = total + m * logistic(single, batch["desirable"], batch["label_weights"])
+    return total / (n + m)
+
+
+def _weights(examples: Sequence[Pair | Label]) -> Tensor:
+    """Weight of each example for each head, [n, heads]."""
+    return torch.tensor([[x.weight * w for w in bootstrap(x.id)] for x in examples]).reshape(len(examples), HEADS)
+
+
+def _bounded(examples: list[Pair | Label], most: int) -> list[Pair | Label]:
+    """At most `most` examples: the heaviest, then by a hash of the id."""
+    order = sorted(examples, key=lambda x: (-x.weight, hashlib.sha256(x.id.encode()).digest()))
+    return order[:most]
+
+
+def _with_lora(model: Any, settings: RewardSettings) -> Any:
+    torch.manual_seed(_SEED)
+    config = LoraConfig(
+        task_type=TaskType.SEQ_CLS,  # else the heads stay untrained, silently
+        r=settings.lora_rank,
+        lora_alpha=2 * settings.lora_rank,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+    )
+    return get_peft_model(model, config)
