@@ -41,6 +41,9 @@ Code = Literal[
     "bad_value",
     "future",
     "too_old",
+    "poison",
+    "truncated_file",
+    "unreadable_file",
 ]
 
 
@@ -249,14 +252,26 @@ def _convert(document: dict[str, Any], now_us: int) -> Turn | Rating:
 
 
 def _check_ids(wire: WireTurn | WireRating) -> None:
-    for name in ("event_id", "conversation_id", "tenant", "turn_id", "replaces", "policy", "user_id", "locale", "rubric"):
+    for name in (
+        "event_id",
+        "conversation_id",
+        "tenant",
+        "turn_id",
+        "replaces",
+        "policy",
+        "user_id",
+        "locale",
+        "rubric",
+    ):
         value = getattr(wire, name, None)
         if value is None:
             continue
         if not value:
             raise _Reject("bad_value", name, f"{name} is empty")
         if len(value) > MAX_ID_CHARACTERS:
-            raise _Reject("bad_value", name, f"{name} has {len(value)} characters; at most {MAX_ID_CHARACTERS} are taken")
+            raise _Reject(
+                "bad_value", name, f"{name} has {len(value)} characters; at most {MAX_ID_CHARACTERS} are taken"
+            )
         if _CONTROL.search(value):
             raise _Reject("bad_value", name, f"{name} holds a control character")
     if len(wire.tags) > MAX_TAGS:

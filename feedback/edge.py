@@ -72,7 +72,9 @@ class Edge:
             reply = redact.text(event.reply) if isinstance(event.reply, str) else redact.message(event.reply)
             messages = [redact.message(message) for message in event.messages]
             return msgspec.structs.replace(event, reply=reply, messages=messages, **common)
-        value = redact.text(event.value) if event.kind in ("edit", "comment") and event.value is not None else event.value
+        value = (
+            redact.text(event.value) if event.kind in ("edit", "comment") and event.value is not None else event.value
+        )
         return msgspec.structs.replace(event, value=value, **common)
 
     def _record(self, event: Turn | Rating | Rejected) -> Record | Rejected:

@@ -125,9 +125,7 @@ class FactsWriter:
             for batch in batches:
                 key = (batch.topic, batch.partition)
                 reached[key] = max(batch.next_offset, reached.get(key, 0))
-            ahead = [
-                Transaction(self._app(*key), offset) for key, offset in reached.items() if offset > applied[key]
-            ]
+            ahead = [Transaction(self._app(*key), offset) for key, offset in reached.items() if offset > applied[key]]
             if not ahead:
                 return 0
             try:

@@ -1,0 +1,73 @@
+"""The topology: which hop reads which topic. The same hops run on `sqlite:///path` and on `kafka://host:port`.
+
+turns.served ──┐
+ratings.given ─┼─► ingest ──► facts            app "trimtab-ingest"
+verdicts.given ┘      └─► judge.requests
+judge.requests ─► judge ─► verdicts.given      app "trimtab-judge"
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import faust
+
+from streams.hop import Fatal, Work, consume
+from streams.ingest import JUDGE_REQUESTS, Ingest
+from streams.judge import JudgeHop
+from streams.producer import Producer
+
+INGEST_GROUP = "trimtab-ingest"
+JUDGE_GROUP = "trimtab-judge"
+INGEST_TOPICS = ("turns.served", "ratings.given", "verdicts.given")
+TOPICS = (*INGEST_TOPICS, JUDGE_REQUESTS)
+
+EVENTS_WAITING = 4
+"""Runs that may wait in a stream's buffer: each holds hundreds of records."""
+
+
+def build_ingest(broker: str, partitions: int, ingest: Ingest, producer: Producer, fatal: Fatal) -> faust.App:
+    """The app that writes facts."""
+    works: dict[str, Work] = {
+        "turns.served": ingest.events,
+        "ratings.given": ingest.events,
+        "verdicts.given": ingest.verdicts,
+    }
+    return _app(INGEST_GROUP, broker, partitions, works, producer, fatal)
+
+
+def build_judge(broker: str, partitions: int, hop: JudgeHop, producer: Producer, fatal: Fatal) -> faust.App:
+    """The app that asks the judge."""
+    return _app(JUDGE_GROUP, broker, partitions, {JUDGE_REQUESTS: hop.requests}, producer, fatal)
+
+
+def _app(
+    group: str, broker: str, partitions: int, works: dict[str, Work], producer: Producer, fatal: Fatal
+) -> faust.App:
+    for noisy in ("faust", "mode", "aiokafka"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    app = faust.App(
+        group,
+        broker=broker,
+        store="memory://",
+        web_enabled=False,
+        topic_partitions=partitions,
+        topic_disable_leader=True,
+        stream_buffer_maxsize=EVENTS_WAITING,
+        stream_wait_empty=False,
+        broker_commit_interval=0.5,
+    )
+    for topic, work in works.items():
+        app.agent(app.topic(topic, key_serializer="raw", value_serializer="raw"), name=f"{group}-{topic}")(
+            _agent(topic, work, producer, fatal)
+        )
+    return app
+
+
+def _agent(topic: str, work: Work, producer: Producer, fatal: Fatal) -> Callable[[Any], Any]:
+    async def agent(stream: Any) -> None:
+        await consume(stream, topic, work, producer, fatal)
+
+    return agent

@@ -1,0 +1,119 @@
+"""Dead letters: what could not be taken in, kept with its original bytes and the reason, on the topic `dead.letters`.
+
+They are the raw zone: never redacted, never exported. `redrive` sends the original bytes through the edge again; an event
+keeps its identity, so redriving one that got through after all adds nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import version
+
+import msgspec
+from msgspec import Struct
+
+from feedback.contract import Rejected
+from feedback.edge import Edge, Record
+from streams.log import Log, Stored
+
+TOPIC = "dead.letters"
+DONE_TOPIC = "dead.letters.redriven"
+
+
+class DeadLetter(Struct, frozen=True, kw_only=True):
+    """One record that was refused, and where it stood: in a topic, or in a file's line."""
+
+    reason: str
+    """Code to count by: one of `contract.Code`, or `poison` for a record that a hop could not digest."""
+    field: str
+    message: str
+    at_us: int
+    attempts: int
+    version: str
+    value: bytes
+    topic: str | None = None
+    partition: int | None = None
+    offset: int | None = None
+    file: str | None = None
+    line: int | None = None
+    id: str = ""
+    """`partition-offset` on the dead-letter topic; given by the log."""
+    redriven: bool = False
+
+
+_decode = msgspec.json.Decoder(DeadLetter).decode
+
+
+def dead_letter(
+    rejected: Rejected,
+    value: bytes,
+    *,
+    attempts: int = 1,
+    topic: str | None = None,
+    partition: int | None = None,
+    offset: int | None = None,
+    file: str | None = None,
+    line: int | None = None,
+) -> Record:
+    """The record to send for bytes that were refused."""
+    letter = DeadLetter(
+        reason=rejected.code,
+        field=rejected.field,
+        message=rejected.message,
+        at_us=time.time_ns() // 1000,
+        attempts=attempts,
+        version=version("trimtab"),
+        value=value,
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        file=file,
+        line=line,
+    )
+    return Record(TOPIC, value[:64], msgspec.json.encode(letter))
+
+
+def read(log: Log, starts: dict[int, int] | None = None) -> Iterator[DeadLetter]:
+    """Dead letters, from `starts` (offset by partition) or from the oldest kept."""
+    done = {record.key.decode() for record in _all(log, DONE_TOPIC, {})}
+    for record in _all(log, TOPIC, starts or {}):
+        name = f"{record.partition}-{record.offset}"
+        yield msgspec.structs.replace(_decode(record.value), id=name, redriven=name in done)
+
+
+def redrive(
+    log: Log, edge: Edge, letters: Iterable[DeadLetter], now_us: int
+) -> list[tuple[DeadLetter, Rejected | None]]:
+    """Send letters through the edge again; each comes back with None, or with why it was refused once more."""
+    outcome: list[tuple[DeadLetter, Rejected | None]] = []
+    for letter in letters:
+        made = edge.record(letter.value, now_us)
+        if isinstance(made, Rejected):
+            outcome.append((letter, made))
+        else:
+            log.append([made, Record(DONE_TOPIC, letter.id.encode(), b"")])
+            outcome.append((letter, None))
+    return outcome
+
+
+def selection(reason: str | None, since_us: int | None, ids: tuple[str, ...]) -> Callable[[DeadLetter], bool]:
+    """Which letters are meant: those not yet redriven, of this reason, this recent, of these ids."""
+
+    def selected(letter: DeadLetter) -> bool:
+        return (
+            not letter.redriven
+            and (reason is None or letter.reason == reason)
+            and (since_us is None or letter.at_us >= since_us)
+            and (not ids or letter.id in ids)
+        )
+
+    return selected
+
+
+def _all(log: Log, topic: str, starts: dict[int, int]) -> Iterator[Stored]:
+    for partition in range(log.topics().get(topic, 0)):
+        offset = starts.get(partition, 0)
+        while run := log.read(topic, partition, offset, 500):
+            yield from run
+            offset = run[-1].offset + 1

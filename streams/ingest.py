@@ -1,0 +1,96 @@
+"""Ingest, join and route, in one pass over a run of `turns.served` or `ratings.given` (and the sink of `verdicts.given`).
+
+In: raw or edge-signed events. Out: facts; questions for the judge on `judge.requests`. Kept: the turns still within their
+grace period, in memory, rebuilt from the facts at start. Bad input: a dead letter with its reason; the run goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from feedback.contract import Rejected
+from feedback.edge import Edge, Record, content_hash
+from feedback.facts import Batch, Row
+from feedback.records import JudgeRequest, Rating, Turn, Unjudged, Verdict
+from streams import metrics
+from streams.dead_letters import dead_letter
+from streams.facts_sink import FactsSink
+from streams.hop import Ack, Run
+from streams.log import Stored
+from streams.producer import Producer
+
+JUDGE_REQUESTS = "judge.requests"
+
+Observe = Callable[[int, Turn | Rating, int], list[JudgeRequest]]
+"""Told each event as (partition, event, received_at_us); answers what has become due for the judge."""
+
+_decode_judgement = msgspec.json.Decoder(Verdict | Unjudged).decode
+
+
+class Ingest:
+    """The two hops that write facts."""
+
+    def __init__(self, edge: Edge, sink: FactsSink, producer: Producer, observe: Observe | None) -> None:
+        self._edge = edge
+        self._sink = sink
+        self._producer = producer
+        self._observe = observe
+
+    async def events(self, run: Run, ack: Ack) -> None:
+        """A run of turns or ratings, mixed or not, signed or not."""
+        rows: list[Row] = []
+        letters: list[Record] = []
+        now_us = time.time_ns() // 1000
+        for record in run:
+            event = self._edge.admit(record.value, record.headers, now_us)
+            if isinstance(event, Rejected):
+                letters.append(
+                    dead_letter(
+                        event, record.value, topic=record.topic, partition=record.partition, offset=record.offset
+                    )
+                )
+                metrics.DEAD_LETTERS.labels(reason=event.code).inc()
+                metrics.EVENTS.labels(topic=record.topic, outcome="dead_letter").inc()
+            else:
+                rows.append(_row(record, event, content_hash(event)))
+                metrics.observe_event(event, record.topic, record.at_us)
+        if letters:
+            await self._producer.send(letters)
+        if self._observe is not None:
+            partition = run[0].partition
+            due = [request for row in rows for request in self._observe(partition, row.event, row.received_at_us)]  # type: ignore[arg-type]
+            await send_requests(self._producer, due)
+        await self._sink.put(_batch(run, rows), ack)  # last: nothing may fail once the batch is with the sink
+
+    async def verdicts(self, run: Run, ack: Ack) -> None:
+        """A run of verdicts, which only our own judge hop writes."""
+        rows = []
+        for record in run:
+            judgement = _decode_judgement(record.value)
+            rows.append(_row(record, judgement, hashlib.sha256(record.value).hexdigest()))
+        await self._sink.put(_batch(run, rows), ack)
+
+
+async def send_requests(producer: Producer, requests: list[JudgeRequest]) -> None:
+    """Ask the judge: questions of one conversation stay in order."""
+    if requests:
+        await producer.send(
+            [
+                Record(JUDGE_REQUESTS, f"{r.tenant}/{r.conversation_id}".encode(), msgspec.json.encode(r))
+                for r in requests
+            ]
+        )
+        for request in requests:
+            metrics.ROUTED.labels(kind="reply" if request.other_turn_id is None else "comparison").inc()
+
+
+def _row(record: Stored, event: Turn | Rating | Verdict | Unjudged, of_content: str) -> Row:
+    return Row(event, of_content, hashlib.sha256(record.value).hexdigest(), record.offset, record.at_us)
+
+
+def _batch(run: Run, rows: list[Row]) -> Batch:
+    return Batch(run[0].topic, run[0].partition, tuple(rows), run[-1].offset + 1)

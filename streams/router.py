@@ -1,0 +1,1 @@
+"""Which turns wait for a rating, per partition: the live shell around `feedback.routing`."""

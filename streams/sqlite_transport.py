@@ -1,0 +1,210 @@
+"""The embedded transport for Faust: `sqlite:///path`, one log file, no server (entry point group `faust.transports`).
+
+It delivers one fetched run of records of one partition as one Faust event: `event.value` is a tuple of `Stored`, and
+acknowledging the event acknowledges the run. Offsets are committed in order, as far as runs are acknowledged without a
+gap. One process per consumer group: the group's partitions are all assigned to it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from time import monotonic
+from typing import Any, ClassVar
+
+from faust.transport import base
+from faust.transport.consumer import Consumer as FaustConsumer
+from faust.types import TP, ConsumerMessage
+from faust.types.transports import ConsumerT, ProducerT
+
+from streams.log import Log, Stored
+
+RUN = 500
+"""Most records in one run, that is in one Faust event."""
+
+POLL_S = 0.02
+"""Pause between two looks at a log that had nothing new."""
+
+DRIVER_VERSION = "sqlite"
+
+
+class RunOffsets:
+    """Offsets of the runs of one partition, in the order of delivery: committable are those before the first gap."""
+
+    def __init__(self) -> None:
+        self._delivered: deque[int] = deque()
+        self._acknowledged: set[int] = set()
+
+    def delivered(self, last_offset: int) -> None:
+        """A run that ends at `last_offset` was handed on."""
+        self._delivered.append(last_offset)
+
+    def acknowledged(self, last_offset: int) -> None:
+        """The run that ends at `last_offset` is done."""
+        self._acknowledged.add(last_offset)
+
+    def committable(self) -> int | None:
+        """The offset that may be committed now (last done + 1), None where nothing new is done."""
+        done = None
+        while self._delivered and self._delivered[0] in self._acknowledged:
+            done = self._delivered.popleft()
+            self._acknowledged.discard(done)
+        return None if done is None else done + 1
+
+
+class Consumer(FaustConsumer):  # type: ignore[misc]
+    """Reads runs from the log for one consumer group (the app's id)."""
+
+    consumer_stopped_errors: ClassVar[tuple[type[BaseException], ...]] = ()
+
+    def on_init(self) -> None:
+        self._log: Log = self.transport.log
+        self._assigned: set[TP] = set()
+        self._position: dict[TP, int] = {}
+        self._runs: dict[TP, RunOffsets] = {}
+        self._turn = 0
+
+    async def create_topic(self, topic: str, partitions: int, replication: int, **_: Any) -> None:
+        self._log.create_topic(topic, partitions)
+
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        """All partitions of these topics are ours, as soon as Faust is ready for them."""
+        names = sorted(topics)
+        for name in names:
+            self._log.create_topic(name)
+        known = self._log.topics()
+        self.add_future(self._assign({TP(name, number) for name in names for number in range(known[name])}))
+
+    async def _assign(self, assigned: set[TP]) -> None:
+        revoked, self._assigned = self._assigned, assigned
+        self.app.on_rebalance_start()
+        self.app.consumer_generation_id += 1
+        await self.on_partitions_revoked(revoked)
+        self._runs = {tp: RunOffsets() for tp in assigned}
+        await self.on_partitions_assigned(assigned, self.app.consumer_generation_id)
+
+    def assignment(self) -> set[TP]:
+        return self._assigned
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        committed = self._log.committed(self.app.conf.id)
+        self._position = {tp: committed.get((tp.topic, tp.partition), 0) for tp in self._assigned}
+        self._runs = {tp: RunOffsets() for tp in self._assigned}
+        return dict(self._position)
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[tuple[Stored, ...]]]:
+        deadline = monotonic() + timeout
+        while not self.should_stop:
+            for tp in self._next_partitions(active_partitions):
+                start = self._position.get(tp)
+                if start is None:
+                    continue
+                run = await asyncio.to_thread(self._log.read, tp.topic, tp.partition, start, RUN)
+                if run:
+                    self._position[tp] = run[-1].offset + 1
+                    return {tp: [tuple(run)]}
+            if monotonic() >= deadline or not self.flow_active:
+                break
+            await asyncio.sleep(POLL_S)
+        return {}
+
+    def _next_partitions(self, active_partitions: set[TP] | None) -> list[TP]:
+        """Active partitions, beginning with another one each time, so that none starves."""
+        ends = self._log.ends()
+        active = self._assigned if active_partitions is None else active_partitions
+        waiting = sorted(tp for tp in active if self._position.get(tp, 0) < ends.get((tp.topic, tp.partition), 0))
+        if not waiting:
+            return []
+        self._turn = (self._turn + 1) % len(waiting)
+        return waiting[self._turn :] + waiting[: self._turn]
+
+    def _to_message(self, tp: TP, record: tuple[Stored, ...]) -> ConsumerMessage:
+        last = record[-1]
+        self._runs[tp].delivered(last.offset)
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            last.offset,
+            last.at_us / 1e6,
+            0,
+            [],
+            b"",
+            record,
+            None,
+            0,
+            0,
+            tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    def _new_offset(self, tp: TP) -> int | None:
+        acked = self._acked[tp]
+        runs = self._runs[tp]
+        for offset in acked:
+            runs.acknowledged(offset)
+        self._acked_index[tp].difference_update(acked)
+        acked.clear()
+        return runs.committable()
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """A run carries only its last offset: what Faust takes for gaps are the records inside it."""
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        where = {(tp.topic, tp.partition): offset for tp, offset in offsets.items()}
+        await asyncio.to_thread(self._log.commit, self.app.conf.id, where)
+        return True
+
+    async def _seek(self, partition: TP, offset: int) -> None:
+        self._position[partition] = offset
+
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        self._position.update(partitions)
+
+    async def seek_to_beginning(self, *partitions: TP) -> None:
+        self._position.update(dict.fromkeys(partitions or self._assigned, 0))
+
+    async def position(self, tp: TP) -> int | None:
+        return self._position.get(tp)
+
+    async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
+        return dict.fromkeys(partitions, 0)
+
+    async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
+        ends = self._log.ends()
+        return {tp: ends.get((tp.topic, tp.partition), 0) for tp in partitions}
+
+    def highwater(self, tp: TP) -> int:
+        return self._position.get(tp, 0)
+
+    def topic_partitions(self, topic: str) -> int | None:
+        return self._log.topics().get(topic)
+
+    def key_partition(self, topic: str, key: bytes | None, partition: int | None = None) -> int | None:
+        return partition
+
+    def _new_topicpartition(self, topic: str, partition: int) -> TP:
+        return TP(topic, partition)
+
+
+class Producer(base.Producer):  # type: ignore[misc]
+    """Faust wants one; the hops send through `streams.producer`, which waits until a record is durable."""
+
+    async def create_topic(self, topic: str, partitions: int, replication: int, **_: Any) -> None:
+        self.transport.log.create_topic(topic, partitions)
+
+    async def flush(self) -> None:
+        await self.buffer.flush()
+
+
+class Transport(base.Transport):  # type: ignore[misc]
+    """`sqlite:///absolute/path`."""
+
+    Consumer: ClassVar[type[ConsumerT]] = Consumer
+    Producer: ClassVar[type[ProducerT]] = Producer
+    driver_version = DRIVER_VERSION
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.log = Log(Path(self.url[0].path))

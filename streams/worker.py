@@ -1,0 +1,152 @@
+"""The worker: both apps on the embedded log, started and stopped together; it says when everything is done.
+
+It fails as one: when a hop or a commit can't go on, `failed` holds the reason and nothing more is acknowledged, so that
+the next start takes up exactly what was not finished.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from feedback.edge import Edge
+from feedback.facts import FactsWriter
+from streams import app as topology
+from streams import metrics
+from streams.facts_sink import FactsSink
+from streams.ingest import JUDGE_REQUESTS, Ingest, send_requests
+from streams.judge import Ask, JudgeHop
+from streams.log import Log
+from streams.producer import SqliteProducer
+
+if TYPE_CHECKING:
+    from streams.router import Router
+
+LOOK_S = 0.05
+TICK_S = 1.0
+TRIM_S = 3_600.0
+KEPT_US = 7 * 86_400 * 1_000_000
+"""How long records stay on the log after they are done."""
+
+log = structlog.get_logger()
+
+
+class WrongLog(Exception):
+    """The facts are ahead of the log, so they were made from another one under the same identity."""
+
+
+class Worker:
+    """`async with Worker(…)` runs the hops. `ask` None: there is no judge. `router` None: nothing is routed live."""
+
+    def __init__(
+        self,
+        events: Log,
+        log_path: Path,
+        facts: Path,
+        edge: Edge,
+        *,
+        partitions: int,
+        ask: Ask | None,
+        answered: list[str],
+        router: Router | None,
+    ) -> None:
+        self._log = events
+        self._router = router
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.producer = SqliteProducer(events)
+        for topic in topology.TOPICS:
+            events.create_topic(topic, partitions)
+        writer = FactsWriter(facts, events.log_id)
+        _agree(events, writer)
+        self._sink = FactsSink(writer, self._fail)
+        url = f"sqlite://{log_path.absolute()}"
+        ingest = Ingest(edge, self._sink, self.producer, router.observe if router else None)
+        self._apps = [topology.build_ingest(url, partitions, ingest, self.producer, self._fail)]
+        self._groups = dict.fromkeys(topology.INGEST_TOPICS, topology.INGEST_GROUP)
+        if ask is not None:
+            hop = JudgeHop(ask, self.producer, answered, patient=router is not None)
+            self._apps.append(topology.build_judge(url, partitions, hop, self.producer, self._fail))
+            self._groups[JUDGE_REQUESTS] = topology.JUDGE_GROUP
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Worker:
+        self._tasks.append(asyncio.create_task(self._sink.run()))
+        self._tasks.append(asyncio.create_task(self._housekeeping()))
+        for app in self._apps:
+            await app.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self.failed.done():
+            await self._sink.drain()
+        for app in self._apps:
+            await app.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.producer.close()
+        if not self.failed.done():
+            self.failed.cancel()
+
+    def lag(self) -> dict[str, int]:
+        """Records that are not done yet, by topic."""
+        return {topic: self._log.lag(group, [topic])[topic] for topic, group in self._groups.items()}
+
+    async def drained(self, progress: Any = lambda lag: None) -> None:
+        """Wait until nothing is left to do; raises what made the worker fail."""
+        while True:
+            if self.failed.done():
+                self.failed.result()
+            lag = self.lag()
+            progress(lag)
+            if not any(lag.values()):
+                return
+            await asyncio.sleep(LOOK_S)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+    async def _housekeeping(self) -> None:
+        """Route what has become due, tell the lag, and trim what is done and old."""
+        trimmed_at = time.monotonic()
+        while True:
+            try:
+                for topic, lag in self.lag().items():
+                    metrics.LAG.labels(topic=topic, group=self._groups[topic]).set(lag)
+                if self._router is not None:
+                    await send_requests(self.producer, self._router.due(time.time_ns() // 1000))
+                if time.monotonic() - trimmed_at > TRIM_S:
+                    trimmed_at = time.monotonic()
+                    await asyncio.to_thread(self._log.trim, time.time_ns() // 1000 - KEPT_US, self._groups)
+            except Exception as error:
+                self._fail(error)
+                return
+            await asyncio.sleep(TICK_S)
+
+
+def _agree(events: Log, writer: FactsWriter) -> None:
+    """Begin where the facts end: they, not the log's offsets, say what was kept (a crash of the machine may lose files)."""
+    done = events.committed(topology.INGEST_GROUP)
+    behind = {}
+    for (topic, partition), end in events.ends().items():
+        if topic not in topology.INGEST_TOPICS:
+            continue
+        applied = writer.applied(topic, partition)
+        if applied > end:
+            raise WrongLog(
+                f"the facts have applied {topic}/{partition} up to offset {applied}, but this log ends at {end}: "
+                f"the log was replaced by an older copy. Restore the newest log.db, or move it away to start a new one"
+            )
+        if applied < done.get((topic, partition), 0):
+            behind[topic, partition] = applied
+    if behind:
+        log.warning("facts_behind_log", partitions=len(behind))
+        events.rewind(topology.INGEST_GROUP, behind)
