@@ -109,7 +109,7 @@ def reduce(
         conversation_ratings=tuple(sorted(live_of_conversation, key=_given_order)),
         orphans=tuple(sorted(orphans, key=_given_order)),
         ratings=dict(Counter(rating.kind for _, rating in given.events.values())),
-        fates=dict(fates),
+        fates=dict(+fates),
         duplicates=served.duplicates + given.duplicates,
         conflicts=served.conflicts + given.conflicts + shared_turn_ids,
         orphan_verdicts=orphan_verdicts,

@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable
+from functools import lru_cache
 from typing import Literal, get_args
 
 import xxhash
@@ -149,7 +150,7 @@ class NearDuplicates:
             hashfunc=xxhash.xxh32_intdigest,
         )
         self._sketches = dict(zip(self._shingles, sketches, strict=True))
-        self._index = MinHashLSH(threshold=min(threshold, STEEPEST), num_perm=PERMUTATIONS, weights=MISS_LESS)
+        self._index = MinHashLSH(num_perm=PERMUTATIONS, params=_bands(threshold))
         self._added: dict[str, int] = {}
 
     def add(self, prompt: str) -> None:
@@ -169,6 +170,13 @@ class NearDuplicates:
         one, other = self._shingles[a], self._shingles[b]
         common = len(one & other)
         return common / (len(one) + len(other) - common) >= self._threshold
+
+
+@lru_cache
+def _bands(threshold: float) -> tuple[int, int]:
+    """How many bands of how many hashes the index has; found by a search that is worth doing once."""
+    index = MinHashLSH(threshold=min(threshold, STEEPEST), num_perm=PERMUTATIONS, weights=MISS_LESS)
+    return index.b, index.r
 
 
 def shingles(prompt: str) -> frozenset[str]:
