@@ -1,0 +1,75 @@
+"""Which arm answers a conversation: a pure choice, stored at the conversation's first exposure and kept from then on.
+
+Randomised is the unit: the user, or the conversation where no user is known. A unit's place within a rollout is a hash
+of both, so a rising share only ever adds units to the candidate's side. A conversation under way keeps its arm; a unit
+that the share has reached moves with its next conversation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+Arm = Literal["candidate", "incumbent"]
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Who serves now. Digests are 64 hex digits; `incumbent` None is the bare base, `candidate` None no canary."""
+
+    incumbent: str | None = None
+    candidate: str | None = None
+    rollout_id: str | None = None
+    share: float = 0.0
+    """Of the units, the part that new conversations put on the candidate, 0..1."""
+    halted: bool = False
+    """The kill switch: everything serves the bare base, whatever the other fields say."""
+
+    def policy(self, arm: Arm) -> str | None:
+        """Digest of the adapter that serves this arm now; None for the bare base."""
+        if self.halted:
+            return None
+        return self.candidate if arm == "candidate" and self.candidate is not None else self.incumbent
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The arm that a conversation got at its first exposure, and the share at that time."""
+
+    rollout_id: str
+    tenant: str
+    conversation_id: str
+    unit: str
+    arm: Arm
+    share: float
+    at_us: int
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """What one turn is served with; `rollout_id` None when there is no canary or everything is halted."""
+
+    policy: str | None
+    arm: Arm = "incumbent"
+    rollout_id: str | None = None
+    share: float = 0.0
+
+
+def choose_arm(unit: str, routing: Routing, stored: Assignment | None) -> Arm:
+    """The arm for a conversation of `unit`; `stored` is what this very conversation was assigned before.
+
+    >>> choose_arm("u", Routing(candidate="c", rollout_id="r", share=1.0), None)
+    'candidate'
+    """
+    if routing.halted or routing.candidate is None or routing.rollout_id is None:
+        return "incumbent"
+    if stored is not None and stored.rollout_id == routing.rollout_id:
+        return stored.arm
+    return "candidate" if place(routing.rollout_id, unit) < routing.share else "incumbent"
+
+
+def place(rollout_id: str, unit: str) -> float:
+    """Where the unit stands in this rollout: uniform in [0, 1), independent between rollouts."""
+    text = f"{len(rollout_id)}:{rollout_id}{unit}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.sha256(text).digest()[:6], "big") / 2**48
