@@ -1,0 +1,297 @@
+"""Which stretches of a text are personal data, and what is written in their place.
+
+A stretch counts when its shape or its checksum makes it unlikely to be an order number, a price, a date or a version;
+a bare number of doubtful shape counts only behind a word such as "phone" or "BSN". Every pattern is bounded or
+possessive, so that time grows with the length of the text and no faster. Names of people and postal addresses are not
+recognised: no rule finds them without a model and many mistakes.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+import phonenumbers
+from stdnum import iban, luhn, numdb
+
+from feedback.national_ids import ID_NUMBERS, IdNumber, decimal_digits
+
+# A number starts and ends where no digit, Latin letter or underscore touches it. Only this one character is looked at on
+# either side, so that putting a placeholder beside a stretch hardly ever changes what the stretch is taken for.
+_START = r"(?<![\dA-Za-z_])"
+_END = r"(?![\dA-Za-z_])"
+_GAP = r"[ \u00a0\u202f./\-–()]"
+
+Check = Callable[[re.Match[str]], bool | int]
+
+
+class Rule(NamedTuple):
+    """Group 1 of `pattern` is personal data where `check` says so; `marker` takes its place.
+
+    A check that returns a number means so many characters of the group.
+    """
+
+    marker: str
+    pattern: re.Pattern[str]
+    check: Check
+
+
+def maybe_personal(text: str) -> bool:
+    """Whether a text can hold anything that the rules look for; the cheap question that most texts are asked only."""
+    return _MAYBE.search(text) is not None
+
+
+def without_personal_data(text: str, region: str | None = None) -> str:
+    """The text with a marker in place of each stretch; doing it again changes nothing.
+
+    `region` (ISO 3166, for example "ES") lets national phone numbers of that country count as well.
+    """
+    if not maybe_personal(text):
+        return text
+    while (shorter := _one_pass(text, region)) != text:  # ends: each change takes away a digit, a colon or an @
+        text = shorter
+    return text
+
+
+def _one_pass(text: str, region: str | None) -> str:
+    if "@" in text or "＠" in text:
+        text = _replace(_EMAIL, text)
+    if text.count(":") >= 2:
+        text = _replace(_IPV6, text)
+    if text.count(".") >= 3:
+        text = _replace(_IPV4, text)
+    if _MANY_DIGITS.search(text) is None:
+        return text
+    for rule in _NUMBERS:
+        text = _replace(rule, text)
+    return text if region is None else _replace(_national_phone(region), text)
+
+
+def _replace(rule: Rule, text: str) -> str:
+    pieces, done, position = [], 0, 0
+    while match := rule.pattern.search(text, position):
+        if verdict := rule.check(match):
+            start, end = match.span(1)
+            end = end if verdict is True else start + verdict
+            pieces += [text[done:start], rule.marker]
+            done = position = end
+        else:
+            position = match.start() + 1  # a stretch that is none may hide one that starts inside it
+    return text if not pieces else "".join(pieces) + text[done:]
+
+
+def _always(match: re.Match[str]) -> bool:
+    return True
+
+
+# --- e-mail: CJK letters do not belong to an address, so that one is found in the middle of a Chinese sentence
+
+_LETTERS = r"0-9A-Za-z\u00c0-\u052f"
+_LOCAL = rf"{_LETTERS}.!#$%&'*+/=?^_`{{|}}~\-"
+_EMAIL = Rule(
+    "[email]",
+    re.compile(
+        rf"(?<![{_LOCAL}])([{_LOCAL}]++[@＠](?:[{_LETTERS}](?:[{_LETTERS}\-]{{0,61}}[{_LETTERS}])?\.){{1,8}}[A-Za-z\u00c0-\u052f]{{2,24}})"
+    ),
+    _always,
+)
+
+
+# --- IP addresses
+
+_VERSION_BEFORE = re.compile(
+    r"(?:v|ver|vers|version|versión|firmware|release|build|update|版本|固件)[.:： ]{0,3}$", re.I
+)
+
+
+def _is_ipv6(match: re.Match[str]) -> bool:
+    address = match[1]
+    if len(address) > 45 or max(map(len, address.split(":"))) < 3:  # 12:30:45 is a time, ::1 nobody's address
+        return False
+    try:
+        ipaddress.IPv6Address(address)
+    except ValueError:
+        return False
+    return any(character.isdecimal() for character in address)
+
+
+def _is_ipv4(match: re.Match[str]) -> bool:
+    """Four numbers up to 255, and not what stands behind the word "version"."""
+    octets = match[1].split(".")
+    if len(octets) != 4 or any(len(octet) > 3 or int(octet) > 255 for octet in octets):
+        return False
+    return _VERSION_BEFORE.search(match.string, max(0, match.start() - 14), match.start()) is None
+
+
+_IPV6 = Rule(
+    "[ip]",
+    # the first alternative is for a label that touches the address ("IPv6:2001:db8::1"); one colon may end a clause
+    re.compile(
+        rf"(?:(?<=[A-Za-z]:)|(?<=[A-Za-z]\d:)|(?<![0-9A-Za-z_:]))((?:[0-9A-Fa-f]{{0,4}}:){{2,8}}(?:[0-9A-Fa-f]{{1,4}}|(?<=::))(?:(?:\.\d{{1,3}}){{3}})?){_END}"
+    ),
+    _is_ipv6,
+)
+_IPV4 = Rule("[ip]", re.compile(rf"(?<![\dA-Za-z_.])(\d{{1,3}}(?:\.\d++){{3,}}+){_END}"), _is_ipv4)
+
+
+# --- bank accounts and payment cards
+
+
+def _iban_length(match: re.Match[str]) -> int:
+    """Length of the account number in the match: its country says how many characters count, more may follow."""
+    text = match[1]
+    places = [place for place, character in enumerate(text) if character not in _IBAN_GAP]
+    size = _iban_size(text[:2].upper())
+    if not size or len(places) < size:
+        return 0
+    end = places[size - 1] + 1
+    if text[end : end + 1] not in ("", *_IBAN_GAP):
+        return 0
+    number = "".join(text[place] for place in places[:size])
+    return end if iban.is_valid(number, check_country=False) else 0
+
+
+@lru_cache(maxsize=1_024)
+def _iban_size(country: str) -> int:
+    """Characters of a country's account numbers; 0 where there are none."""
+    structure = numdb.get("iban").info(country)[0][1].get("bban", "")
+    return 4 + sum(int(part) for part in re.findall(r"(\d+)!", structure)) if structure else 0
+
+
+_CARD_ISSUER = re.compile(
+    r"4\d{15}(?:\d{3})?|(?:5[1-5]|2[2-7])\d{14}|3[47]\d{13}|3(?:0[0-5]|[689]\d)\d{11}|(?:6011|64[4-9]\d|65\d\d|35\d\d)\d{12}|62\d{14,17}"
+)
+
+
+def _is_card(match: re.Match[str]) -> bool:
+    number = decimal_digits(match[1])
+    return _CARD_ISSUER.fullmatch(number) is not None and luhn.checksum(number) == 0
+
+
+_IBAN_GAP = (" ", "-", "\u00a0")
+_IBAN = Rule(
+    "[iban]",
+    re.compile(
+        rf"{_START}([A-Z]{{2}}\d\d(?:[A-Z0-9]{{11,30}}|(?:[ \-\u00a0][A-Z0-9]{{4}}){{2,7}}(?:[ \-\u00a0][A-Z0-9]{{1,3}})?)){_END}",
+        re.I | re.A,
+    ),
+    _iban_length,
+)
+_CARD = Rule(
+    "[card]",
+    re.compile(
+        rf"{_START}(\d{{14,19}}|\d{{4}}([ \-\u00a0])\d{{4}}\2\d{{4}}\2\d{{4}}(?:\2\d{{3}})?|\d{{4}}([ \-\u00a0])\d{{6}}\3\d{{4,5}}){_END}"
+    ),
+    _is_card,
+)
+
+
+# --- national id numbers
+
+
+def _id_rule(kind: IdNumber) -> Rule:
+    before = rf"(?<![A-Za-z])(?:{kind.cue})(?:[ :.#=\-]|is|nr|no|number|nummer|ist){{0,6}}" if kind.cue else ""
+    pattern = re.compile(f"{before}{_START}({kind.shape}){_END}", re.I)
+
+    def check(match: re.Match[str]) -> bool:
+        try:
+            return kind.is_valid(match[1].upper())
+        except (ArithmeticError, LookupError, ValueError):  # stdnum raises KeyError on a few made-up numbers
+            return False
+
+    return Rule("[id]", pattern, check)
+
+
+# --- phone numbers
+
+_DATE = re.compile(r"\d{1,2}[./\- ]{1,3}\d{1,2}[./\- ]{1,3}\d{4}(?!\d)|\d{4}[./\-]\d{1,2}[./\-]\d{1,2}(?!\d)")
+_CJK = re.compile(r"[\u3400-\u9fff]")
+_CUE = (
+    r"tel|telephone|phone|mobile|cell|whatsapp|call me|reach me|ring me|text me"
+    r"|telefon|telefonnummer|handy|handynummer|rufnummer|mobil|mobilnummer|teléfono|telefono|móvil|movil|celular"
+    r"|llámame|llámenme|llamarme|téléphone|portable|telefone|cellulare"
+)
+_CUE_ZH = "电话|手机|座机|联系方式|电话号码|手机号"
+_CONNECTOR = r"(?:[ :.=\-–(（：是为号]|码|is|number|no|nr|nummer|ist|unter|es|el|al|at|on|under){0,6}"
+
+
+def _has_calling_code(match: re.Match[str]) -> bool:
+    digits = decimal_digits(match[1])
+    return any(int(digits[:n]) in phonenumbers.COUNTRY_CODE_TO_REGION_CODE for n in (1, 2, 3))
+
+
+def _is_abroad(match: re.Match[str]) -> bool:
+    return _valid_phone("+" + decimal_digits(match[1])[2:], None)
+
+
+def _is_no_date(match: re.Match[str]) -> bool:
+    return _DATE.match(match[1]) is None
+
+
+def _is_national(match: re.Match[str]) -> bool:
+    return 9 <= len(decimal_digits(match[1])) <= 12 and _is_no_date(match)
+
+
+def _is_chinese_mobile(match: re.Match[str]) -> bool:
+    """Eleven digits in a row need a Chinese character near them; 138-0013-8000 speaks for itself."""
+    start, end = match.span(1)
+    return end - start > 11 or _CJK.search(match.string, max(0, start - 20), end + 20) is not None
+
+
+@lru_cache(maxsize=4_096)
+def _valid_phone(number: str, region: str | None) -> bool:
+    try:
+        return phonenumbers.is_valid_number(phonenumbers.parse(number, region))
+    except phonenumbers.NumberParseException:
+        return False
+
+
+_NOT_AN_ORDER = r"(?<!#)(?<![A-Za-z][\-_])"  # "#555-123-4567" and "RET-555-123-4567" are no phones
+_PHONES = (
+    Rule("[phone]", re.compile(rf"([+＋][1-9](?:{_GAP}{{0,3}}\d){{6,14}}){_END}"), _has_calling_code),
+    Rule("[phone]", re.compile(rf"{_START}(00[1-9](?:{_GAP}{{0,3}}\d){{7,13}}){_END}"), _is_abroad),
+    Rule(
+        "[phone]",
+        re.compile(
+            rf"{_NOT_AN_ORDER}((?:\(\d{{3}}\) ?|{_START}(?:1[ .\-])?[2-9]\d\d[ .\-])\d{{3}}[ .\-]\d{{4}}){_END}"
+        ),
+        _always,
+    ),
+    Rule(
+        "[phone]",
+        re.compile(rf"{_NOT_AN_ORDER}{_START}(0[1-9]\d{{0,3}}(?: ?[/\-–] ?| )?\d(?:[ \u00a0\-]?\d){{4,9}}){_END}"),
+        _is_national,
+    ),
+    Rule("[phone]", re.compile(rf"{_START}(0[1-9](?:\.\d\d){{4}}){_END}"), _always),
+    Rule("[phone]", re.compile(rf"(\(0[1-9]\d{{0,3}}\)(?:[ /\-–]{{0,3}}\d){{5,9}}){_END}"), _always),
+    Rule("[phone]", re.compile(rf"{_START}(1[3-9]\d{{9}}|1[3-9]\d[ \-]\d{{4}}[ \-]\d{{4}}){_END}"), _is_chinese_mobile),
+    Rule(
+        "[phone]",
+        re.compile(
+            rf"(?:(?<![A-Za-z])(?:{_CUE})|(?:{_CUE_ZH})){_CONNECTOR}{_START}(\d(?:{_GAP}{{0,2}}\d){{6,14}}){_END}", re.I
+        ),
+        _is_no_date,
+    ),
+)
+
+
+@lru_cache(maxsize=256)
+def _national_phone(region: str) -> Rule:
+    """Grouped numbers that are valid in `region` and, where the country writes a leading 0, have one."""
+    needs_zero = phonenumbers.ndd_prefix_for_region(region, True) == "0"
+
+    def check(match: re.Match[str]) -> bool:
+        number = decimal_digits(match[1])
+        if needs_zero and not number.startswith("0"):
+            return False
+        return _is_no_date(match) and _valid_phone(number, region)
+
+    return Rule("[phone]", re.compile(rf"{_START}(\d{{2,4}}(?:[ .\-]\d{{2,4}}){{2,4}}){_END}"), check)
+
+
+_MAYBE = re.compile(r"[\d@＠:]")
+_MANY_DIGITS = re.compile(r"\d(?:[^\d]{0,3}\d){5}")  # no number of _NUMBERS has fewer, or wider gaps
+_NUMBERS = (_IBAN, _CARD, *map(_id_rule, ID_NUMBERS), *_PHONES)
