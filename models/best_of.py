@@ -13,14 +13,15 @@ from typing import Any
 
 from msgspec import Struct
 
-from feedback.records import Message
+from feedback.records import PreferencePair, Provenance
+from feedback.tables import ServedTurn
 from models.chat import Chat
 from models.files import write_json
 from models.loop import Report
 from models.reward import RewardModel, encode, sigmoid
 from models.sampling import PROMPTS_AT_ONCE, choose_prompts, sample
 from models.settings import PolicySettings
-from models.snapshot import Pair, ServedTurn, SnapshotData
+from models.snapshot import SnapshotData
 
 _MIN_PREFERENCE = 0.55
 
@@ -57,7 +58,7 @@ def sample_prompts(
 
 def reward_pairs(
     sampled: Sequence[tuple[ServedTurn, list[str]]], judge: RewardModel, settings: PolicySettings, other_weight: float
-) -> list[Pair]:
+) -> list[PreferencePair]:
     """The pairs that `judge` chooses among these samples; `other_weight` is the weight of all other labels together."""
     rows = [encode(judge.chat, turn.prompt, replies, judge.max_length) for turn, replies in sampled]
     scores = judge.score(rows)
@@ -73,7 +74,7 @@ def reward_pairs(
         if (found := best_and_worst(group, trend, judge.calibration.slope))
     ]
     weight = min(settings.best_of_weight, 0.5 * other_weight / max(1, len(chosen)))
-    return [_pair(turn.turn_id, turn.prompt, turn.locale, best, worst, preference, weight)
+    return [_pair(turn, best, worst, preference, weight)
             for turn, best, worst, preference in chosen if weight > 0]  # fmt: skip
 
 
@@ -103,7 +104,19 @@ def best_and_worst(group: Sequence[Scored], trend: float, slope: float) -> tuple
     return (best.reply, worst.reply, preference) if preference >= _MIN_PREFERENCE else None
 
 
-def _pair(
-    turn_id: str, prompt: list[Message], locale: str | None, best: str, worst: str, preference: float, weight: float
-) -> Pair:
-    return Pair(f"reward_model:{turn_id}", "train", prompt, best, worst, preference, weight, locale)
+def _pair(turn: ServedTurn, best: str, worst: str, preference: float, weight: float) -> PreferencePair:
+    return PreferencePair(
+        id=f"reward_model:{turn.tenant}:{turn.turn_id}",
+        prompt=turn.prompt,
+        chosen=best,
+        rejected=worst,
+        how="reward_model",
+        preference=preference,
+        weight=weight,
+        split="train",
+        tenant=turn.tenant,
+        conversation_id=turn.conversation_id,
+        turn_id=turn.turn_id,
+        locale=turn.locale,
+        provenance=Provenance(source="reward_model", event_ids=(), at_us=turn.occurred_at_us, confidence=preference),
+    )

@@ -61,7 +61,7 @@ class Chat:
 
     def prompt(self, messages: Sequence[Message], max_tokens: int) -> list[int]:
         """Ids of the context with the opening of the reply, at most `max_tokens` long."""
-        kept = plain(messages)
+        kept = plain(messages) or [{"role": "user", "content": " "}]  # templates want at least one message
         head = kept[:1] if kept and kept[0]["role"] == "system" else []
         tail = kept[len(head) :]
         while True:
@@ -74,7 +74,7 @@ class Chat:
                     excess -= len(self.content(tail[drop]["content"])) + 1  # and at least one marker
                     drop += 1
                 tail = tail[drop:]
-            elif head:
+            elif head and tail:
                 head = []
             else:
                 return ids[-max_tokens:]
@@ -131,6 +131,7 @@ class Chat:
         return ids
 
     def _content(self, text: str) -> tuple[int, ...]:
+        text = text.encode("utf-8", "replace").decode()  # JSON may carry lone surrogates
         return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
     def _closing(self) -> list[int]:

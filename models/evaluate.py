@@ -13,7 +13,8 @@ from typing import Any, Literal
 from msgspec import Struct, to_builtins
 from peft import PeftModel
 
-from feedback.records import Message
+from feedback.records import Message, PreferencePair, UnpairedLabel
+from feedback.tables import ServedTurn
 from models.adapters import AdapterInvalid, verify
 from models.bases import Base
 from models.chat import Chat, text_of
@@ -25,7 +26,7 @@ from models.policy import Method
 from models.probes import choose_probes, mean_logprobs
 from models.reward import RewardModel, encode
 from models.sampling import PROMPTS_AT_ONCE, choose_prompts, sample
-from models.snapshot import Label, Pair, ServedTurn, SnapshotData
+from models.snapshot import SnapshotData
 
 _MIN_PAIRS = 20
 _SAMPLES = 32
@@ -69,7 +70,7 @@ def judge_reward(model: RewardModel, data: SnapshotData) -> RewardQuality:
     return _on_thumbs(model, thumbs)
 
 
-def _on_pairs(model: RewardModel, pairs: Sequence[Pair]) -> RewardQuality:
+def _on_pairs(model: RewardModel, pairs: Sequence[PreferencePair]) -> RewardQuality:
     rows = [encode(model.chat, pair.prompt, [pair.chosen, pair.rejected], model.max_length) for pair in pairs]
     rewards = model.score(rows).mean
     margins = [chosen - rejected for chosen, rejected in zip(rewards[::2], rewards[1::2], strict=True)]
@@ -77,7 +78,7 @@ def _on_pairs(model: RewardModel, pairs: Sequence[Pair]) -> RewardQuality:
     return _quality("pairs", right, [model.calibration.better(abs(m)) for m in margins], 0.5, rewards, rows)
 
 
-def _on_thumbs(model: RewardModel, labels: Sequence[Label]) -> RewardQuality:
+def _on_thumbs(model: RewardModel, labels: Sequence[UnpairedLabel]) -> RewardQuality:
     rows = [encode(model.chat, label.prompt, [label.reply], model.max_length) for label in labels]
     rewards = model.score(rows).mean
     wanted = [model.calibration.wanted(reward) for reward in rewards]

@@ -26,7 +26,7 @@ from models.adapters import MARKER, make_manifest
 from models.bases import Base, find_base
 from models.errors import JobFailed
 from models.files import staged, write_json
-from models.snapshot import SnapshotData, read_manifest, read_snapshot
+from models.snapshot import SnapshotData, read_dataset_hash, read_snapshot
 from models.spec import TrainingSpec, load_spec
 
 MIN_LABELS = 8
@@ -60,7 +60,7 @@ def run(spec: TrainingSpec, emit: Emit) -> Path:
     snapshot, state = Path(spec.snapshot), Path(spec.state)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise JobFailed("a training runs in one process: start it without torchrun or accelerate launch")
-    work = spec.work(read_manifest(snapshot)["dataset_hash"])
+    work = spec.work(read_dataset_hash(snapshot))
     with _alone(work):
         path = _known_result(work, state) or _train(spec, read_snapshot(snapshot), work, emit)
         emit({"candidate": path.name, "path": str(path)})
@@ -92,7 +92,7 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit) -> Pa
         judge = train_reward(data, base, chat, spec.reward, max_length, _folder(work / "reward"), report)
     with phases.phase("samples") as report:
         sampled = sample_prompts(load_causal(base.path), chat, data, spec.policy, max_length, work / "samples", report)
-        others = sum(x.weight for rows in (data.pairs, data.labels) for x in rows if x.split == "train")
+        others = data.preference_weight("train")
         pairs = reward_pairs(sampled, judge, spec.policy, others)
     with phases.phase("policy") as report:
         examples = choose_examples(data, pairs, spec.policy.max_examples)

@@ -10,7 +10,7 @@ from typing import Any
 _Z95 = 1.959963984540054
 _BINS = 10
 _MIN_LETTERS = 12
-_SURE = 0.9
+_SURE = 0.5
 
 
 def wilson(successes: float, n: int) -> tuple[float, float]:
@@ -86,4 +86,4 @@ def detect_language(text: str) -> str | None:
 def _identifier() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    return LanguageIdentifier.from_pickled_model(MODEL_FILE, norm_probs=True)  # the model that ships with the library
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -7,7 +7,6 @@ accuracy still rises.
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from peft import LoraConfig, TaskType, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
 
+from feedback.records import Demonstration, PreferencePair, UnpairedLabel
 from models import losses
 from models.adapters import CONFIG, WEIGHTS, adapter_config
 from models.bases import Base
@@ -30,10 +30,10 @@ from models.loading import load_causal, pad_id
 from models.loop import Report, train
 from models.reward import encode
 from models.settings import PolicySettings
-from models.snapshot import Demo, Label, Pair, SnapshotData
+from models.snapshot import SnapshotData
 
 Kind = Literal["sft", "dpo", "kto"]
-Example = Demo | Pair | Label
+Example = Demonstration | PreferencePair | UnpairedLabel
 
 
 class Method(Struct, frozen=True):
@@ -45,8 +45,8 @@ class Method(Struct, frozen=True):
     reward_model_pairs: int
 
 
-def choose_examples(data: SnapshotData, extra: Sequence[Pair], most: int) -> dict[Kind, list[Example]]:
-    """The train split's examples by kind, at most `most` together, the heaviest first; `extra` are pairs to add."""
+def choose_examples(data: SnapshotData, extra: Sequence[PreferencePair], most: int) -> dict[Kind, list[Example]]:
+    """The train split's examples by kind, at most `most` together, the newest first; `extra` are pairs to add."""
     kinds: dict[Kind, Sequence[Example]] = {
         "sft": data.demonstrations,
         "dpo": [*data.pairs, *extra],
@@ -55,7 +55,7 @@ def choose_examples(data: SnapshotData, extra: Sequence[Pair], most: int) -> dic
     eligible = [
         (kind, x) for kind, rows in kinds.items() for x in rows if x.split == "train" and x.weight > 0 and _written(x)
     ]
-    eligible.sort(key=lambda pair: (-pair[1].weight, hashlib.sha256(pair[1].id.encode()).digest()))
+    eligible.sort(key=lambda pair: (-pair[1].provenance.at_us, pair[1].id))
     chosen: dict[Kind, list[Example]] = {kind: [x for k, x in eligible[:most] if k == kind] for kind in kinds}
     if len(chosen["kto"]) == 1:  # no mismatched reply to estimate KTO's KL term from
         chosen["kto"] = []
@@ -130,14 +130,14 @@ def tensors(chat: Chat, kind: Kind, batch: Sequence[Example], max_length: int, s
     """
     rows: list[Row]
     if kind == "sft":
-        rows = [encode(chat, x.prompt, [x.reply], max_length) for x in batch if isinstance(x, Demo)]
+        rows = [encode(chat, x.prompt, [x.reply], max_length) for x in batch if isinstance(x, Demonstration)]
         target = [1.0] * len(rows)
     elif kind == "dpo":
-        pairs = [x for x in batch if isinstance(x, Pair)]
+        pairs = [x for x in batch if isinstance(x, PreferencePair)]
         rows = [encode(chat, x.prompt, [x.chosen, x.rejected], max_length) for x in pairs]
         target = [x.preference for x in pairs]
     else:
-        labels = [x for x in batch if isinstance(x, Label)]
+        labels = [x for x in batch if isinstance(x, UnpairedLabel)]
         others = [*labels[1:], labels[0]]
         rows = [encode(chat, x.prompt, [x.reply, y.reply], max_length) for x, y in zip(labels, others, strict=True)]
         target = [x.desirable for x in labels]
@@ -177,5 +177,5 @@ def save_adapter(model: Any, base: Base, settings: PolicySettings, path: Path) -
 
 
 def _written(example: Example) -> bool:
-    replies = [example.chosen, example.rejected] if isinstance(example, Pair) else [example.reply]
+    replies = [example.chosen, example.rejected] if isinstance(example, PreferencePair) else [example.reply]
     return all(reply.strip() for reply in replies)

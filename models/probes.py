@@ -12,12 +12,12 @@ import torch
 from msgspec import Struct
 
 from feedback.records import Message
+from feedback.tables import ServedTurn
 from models.batches import lay_out, reply_logps
 from models.chat import Chat
 from models.loading import device, pad_id
 from models.reward import encode
 from models.sampling import choose_prompts
-from models.snapshot import ServedTurn
 
 _COUNT = 8
 _FALLBACK = (("Hello, can you help me?", "Of course, how can I help?"), ("Thank you!", "You are welcome."))

@@ -19,6 +19,7 @@ from msgspec import Struct
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import Tensor
 
+from feedback.records import PreferencePair, UnpairedLabel
 from models.bases import Base
 from models.batches import Row, can_share, hidden_states, lay_out, plan_batches
 from models.chat import Chat
@@ -28,7 +29,7 @@ from models.loading import device, load_scorer, pad_id
 from models.loop import Report, train
 from models.losses import bradley_terry, logistic
 from models.settings import RewardSettings
-from models.snapshot import Label, Pair, SnapshotData
+from models.snapshot import SnapshotData
 
 HEADS = 3
 _SEED = 1
@@ -98,7 +99,7 @@ def train_reward(
     """Train the reward model on the train split and calibrate it on the calibrate split; it is kept in `work`/model."""
     kept = work / "model"
     if not kept.exists():
-        examples: list[Pair | Label] = [
+        examples: list[PreferencePair | UnpairedLabel] = [
             row for rows in (data.pairs, data.labels) for row in rows if row.split == "train" and row.weight > 0
         ]
         if not examples:
@@ -183,25 +184,25 @@ def bootstrap(label_id: str) -> list[float]:
 def _fit(
     model: Any,
     chat: Chat,
-    examples: list[Pair | Label],
+    examples: list[PreferencePair | UnpairedLabel],
     settings: RewardSettings,
     max_length: int,
     work: Path,
     report: Report,
 ) -> None:
-    pairs = [x for x in examples if isinstance(x, Pair)]
-    labels = [x for x in examples if isinstance(x, Label)]
+    pairs = [x for x in examples if isinstance(x, PreferencePair)]
+    labels = [x for x in examples if isinstance(x, UnpairedLabel)]
     rows = [encode(chat, x.prompt, [x.chosen, x.rejected], max_length) for x in pairs]
     rows += [encode(chat, x.prompt, [x.reply], max_length) for x in labels]
-    ordered: list[Pair | Label] = [*pairs, *labels]
+    ordered: list[PreferencePair | UnpairedLabel] = [*pairs, *labels]
     lengths = [len(prompt) + sum(map(len, replies)) for prompt, replies in rows]
     share = can_share(model)
 
     def collate(batch: list[int]) -> dict[str, Any]:
         # pairs first, so that the loss finds the replies of both kinds by position
-        batch = sorted(batch, key=lambda n: not isinstance(ordered[n], Pair))
-        paired = [x for n in batch if isinstance(x := ordered[n], Pair)]
-        single = [x for n in batch if isinstance(x := ordered[n], Label)]
+        batch = sorted(batch, key=lambda n: not isinstance(ordered[n], PreferencePair))
+        paired = [x for n in batch if isinstance(x := ordered[n], PreferencePair)]
+        single = [x for n in batch if isinstance(x := ordered[n], UnpairedLabel)]
         return {
             "replies": lay_out([rows[n] for n in batch], pad_id(chat), share),
             "preference": torch.tensor([x.preference for x in paired], dtype=torch.float32),
@@ -230,14 +231,14 @@ def reward_loss(model: Any, batch: dict[str, Any]) -> Tensor:
     return total / (n + m)
 
 
-def _weights(examples: Sequence[Pair | Label]) -> Tensor:
+def _weights(examples: Sequence[PreferencePair | UnpairedLabel]) -> Tensor:
     """Weight of each example for each head, [n, heads]."""
     return torch.tensor([[x.weight * w for w in bootstrap(x.id)] for x in examples]).reshape(len(examples), HEADS)
 
 
-def _bounded(examples: list[Pair | Label], most: int) -> list[Pair | Label]:
-    """At most `most` examples: the heaviest, then by a hash of the id."""
-    order = sorted(examples, key=lambda x: (-x.weight, hashlib.sha256(x.id.encode()).digest()))
+def _bounded(examples: list[PreferencePair | UnpairedLabel], most: int) -> list[PreferencePair | UnpairedLabel]:
+    """At most `most` examples: the newest."""
+    order = sorted(examples, key=lambda x: (-x.provenance.at_us, x.id))
     return order[:most]
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
+from feedback.tables import ServedTurn
 from models.chat import Chat
 from models.loading import device, pad_id
-from models.snapshot import ServedTurn
 
 TEMPERATURE = 0.8
 PROMPTS_AT_ONCE = 16

@@ -40,7 +40,7 @@ class RewardSettings(Section):
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate.")
     epochs: int = Field(2, gt=0, description="Passes over its labels.")
     batch_size: int = Field(16, gt=0, description="Labels in one step.")
-    max_labels: int = Field(4_000, gt=0, description="Most labels of one training run, the heaviest first.")
+    max_labels: int = Field(4_000, gt=0, description="Most labels of one training run, the newest first.")
 
 
 class PolicySettings(Section):
@@ -54,7 +54,7 @@ class PolicySettings(Section):
     likelihood: float = Field(
         1.0, ge=0, description="Weight of the likelihood term on the chosen reply; without it DPO collapses."
     )
-    max_examples: int = Field(4_000, gt=0, description="Most examples of one training run, the heaviest first.")
+    max_examples: int = Field(4_000, gt=0, description="Most examples of one training run, the newest first.")
     best_of: int = Field(
         4, ge=0, description="Samples per prompt among which the reward model chooses best and worst (0: none)."
     )

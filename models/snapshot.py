@@ -1,125 +1,57 @@
-"""A sealed snapshot directory, read back as records. No torch.
-
-What comes in: `manifest.json`, the marker `_SEALED` and four parquet files. Only the columns that learning needs are
-read. Rows come out sorted by id, so that nothing depends on the order in which they were written.
-"""
+"""All that a training sees of a sealed snapshot, read once and checked against its hash. No torch."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
 
-import pyarrow.parquet as parquet
 from msgspec import Struct
 
-from feedback.records import Message
+from feedback import snapshot
+from feedback.records import Demonstration, PreferencePair, UnpairedLabel
+from feedback.tables import ServedTurn
 from models.errors import JobFailed
-
-T = TypeVar("T")
-
-
-class Pair(Struct, frozen=True):
-    """Of two replies to one prompt, `chosen` is preferred with probability `preference` (0.5..1)."""
-
-    id: str
-    split: str
-    prompt: list[Message]
-    chosen: str
-    rejected: str
-    preference: float
-    weight: float
-    locale: str | None = None
-
-
-class Label(Struct, frozen=True):
-    """One reply is wanted with probability `desirable` (0..1)."""
-
-    id: str
-    split: str
-    prompt: list[Message]
-    reply: str
-    kind: str
-    desirable: float
-    weight: float
-    locale: str | None = None
-
-
-class Demo(Struct, frozen=True):
-    """A reply to be imitated."""
-
-    id: str
-    split: str
-    prompt: list[Message]
-    reply: str
-    weight: float
-    locale: str | None = None
-
-
-class ServedTurn(Struct, frozen=True):
-    """One exchange of the window, labelled or not."""
-
-    turn_id: str
-    conversation_id: str
-    split: str
-    prompt: list[Message]
-    reply: str
-    locale: str | None
-    occurred_at_us: int
 
 
 class SnapshotData(Struct, frozen=True):
-    """All that a training sees."""
+    """The tables of one snapshot, in the order of their ids."""
 
     name: str
     dataset_hash: str
-    pairs: list[Pair]
-    labels: list[Label]
-    demonstrations: list[Demo]
+    pairs: list[PreferencePair]
+    labels: list[UnpairedLabel]
+    demonstrations: list[Demonstration]
     turns: list[ServedTurn]
 
     def label_count(self, split: str) -> int:
         """Pairs, unpaired labels and demonstrations of `split`."""
-        return sum(row.split == split for rows in (self.pairs, self.labels, self.demonstrations) for row in rows)
+        splits = [x.split for x in self.pairs] + [x.split for x in self.labels] + [x.split for x in self.demonstrations]
+        return splits.count(split)  # type: ignore[arg-type]
+
+    def preference_weight(self, split: str) -> float:
+        """Weight of the pairs and unpaired labels of `split` together."""
+        pairs = sum(x.weight for x in self.pairs if x.split == split)
+        return pairs + sum(x.weight for x in self.labels if x.split == split)
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The snapshot's manifest; raises JobFailed when the directory is not a sealed snapshot."""
-    if not (path / "_SEALED").is_file():
-        raise JobFailed(f"{path} is not a sealed snapshot (it has no _SEALED): seal one and name that")
+def read_dataset_hash(path: Path) -> str:
+    """The hash that the snapshot at `path` says it has; raises JobFailed when it is not a sealed snapshot."""
     try:
-        manifest: dict[str, Any] = json.loads((path / "manifest.json").read_bytes())
-        if not isinstance(manifest["dataset_hash"], str):
-            raise KeyError("dataset_hash")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise JobFailed(f"the manifest of snapshot {path} is damaged ({error}): seal the snapshot anew") from None
-    return manifest
+        return snapshot.load_manifest(path).dataset_hash
+    except snapshot.SnapshotError as error:
+        raise JobFailed(str(error)) from None
 
 
 def read_snapshot(path: Path) -> SnapshotData:
-    """Every record of the sealed snapshot at `path`; raises JobFailed when it is not sealed or damaged."""
-    manifest = read_manifest(path)
+    """Every record of the snapshot at `path`; raises JobFailed when it is not sealed, damaged or changed."""
     try:
+        manifest = snapshot.verify(path)
         return SnapshotData(
-            str(manifest.get("name", path.name)),
-            manifest["dataset_hash"],
-            _records(path / "pairs.parquet", Pair, lambda row: row.id),
-            _records(path / "unpaired.parquet", Label, lambda row: row.id),
-            _records(path / "demonstrations.parquet", Demo, lambda row: row.id),
-            _records(path / "turns.parquet", ServedTurn, lambda row: row.turn_id),
+            manifest.name,
+            manifest.dataset_hash,
+            list(snapshot.read(path, "pairs")),
+            list(snapshot.read(path, "unpaired")),
+            list(snapshot.read(path, "demonstrations")),
+            list(snapshot.read(path, "turns")),
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise JobFailed(f"snapshot {path} is damaged ({error}): seal it anew") from None
-
-
-def _records(path: Path, kind: type[T], key: Callable[[T], str]) -> list[T]:
-    return sorted(_rows(path, kind), key=key)
-
-
-def _rows(path: Path, kind: type[T]) -> Iterator[T]:
-    fields: tuple[str, ...] = kind.__struct_fields__  # type: ignore[attr-defined]
-    for batch in parquet.ParquetFile(path).iter_batches(columns=list(fields)):
-        for row in batch.to_pylist():
-            row["prompt"] = json.loads(row["prompt"])
-            yield kind(**{name: row[name] for name in fields})
+    except snapshot.SnapshotError as error:
+        raise JobFailed(str(error)) from None

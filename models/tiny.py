@@ -15,6 +15,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from feedback.tables import ServedTurn
 from models.bases import MARKER, TINY, Base, describe, tiny_pointer
 from models.batches import lay_out_text, plan_by_tokens, reply_logps
 from models.chat import TINY_MARKERS, TINY_TEMPLATE, Chat, plain
@@ -23,7 +24,6 @@ from models.files import canonical, sha256_file, staged, write_json
 from models.loop import Report, train
 from models.losses import sft
 from models.settings import BaseModelSettings, TinySettings
-from models.snapshot import ServedTurn
 
 Pieces = list[tuple[list[int], bool]]
 
@@ -41,11 +41,11 @@ def train_tiny(
             f"the snapshot's train split has {len(conversations)} conversations, a tiny base needs {_MIN_TURNS}: "
             f"replay more of the log, or name another base"
         )
-    tokenizer = _tokenizer(conversations, tiny.vocabulary, work / "tokenizer")
+    tokenizer = train_tokenizer(conversations, tiny.vocabulary, work / "tokenizer")
     chat = Chat(tokenizer)
     sequences = [window for messages in conversations for window in windows(chat, messages, base.max_length)]
     plan = plan_by_tokens([sum(len(i) for i, _ in s) for s in sequences], tiny.batch_tokens, tiny.steps, seed=0)
-    model = _fresh_model(tokenizer, tiny, base.max_length)
+    model = fresh_model(tokenizer, tiny, base.max_length)
     train(
         model,
         plan,
@@ -91,7 +91,8 @@ def _size(turn: ServedTurn) -> tuple[int, int, str]:
     return len(turn.prompt), turn.occurred_at_us, turn.turn_id
 
 
-def _tokenizer(conversations: list[list[dict[str, str]]], vocabulary: int, path: Path) -> Any:
+def train_tokenizer(conversations: list[list[dict[str, str]]], vocabulary: int, path: Path) -> Any:
+    """The tokenizer kept in `path`; trained on these conversations if it is not there yet."""
     if not path.exists():
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -114,7 +115,8 @@ def _tokenizer(conversations: list[list[dict[str, str]]], vocabulary: int, path:
     return AutoTokenizer.from_pretrained(path)
 
 
-def _fresh_model(tokenizer: Any, tiny: TinySettings, max_length: int) -> Any:
+def fresh_model(tokenizer: Any, tiny: TinySettings, max_length: int) -> Any:
+    """An untrained Llama of these sizes for this tokenizer."""
     torch.manual_seed(0)
     heads = max(1, tiny.width // _HEAD_WIDTH)
     config = LlamaConfig(

@@ -1,0 +1,98 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from models.adapters import CONFIG, MARKER, WEIGHTS, AdapterInvalid, adapter_config, make_manifest, verify
+from models.bases import Base
+from models.files import canonical, write_json
+
+BASE = Base("somewhere", "tiny-0123456789ab", "r" * 64, "t" * 64, "c" * 64)
+
+
+def candidate(root: Path) -> tuple[Path, str]:
+    """A candidate of one LoRA matrix, and its digest."""
+    path = root / "candidate"
+    adapter = path / "adapter"
+    adapter.mkdir(parents=True)
+    save_file({"base_model.model.model.layers.0.q_proj.lora_A.weight": torch.ones(2, 3)}, adapter / WEIGHTS)
+    (adapter / CONFIG).write_bytes(canonical(adapter_config(BASE, 2, 4, ["q_proj"])))
+    manifest = make_manifest(adapter, BASE)
+    write_json(path / "manifest.json", {name: getattr(manifest, name) for name in manifest.__struct_fields__})
+    write_json(path / "report.json", {})
+    (path / MARKER).touch()
+    return path, manifest.digest
+
+
+def change_config(path: Path, **changes: object) -> None:
+    config = path / "adapter" / CONFIG
+    config.write_text(json.dumps(json.loads(config.read_bytes()) | changes))
+
+
+def test_a_candidate_that_nobody_touched_is_valid(tmp_path: Path) -> None:
+    path, digest = candidate(tmp_path)
+    manifest = verify(path, digest)
+    assert manifest.digest == digest
+    assert manifest.fits(BASE)
+
+
+def test_the_digest_does_not_depend_on_how_the_config_is_written(tmp_path: Path) -> None:
+    path, digest = candidate(tmp_path)
+    config = path / "adapter" / CONFIG
+    config.write_text(json.dumps(json.loads(config.read_bytes()), indent=4))
+    assert verify(path, digest).digest == digest
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda p: (p / MARKER).unlink(), "incomplete"),
+        (lambda p: (p / "adapter" / "adapter_model.bin").write_bytes(b"x"), "refused"),
+        (lambda p: (p / "adapter" / "more.json").write_text("{}"), "must hold"),
+        (lambda p: (p / "run.json").write_text("{}"), "no part of a candidate"),
+        (lambda p: (p / "report.json").chmod(0o755), "executable"),
+        (lambda p: ((p / "report.json").unlink(), (p / "report.json").symlink_to("/etc/passwd")), "link"),
+        (lambda p: (p / "reward_model").symlink_to("/tmp"), "link"),
+        (lambda p: (p / "adapter" / WEIGHTS).write_bytes(b"\x80\x04pickle"), "not a safetensors file"),
+        (lambda p: (p / "adapter" / WEIGHTS).write_bytes(b""), "not a safetensors file"),
+        (lambda p: save_file({"lm_head.weight": torch.ones(1)}, p / "adapter" / WEIGHTS), "no plain LoRA matrix"),
+        (lambda p: save_file({}, p / "adapter" / WEIGHTS), "no tensors"),
+        (
+            lambda p: save_file({"base_model.model.x.lora_A.weight": torch.ones(2, 3)}, p / "adapter" / WEIGHTS),
+            "changed after training",
+        ),
+        (lambda p: change_config(p, r=3), "changed after training"),
+        (lambda p: change_config(p, use_dora=True), "only plain LoRA"),
+        (lambda p: change_config(p, modules_to_save=["lm_head"]), "only plain LoRA"),
+        (lambda p: change_config(p, bias="all"), "only plain LoRA"),
+        (lambda p: change_config(p, r=100_000), "rank"),
+        (lambda p: change_config(p, target_modules=".*"), "plain module names"),
+        (lambda p: change_config(p, peft_type="IA3"), "does not describe a LoRA"),
+        (lambda p: (p / "adapter" / CONFIG).write_text("{"), "not JSON"),
+        (lambda p: (p / "manifest.json").write_text('{"digest": 1}'), "not an adapter's manifest"),
+    ],
+)
+def test_what_was_tampered_with_is_refused_with_its_reason(
+    tmp_path: Path, spoil: Callable[[Path], object], reason: str
+) -> None:
+    path, digest = candidate(tmp_path)
+    spoil(path)
+    with pytest.raises(AdapterInvalid, match=reason):
+        verify(path, digest)
+
+
+def test_a_valid_candidate_under_another_digest_is_refused(tmp_path: Path) -> None:
+    path, digest = candidate(tmp_path)
+    with pytest.raises(AdapterInvalid, match="not " + "0" * 64):
+        verify(path, "0" * 64)
+    with pytest.raises(AdapterInvalid, match="64 hex digits"):
+        verify(path, digest[:16])
+
+
+def test_an_adapter_fits_its_own_base_only(tmp_path: Path) -> None:
+    path, digest = candidate(tmp_path)
+    other = Base(BASE.path, BASE.name, "s" * 64, BASE.tokenizer_sha256, BASE.chat_template_sha256)
+    assert not verify(path, digest).fits(other)

@@ -1,0 +1,153 @@
+import json
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.adapters import AdapterInvalid
+from models.bases import find_base
+from models.settings import BaseModelSettings
+from tests.models.conftest import TINY
+from tests.models.snapshots import said
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def engine(trained: tuple[Path, Path]) -> Any:
+    from models.engine import LocalEngine
+
+    base = find_base(BaseModelSettings(max_length=96), TINY, trained[0])
+    assert base is not None
+    return LocalEngine(base)
+
+
+@pytest.fixture
+def loaded(engine: Any, trained: tuple[Path, Path]) -> Any:
+    engine.load_adapter(trained[1].name, trained[1])
+    yield engine
+    engine.unload_adapter(trained[1].name)
+
+
+def answer(engine: Any, adapter: str | None = None, **options: Any) -> tuple[str, Any]:
+    generation = engine.generate(said("Where is order 42?"), adapter, **{"max_tokens": 30, "seed": 7} | options)
+    return "".join(generation), generation
+
+
+def test_the_same_seed_gives_the_same_reply(engine: Any) -> None:
+    assert answer(engine)[0] == answer(engine)[0]
+    assert len({answer(engine, seed=seed, temperature=2.0)[0] for seed in range(5)}) > 1
+
+
+def test_temperature_zero_and_a_tiny_top_p_take_the_likeliest_token(engine: Any) -> None:
+    greedy = answer(engine, temperature=0.0)[0]
+    assert answer(engine, temperature=1.0, top_p=1e-6)[0] == greedy
+
+
+def test_a_reply_says_how_it_ended_and_what_it_cost(engine: Any) -> None:
+    _, generation = answer(engine, max_tokens=3)
+    assert (generation.finish_reason, generation.completion_tokens) == ("length", 3)
+    assert generation.prompt_tokens > 3
+    text, generation = answer(engine, max_tokens=90, temperature=0.0)
+    assert generation.finish_reason == "stop"
+    assert text
+
+
+def test_a_stop_string_ends_the_reply_and_is_not_shown(engine: Any) -> None:
+    text, _ = answer(engine, max_tokens=90, temperature=0.0)
+    stop = text.split()[2]
+    cut, generation = answer(engine, max_tokens=90, temperature=0.0, stop=[stop])
+    assert cut == text[: text.index(stop)]
+    assert generation.finish_reason == "stop"
+
+
+def test_a_context_longer_than_the_model_is_answered_from_its_end(engine: Any) -> None:
+    generation = engine.generate(said("word " * 500) + said("Where is order 42?"), max_tokens=50, seed=1)
+    assert "".join(generation)
+    assert generation.prompt_tokens + generation.completion_tokens <= 96
+
+
+def test_an_adapter_changes_the_reply_and_leaves_the_base_as_it_was(engine: Any, trained: tuple[Path, Path]) -> None:
+    digest = trained[1].name
+    before = answer(engine, temperature=0.0)[0], [answer(engine, seed=n)[0] for n in range(4)]
+    engine.load_adapter(digest, trained[1])
+    assert engine.adapters == {digest}
+    assert [answer(engine, digest, seed=n)[0] for n in range(4)] != before[1]
+    assert (answer(engine, temperature=0.0)[0], [answer(engine, seed=n)[0] for n in range(4)]) == before
+    engine.unload_adapter(digest)
+    assert engine.adapters == frozenset()
+    assert answer(engine, temperature=0.0)[0] == before[0]
+
+
+def test_an_adapter_that_is_not_loaded_is_an_error(engine: Any) -> None:
+    from models.engine import UnknownAdapter
+
+    with pytest.raises(UnknownAdapter):
+        engine.generate(said("Hi"), "0" * 64)
+
+
+def test_requests_of_several_adapters_interleave_in_threads(loaded: Any, trained: tuple[Path, Path]) -> None:
+    wanted = {(a, n): answer(loaded, a, seed=n)[0] for a in (None, trained[1].name) for n in range(3)}
+    found: dict[Any, str] = {}
+
+    def ask(adapter: str | None, seed: int) -> None:
+        found[adapter, seed] = answer(loaded, adapter, seed=seed)[0]
+
+    threads = [threading.Thread(target=ask, args=key) for key in wanted]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert found == wanted
+
+
+def test_an_adapter_is_kept_until_its_last_reply_is_through(engine: Any, trained: tuple[Path, Path]) -> None:
+    digest = trained[1].name
+    engine.load_adapter(digest, trained[1])
+    expected = answer(engine, digest, temperature=0.0)[0]
+    under_way = engine.generate(said("Where is order 42?"), digest, max_tokens=30, seed=7, temperature=0.0)
+    first = next(under_way)
+    engine.unload_adapter(digest)
+    assert engine.adapters == frozenset()
+    assert first + "".join(under_way) == expected
+    assert not engine._names()
+
+
+def test_an_abandoned_reply_frees_its_adapter(engine: Any, trained: tuple[Path, Path]) -> None:
+    engine.load_adapter(trained[1].name, trained[1])
+    abandoned = engine.generate(said("Hi"), trained[1].name, max_tokens=30)
+    engine.unload_adapter(trained[1].name)
+    abandoned.close()
+    assert not engine._names()
+
+
+def copy_with_probe(trained: Path, to: Path, change: float) -> Path:
+    shutil.copytree(trained, to / trained.name)
+    report = to / trained.name / "report.json"
+    content = json.loads(report.read_bytes())
+    content["probes"]["items"][0]["candidate_logprob"] += change
+    report.write_text(json.dumps(content))
+    return to / trained.name
+
+
+def test_an_adapter_that_answers_otherwise_than_at_training_is_refused(
+    engine: Any, trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(AdapterInvalid, match="does not answer as it did"):
+        engine.load_adapter(trained[1].name, copy_with_probe(trained[1], tmp_path / "a", 0.1))
+    with pytest.raises(AdapterInvalid, match="does not answer as it did"):
+        engine.load_adapter(trained[1].name, copy_with_probe(trained[1], tmp_path / "b", float("nan")))
+    assert engine.adapters == frozenset()
+    assert not engine._names()
+
+
+def test_a_changed_adapter_is_refused(engine: Any, trained: tuple[Path, Path], tmp_path: Path) -> None:
+    copy = copy_with_probe(trained[1], tmp_path, 0.0)
+    weights = copy / "adapter" / "adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(AdapterInvalid, match="changed after training"):
+        engine.load_adapter(trained[1].name, copy)

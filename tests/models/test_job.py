@@ -1,0 +1,157 @@
+"""The job as a process: what it prints, what it leaves, and that no kill changes the result."""
+
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.adapters import verify
+from models.reward import HEADS
+from models.settings import BaseModelSettings
+from tests.models.conftest import small_spec, start_job
+from tests.models.snapshots import said, seal, support_log, thumb
+
+pytestmark = pytest.mark.slow
+
+
+def finish(job: subprocess.Popen[str]) -> tuple[int, list[dict[str, Any]], str]:
+    out, err = job.communicate(timeout=300)
+    return job.returncode, [json.loads(line) for line in out.splitlines()], err
+
+
+def run_until(job: subprocess.Popen[str], phase: str, step: int) -> None:
+    """Read progress until `step` of `phase` is reported, then kill the job at once."""
+    assert job.stdout is not None
+    for line in job.stdout:
+        progress = json.loads(line)
+        if progress.get("phase") == phase and progress["step"] >= step:
+            break
+    else:
+        pytest.fail(f"the job ended before step {step} of {phase}: {job.stderr.read() if job.stderr else ''}")
+    job.kill()
+    job.communicate()
+
+
+def test_a_candidate_is_complete_valid_and_reported(trained: tuple[Path, Path]) -> None:
+    state, candidate = trained
+    manifest = verify(candidate, candidate.name)
+    report = json.loads((candidate / "report.json").read_bytes())
+    assert report["digest"] == candidate.name == manifest.digest
+    assert report["base"]["name"] == manifest.base_name
+    assert (state / "bases" / manifest.base_name / "_COMPLETE").exists()
+    assert report["method"]["sft"] > 0
+    assert report["method"]["dpo"] > 0
+    assert report["method"]["kto"] > 0
+    assert set(report["seconds"]) == {"base", "reward", "samples", "policy", "evaluate"}
+    assert report["peak_memory_bytes"] > 100_000_000
+    assert len(report["samples"]) == 32
+    assert report["sample_stats"]["candidate"]["mean_tokens"] > 0
+
+
+def test_the_reward_model_learns_what_the_customers_want(trained: tuple[Path, Path]) -> None:
+    quality = json.loads((trained[1] / "report.json").read_bytes())["reward_model"]
+    assert quality["metric"] == "pairs"
+    assert quality["holdout"] == 30
+    assert quality["accuracy"] > 0.9
+    assert quality["interval"][0] > quality["majority_baseline"]
+    assert (trained[1] / "reward_model" / "adapter_model.safetensors").exists()
+    assert json.loads((trained[1] / "reward_model" / "calibration.json").read_bytes())["heads"] == HEADS
+
+
+def test_the_adapter_moves_towards_what_is_wanted(trained: tuple[Path, Path]) -> None:
+    report = json.loads((trained[1] / "report.json").read_bytes())
+    assert report["probes"]["largest_difference"] > 0.01
+    good = [item for item in report["probes"]["items"] if item["reply"].startswith("I have")]
+    bad = [item for item in report["probes"]["items"] if item["reply"].startswith("No idea")]
+    assert good
+    assert bad
+
+    def moved(items: list[dict[str, Any]]) -> float:
+        return sum(float(i["candidate_logprob"] - i["base_logprob"]) for i in items) / len(items)
+
+    assert moved(good) > moved(bad)
+
+
+def test_the_checkpoints_are_gone_and_a_second_run_answers_at_once(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    state, candidate = trained
+    spec = small_spec(state.parent / "snap", state)
+    assert not list((state / "work").glob("*/*/checkpoint-*"))
+    start = time.monotonic()
+    code, lines, err = finish(start_job(spec, tmp_path / "spec.json"))
+    assert (code, err, lines) == (0, "", [{"candidate": candidate.name, "path": str(candidate)}])
+    assert time.monotonic() - start < 20
+
+
+@pytest.mark.parametrize("threads", [1])
+def test_a_job_killed_again_and_again_ends_in_the_same_adapter(
+    trained: tuple[Path, Path], tmp_path: Path, threads: int
+) -> None:
+    snapshot = trained[0].parent / "snap"
+    spec = small_spec(snapshot, tmp_path / "state")
+    moments = [
+        ("base", 3),
+        ("base", 33),
+        ("reward", 8),
+        ("samples", 1),
+        ("policy", 12),
+        ("policy", 30),
+        ("evaluate", 1),
+    ]
+    for phase, step in moments:
+        run_until(start_job(spec, tmp_path / "spec.json"), phase, step)
+    code, lines, err = finish(start_job(spec, tmp_path / "spec.json"))
+    assert code == 0, err
+    assert lines[-1]["candidate"] == trained[1].name
+
+
+def test_progress_is_json_lines_and_the_last_names_the_candidate(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    state, base_candidate = trained
+    spec = small_spec(state.parent / "snap", state, incumbent=str(base_candidate))
+    code, lines, err = finish(start_job(spec, tmp_path / "spec.json"))
+    assert (code, err) == (0, "")
+    phases = list(dict.fromkeys(line["phase"] for line in lines[:-1]))
+    assert phases == ["base", "reward", "samples", "policy", "evaluate"]
+    assert all(line["step"] <= line["of"] for line in lines[:-1])
+    assert set(lines[-1]) == {"candidate", "path"}
+    assert lines[-1]["candidate"] == base_candidate.name  # the incumbent is compared with, not trained on
+
+
+def test_a_terminated_job_is_gone_promptly(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    job = start_job(small_spec(trained[0].parent / "snap", tmp_path / "state"), tmp_path / "spec.json")
+    assert job.stdout is not None
+    while json.loads(job.stdout.readline()).get("step") != 3:
+        pass
+    job.terminate()
+    start = time.monotonic()
+    job.communicate(timeout=30)
+    assert time.monotonic() - start < 5
+    assert job.returncode != 0
+
+
+@pytest.mark.parametrize("case", ["unsealed", "changed", "too few labels", "no base", "no incumbent", "no spec"])
+def test_an_expected_failure_is_one_sentence_and_exit_code_one(tmp_path: Path, case: str) -> None:
+    records = support_log(40) if case != "too few labels" else [thumb(1, "train", said("a"), "b", True)]
+    snapshot = seal(tmp_path / "snap", records)
+    spec = small_spec(snapshot, tmp_path / "state")
+    if case == "unsealed":
+        (snapshot / "_SEALED").unlink()
+    elif case == "changed":
+        seal(tmp_path / "other", support_log(41))
+        (tmp_path / "other" / "turns.parquet").replace(snapshot / "turns.parquet")
+    elif case == "no base":
+        spec = type(spec)(snapshot=spec.snapshot, state=spec.state, base=BaseModelSettings(name=str(tmp_path / "gone")))
+    elif case == "no incumbent":
+        spec = small_spec(snapshot, tmp_path / "state", incumbent=str(tmp_path / "gone"))
+    job = start_job(spec, tmp_path / "spec.json")
+    if case == "no spec":
+        job.communicate()
+        (tmp_path / "spec.json").write_text('{"snapshot": 1}')
+        job = subprocess.Popen([*job.args], stdout=-1, stderr=-1, text=True)  # type: ignore[misc]
+    code, _, err = finish(job)
+    assert code == 1
+    assert err.strip()
+    assert len(err.strip().splitlines()) == 1
+    assert "Traceback" not in err

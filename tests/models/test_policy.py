@@ -1,0 +1,108 @@
+from typing import Any
+
+import pytest
+import torch
+
+from feedback.records import Demonstration
+from models import losses
+from models.batches import lay_out, reference_logps, reply_logps
+from models.policy import choose_examples, plan_policy, policy_loss, tensors, with_lora
+from models.settings import PolicySettings
+from models.snapshot import SnapshotData
+from tests.models.snapshots import common, pair, said, thumb
+
+
+def data(*records: Any) -> SnapshotData:
+    kinds = {"PreferencePair": [], "UnpairedLabel": [], "Demonstration": []}  # type: dict[str, list[Any]]
+    for record in records:
+        kinds[type(record).__name__].append(record)
+    return SnapshotData("s", "sha256:0", kinds["PreferencePair"], kinds["UnpairedLabel"], kinds["Demonstration"], [])
+
+
+def demonstration(number: int, split: Any = "train") -> Demonstration:
+    return Demonstration(id=f"d{number}", prompt=said("Hi"), reply="Hello", **common(number, split))
+
+
+def test_what_the_snapshot_holds_decides_the_method() -> None:
+    chosen = choose_examples(
+        data(demonstration(1), pair(2, "train", said("a"), "b", "c"), *[thumb(n, "train", said("a"), "b", True) for n in (3, 4)]),
+        [], 10,
+    )  # fmt: skip
+    assert {kind: len(rows) for kind, rows in chosen.items()} == {"sft": 1, "dpo": 1, "kto": 2}
+
+
+def test_only_the_train_split_is_learned_from() -> None:
+    records = [demonstration(n, split) for n, split in enumerate(["train", "calibrate", "gate"])]
+    assert [x.id for x in choose_examples(data(*records), [], 10)["sft"]] == ["d0"]
+
+
+def test_of_too_many_examples_the_newest_stay() -> None:
+    chosen = choose_examples(data(*[demonstration(n) for n in range(5)]), [], 2)
+    assert [x.id for x in chosen["sft"]] == ["d4", "d3"]
+
+
+def test_a_single_thumb_is_left_out_because_kto_needs_two() -> None:
+    assert choose_examples(data(thumb(1, "train", said("a"), "b", True)), [], 10)["kto"] == []
+
+
+def test_an_empty_reply_teaches_nothing() -> None:
+    assert choose_examples(data(pair(1, "train", said("a"), "b", " ")), [], 10)["dpo"] == []
+
+
+def test_every_batch_is_of_one_kind_and_every_example_is_seen_each_epoch(chat: Any) -> None:
+    examples = choose_examples(
+        data(*[demonstration(n) for n in range(5)], *[thumb(n, "train", said("a"), "b", True) for n in range(5, 22)]), [], 99
+    )  # fmt: skip
+    plan = plan_policy(chat, examples, PolicySettings(batch_size=4, epochs=2), 96)
+    seen = [x.id for _, batch in plan for x in batch]
+    assert all(seen.count(x.id) >= 2 for rows in examples.values() for x in rows)
+    assert all(len(batch) > 1 for kind, batch in plan if kind == "kto")
+    assert {(kind, type(x).__name__) for kind, batch in plan for x in batch} == {
+        ("sft", "Demonstration"),
+        ("kto", "UnpairedLabel"),
+    }
+
+
+@pytest.fixture
+def adapted(chat: Any) -> Any:
+    from models.tiny import fresh_model
+    from tests.models.conftest import TINY
+
+    model = with_lora(fresh_model(chat.tokenizer, TINY, 96), PolicySettings(lora_rank=4))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.05)
+    return model
+
+
+def test_the_reference_is_the_base_without_the_adapter(chat: Any, adapted: Any) -> None:
+    batch = lay_out([(chat.prompt(said("Hi"), 50), [chat.reply("Hello", 50)])], 0)
+    reference, policy = reference_logps(adapted, batch), reply_logps(adapted, batch)
+    with torch.no_grad():
+        bare = reply_logps(adapted.unload(), batch)
+    assert reference.item() == pytest.approx(bare.item())
+    assert policy.item() != pytest.approx(bare.item(), abs=1e-3)
+
+
+def test_dpo_adds_the_likelihood_of_the_chosen_reply(chat: Any, adapted: Any) -> None:
+    batch = tensors(chat, "dpo", [pair(1, "train", said("a"), "good", "bad one")], 96, share=True)
+    a = reply_logps(adapted, batch["replies"]).tolist()[0]
+    without, with_it = (policy_loss(adapted, batch, 0.1, likelihood).item() for likelihood in (0.0, 1.0))
+    assert with_it - without == pytest.approx(-a / int(batch["replies"]["lengths"][0]), rel=1e-4)
+
+
+def test_kto_takes_its_kl_term_from_the_next_examples_reply(chat: Any, adapted: Any) -> None:
+    first, second = thumb(1, "train", said("a"), "one", True), thumb(2, "train", said("b"), "two", False)
+    batch = tensors(chat, "kto", [first, second], 96, share=True)
+    rows = [
+        (chat.prompt(said(p), 90), [chat.reply(r, 90)])
+        for p, r in (("a", "one"), ("a", "two"), ("b", "two"), ("b", "one"))
+    ]
+    own = reply_logps(adapted, lay_out(rows, 0)).detach()
+    reference = reference_logps(adapted, lay_out(rows, 0))
+    expected = losses.kto(
+        own[[0, 2]], reference[[0, 2]], own[[1, 3]], reference[[1, 3]], torch.tensor([1.0, 0.0]), torch.ones(2), 0.1
+    )
+    assert policy_loss(adapted, batch, 0.1, likelihood=0.0).item() == pytest.approx(float(expected), abs=1e-5)

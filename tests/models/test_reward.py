@@ -1,0 +1,45 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.reward import HEADS, Calibration, bootstrap, fit_platt, sigmoid
+
+
+def test_platt_scaling_finds_the_curve_that_made_the_labels() -> None:
+    points = [(x / 4, 1.0, sigmoid(0.5 * x / 4 - 1), 1.0) for x in range(-40, 41)] * 20
+    found = fit_platt(points)
+    assert found.slope == pytest.approx(0.5, abs=0.01)
+    assert found.offset == pytest.approx(-1, abs=0.01)
+
+
+def test_rewards_without_signal_get_no_slope() -> None:
+    found = fit_platt([(x, 1.0, y, 1.0) for x in (-1.0, 1.0) for y in (0.0, 1.0)] * 50)
+    assert found.slope == pytest.approx(0, abs=0.01)
+
+
+def test_without_labels_rewards_stand_as_they_are() -> None:
+    assert fit_platt([]) == Calibration(1.0, 0.0)
+
+
+def test_a_pair_says_nothing_of_the_offset() -> None:
+    assert fit_platt([(1.0, 0.0, 0.9, 5.0)]).offset == pytest.approx(0)
+
+
+@given(
+    st.lists(st.tuples(st.floats(-5, 5), st.sampled_from([0.0, 1.0]), st.floats(0, 1), st.floats(0, 5)), max_size=30)
+)
+def test_calibration_is_finite_whatever_the_labels(points: list[tuple[float, float, float, float]]) -> None:
+    found = fit_platt(points)
+    assert math.isfinite(found.slope)
+    assert math.isfinite(found.offset)
+
+
+def test_heads_see_different_bootstraps_of_the_labels() -> None:
+    draws = [bootstrap(f"label-{n}") for n in range(3_000)]
+    assert draws == [bootstrap(f"label-{n}") for n in range(3_000)]
+    assert all(any(heads) for heads in draws)
+    for head in range(HEADS):
+        assert sum(heads[head] for heads in draws) / len(draws) == pytest.approx(1.05, abs=0.06)
+    assert sum(len(set(heads)) > 1 for heads in draws) > 1_500
