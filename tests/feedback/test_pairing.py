@@ -233,6 +233,19 @@ def test_an_explicit_label_comes_before_a_regenerate() -> None:
     assert (label.kind, label.desirable, label.provenance.superseded) == ("verdict", 0.9, ("served-t2",))
 
 
+def test_a_signal_supersedes_nothing_even_if_a_user_sent_it() -> None:
+    learned = learn(ONE, rating("s", "t1", "signal", "regenerate"), verdict("v", "t1", score=0.9))
+    assert (learned.unpaired[0].kind, learned.unpaired[0].provenance.superseded) == ("verdict", ("s",))
+    assert (learned.ratings, learned.verdicts) == ({"superseded": 1}, {"used": 1})
+
+
+def test_the_second_reply_of_a_regenerate_signal_is_the_next_to_the_same_context() -> None:
+    between = turn("t3", messages=says("and what else?"), occurred_at_us=ONE.occurred_at_us + 1)
+    signal = rating("s", "t1", "signal", "regenerate")
+    good = [rating("a", "t2", "thumbs", True), rating("b", "t3", "thumbs", True)]
+    assert [pair.chosen for pair in learn(ONE, TWO, between, signal, *good).pairs] == ["there"]
+
+
 def test_an_experts_edit_is_a_pair_and_a_demonstration() -> None:
     learned = learn(ONE, by_expert("e", "t1", "edit", "over there"), rating("u", "t1", "edit", "mine"))
     (pair,), (demonstration,) = learned.pairs, learned.demonstrations

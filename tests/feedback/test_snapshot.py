@@ -135,7 +135,7 @@ def test_verdicts_beyond_the_judges_share_are_left_out_and_counted(tmp_path: Pat
 
 
 def test_unrated_turns_without_a_verdict_are_counted_by_the_latest_reason(tmp_path: Path) -> None:
-    events = [turn("t1"), turn("t2"), turn("t3"), turn("t4"), unjudged("u1", "t1", "budget"), unjudged("u2", "t2", "budget"),
+    events: list[Event] = [turn("t1"), turn("t2"), turn("t3"), turn("t4"), unjudged("u1", "t1", "budget"), unjudged("u2", "t2", "budget"),
               rating("a", "t2", "thumbs", True), unjudged("u3", "t3", "timeout")]  # fmt: skip
     assert seal(tmp_path, *events).counts.unjudged == {"budget": 1, "timeout": 1, "no_judge": 1}
 

@@ -125,6 +125,18 @@ def test_one_user_fills_no_more_than_the_cap_whatever_the_id() -> None:
     assert kept.kept == first
 
 
+def test_a_sample_does_not_look_at_user_ids() -> None:
+    def kept(names: list[str]) -> frozenset[TurnKey]:
+        return window(*(turn(f"t{i:02}", user_id=names[i % 2]) for i in range(30)), max_exchanges=10).kept
+
+    assert kept(["a", "b"]) == kept(["b", "a"])
+
+
+def test_a_full_window_keeps_what_people_rated() -> None:
+    rated = Exchange(turn=turn("rated"), content_hash="", ratings=(rating("a", "rated", "thumbs", True),))
+    assert "rated" in ids(window(*(turn(f"t{i}") for i in range(50)), rated, max_exchanges=1).kept)
+
+
 def test_without_a_user_the_conversation_is_capped() -> None:
     turns = [turn(f"t{i}", user_id=None, conversation_id="c1" if i < 4 else "c2") for i in range(6)]
     assert window(*turns, max_per_user=2).dropped == {"user_cap": 2}
