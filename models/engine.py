@@ -150,8 +150,11 @@ class LocalEngine:
 
     def _remove(self, name: str) -> None:
         self._switch(None)
-        self._model.delete_adapter(name)
-        self._model.base_model.disable_adapter_layers()
+        if self._names() == {name}:
+            self._model = self._model.unload().eval()  # peft can't run without any adapter
+        else:
+            self._model.delete_adapter(name)
+            self._model.base_model.disable_adapter_layers()
 
     def _switch(self, name: str | None) -> None:
         model: Any = self._model

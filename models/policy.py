@@ -171,7 +171,8 @@ def save_adapter(model: Any, base: Base, settings: PolicySettings, path: Path) -
     state = get_peft_model_state_dict(model)
     tensors = {name: value.detach().float().cpu().contiguous() for name, value in state.items()}
     save_file(tensors, path / WEIGHTS, metadata={"format": "pt"})
-    modules = list(model.peft_config["default"].target_modules)
+    # every linear layer was adapted, so the last part of its name says enough (and is what engines expect)
+    modules = list({name.rsplit(".", 1)[-1] for name in model.peft_config["default"].target_modules})
     config = adapter_config(base, settings.lora_rank, 2 * settings.lora_rank, modules)
     (path / CONFIG).write_bytes(canonical(config))
 
