@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ from feedback.redact import Redactor
 SIGNATURE_HEADER = "trimtab-edge"
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
-_decoder = msgspec.json.Decoder(Turn | Rating)
+_decode: Callable[[bytes], Turn | Rating] = msgspec.json.Decoder(Turn | Rating).decode
 
 
 class Record(Struct, frozen=True):
@@ -52,7 +53,7 @@ class Edge:
         """The event of a record on a topic: what this edge signed as it is, anything else redacted here."""
         signature = dict(headers).get(SIGNATURE_HEADER)
         if signature is not None and hmac.compare_digest(signature, self._sign(value)):
-            event = _decoder.decode(value)
+            event = _decode(value)
             if isinstance(event, Rating):
                 return msgspec.structs.replace(event, value=contract.typed_value(event.kind, event.value))
             return event

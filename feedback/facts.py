@@ -8,7 +8,7 @@ transaction version by itself (delta-rs #2580): the version is read and the rows
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -186,6 +186,16 @@ class Facts:
             assert isinstance(record, Verdict | Unjudged)
             yield record
 
+    def labels_since(self, since_us: int, kinds: Collection[str]) -> tuple[int, int]:
+        """Ratings of these kinds by users and experts, and verdicts, that were received after a moment."""
+        ratings = [
+            record
+            for record in self._received_since("ratings", since_us)
+            if isinstance(record, Rating) and record.kind in kinds and record.source != "system"
+        ]
+        verdicts = [record for record in self._received_since("verdicts", since_us) if isinstance(record, Verdict)]
+        return len({(r.tenant, r.event_id) for r in ratings}), len({v.verdict_id for v in verdicts})
+
     def columns(self, name: TableName, columns: Sequence[str]) -> pa.Table:
         """Some columns of a whole table, without its records."""
         table = self._table(name)
@@ -204,6 +214,15 @@ class Facts:
             hashes = batch.column("content_hash").to_pylist()
             for record, content_hash in zip(batch.column("record").to_pylist(), hashes, strict=True):
                 yield _decode(record), content_hash
+
+    def _received_since(self, name: TableName, since_us: int) -> Iterator[Turn | Rating | Judgement]:
+        table = self._table(name)
+        if table is not None:
+            scanner = table.to_pyarrow_dataset().scanner(
+                columns=["record"], filter=pc.field("received_at_us") > since_us
+            )
+            for batch in scanner.to_batches():
+                yield from map(_decode, batch.column("record").to_pylist())
 
     def _table(self, name: TableName) -> DeltaTable | None:
         try:
