@@ -13,12 +13,20 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from deploy.control import Control
 from deploy.errors import Failed
+from deploy.judging import make_ask
+from deploy.settings import Settings
+from deploy.state import State
+from deploy.streaming import open_log, open_worker
+from deploy.training import newest_event_us
+from feedback import exchanges, routing
 from feedback.contract import Rejected
 from feedback.edge import Edge, Record
 from feedback.event_files import Line, lines
 from feedback.facts import TABLE_OF_TOPIC, Facts
 from streams import dead_letters
+from streams.ingest import send_requests
 from streams.log import TP, Log
 from streams.worker import Worker
 
@@ -34,6 +42,41 @@ class Intake(Struct, frozen=True):
     ratings: dict[str, int]
     duplicates: int
     dead_letters: dict[str, int]
+
+
+async def run(
+    files: Sequence[Path],
+    state: State,
+    settings: Settings,
+    control: Control,
+    progress: Callable[[str, int, int], object],
+) -> Intake:
+    """Take the files in, judge what nobody rated (where there is a judge), and account for every line.
+
+    `progress` is told (step, done, total); total 0 where it is the size of the files.
+    """
+    log = open_log(state, settings)
+    start = Start.now(log)
+    facts = Facts(state.facts)
+    edge = Edge(state.secret("edge"))
+    ask = make_ask(settings.judge, control, lambda: newest_event_us(facts))
+    async with open_worker(log, state, settings, edge, ask, router=None) as worker:
+        read = await feed(files, worker, edge, lambda done: progress("reading", done, 0))
+        waiting = sum(worker.lag().values())
+        await worker.drained(lambda lag: progress("taking in", waiting - min(waiting, sum(lag.values())), waiting))
+        if ask is not None:
+            await _judge(worker, facts, progress)
+    return intake(log, facts, start, read)
+
+
+async def _judge(worker: Worker, facts: Facts, progress: Callable[[str, int, int], object]) -> None:
+    """A replay routes once, at the end of its input: what nobody rated and no verdict speaks of."""
+    reduced = exchanges.reduce(facts.turns(), facts.ratings(), facts.verdicts(), 2**62)
+    requests = list(routing.unrouted(reduced.exchanges.values()))
+    await send_requests(worker.producer, requests)
+    await worker.drained(
+        lambda lag: progress("judging", len(requests) - min(len(requests), sum(lag.values())), len(requests))
+    )
 
 
 async def feed(

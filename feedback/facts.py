@@ -25,6 +25,7 @@ from feedback.records import Judgement, Rating, Turn, Unjudged, Verdict
 
 TableName = Literal["turns", "ratings", "verdicts"]
 TABLES: tuple[TableName, ...] = ("turns", "ratings", "verdicts")
+EVENT_TABLES: tuple[TableName, ...] = ("turns", "ratings")
 TABLE_OF_TOPIC: dict[str, TableName] = {
     "turns.served": "turns",
     "ratings.given": "ratings",
@@ -196,6 +197,15 @@ class Facts:
         verdicts = [record for record in self._received_since("verdicts", since_us) if isinstance(record, Verdict)]
         return len({(r.tenant, r.event_id) for r in ratings}), len({v.verdict_id for v in verdicts})
 
+    def received_since(self, since_us: int) -> Iterator[tuple[int, int, Turn | Rating]]:
+        """Turns and ratings that were received after a moment, as (partition, received_at_us, record)."""
+        for name in EVENT_TABLES:
+            for batch in self._batches(name, ["partition", "received_at_us", "record"], since_us):
+                for partition, at_us, record in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    event = _decode(record)
+                    assert isinstance(event, Turn | Rating)
+                    yield partition, at_us, event
+
     def columns(self, name: TableName, columns: Sequence[str]) -> pa.Table:
         """Some columns of a whole table, without its records."""
         table = self._table(name)
@@ -216,13 +226,14 @@ class Facts:
                 yield _decode(record), content_hash
 
     def _received_since(self, name: TableName, since_us: int) -> Iterator[Turn | Rating | Judgement]:
+        for batch in self._batches(name, ["record"], since_us):
+            yield from map(_decode, batch.column("record").to_pylist())
+
+    def _batches(self, name: TableName, columns: list[str], received_since_us: int) -> Iterator[pa.RecordBatch]:
         table = self._table(name)
         if table is not None:
-            scanner = table.to_pyarrow_dataset().scanner(
-                columns=["record"], filter=pc.field("received_at_us") > since_us
-            )
-            for batch in scanner.to_batches():
-                yield from map(_decode, batch.column("record").to_pylist())
+            newer = pc.field("received_at_us") > received_since_us
+            yield from table.to_pyarrow_dataset().scanner(columns=columns, filter=newer).to_batches()
 
     def _table(self, name: TableName) -> DeltaTable | None:
         try:

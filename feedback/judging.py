@@ -182,7 +182,8 @@ def _spoken(message: Message) -> str:
     content = message.get("content")
     if isinstance(content, list):
         content = "\n".join(
-            str(part.get("text", "")) if part.get("type") == "text" else f"({part.get('type', 'part')})" for part in content
+            str(part.get("text", "")) if part.get("type") == "text" else f"({part.get('type', 'part')})"
+            for part in content
         )
     calls = " (calls a tool)" if message.get("tool_calls") else ""
     return f"{message.get('role', 'user')}: {content or ''}{calls}"

@@ -108,6 +108,7 @@ class Verdict(Struct, frozen=True, kw_only=True, tag_field="event", tag="verdict
     """
 
     verdict_id: str
+    request_id: str
     tenant: str
     conversation_id: str
     turn_id: str
@@ -131,6 +132,7 @@ class Unjudged(Struct, frozen=True, kw_only=True, tag_field="event", tag="unjudg
     """The judge was asked, or would have been, and there is no verdict, because `reason`."""
 
     verdict_id: str
+    request_id: str
     tenant: str
     conversation_id: str
     turn_id: str

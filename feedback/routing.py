@@ -86,7 +86,12 @@ def _questions(turns: dict[Key, Turn]) -> Iterable[JudgeRequest]:
         turn = turns[key]
         other = turns.get((turn.tenant, turn.replaces)) if turn.replaces is not None else None
         other_key = (turn.tenant, turn.replaces or "")
-        if other is None or key in compared or other_key in compared or prompt_of(other.messages) != prompt_of(turn.messages):
+        if (
+            other is None
+            or key in compared
+            or other_key in compared
+            or prompt_of(other.messages) != prompt_of(turn.messages)
+        ):
             continue
         compared |= {key, other_key}
         yield _request(turn, other)

@@ -48,7 +48,11 @@ def load(path: Path | None = None) -> Rubric:
     """The rubric in a file (None: the one that ships with Trimtab); raises RubricError."""
     shown = path or "the shipped rubric"
     try:
-        text = path.read_text(encoding="utf-8") if path else (files("feedback") / "rubric.toml").read_text(encoding="utf-8")
+        text = (
+            path.read_text(encoding="utf-8")
+            if path
+            else (files("feedback") / "rubric.toml").read_text(encoding="utf-8")
+        )
         rubric = msgspec.convert(tomllib.loads(text), Rubric)
     except OSError as error:
         raise RubricError(f"the rubric {shown} can't be read: {error.strerror}") from None

@@ -51,7 +51,8 @@ async def handle(run: Run, ack: Ack, name: str, work: Work, producer: Producer) 
     Raises the last error when every record of the run fails: then it is not the records that are at fault.
     """
     try:
-        return await _attempt(run, ack, work)
+        await _attempt(run, ack, work)
+        return
     except Exception as error:
         log.warning("run_failed", hop=name, records=len(run), error=repr(error))
         last = error
@@ -81,7 +82,8 @@ async def handle(run: Run, ack: Ack, name: str, work: Work, producer: Producer) 
 async def _attempt(run: Run, ack: Ack, work: Work) -> None:
     for attempt in range(ATTEMPTS):
         try:
-            return await work(run, ack)
+            await work(run, ack)
+            return
         except Exception:
             if attempt == ATTEMPTS - 1:
                 raise

@@ -1,1 +1,50 @@
-"""Which turns wait for a rating, per partition: the live shell around `feedback.routing`."""
+"""Which turns wait for a rating, per partition: the live shell around `feedback.routing`.
+
+Kept in memory and rebuilt from the facts at start, so there is no second truth: a turn that was still waiting when the
+process ended waits on, one whose grace ran out meanwhile is routed at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+
+from feedback import routing
+from feedback.facts import Facts
+from feedback.records import JudgeRequest, Rating, Turn
+from feedback.routing import State
+
+LOOK_BACK_US = 86_400_000_000
+"""A worker that was away for longer than a day beyond the grace period leaves what it missed to `trimtab replay`."""
+
+
+class Router:
+    """One process's waiting turns."""
+
+    def __init__(self, grace_s: float) -> None:
+        self._grace_us = round(grace_s * 1e6)
+        self._states: dict[int, State] = defaultdict(lambda: State(self._grace_us))
+
+    def observe(self, partition: int, event: Turn | Rating, received_at_us: int) -> list[JudgeRequest]:
+        """Take one event in; answers what is due in its partition."""
+        return routing.step(self._states[partition], event, received_at_us, time.time_ns() // 1000)
+
+    def due(self, now_us: int) -> list[JudgeRequest]:
+        """What has become due anywhere."""
+        return [request for state in self._states.values() for request in routing.step(state, None, now_us, now_us)]
+
+    def waiting(self) -> int:
+        """Turns within their grace period."""
+        return sum(len(state.waiting) for state in self._states.values())
+
+    def rebuild(self, facts: Facts, now_us: int) -> None:
+        """Take up where the last process ended: turns that nobody rated and no verdict speaks of."""
+        since_us = now_us - self._grace_us - LOOK_BACK_US
+        judged = {
+            (verdict.tenant, turn) for verdict in facts.verdicts() for turn in (verdict.turn_id, verdict.other_turn_id)
+        }
+        received = sorted(facts.received_since(since_us), key=lambda item: item[1])
+        for partition, at_us, event in received:
+            if (event.tenant, event.turn_id) not in judged:
+                # the clock stands still while this is read: what is due is routed by the first `due`
+                routing.step(self._states[partition], event, at_us, 0)

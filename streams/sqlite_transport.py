@@ -54,13 +54,15 @@ class RunOffsets:
         return None if done is None else done + 1
 
 
-class Consumer(FaustConsumer):  # type: ignore[misc]
+class Consumer(FaustConsumer):
     """Reads runs from the log for one consumer group (the app's id)."""
 
     consumer_stopped_errors: ClassVar[tuple[type[BaseException], ...]] = ()
 
+    transport: Transport
+
     def on_init(self) -> None:
-        self._log: Log = self.transport.log
+        self._log = self.transport.log
         self._assigned: set[TP] = set()
         self._position: dict[TP, int] = {}
         self._runs: dict[TP, RunOffsets] = {}
@@ -131,7 +133,7 @@ class Consumer(FaustConsumer):  # type: ignore[misc]
             0,
             [],
             b"",
-            record,
+            record,  # type: ignore[arg-type]  # a run, where Faust expects bytes; `raw` hands it on
             None,
             0,
             0,
@@ -188,8 +190,10 @@ class Consumer(FaustConsumer):  # type: ignore[misc]
         return TP(topic, partition)
 
 
-class Producer(base.Producer):  # type: ignore[misc]
+class Producer(base.Producer):
     """Faust wants one; the hops send through `streams.producer`, which waits until a record is durable."""
+
+    transport: Transport
 
     async def create_topic(self, topic: str, partitions: int, replication: int, **_: Any) -> None:
         self.transport.log.create_topic(topic, partitions)
@@ -198,7 +202,7 @@ class Producer(base.Producer):  # type: ignore[misc]
         await self.buffer.flush()
 
 
-class Transport(base.Transport):  # type: ignore[misc]
+class Transport(base.Transport):
     """`sqlite:///absolute/path`."""
 
     Consumer: ClassVar[type[ConsumerT]] = Consumer

@@ -10,7 +10,7 @@ import asyncio
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
@@ -23,9 +23,7 @@ from streams.ingest import JUDGE_REQUESTS, Ingest, send_requests
 from streams.judge import Ask, JudgeHop
 from streams.log import Log
 from streams.producer import SqliteProducer
-
-if TYPE_CHECKING:
-    from streams.router import Router
+from streams.router import Router
 
 LOOK_S = 0.05
 TICK_S = 1.0

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import click
 from rich.console import Console
@@ -71,11 +71,11 @@ def pass_context(with_json: bool = True) -> Callable[[Callable[Concatenate[Conte
         @functools.wraps(function)
         def wrapper(*args: Any, state_path: Path, config_path: Path | None, **kwargs: Any) -> R:
             context = Context(state_path, config_path, kwargs.pop("as_json", False))
-            return function(context, *args, **kwargs)  # type: ignore[arg-type]
+            return function(context, *args, **kwargs)
 
         if with_json:
             wrapper = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")(wrapper)
-        return wrapper
+        return cast(Callable[P, R], wrapper)
 
     return decorate
 

@@ -62,6 +62,7 @@ def verdict(verdict_id: str, turn_id: str, **changes: Any) -> Verdict:
     """The judge's answer, three minutes after the start."""
     fields: dict[str, Any] = {
         "verdict_id": verdict_id,
+        "request_id": f"q-{verdict_id}",
         "tenant": "default",
         "conversation_id": "c1",
         "turn_id": turn_id,
@@ -79,6 +80,7 @@ def unjudged(verdict_id: str, turn_id: str, reason: str, **changes: Any) -> Unju
     """A question that found no answer, three minutes after the start."""
     fields: dict[str, Any] = {
         "verdict_id": verdict_id,
+        "request_id": f"q-{verdict_id}",
         "tenant": "default",
         "conversation_id": "c1",
         "turn_id": turn_id,

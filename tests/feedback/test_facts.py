@@ -58,11 +58,11 @@ def test_ratings_and_verdicts_come_back_as_what_they_were(tmp_path: Path) -> Non
         value={"over": "t0", "tie": False}, turn_id="t1",
     )  # fmt: skip
     verdict = Verdict(
-        verdict_id="v", tenant="d", conversation_id="c", turn_id="t1", occurred_at_us=START_US, model="m",
+        verdict_id="v", request_id="q", tenant="d", conversation_id="c", turn_id="t1", occurred_at_us=START_US, model="m",
         rubric="r", prompt_hash="p", confidence=0.5, rationale="because", score=0.25, items={"helpful": 0.25},
     )  # fmt: skip
     unjudged = Unjudged(
-        verdict_id="u", tenant="d", conversation_id="c", turn_id="t2", occurred_at_us=START_US, reason="timeout"
+        verdict_id="u", request_id="q", tenant="d", conversation_id="c", turn_id="t2", occurred_at_us=START_US, reason="timeout"
     )
     writer = FactsWriter(tmp_path, "log")
     writer.commit(

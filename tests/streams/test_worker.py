@@ -121,7 +121,7 @@ def request(number: int) -> JudgeRequest:
 async def test_verdicts_and_their_absence_become_facts(tmp_path: Path) -> None:
     async def ask(asked: JudgeRequest) -> Judgement:
         common: dict[str, Any] = {
-            "verdict_id": asked.request_id, "tenant": asked.tenant, "conversation_id": asked.conversation_id,
+            "verdict_id": asked.request_id, "request_id": asked.request_id, "tenant": asked.tenant, "conversation_id": asked.conversation_id,
             "turn_id": asked.turn_id, "occurred_at_us": NOW_US,
         }  # fmt: skip
         if asked.turn_id == "t1":
@@ -143,7 +143,7 @@ async def test_a_question_that_was_answered_is_not_asked_again(tmp_path: Path) -
     async def ask(question: JudgeRequest) -> Judgement:
         asked.append(question.request_id)
         return Unjudged(
-            verdict_id=question.request_id, tenant="d", conversation_id="c", turn_id=question.turn_id,
+            verdict_id="v", request_id=question.request_id, tenant="d", conversation_id="c", turn_id=question.turn_id,
             occurred_at_us=NOW_US, reason="refused",
         )  # fmt: skip
 

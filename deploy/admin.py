@@ -1,0 +1,86 @@
+"""What every role serves on its admin port: /metrics, /healthz, /readyz; the controller adds /admin/v1 and its /docs."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+
+import uvicorn
+from fastapi import APIRouter, FastAPI, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from deploy.errors import Failed
+
+Ready = Callable[[], str | None]
+"""None when the role can do its work, else one sentence on what it waits for."""
+
+SHUTDOWN_S = 20
+
+
+def admin_app(ready: Ready, routers: Sequence[APIRouter] = ()) -> FastAPI:
+    """The app of one role's admin port."""
+    app = FastAPI(title="Trimtab", version=version("trimtab"), redoc_url=None)
+
+    @app.get("/metrics", include_in_schema=False)
+    def metrics() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/healthz", include_in_schema=False)
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", include_in_schema=False)
+    async def readyz(response: Response) -> dict[str, str]:
+        waiting = ready()
+        if waiting is not None:
+            response.status_code = 503
+        return {"status": "ready"} if waiting is None else {"status": "not ready", "reason": waiting}
+
+    for router in routers:
+        app.include_router(router)
+    return app
+
+
+class _Server(uvicorn.Server):
+    """A server whose stopping is decided by the role, not by uvicorn's own signal handlers."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(app: object, host: str, port: int, stop: asyncio.Event) -> None:
+    """Serve until `stop`; requests under way are finished. Raises Failed when the port can't be had."""
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+    )
+    try:
+        sockets = [config.bind_socket()]
+    except SystemExit:  # how uvicorn says that it can't bind
+        raise Failed(f"{host}:{port} can't be used: is another process listening there? Choose another port") from None
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=sockets))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
+    stopping.cancel()
+    await serving
+
+
+async def run_until_stopped(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Run `work(stop)`; SIGTERM and SIGINT set `stop`."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with suppress(NotImplementedError):
+            loop.add_signal_handler(number, stop.set)
+    await work(stop)

@@ -1,0 +1,129 @@
+"""`trimtab dead-letters`: what could not be taken in, why, and sending it again."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections import Counter
+
+import click
+from rich.table import Table
+
+from deploy.cli.common import Context, pass_context, print_json, stdout
+from deploy.errors import Failed
+from deploy.text import iso, moment, plain, shown
+from feedback.edge import Edge
+from streams import dead_letters as letters
+from streams.dead_letters import DeadLetter
+from streams.log import Log
+
+SHOWN = 50
+
+
+@click.group("dead-letters")
+def dead_letters() -> None:
+    """What could not be taken in, kept with its original bytes and the reason.
+
+    \b
+    Examples:
+      trimtab dead-letters ls
+      trimtab dead-letters show 2-17
+      trimtab dead-letters redrive --reason future            # only says what it would do
+      trimtab dead-letters redrive --reason future --yes
+    """
+
+
+@dead_letters.command()
+@click.option("--reason", help="Only letters with this reason code.")
+@pass_context()
+def ls(context: Context, reason: str | None) -> None:
+    """List dead letters, newest last."""
+    found = [letter for letter in _read(context) if reason is None or letter.reason == reason]
+    if context.as_json:
+        print_json([_document(letter) for letter in found])
+        return
+    if not found:
+        stdout.print("no dead letters")
+        return
+    for code, number in Counter(letter.reason for letter in found).most_common():
+        stdout.print(f"{number:>8,}  {shown(code)}")
+    table = Table("id", "when", "reason", "where", "what is wrong", box=None)
+    for letter in found[-SHOWN:]:
+        state = f"{letter.reason} (redriven)" if letter.redriven else letter.reason
+        table.add_row(letter.id, moment(letter.at_us), state, shown(_place(letter)), shown(letter.message, 100))
+    stdout.print(table)
+    if len(found) > SHOWN:
+        stdout.print(f"the newest {SHOWN} of {len(found):,}; --json lists all")
+
+
+@dead_letters.command()
+@click.argument("letter_id", metavar="ID")
+@pass_context()
+def show(context: Context, letter_id: str) -> None:
+    """Show one dead letter with its original bytes (raw: they were never redacted)."""
+    found = next((letter for letter in _read(context) if letter.id == letter_id), None)
+    if found is None:
+        raise Failed(f"there is no dead letter {letter_id}: `trimtab dead-letters ls` lists them")
+    if context.as_json:
+        print_json({**_document(found), "value_base64": base64.b64encode(found.value).decode()})
+        return
+    for name, value in _document(found).items():
+        stdout.print(f"{name:<10} {shown(str(value))}")
+    click.echo(plain(found.value.decode("utf-8", "backslashreplace")))
+
+
+@dead_letters.command()
+@click.argument("ids", nargs=-1)
+@click.option("--reason", help="Letters with this reason code.")
+@click.option("--newer-than-s", type=float, help="Letters that are at most so many seconds old.")
+@click.option("--yes", is_flag=True, help="Do it; without this it only says what it would do.")
+@pass_context()
+def redrive(context: Context, ids: tuple[str, ...], reason: str | None, newer_than_s: float | None, yes: bool) -> None:
+    """Send dead letters through the edge again; events keep their identity, so nothing is counted twice."""
+    now_us = time.time_ns() // 1000
+    since_us = None if newer_than_s is None else now_us - int(newer_than_s * 1e6)
+    chosen = list(filter(letters.selection(reason, since_us, ids), _read(context)))
+    if not yes:
+        if context.as_json:
+            print_json({"would_redrive": [letter.id for letter in chosen]})
+        else:
+            stdout.print(f"{len(chosen):,} dead letters would be sent again; --yes does it")
+        return
+    outcome = letters.redrive(Log(context.state.log), Edge(context.state.secret("edge")), chosen, now_us)
+    refused = [(letter, rejected) for letter, rejected in outcome if rejected is not None]
+    if context.as_json:
+        again = [
+            {"id": letter.id, "reason": rejected.code, "message": rejected.message} for letter, rejected in refused
+        ]
+        print_json({"redriven": len(outcome) - len(refused), "refused": again})
+        return
+    stdout.print(f"{len(outcome) - len(refused):,} sent again, {len(refused):,} refused once more")
+    for letter, rejected in refused[:SHOWN]:
+        stdout.print(f"  {letter.id}  {shown(rejected.message, 100)}")
+
+
+def _read(context: Context) -> list[DeadLetter]:
+    if not context.state.log.exists():
+        return []
+    return sorted(letters.read(Log(context.state.log)), key=lambda letter: letter.at_us)
+
+
+def _place(letter: DeadLetter) -> str:
+    if letter.file is not None:
+        return f"{letter.file}, line {letter.line}"
+    return f"{letter.topic}/{letter.partition} at {letter.offset}"
+
+
+def _document(letter: DeadLetter) -> dict[str, object]:
+    return {
+        "id": letter.id,
+        "at": iso(letter.at_us),
+        "reason": letter.reason,
+        "field": letter.field,
+        "message": letter.message,
+        "where": _place(letter),
+        "attempts": letter.attempts,
+        "version": letter.version,
+        "bytes": len(letter.value),
+        "redriven": letter.redriven,
+    }

@@ -1,0 +1,103 @@
+"""`trimtab replay`: recorded events through the whole loop, and an account of every one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deploy.account import account, print_account
+from deploy.cli.common import Context, pass_context, print_json, stderr, stdout
+from deploy.control import Control, open_control
+from deploy.errors import Failed
+from deploy.logs import configure
+from deploy.progress import Steps
+from deploy.replay import Intake, run
+from deploy.text import moment
+from deploy.training import newest_event_us, operations, seal_now, train
+from feedback.contract import time_us
+from feedback.facts import Facts
+from feedback.snapshot import Snapshot
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--no-train", is_flag=True, help="Stop at the sealed snapshot.")
+@click.option(
+    "--as-of", metavar="TIME", help="Seal the facts as of this moment (RFC 3339) [default: the newest event]."
+)
+@pass_context()
+def replay(context: Context, files: tuple[Path, ...], no_train: bool, as_of: str | None) -> None:
+    """Feed recorded events (.jsonl, .jsonl.gz) through the loop and print what came of them.
+
+    Replaying a file twice changes nothing, and a replay that was killed goes on where it was.
+
+    \b
+    Examples:
+      trimtab replay examples/support.jsonl.gz
+      trimtab replay --no-train --json monday.jsonl.gz tuesday.jsonl.gz
+    """
+    configure("replay")
+    given_us = None if as_of is None else _given(as_of)
+    control = open_control(context.state.control)
+    seconds: dict[str, float] = {}
+    with Steps(stderr) as steps:
+        started = time.monotonic()
+        taken = _take_in(context, control, files, steps)
+        seconds["ingest"] = time.monotonic() - started
+        sealed = seal_now(context.state, context.settings, given_us or newest_event_us(Facts(context.state.facts)))
+        seconds["seal"] = time.monotonic() - started - seconds["ingest"]
+        candidate = None
+        if not no_train:
+            candidate = _train(context, control, sealed, steps)
+            seconds["train"] = time.monotonic() - started - seconds["ingest"] - seconds["seal"]
+    document = account(taken, sealed, seconds, candidate)
+    if context.as_json:
+        print_json(document)
+    else:
+        print_account(stdout, document, candidate)
+        stdout.print(_next_step(sealed, candidate), markup=False, style="bold")
+
+
+def _take_in(context: Context, control: Control, files: tuple[Path, ...], steps: Steps) -> Intake:
+    total = sum(path.stat().st_size for path in files)
+    with context.state.lock("worker"):
+        return asyncio.run(
+            run(
+                files,
+                context.state,
+                context.settings,
+                control,
+                lambda step, done, of: steps.at(step, done, of or total),
+            )
+        )
+
+
+def _train(context: Context, control: Control, sealed: Snapshot, steps: Steps) -> dict[str, Any]:
+    digest = train(context.state, context.settings, control, sealed, "replay", steps.at)
+    return operations(context.state, context.settings, control).show(digest)
+
+
+def _given(text: str) -> int:
+    try:
+        at_us = time_us(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} {error}", param_hint="--as-of") from None
+    if at_us > time.time_ns() // 1000:
+        raise Failed(f"--as-of {moment(at_us)} lies in the future: name a moment that is over")
+    return at_us
+
+
+def _next_step(sealed: Snapshot, candidate: dict[str, Any] | None) -> str:
+    if candidate is None:
+        return f"next: trimtab dataset show {sealed.name}"
+    short = candidate["digest"][:12]
+    decision = candidate["gate"]["decision"]
+    if decision == "reject":
+        return f"next: trimtab show {short}"
+    if decision == "hold":
+        return f'next: trimtab show {short}, then trimtab approve {short} --override-hold --reason "…", then trimtab up'
+    return f"next: trimtab show {short}, then trimtab approve {short}, then trimtab up"

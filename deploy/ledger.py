@@ -1,0 +1,70 @@
+"""The judge's ledger in the control database: one for all processes, so that together they stay within the budget."""
+
+from __future__ import annotations
+
+import secrets
+
+from sqlalchemy import Connection, case, func, insert, select, update
+
+from deploy.database import Database
+from deploy.history import lock
+from deploy.schema import ledger
+from feedback.ledger import RESERVATION_EXPIRES_US, Budget, Refusal, Reservation, Spent, hour_of, refusal
+
+
+class SqlLedger:
+    """A `feedback.ledger.Ledger`."""
+
+    def __init__(self, database: Database, budget: Budget) -> None:
+        self._database = database
+        self._budget = budget
+
+    def reserve(self, cost_usd: float, now_us: int) -> Reservation | Refusal:
+        """Look and reserve in one transaction: two processes can't both take the last cent."""
+        with self._database.write() as connection:
+            lock(connection)
+            refused = refusal(_spent(connection, now_us), self._budget, cost_usd)
+            if refused is not None:
+                return refused
+            name = f"r-{secrets.token_hex(12)}"
+            values = {
+                "reservation_id": name,
+                "reserved_at_us": now_us,
+                "hour": hour_of(now_us),
+                "reserved_usd": cost_usd,
+            }
+            connection.execute(insert(ledger).values(values))
+            return Reservation(name)
+
+    def settle(self, reservation_id: str, cost_usd: float) -> None:
+        """A reservation is settled once; what it really cost counts in the hour in which it was reserved."""
+        with self._database.write() as connection:
+            connection.execute(
+                update(ledger).where(ledger.c.reservation_id == reservation_id).values(settled_usd=cost_usd)
+            )
+
+    def spent(self, now_us: int) -> Spent:
+        """Spent and reserved in this hour and day."""
+        with self._database.read() as connection:
+            return _spent(connection, now_us)
+
+    def by_day(self, days: int = 30) -> list[tuple[str, int, float]]:
+        """(UTC day, questions, US dollars) of the latest days, newest first."""
+        day = func.substr(ledger.c.hour, 1, 10).label("day")
+        total = func.sum(func.coalesce(ledger.c.settled_usd, 0.0))
+        with self._database.read() as connection:
+            rows = connection.execute(select(day, func.count(), total).group_by(day).order_by(day.desc()).limit(days))
+            return [(row[0], row[1], float(row[2])) for row in rows]
+
+
+def _spent(connection: Connection, now_us: int) -> Spent:
+    hour = hour_of(now_us)
+    in_flight = case((ledger.c.reserved_at_us > now_us - RESERVATION_EXPIRES_US, ledger.c.reserved_usd), else_=0.0)
+    cost = func.coalesce(ledger.c.settled_usd, in_flight)
+    in_hour = case((ledger.c.hour == hour, cost), else_=0.0)
+    row = connection.execute(
+        select(func.coalesce(func.sum(in_hour), 0.0), func.coalesce(func.sum(cost), 0.0)).where(
+            ledger.c.hour >= f"{hour[:10]}T00", ledger.c.hour <= f"{hour[:10]}T23"
+        )
+    ).one()
+    return Spent(float(row[0]), float(row[1]))
