@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from deploy import history, schema
@@ -115,6 +115,10 @@ class Transaction:
         row = self.connection.execute(newest.limit(1)).one_or_none()
         return Seal(**row._asdict()) if row else None
 
+    def seal(self, name: str) -> Seal:
+        """The seal of this full name."""
+        return Seal(**self.connection.execute(select(schema.seals).where(schema.seals.c.seal == name)).one()._asdict())
+
     def add_seal(self, seal: Seal) -> None:
         """Keep the evidence; the same seal again is fine."""
         known = self.connection.execute(select(schema.seals.c.seal).where(schema.seals.c.seal == seal.seal)).first()
@@ -158,6 +162,16 @@ class Transaction:
             .where(schema.serving.c.id == 1)
             .values(incumbents=list(after.incumbents), rollout_id=rollout.id if rollout else None, halted=after.halted)
         )
+
+    def rollbacks(self, digest: str) -> int:
+        """How often this candidate was rolled back."""
+        table = schema.history
+        happened = (table.c.subject == digest) & (table.c.after == "rolled_back")
+        return self.connection.execute(select(func.count()).select_from(table).where(happened)).scalar_one()
+
+    def history_of(self, subject: str) -> Sequence[history.Entry]:
+        """What happened to one candidate, newest first."""
+        return history.read(self.connection, subject=subject)
 
     def append(self, entry: history.Entry) -> None:
         """Write it into the history."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, make_url, select
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 
 from deploy.errors import Failed
 from deploy.schema import SCHEMA_VERSION, metadata, schema_version, serving
@@ -27,13 +27,17 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One consistent view."""
-        with self.engine.begin() as connection:
+        with _clear_errors(), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction, all of it or nothing; on SQLite it takes the write lock at once, so that it can't deadlock."""
-        with self.engine.connect().execution_options(write=True) as connection, connection.begin():
+        with (
+            _clear_errors(),
+            self.engine.connect().execution_options(write=True) as connection,
+            connection.begin(),
+        ):
             yield connection
 
     def close(self) -> None:
@@ -57,10 +61,19 @@ def open_database(where: str | Path) -> Database:
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise Failed(f"the control database {_shown(url)} can't be opened: {error}") from None
     except DBAPIError as error:
-        if isinstance(error.orig, sqlite3.OperationalError) and "full" in str(error.orig):
-            raise error.orig from None
         raise Failed(f"the control database {_shown(url)} can't be opened: {error.orig}") from None
     return Database(engine)
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """What a person can do something about, as such: SQLite's own error (a full disk), or Failed."""
+    try:
+        yield
+    except OperationalError as error:
+        if isinstance(error.orig, sqlite3.OperationalError) and "locked" not in str(error.orig):
+            raise error.orig from None
+        raise Failed(f"the control database can't be used: {error.orig}; try again in a moment") from None
 
 
 def _url(where: str | Path) -> URL:
@@ -97,7 +110,7 @@ def _create_tables(engine: Engine) -> None:
     """Make what is missing; of two processes that do so at once one may have to look again."""
     for last_try in (False, True):
         try:
-            with Database(engine).write() as connection:
+            with engine.connect().execution_options(write=True) as connection, connection.begin():
                 found = _found_version(connection)
                 if found is None:
                     metadata.create_all(connection)

@@ -40,10 +40,12 @@ def append(connection: Connection, entry: Entry) -> None:
     )
 
 
-def read(connection: Connection, limit: int | None = None) -> Sequence[Entry]:
-    """Entries, newest first."""
-    rows = connection.execute(select(schema.history).order_by(schema.history.c.id.desc()).limit(limit))
-    return [_entry(row._asdict()) for row in rows]
+def read(connection: Connection, limit: int | None = None, subject: str | None = None) -> Sequence[Entry]:
+    """Entries, newest first; of one subject, or of all."""
+    query = select(schema.history).order_by(schema.history.c.id.desc()).limit(limit)
+    if subject is not None:
+        query = query.where(schema.history.c.subject == subject)
+    return [_entry(row._asdict()) for row in connection.execute(query)]
 
 
 def first_broken(connection: Connection) -> int | None:

@@ -99,7 +99,10 @@ class Approve:
 
 @dataclass(frozen=True)
 class Promote:
-    """To the next share; from the last one to full."""
+    """To the next of `shares`, which rise to 1, and that is full; an approval lapses `expires_us` after it was given."""
+
+    shares: Sequence[float]
+    expires_us: int
 
 
 @dataclass(frozen=True)
@@ -132,22 +135,21 @@ class Moved:
     candidate: str | None
     """None: the whole service."""
     before: str | None
-    after: str
+    """None: it was no part of the rollout yet."""
+    after: CandidateState | Literal["serving"]
     share: float = 0.0
 
 
-def transition(
-    serving: Serving, command: Command, shares: Sequence[float], expires_us: int, now_us: int
-) -> tuple[Serving, tuple[Moved, ...]]:
-    """What the command makes of it. `shares` rise to 1; an approval lapses `expires_us` after it was given.
+def transition(serving: Serving, command: Command, now_us: int) -> tuple[Serving, tuple[Moved, ...]]:
+    """What the command makes of it, and what moved by that: nothing when all is as the command wants it already.
 
-    Nothing moves when all is as the command wants it already. Raises Refused with a sentence.
+    Raises Refused with a sentence.
     """
     match command:
         case Approve():
             return _approve(serving, command, now_us)
         case Promote():
-            return _promote(serving, shares, expires_us, now_us)
+            return _promote(serving, command, now_us)
         case Pause():
             return _pause(serving)
         case Resume():
@@ -176,9 +178,7 @@ def _approve(serving: Serving, command: Approve, now_us: int) -> tuple[Serving, 
     return replace(serving, rollout=fresh), (Moved(command.candidate, None, "approved"),)
 
 
-def _promote(
-    serving: Serving, shares: Sequence[float], expires_us: int, now_us: int
-) -> tuple[Serving, tuple[Moved, ...]]:
+def _promote(serving: Serving, command: Promote, now_us: int) -> tuple[Serving, tuple[Moved, ...]]:
     rollout = serving.rollout
     if serving.halted:
         raise Refused("everything is halted: `trimtab resume` first, then promote")
@@ -186,9 +186,9 @@ def _promote(
         raise Refused("no rollout is under way: approve a candidate first (`trimtab candidates` lists them)")
     if rollout.state == "paused":
         raise Refused(f"the rollout of {short(rollout.candidate)} is paused: `trimtab resume` first, then promote")
-    if rollout.state == "approved" and now_us >= rollout.approved_at_us + expires_us:
+    if rollout.state == "approved" and now_us >= rollout.approved_at_us + command.expires_us:
         raise Refused(f"the approval of {short(rollout.candidate)} has expired: look at it again and approve it anew")
-    share = next((share for share in shares if share > rollout.share), 1.0)
+    share = next((share for share in command.shares if share > rollout.share), 1.0)
     if share < 1:
         moved = Moved(rollout.candidate, rollout.state, "canary", share)
         return replace(serving, rollout=replace(rollout, state="canary", share=share)), (moved,)
