@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from deploy.errors import Failed
@@ -92,6 +92,14 @@ class RolloutSettings(Section):
     shares: tuple[float, ...] = Field(
         (0.05, 0.25, 0.5, 1.0), description="Shares of conversations that each `promote` moves to; the last is 1."
     )
+
+    @field_validator("shares")
+    @classmethod
+    def _rise_to_one(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
+        rising = all(low < high for low, high in zip((0.0, *shares), shares, strict=False))
+        if not shares or not rising or shares[-1] != 1:
+            raise ValueError("shares must rise, above 0, and end at 1, for example [0.05, 0.5, 1.0]")
+        return shares
 
 
 class GatewaySettings(Section):

@@ -1,0 +1,102 @@
+"""One candidate on a terminal: what it is, why the gate decided so, its samples beside the incumbent's, what to type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from deploy.text import shown
+
+MAX_SAMPLES = 8
+WIDTH = 600
+"""Most characters of one prompt or reply."""
+
+
+def print_candidate(console: Console, view: dict[str, Any]) -> None:
+    """Print what `Operations.show` answers. Everything from files is shown as text: no markup, no escapes."""
+    report = view["report"] or {}
+    decision = view["gate"]["decision"] if view["gate"] else "none yet"
+    console.print(f"candidate  {view['digest']}", markup=False)
+    console.print(f"created    {view['created_at']} from {shown(view['snapshot'])}")
+    console.print(f"state      {view['state']}, at stage {view['stage']}, serves {view['share'] * 100:g}%")
+    console.print(f"gate       [bold]{decision}[/bold]")
+    for reason in view["gate"]["reasons"] if view["gate"] else ():
+        console.print(f"           • {shown(reason)}")
+    if not report:
+        console.print("           its report.json is gone: nothing more is known of it", style="red")
+    for line in _figures(report):
+        console.print(shown(line))
+    samples = report.get("samples")
+    if isinstance(samples, list) and samples:
+        console.print(_samples(samples))
+        if len(samples) > MAX_SAMPLES:
+            console.print(f"{len(samples) - MAX_SAMPLES} more with --json")
+    for event in view["history"]:
+        who, what = shown(event["actor"]), f"{event['from'] or 'new'} → {event['to']}"
+        console.print(f"{event['at'][:19]}  {who}  {event['action']}: {shown(what)}  {shown(event['reason'], 200)}")
+    console.print(f"evidence   {view['evidence']}", markup=False, soft_wrap=True)
+    console.print(f"next: {_next(view)}", markup=False, style="bold", soft_wrap=True)
+
+
+def _figures(report: dict[str, Any]) -> Iterable[str]:
+    """The report's figures that describe and do not decide."""
+    reward = report.get("reward_model")
+    if isinstance(reward, dict):
+        yield (
+            f"reward     accuracy {_number(reward.get('accuracy'))} on {reward.get('holdout')} held-out "
+            f"{reward.get('metric')} (95% {_interval(reward.get('interval'))}; always the commoner: "
+            f"{_number(reward.get('majority_baseline'))}); it does not decide"
+        )
+    stats = report.get("sample_stats")
+    if isinstance(stats, dict):
+        for side in ("candidate", "incumbent"):
+            figures = stats.get(side)
+            if isinstance(figures, dict):
+                yield (
+                    f"{side:<10} {_number(figures.get('mean_tokens'), 1)} tokens a reply, repetition "
+                    f"{_number(figures.get('repetition'))}, in the prompt's language {_number(figures.get('language_match'))}"
+                )
+
+
+def _samples(samples: list[Any]) -> Table:
+    table = Table("prompt", "candidate", "incumbent", show_lines=True, expand=True)
+    for sample in [sample for sample in samples if isinstance(sample, dict)][:MAX_SAMPLES]:
+        table.add_row(*(shown(text, WIDTH) for text in (_last(sample.get("prompt")), _text(sample.get("candidate")), _text(sample.get("incumbent")))))  # fmt: skip
+    return table
+
+
+def _last(messages: object) -> str:
+    """What the last message says."""
+    if isinstance(messages, list) and messages and isinstance(messages[-1], dict):
+        return _text(messages[-1].get("content"))
+    return _text(messages)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else "" if value is None else str(value)
+
+
+def _next(view: dict[str, Any]) -> str:
+    short, decision = view["digest"][:12], view["gate"]["decision"] if view["gate"] else None
+    if view["state"] == "halted":
+        return "trimtab resume, or trimtab rollback"
+    if view["state"] in ("held", "passed", "rolled_back") and decision != "reject":
+        hold = " --override-hold" if decision == "hold" else ""
+        return f'trimtab approve {short} --evidence {view["evidence"][:16]}{hold} --reason "…"'
+    return {
+        "approved": "trimtab promote",
+        "canary": "trimtab promote, or trimtab pause, or trimtab rollback",
+        "paused": "trimtab resume, or trimtab rollback",
+        "full": "trimtab rollback goes back to the earlier incumbent",
+    }.get(view["state"], "nothing: train another one with trimtab train")
+
+
+def _number(value: object, digits: int = 2) -> str:
+    return f"{value:.{digits}f}" if isinstance(value, int | float) else "unknown"
+
+
+def _interval(value: object) -> str:
+    return "–".join(map(_number, value)) if isinstance(value, list) else "unknown"

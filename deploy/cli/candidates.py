@@ -1,0 +1,148 @@
+"""`trimtab candidates`, `show`, `approve`, `reject`: what was trained, what the gate says of it, and a person's answer."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+from rich.table import Table
+
+from deploy.cli.candidate_view import print_candidate
+from deploy.cli.common import Context, pass_context, print_json, stderr, stdout
+from deploy.cli.decide import actor, operations
+from deploy.cli.rollout import account
+from deploy.errors import Refused
+from deploy.operations import Operations
+from deploy.text import shown
+from deploy.trainings import PREFIX
+
+
+@click.command()
+@pass_context()
+def candidates(context: Context) -> None:
+    """List the candidates, newest first.
+
+    \b
+    Example:
+      trimtab candidates --json
+    """
+    with operations(context) as rules:
+        for problem in rules.discover():
+            stderr.print(shown(problem), soft_wrap=True)
+        found = rules.candidates()
+        serving = rules.serving()
+    if context.as_json:
+        print_json(found)
+        return
+    if not found:
+        stdout.print("there are no candidates yet: trimtab train makes one")
+        return
+    table = Table("candidate", "created", "snapshot", "state", "share", "gate")
+    for view in found:
+        decision = view["gate"]["decision"] if view["gate"] else "?"
+        table.add_row(
+            view["digest"][:12],
+            view["created_at"][:16].replace("T", " "),
+            shown(view["snapshot"], 24),
+            view["state"],
+            f"{view['share'] * 100:g}%",
+            decision,
+        )
+    stdout.print(table)
+    for line in account(serving):
+        stdout.print(shown(line))
+
+
+@click.command()
+@click.argument("candidate")
+@pass_context()
+def show(context: Context, candidate: str) -> None:
+    """All about one candidate: samples beside the incumbent's, and why the gate decided as it did.
+
+    \b
+    Example:
+      trimtab show 3f2a9c
+    """
+    with operations(context) as rules:
+        rules.discover()
+        view = rules.show(candidate)
+    if context.as_json:
+        print_json(view)
+    else:
+        print_candidate(stdout, view)
+
+
+@click.command()
+@click.argument("candidate")
+@click.option(
+    "--evidence", metavar="SEAL", help="The seal that `trimtab show` printed: what you approve is what you saw."
+)
+@click.option("--reason", default="", help="A sentence for whoever asks later.")
+@click.option("--override-hold", is_flag=True, help="Approve although the gate holds it; needs a reason.")
+@pass_context()
+def approve(context: Context, candidate: str, evidence: str | None, reason: str, override_hold: bool) -> None:
+    """Say yes to a candidate's rollout (or to training-N, where trainings need a yes).
+
+    Without --evidence it shows the candidate and asks, on a terminal; elsewhere it refuses.
+
+    \b
+    Examples:
+      trimtab approve 3f2a9c
+      trimtab approve 3f2a9c --evidence 91b0d2c4e8aa --reason "samples read well"
+    """
+    with operations(context) as rules:
+        if candidate.startswith(PREFIX):
+            answer = rules.answer_training(candidate, "approved", reason=reason, actor=actor())
+            _say(context, {"training": answer.name, "answer": "approved"}, f"{answer.name} is approved")
+            return
+        rules.discover()
+        if evidence is None:
+            evidence, reason = _ask(rules, candidate, reason, override_hold)
+        view = rules.approve(candidate, evidence=evidence, reason=reason, actor=actor(), override_hold=override_hold)
+    _say(context, view, f"{view['digest'][:12]} is approved\nnext: trimtab promote gives it its first share")
+
+
+@click.command()
+@click.argument("candidate")
+@click.option("--reason", default="", help="A sentence for whoever trains next; needed.")
+@pass_context()
+def reject(context: Context, candidate: str, reason: str) -> None:
+    """Say no to a candidate, for good (or to training-N).
+
+    \b
+    Example:
+      trimtab reject 3f2a9c --reason "invents order numbers"
+    """
+    with operations(context) as rules:
+        if candidate.startswith(PREFIX):
+            answer = rules.answer_training(candidate, "rejected", reason=reason, actor=actor())
+            _say(context, {"training": answer.name, "answer": "rejected"}, f"{answer.name} is rejected")
+            return
+        rules.discover()
+        view = rules.reject(candidate, reason=reason, actor=actor())
+    _say(context, view, f"{view['digest'][:12]} is rejected")
+
+
+def _ask(rules: Operations, candidate: str, reason: str, override_hold: bool) -> tuple[str, str]:
+    """Show the evidence and ask; returns its seal and the reason."""
+    view = rules.show(candidate)
+    short = view["digest"][:12]
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise Refused(
+            f"nobody is here to ask: look with `trimtab show {short}`, then add --evidence with the seal it prints"
+        )
+    print_candidate(stdout, view)
+    if view["gate"]["decision"] == "reject":
+        raise Refused(f"the gate rejected {short}, nobody can approve it")
+    if view["gate"]["decision"] == "hold" and not override_hold:
+        raise Refused(f"the gate holds {short}: add --override-hold if you know better")
+    click.confirm(f"Start the rollout of {short}?", abort=True)
+    return view["evidence"], reason or click.prompt("Reason, for whoever asks later")
+
+
+def _say(context: Context, document: dict[str, Any], sentence: str) -> None:
+    if context.as_json:
+        print_json(document)
+    else:
+        stdout.print(shown(sentence))

@@ -1,0 +1,30 @@
+"""What the commands about candidates, rollout and keys share: the rules over this state directory, and who is asking."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from deploy.cli.common import Context
+from deploy.control import open_control
+from deploy.operations import Operations
+
+
+@contextmanager
+def operations(context: Context) -> Iterator[Operations]:
+    """The rules. trimtab.toml is read only where a rule needs it, so that `halt` works beside a broken one."""
+    control = open_control(context.state.control)
+    try:
+        yield Operations(control, lambda: context.settings, context.state.candidates)
+    finally:
+        control.close()
+
+
+def actor() -> str:
+    """Who types: the operating system's user, not what the environment claims."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"

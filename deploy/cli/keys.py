@@ -1,0 +1,102 @@
+"""`trimtab keys`: bearer keys for the gateway and the admin API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from rich.table import Table
+
+from deploy.cli.common import Context, pass_context, print_json, stdout
+from deploy.cli.decide import actor, operations
+from deploy.keys import SCOPES, Key
+from deploy.operations import now_us, one_line
+from deploy.text import iso, shown
+
+DAY_US = 86_400 * 1_000_000
+
+
+@click.group()
+def keys() -> None:
+    """Bearer keys: who may do what, for which tenant."""
+
+
+@keys.command()
+@click.option("--name", required=True, help="Who uses it, for example the app's name.")
+@click.option("--tenant", default="default", show_default=True, help="Whose events and feedback it speaks for.")
+@click.option("--scope", "scopes", multiple=True, required=True, type=click.Choice(SCOPES), help="Repeat for several.")
+@click.option("--days", type=click.IntRange(1, 36_500), help="It expires after so many days [default: never].")
+@pass_context()
+def create(context: Context, name: str, tenant: str, scopes: tuple[str, ...], days: int | None) -> None:
+    """Make a key and show its token, once.
+
+    \b
+    Example:
+      trimtab keys create --name support-app --scope chat --scope feedback
+    """
+    now = now_us()
+    with operations(context) as rules:
+        expires = now + days * DAY_US if days else None
+        token, key = rules.control.keys.create(one_line(name), one_line(tenant), scopes, actor(), now, expires)
+    if context.as_json:
+        print_json({"token": token, **_described(key)})
+        return
+    stdout.print(token, markup=False, soft_wrap=True)
+    stdout.print(
+        f"key {key.id} for tenant {shown(key.tenant)}: {', '.join(sorted(key.scopes))}. "
+        f"Keep the token: it can't be shown again."
+    )
+
+
+@keys.command()
+@pass_context()
+def ls(context: Context) -> None:
+    """List the keys, without their tokens.
+
+    \b
+    Example:
+      trimtab keys ls
+    """
+    with operations(context) as rules:
+        found = [_described(key) for key in rules.control.keys.list()]
+    if context.as_json:
+        print_json(found)
+        return
+    table = Table("id", "name", "tenant", "scopes", "created", "state")
+    for key in found:
+        table.add_row(
+            key["id"], shown(key["name"]), shown(key["tenant"]), ", ".join(key["scopes"]), key["created_at"][:10], key["state"]
+        )  # fmt: skip
+    stdout.print(table if found else "there are no keys yet: trimtab keys create --name … --scope …")
+
+
+@keys.command()
+@click.argument("key_id", metavar="ID")
+@click.option("--reason", default="", help="A sentence for whoever reads the history later.")
+@pass_context()
+def revoke(context: Context, key_id: str, reason: str) -> None:
+    """Make a key worthless, at once.
+
+    \b
+    Example:
+      trimtab keys revoke 3f2a9c01 --reason "its laptop was lost"
+    """
+    with operations(context) as rules:
+        key = rules.control.keys.revoke(key_id, actor(), now_us(), one_line(reason))
+    if context.as_json:
+        print_json(_described(key))
+    else:
+        stdout.print(f"key {key.id} is revoked")
+
+
+def _described(key: Key) -> dict[str, Any]:
+    state = "revoked" if key.revoked_at_us is not None else "valid" if key.valid(now_us()) else "expired"
+    return {
+        "id": key.id,
+        "name": key.name,
+        "tenant": key.tenant,
+        "scopes": sorted(key.scopes),
+        "created_at": iso(key.created_at_us),
+        "expires_at": iso(key.expires_at_us) if key.expires_at_us is not None else None,
+        "state": state,
+    }
