@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,19 @@ Progress = Callable[[str, int, int], object]
 """Told (phase, done, total)."""
 
 STOP_GRACE_S = 20.0
+LOOK_S = 0.2
 STDERR_KEPT = 2_000
 
 
-def run_job(spec: TrainingSpec, time_limit_s: float, progress: Progress) -> Path:
-    """Train; returns the candidate directory. Raises Failed with the job's own sentence, or on the time limit.
+class Stopped(Failed):
+    """Somebody asked for the end of the training."""
+
+
+def run_job(
+    spec: TrainingSpec, time_limit_s: float, progress: Progress, cancelled: threading.Event | None = None
+) -> Path:
+    """Train; returns the candidate directory. Raises Failed with the job's own sentence, or on the time limit; Stopped
+    soon after `cancelled` was set.
 
     Run again after a failure or a kill, it resumes at its checkpoints.
     """
@@ -45,14 +54,9 @@ def run_job(spec: TrainingSpec, time_limit_s: float, progress: Progress) -> Path
     said: list[str] = []
     listener = threading.Thread(target=lambda: said.append(process.stderr.read()[-STDERR_KEPT:]), daemon=True)  # type: ignore[union-attr]
     listener.start()
-    overtime = threading.Event()
-
-    def stop() -> None:
-        overtime.set()
-        process.terminate()
-
-    timer = threading.Timer(time_limit_s, stop)
-    timer.start()
+    over, overtime = threading.Event(), threading.Event()
+    watch = threading.Thread(target=_watch, args=(process, time_limit_s, over, overtime, cancelled), daemon=True)
+    watch.start()
     last: dict[str, Any] = {}
     try:
         for line in process.stdout:
@@ -61,14 +65,33 @@ def run_job(spec: TrainingSpec, time_limit_s: float, progress: Progress) -> Path
                 progress(last["phase"], last["step"], last["of"])
         process.wait()
     finally:
-        timer.cancel()
+        over.set()
         _stop(process)
     listener.join(STOP_GRACE_S)
     if overtime.is_set():
         raise Failed(f"the training took longer than {time_limit_s:.0f} s (train.time_limit_s) and was stopped")
+    if cancelled is not None and cancelled.is_set() and process.returncode != 0:
+        raise Stopped("the training was stopped; it goes on at its checkpoints when it is started again")
     if process.returncode != 0 or "path" not in last:
         raise Failed(_reason(process.returncode, "".join(said)))
     return Path(last["path"])
+
+
+def _watch(
+    process: subprocess.Popen[str],
+    time_limit_s: float,
+    over: threading.Event,
+    overtime: threading.Event,
+    cancelled: threading.Event | None,
+) -> None:
+    """End the job when its time is up or somebody asked for it."""
+    deadline = time.monotonic() + time_limit_s
+    while not over.wait(LOOK_S):
+        if time.monotonic() > deadline:
+            overtime.set()
+        if overtime.is_set() or (cancelled is not None and cancelled.is_set()):
+            process.terminate()
+            return
 
 
 def _environment(spec: TrainingSpec) -> dict[str, str]:

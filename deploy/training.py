@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pyarrow.compute as pc
 
 from deploy.control import Control
 from deploy.errors import Failed
-from deploy.job import Progress, run_job
+from deploy.job import Progress, Stopped, run_job
 from deploy.operations import Operations
 from deploy.schedule import Since
 from deploy.settings import Settings
@@ -42,7 +43,15 @@ def labels_in(sealed: Snapshot) -> int:
     return sum(count for table, count in sealed.manifest.rows.items() if table != "turns")
 
 
-def train(state: State, settings: Settings, control: Control, sealed: Snapshot, reason: str, progress: Progress) -> str:
+def train(
+    state: State,
+    settings: Settings,
+    control: Control,
+    sealed: Snapshot,
+    reason: str,
+    progress: Progress,
+    cancelled: threading.Event | None = None,
+) -> str:
     """Train on a snapshot and register the candidate; returns its digest. One at a time: raises Refused while another training runs.
 
     The same snapshot and settings lead to the same candidate: a finished training is found again, a killed one resumed.
@@ -55,9 +64,12 @@ def train(state: State, settings: Settings, control: Control, sealed: Snapshot, 
     with state.lock("training"):
         started = control.trainings.start(reason, time.time_ns() // 1000, sealed.name)
         try:
-            path = run_job(_spec(state, settings, control, sealed), settings.train.time_limit_s, progress)
+            path = run_job(_spec(state, settings, control, sealed), settings.train.time_limit_s, progress, cancelled)
             digest = path.name
             operations(state, settings, control).register(digest)
+        except Stopped as error:
+            control.trainings.end(started, "stopped", time.time_ns() // 1000, error=str(error))
+            raise
         except Failed as error:
             control.trainings.end(started, "failed", time.time_ns() // 1000, error=str(error))
             raise

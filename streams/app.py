@@ -23,6 +23,7 @@ INGEST_GROUP = "trimtab-ingest"
 JUDGE_GROUP = "trimtab-judge"
 INGEST_TOPICS = ("turns.served", "ratings.given", "verdicts.given")
 TOPICS = (*INGEST_TOPICS, JUDGE_REQUESTS)
+GROUP_OF_TOPIC = {**dict.fromkeys(INGEST_TOPICS, INGEST_GROUP), JUDGE_REQUESTS: JUDGE_GROUP}
 
 EVENTS_WAITING = 4
 """Runs that may wait in a stream's buffer: each holds hundreds of records."""

@@ -62,7 +62,13 @@ def test_ratings_and_verdicts_come_back_as_what_they_were(tmp_path: Path) -> Non
         rubric="r", prompt_hash="p", confidence=0.5, rationale="because", score=0.25, items={"helpful": 0.25},
     )  # fmt: skip
     unjudged = Unjudged(
-        verdict_id="u", request_id="q", tenant="d", conversation_id="c", turn_id="t2", occurred_at_us=START_US, reason="timeout"
+        verdict_id="u",
+        request_id="q",
+        tenant="d",
+        conversation_id="c",
+        turn_id="t2",
+        occurred_at_us=START_US,
+        reason="timeout",
     )
     writer = FactsWriter(tmp_path, "log")
     writer.commit(

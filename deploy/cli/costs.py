@@ -1,0 +1,53 @@
+"""`trimtab costs`: what the judge has cost, and what is left of its budget."""
+
+from __future__ import annotations
+
+import time
+
+import click
+from rich.table import Table
+
+from deploy.cli.common import Context, pass_context, print_json, stdout
+from deploy.control import open_control
+from deploy.judging import ledger
+from feedback.facts import Facts
+from feedback.records import Verdict
+
+
+@click.command()
+@pass_context()
+def costs(context: Context) -> None:
+    """What the judge has cost by UTC day, what a verdict costs, and what is left of its budget now.
+
+    \b
+    Examples:
+      trimtab costs
+      trimtab costs --json
+    """
+    judge = context.settings.judge
+    book = ledger(judge, open_control(context.state.control))
+    spent, days = book.spent(time.time_ns() // 1000), book.by_day()
+    judgements = {judgement.verdict_id: judgement for judgement in Facts(context.state.facts).verdicts()}.values()
+    verdicts = [judgement for judgement in judgements if isinstance(judgement, Verdict)]
+    total_usd = sum(judgement.cost_usd for judgement in judgements)
+    per_verdict_usd = total_usd / len(verdicts) if verdicts else None
+    if context.as_json:
+        print_json(
+            {
+                "hour": {"spent_usd": spent.hour_usd, "budget_usd": judge.usd_per_hour},
+                "day": {"spent_usd": spent.day_usd, "budget_usd": judge.usd_per_day},
+                "days": [{"day": day, "questions": questions, "usd": usd} for day, questions, usd in days],
+                "verdicts": len(verdicts),
+                "usd_per_verdict": per_verdict_usd,
+            }
+        )
+        return
+    stdout.print(f"this hour  {spent.hour_usd:.4f} of {judge.usd_per_hour:.2f} USD (judge.usd_per_hour)")
+    stdout.print(f"today      {spent.day_usd:.4f} of {judge.usd_per_day:.2f} USD (judge.usd_per_day)")
+    if per_verdict_usd is not None:
+        stdout.print(f"a verdict  {per_verdict_usd:.6f} USD on average over {len(verdicts):,} verdicts")
+    if days:
+        table = Table("UTC day", "questions", "USD", box=None)
+        for day, questions, usd in days:
+            table.add_row(day, f"{questions:,}", f"{usd:.4f}")
+        stdout.print(table)

@@ -1,0 +1,144 @@
+"""`trimtab doctor`: checks what a deployment needs and says what to do about what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Literal
+
+import click
+
+from deploy.cli.common import FAILED, Context, pass_context, print_json, stdout
+from deploy.control import open_control
+from deploy.errors import Failed
+from deploy.judging import load_rubric
+from deploy.streaming import open_log
+from deploy.text import ago
+from deploy.training import newest_event_us
+from feedback.facts import Facts
+from feedback.judge_client import JudgeKeyError, probe
+from models.bases import find_base
+from models.errors import JobFailed
+
+LOW_DISK_BYTES = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: what was looked at, how it stands, and what to do."""
+
+    check: str
+    outcome: Literal["ok", "warning", "failed"]
+    sentence: str
+
+
+@click.command()
+@pass_context()
+def doctor(context: Context) -> int:
+    """Check configuration, state directory, disk, log, control database, judge and base model.
+
+    \b
+    Examples:
+      trimtab doctor
+      trimtab doctor --json
+    """
+    findings = list(_findings(context))
+    if context.as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        styles = {"ok": "green", "warning": "yellow", "failed": "bold red"}
+        for finding in findings:
+            stdout.print(f"{finding.outcome:<8}", style=styles[finding.outcome], end="")
+            stdout.print(f"{finding.check:<12} {finding.sentence}", markup=False, soft_wrap=True)
+    return FAILED if any(finding.outcome == "failed" for finding in findings) else 0
+
+
+def _findings(context: Context) -> Iterator[Finding]:
+    yield Finding("version", "ok", f"trimtab {version('trimtab')}")
+    checks: dict[str, Callable[[Context], Finding]] = {
+        "config": _config,
+        "state": _state,
+        "disk": _disk,
+        "log": _log,
+        "control": _control,
+        "events": _events,
+        "rubric": _rubric,
+        "judge": _judge,
+        "base": _base,
+    }
+    for name, check in checks.items():
+        try:
+            yield check(context)
+        except Failed as error:
+            yield Finding(name, "failed", str(error))
+            if name in ("config", "state"):  # nothing else can be looked at without
+                return
+
+
+def _config(context: Context) -> Finding:
+    source = context.config_path or "trimtab.toml, where there is one, and the environment"
+    _ = context.settings
+    return Finding("config", "ok", f"read from {source}")
+
+
+def _state(context: Context) -> Finding:
+    root = context.state.root
+    if root.stat().st_mode & 0o077:
+        return Finding("state", "warning", f"{root} can be read by others, and it holds raw chats: chmod 700 {root}")
+    return Finding("state", "ok", str(root))
+
+
+def _disk(context: Context) -> Finding:
+    free = shutil.disk_usage(context.state.root).free
+    if free < LOW_DISK_BYTES:
+        return Finding(
+            "disk", "warning", f"{free / 1e9:.1f} GB are left: free some before the log or a training fills it"
+        )
+    return Finding("disk", "ok", f"{free / 1e9:.0f} GB are left")
+
+
+def _log(context: Context) -> Finding:
+    topics = open_log(context.state, context.settings).topics()
+    return Finding("log", "ok", f"{len(topics)} topics" if topics else "empty")
+
+
+def _control(context: Context) -> Finding:
+    open_control(context.state.control).close()
+    return Finding("control", "ok", "the control database opens")
+
+
+def _events(context: Context) -> Finding:
+    try:
+        newest_us = newest_event_us(Facts(context.state.facts))
+    except Failed:
+        return Finding("events", "warning", "no event yet: `trimtab replay FILE`, or send some to the gateway")
+    return Finding("events", "ok", f"the newest is {ago(time.time() - newest_us / 1e6)}")
+
+
+def _rubric(context: Context) -> Finding:
+    return Finding("rubric", "ok", f"version {load_rubric(context.settings.judge).version}")
+
+
+def _judge(context: Context) -> Finding:
+    if not context.settings.judge.configured:
+        sentence = "none is configured, so unrated turns stay unjudged: set judge.base_url and judge.model for one"
+        return Finding("judge", "warning", sentence)
+    try:
+        wrong = asyncio.run(probe(context.settings.judge))
+    except JudgeKeyError as error:
+        wrong = str(error)
+    return Finding("judge", "failed", wrong) if wrong else Finding("judge", "ok", "answers and knows its model")
+
+
+def _base(context: Context) -> Finding:
+    try:
+        base = find_base(context.settings.base, context.settings.tiny, context.state.root)
+    except JobFailed as error:
+        return Finding("base", "failed", str(error))
+    if base is None:
+        return Finding("base", "ok", "`tiny` will be trained with the first candidate")
+    return Finding("base", "ok", base.name)

@@ -1,0 +1,115 @@
+"""`trimtab worker|trainer|controller|gateway`: one role in this process, for many machines (`trimtab up` runs all four)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from ipaddress import ip_address
+
+import click
+
+from deploy import roles
+from deploy.admin import run_until_stopped
+from deploy.cli.common import Context, pass_context
+from deploy.control import open_control
+from deploy.errors import Refused
+from deploy.logs import configure
+from deploy.roles import Role
+
+ADMIN_PORT = 8401
+PORT = 8400
+ADMIN_OFFSET = {"controller": 0, "gateway": 1, "worker": 2, "trainer": 3}
+"""Embedded, each role serves its admin port this far above --admin-port."""
+
+admin_host = click.option("--admin-host", default="127.0.0.1", show_default=True, help="Address of the admin port.")
+
+
+def admin_port(role: str) -> Callable[[Callable[..., object]], Callable[..., object]]:
+    """The option for one role's admin port."""
+    return click.option(
+        "--admin-port",
+        default=ADMIN_PORT + ADMIN_OFFSET[role],
+        show_default=True,
+        help="Serves /metrics, /healthz, /readyz.",
+    )
+
+
+@click.command()
+@admin_host
+@admin_port("worker")
+@pass_context(with_json=False)
+def worker(context: Context, admin_host: str, admin_port: int) -> None:
+    """Take events into the facts and send unrated turns to the judge."""
+    _play(context, "worker", admin_host, admin_port, roles.run_worker)
+
+
+@click.command()
+@admin_host
+@admin_port("trainer")
+@pass_context(with_json=False)
+def trainer(context: Context, admin_host: str, admin_port: int) -> None:
+    """Retrain when the rules in [train] say so."""
+    _play(context, "trainer", admin_host, admin_port, roles.run_trainer)
+
+
+@click.command()
+@admin_host
+@admin_port("controller")
+@pass_context(with_json=False)
+def controller(context: Context, admin_host: str, admin_port: int) -> None:
+    """Serve the admin API and the figures of candidates and rollout."""
+    keys = keys_needed(context, admin_host)
+    _play(context, "controller", admin_host, admin_port, partial(roles.run_controller, require_keys=keys))
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve chats on.")
+@click.option("--port", default=PORT, show_default=True, help="Port to serve chats on.")
+@admin_host
+@admin_port("gateway")
+@pass_context(with_json=False)
+def gateway(context: Context, host: str, port: int, admin_host: str, admin_port: int) -> None:
+    """Serve chats: the OpenAI-compatible front door."""
+    keys = keys_needed(context, host)
+    work = partial(roles.run_gateway, host=host, port=port, require_keys=keys)
+    _play(context, "gateway", admin_host, admin_port, work)
+
+
+def loopback(host: str) -> bool:
+    """Whether an address reaches this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def keys_needed(context: Context, host: str) -> bool:
+    """Beyond loopback keys are needed, and there must be one; raises Refused otherwise."""
+    if loopback(host):
+        return False
+    if not open_control(context.state.control).keys.list():
+        raise Refused(
+            f"{host} is reachable from other machines and there are no keys yet: make one with "
+            f"`trimtab keys create NAME --scope chat`, or bind to 127.0.0.1"
+        )
+    return True
+
+
+def _play(
+    context: Context,
+    name: str,
+    admin_host: str,
+    admin_port: int,
+    work: Callable[[Role, asyncio.Event], Awaitable[None]],
+) -> None:
+    configure(name)
+    with context.state.lock(name):
+        control = open_control(context.state.control)
+
+        async def main(stop: asyncio.Event) -> None:
+            await work(Role(context.state, context.settings, control, admin_host, admin_port), stop)
+
+        asyncio.run(run_until_stopped(main))

@@ -1,0 +1,126 @@
+"""`trimtab status`: where the loop stands, on one screen."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+import click
+from rich.table import Table
+
+from deploy import schedule
+from deploy.cli.common import Context, pass_context, print_json, stdout
+from deploy.control import open_control
+from deploy.schedule import Start
+from deploy.streaming import open_log
+from deploy.text import ago, iso, shown
+from deploy.training import operations, since_last
+from feedback import snapshot
+from feedback.facts import TABLES, Facts
+from streams import dead_letters
+from streams.app import GROUP_OF_TOPIC
+
+
+@click.command()
+@pass_context()
+def status(context: Context) -> None:
+    """Where the loop stands: events, facts, labels, trainings, candidates, the rollout, and what to type next.
+
+    \b
+    Examples:
+      trimtab status
+      trimtab status --json
+    """
+    document = _document(context)
+    if context.as_json:
+        print_json(document)
+        return
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_row("state", document["state"])
+    lag = ", ".join(f"{topic} {records:,}" for topic, records in document["lag"].items() if records)
+    table.add_row("waiting on the log", lag or "nothing")
+    table.add_row("dead letters", ", ".join(f"{shown(k)} {v:,}" for k, v in document["dead_letters"].items()) or "none")
+    table.add_row("facts", ", ".join(f"{name} {rows:,}" for name, rows in document["facts"].items()))
+    last = document["snapshot"]
+    table.add_row("newest snapshot", f"{last['name']}, as of {last['as_of']}" if last else "none")
+    training = document["training"]
+    table.add_row("last training", _training(training["last"]))
+    table.add_row("next training", f"{'due' if training['due'] else 'waits'}: {shown(training['reason'])}")
+    serving = document["serving"]
+    table.add_row("serving", "[bold red]halted: the bare base[/bold red]" if serving["halted"] else _served(serving))
+    stdout.print(table)
+    for candidate in document["candidates"][:5]:
+        gate = candidate["gate"]["decision"] if candidate["gate"] else "?"
+        stdout.print(
+            f"  candidate {candidate['digest'][:12]}  {candidate['state']}, share {candidate['share']:.0%}, gate: {gate}"
+        )
+    stdout.print(f"next: {_next_step(document)}", markup=False, style="bold")
+
+
+def _document(context: Context) -> dict[str, Any]:
+    state, settings = context.state, context.settings
+    control = open_control(state.control)
+    log = open_log(state, settings)
+    rules = operations(state, settings, control)
+    facts = Facts(state.facts)
+    manifests = snapshot.list_snapshots(state.snapshots)
+    now_us = time.time_ns() // 1000
+    decided = schedule.decide(since_last(state, control), settings.train, settings.approve, now_us)
+    open_request = control.trainings.open_request()
+    last = next(iter(control.trainings.list(1)), None)
+    known = log.topics()
+    return {
+        "state": str(state.root),
+        "lag": {topic: log.lag(group, [topic])[topic] for topic, group in GROUP_OF_TOPIC.items() if topic in known},
+        "dead_letters": dict(Counter(letter.reason for letter in dead_letters.read(log) if not letter.redriven)),
+        "facts": {name: facts.columns(name, ["partition"]).num_rows for name in TABLES},
+        "snapshot": {"name": manifests[-1].name, "as_of": iso(manifests[-1].as_of_us)} if manifests else None,
+        "training": {
+            "due": isinstance(decided, Start),
+            "reason": decided.reason,
+            "request": open_request.name if open_request and open_request.answer is None else None,
+            "last": None
+            if last is None
+            else {
+                "outcome": last.outcome or "running",
+                "reason": last.reason,
+                "error": last.error,
+                "started_at": iso(last.started_at_us),
+                "age_s": (now_us - last.started_at_us) / 1e6,
+            },
+        },
+        "serving": rules.serving(),
+        "candidates": rules.candidates(),
+    }
+
+
+def _training(last: dict[str, Any] | None) -> str:
+    if last is None:
+        return "none"
+    error = f" ({shown(last['error'], 120)})" if last["error"] else ""
+    return f"{last['outcome']}{error}, {ago(last['age_s'])}, because: {shown(last['reason'])}"
+
+
+def _served(serving: dict[str, Any]) -> str:
+    incumbent = serving["incumbent"][:12] if serving["incumbent"] else "the bare base"
+    under_way = serving["rollout"]
+    if under_way is None:
+        return incumbent
+    return f"{incumbent}; {under_way['candidate'][:12]} {under_way['state']} at {under_way['share']:.0%}"
+
+
+def _next_step(document: dict[str, Any]) -> str:
+    serving, candidates = document["serving"], document["candidates"]
+    if serving["halted"]:
+        return "trimtab resume --reason … (once it is safe)"
+    if document["training"]["request"]:
+        return f"trimtab approve {document['training']['request']} --reason …"
+    if serving["rollout"]:
+        return "trimtab promote, or trimtab rollback --reason …"
+    waiting = next((c for c in candidates if c["state"] in ("held", "passed")), None)
+    if waiting is not None:
+        return f"trimtab show {waiting['digest'][:12]}"
+    if not document["facts"]["turns"]:
+        return "trimtab replay FILE"
+    return "trimtab up" if candidates else "trimtab train"

@@ -1,0 +1,44 @@
+"""`trimtab train`: seal a snapshot now and train a candidate."""
+
+from __future__ import annotations
+
+import click
+
+from deploy.cli.common import Context, pass_context, print_json, stderr, stdout
+from deploy.control import open_control
+from deploy.logs import configure
+from deploy.progress import Steps
+from deploy.text import shown
+from deploy.training import operations, seal_now
+from deploy.training import train as train_candidate
+
+
+@click.command()
+@click.option(
+    "--reason", default="asked for on the command line", show_default=True, help="Recorded with the training."
+)
+@pass_context()
+def train(context: Context, reason: str) -> None:
+    """Seal a snapshot of the facts now, train a candidate on it, and let the gate decide.
+
+    A training that was killed goes on at its checkpoints; the same snapshot and settings give the same candidate.
+
+    \b
+    Examples:
+      trimtab train
+      trimtab train --reason "new rubric" --json
+    """
+    configure("train")
+    control = open_control(context.state.control)
+    with Steps(stderr) as steps:
+        sealed = seal_now(context.state, context.settings)
+        digest = train_candidate(context.state, context.settings, control, sealed, reason, steps.at)
+    view = operations(context.state, context.settings, control).show(digest)
+    if context.as_json:
+        print_json(view)
+        return
+    stdout.print(f"[bold]Candidate[/bold] {digest[:16]} from snapshot {sealed.name}")
+    stdout.print(f"[bold]Gate: {view['gate']['decision']}[/bold]")
+    for line in view["gate"]["reasons"]:
+        stdout.print(f"  {shown(line)}")
+    stdout.print(f"next: trimtab show {digest[:12]}")

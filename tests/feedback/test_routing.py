@@ -1,0 +1,109 @@
+"""Routing: what nobody rated within its grace period goes to the judge, once."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feedback import exchanges
+from feedback.records import JudgeRequest, Rating, Turn
+from feedback.routing import State, request_id, step, unrouted
+
+GRACE_US = 1_000
+
+
+def turn(name: str, replaces: str | None = None, **changes: object) -> Turn:
+    fields = {
+        "tenant": "d", "event_id": f"e-{name}", "conversation_id": "c", "turn_id": name, "occurred_at_us": 1,
+        "messages": [{"role": "user", "content": "hello"}], "reply": f"reply {name}", "policy": "p", "replaces": replaces,
+    }  # fmt: skip
+    return Turn(**{**fields, **changes})
+
+
+def thumbs(name: str, value: bool | None = True) -> Rating:
+    return Rating(
+        tenant="d", event_id=f"r-{name}", conversation_id="c", turn_id=name, occurred_at_us=1, source="user",
+        kind="thumbs", value=value,
+    )  # fmt: skip
+
+
+def run(events: list[Turn | Rating], state: State | None = None) -> list[JudgeRequest]:
+    state = state or State(GRACE_US)
+    found = [request for event in events for request in step(state, event, 0, 0)]
+    return found + step(state, None, GRACE_US, GRACE_US)
+
+
+def test_an_unrated_turn_is_routed_when_its_grace_is_over_and_not_before() -> None:
+    state = State(GRACE_US)
+    assert step(state, turn("a"), 0, 0) == []
+    assert step(state, None, GRACE_US - 1, GRACE_US - 1) == []
+    assert [request.turn_id for request in step(state, None, GRACE_US, GRACE_US)] == ["a"]
+    assert step(state, None, 9 * GRACE_US, 9 * GRACE_US) == []
+
+
+def test_a_rated_turn_is_not_routed_even_when_the_rating_came_first() -> None:
+    assert run([turn("a"), thumbs("a")]) == []
+    assert run([thumbs("a"), turn("a")]) == []
+
+
+def test_a_comment_or_a_retraction_is_no_rating() -> None:
+    assert len(run([turn("a"), thumbs("a", None)])) == 1
+
+
+def test_what_may_not_be_learned_from_is_not_routed() -> None:
+    assert run([turn("a", train=False), turn("b", outcome="aborted"), turn("c", reply="")]) == []
+
+
+def test_a_regenerated_reply_is_compared_with_the_one_it_replaced() -> None:
+    (request,) = run([turn("a"), turn("b", replaces="a")])
+    assert (request.turn_id, request.other_turn_id) == ("b", "a")
+    assert (request.reply, request.other_reply) == ("reply b", "reply a")
+
+
+def test_a_rated_one_of_two_leaves_a_single_question() -> None:
+    (request,) = run([turn("a"), turn("b", replaces="a"), thumbs("a")])
+    assert (request.turn_id, request.other_turn_id) == ("b", None)
+
+
+def test_the_state_holds_nothing_once_everything_is_due() -> None:
+    state = State(GRACE_US)
+    run([turn("a"), thumbs("b"), thumbs("z")], state)
+    step(state, None, 3 * GRACE_US, 3 * GRACE_US)
+    assert (state.waiting, state.rated) == ({}, {})
+
+
+def test_other_turns_have_other_questions() -> None:
+    assert len({request_id("d", "a"), request_id("e", "a"), request_id("d", "a", "b"), request_id("d", "b", "a")}) == 4
+
+
+names = st.sampled_from("abcdef")
+events = st.lists(
+    st.one_of(
+        names.map(turn),
+        names.map(thumbs),
+        st.tuples(names, names).filter(lambda pair: pair[0] != pair[1]).map(lambda pair: turn(pair[0] + "2", pair[1])),
+    ),
+    max_size=12,
+)
+
+
+@given(events, st.randoms(use_true_random=False))
+def test_any_order_and_any_duplicates_route_the_same(sent: list[Turn | Rating], order: object) -> None:
+    distinct = list({event.event_id: event for event in sent}.values())
+    shuffled = distinct + distinct[: len(distinct) // 2]
+    order.shuffle(shuffled)  # type: ignore[attr-defined]
+    expected, found = ({request.request_id for request in run(list(many))} for many in (distinct, shuffled))
+    assert found == expected
+
+
+@given(events)
+def test_live_and_replay_ask_the_same_questions(sent: list[Turn | Rating]) -> None:
+    distinct = list({event.event_id: event for event in sent}.values())
+    live = {request.request_id for request in run(distinct)}
+    reduced = exchanges.reduce(
+        [(event, event.event_id) for event in distinct if isinstance(event, Turn)],
+        [(event, event.event_id) for event in distinct if isinstance(event, Rating)],
+        [],
+        2**62,
+    )
+    assert {request.request_id for request in unrouted(reduced.exchanges.values())} == live
