@@ -132,7 +132,8 @@ class Transaction:
     def approvals(self, digest: str) -> list[Approval]:
         """Those of this candidate, newest first."""
         table = schema.approvals
-        rows = self.connection.execute(select(table).where(table.c.candidate == digest).order_by(table.c.at_us.desc()))
+        columns = [table.c[field.name] for field in dataclasses.fields(Approval)]
+        rows = self.connection.execute(select(*columns).where(table.c.candidate == digest).order_by(table.c.id.desc()))
         return [Approval(**row._asdict()) for row in rows]
 
     def serving(self) -> Serving:

@@ -52,8 +52,9 @@ seals = Table(
 approvals = Table(
     "approvals",
     metadata,
-    Column("rollout_id", String(32), primary_key=True),
-    Column("at_us", BigInteger, primary_key=True),
+    Column("id", Integer, primary_key=True),
+    Column("rollout_id", String(32), nullable=False),
+    Column("at_us", BigInteger, nullable=False),
     Column("candidate", String(64), nullable=False, index=True),
     Column("seal", String(64), nullable=False),
     Column("actor", String, nullable=False),

@@ -1,0 +1,37 @@
+"""A PostgreSQL server of our own, on a Unix socket, for as long as the tests run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+def server(binaries: Path) -> Iterator[str]:
+    """Start it with the programs in `binaries`; yields the URL. PostgreSQL refuses to run as root: then as `postgres`."""
+    root = os.getuid() == 0
+    if root and shutil.which("runuser") is None:
+        pytest.skip("PostgreSQL can't run as root, and there is no runuser to become somebody else")
+    prefix = ["runuser", "-u", "postgres", "--"] if root else []
+    user = "postgres" if root else "trimtab"
+    with tempfile.TemporaryDirectory(prefix="trimtab-postgres-") as name:  # a socket's path must be short
+        folder = Path(name)
+        if root:
+            shutil.chown(folder, "postgres")
+
+        def run(program: str, *arguments: str) -> None:
+            command = [*prefix, str(binaries / program), *arguments]
+            subprocess.run(command, check=True, cwd=folder, capture_output=True, timeout=120)
+
+        data = str(folder / "data")
+        run("initdb", "-D", data, "-U", user, "-A", "trust", "--no-sync", "-E", "UTF8")
+        run("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", f"-k {folder} -h ''", "start")
+        try:
+            yield f"postgresql+psycopg://{user}@/postgres?host={folder}"
+        finally:
+            run("pg_ctl", "-D", data, "-m", "immediate", "stop")
