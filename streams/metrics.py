@@ -36,6 +36,9 @@ JUDGE_SECONDS = Histogram(
 )
 JUDGE_UP = Gauge("trimtab_judge_up", "1 while the judge answers, 0 while it can't be reached.")
 JUDGE_COST_USD = Counter("trimtab_judge_cost_usd_total", "Money spent on the judge.")
+JUDGE_BUDGET_REMAINING_USD = Gauge(
+    "trimtab_judge_budget_remaining_usd", "Money that the judge may still cost in this UTC hour or day.", ["period"]
+)
 JUDGE_TOKENS = Counter("trimtab_judge_tokens_total", "Tokens asked and answered.", ["kind"])
 
 
