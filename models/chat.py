@@ -86,6 +86,8 @@ class Chat:
     def conversation(self, messages: Sequence[Message]) -> list[tuple[list[int], bool]]:
         """The whole conversation as (ids, is it a target) pieces: targets are assistants' texts with what ends them."""
         kept = plain(messages)
+        if not kept:
+            return []
         pieces: list[tuple[list[int], bool]] = []
         closes = False
         for ids, index in self._pieces(kept, open_reply=False):

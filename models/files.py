@@ -7,12 +7,14 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 _BLOCK = 1 << 20
+_ABANDONED_S = 3_600
 
 
 def sha256_file(path: Path) -> str:
@@ -64,6 +66,9 @@ class Staged:
 def staged(parent: Path) -> Iterator[Staged]:
     """A temporary directory in `parent`, removed at the end unless it was published."""
     parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.glob(".staged-*"):  # by a process that was killed
+        if time.time() - left.stat().st_mtime > _ABANDONED_S:
+            shutil.rmtree(left, ignore_errors=True)
     fresh = parent / f".staged-{secrets.token_hex(4)}"
     fresh.mkdir()
     try:

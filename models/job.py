@@ -14,7 +14,9 @@ import logging
 import os
 import resource
 import shutil
+import stat
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -41,13 +43,14 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m models.job SPEC.json", file=sys.stderr)
         return 2
+    _end_with_parent()
     try:
         run(load_spec(Path(arguments[0])), _own_stdout())
     except JobFailed as error:
         print(error, file=sys.stderr)
         return 1
     except Exception as error:
-        sentence = _resource_sentence(error)
+        sentence = resource_sentence(error)
         if sentence is None:
             raise
         print(sentence, file=sys.stderr)
@@ -176,6 +179,18 @@ def _prepare_torch(spec: TrainingSpec) -> None:
     torch.use_deterministic_algorithms(True)
 
 
+def _end_with_parent() -> None:
+    """Whoever started us holds a pipe to our stdin: when they are gone, killed perhaps, so are we; checkpoints stay."""
+
+    def watch() -> None:
+        while os.read(0, 1):
+            pass
+        os._exit(1)
+
+    if stat.S_ISFIFO(os.fstat(0).st_mode):
+        threading.Thread(target=watch, daemon=True).start()
+
+
 def _own_stdout() -> Emit:
     """Lines for whoever started the job; what a library prints goes to stderr."""
     lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -187,7 +202,7 @@ def _own_stdout() -> Emit:
     return emit
 
 
-def _resource_sentence(error: Exception) -> str | None:
+def resource_sentence(error: Exception) -> str | None:
     """What to do about a full disk or memory; None where the error is something else."""
     text = str(error)
     if (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)) or any(s in text for s in _FULL):

@@ -14,6 +14,8 @@ from typing import Any
 from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from models.errors import JobFailed
+
 Report = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
 
@@ -65,6 +67,8 @@ def train(
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_Watch(report))
     trainer.train(resume_from_checkpoint=_newest_checkpoint(work))
+    if not all(bool(p.isfinite().all()) for p in model.parameters() if p.requires_grad):
+        raise JobFailed("the training diverged (its weights are no numbers any more): lower the learning rate")
 
 
 class _Trainer(Trainer):

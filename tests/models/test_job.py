@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from models.adapters import verify
@@ -117,6 +118,16 @@ def test_progress_is_json_lines_and_the_last_names_the_candidate(trained: tuple[
     assert all(line["step"] <= line["of"] for line in lines[:-1])
     assert set(lines[-1]) == {"candidate", "path"}
     assert lines[-1]["candidate"] == base_candidate.name  # the incumbent is compared with, not trained on
+
+
+def test_a_local_directory_is_a_base_too(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    state, tiny_candidate = trained
+    spec = small_spec(state.parent / "snap", tmp_path / "state")
+    (path,) = (state / "bases").glob("tiny-????????????")
+    spec = msgspec.structs.replace(spec, base=BaseModelSettings(name=str(path), max_length=96))
+    code, lines, err = finish(start_job(spec, tmp_path / "spec.json"))
+    assert (code, err) == (0, "")
+    assert lines[-1]["candidate"] == tiny_candidate.name  # the same content under the same name: the same adapter
 
 
 def test_a_terminated_job_is_gone_promptly(trained: tuple[Path, Path], tmp_path: Path) -> None:

@@ -1,0 +1,67 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.bases import describe, find_base, tiny_pointer
+from models.errors import JobFailed
+from models.settings import BaseModelSettings, TinySettings
+
+
+@pytest.fixture
+def directory(chat: Any, model: Any, tmp_path: Path) -> Path:
+    path = tmp_path / "my-model"
+    model.save_pretrained(path)
+    chat.tokenizer.save_pretrained(path)
+    return path
+
+
+def test_a_local_directory_is_known_by_its_content(directory: Path, tmp_path: Path) -> None:
+    base = find_base(BaseModelSettings(name=str(directory)), TinySettings(), tmp_path)
+    assert base is not None
+    assert base.name == "my-model"
+    (directory / "config.json").write_text((directory / "config.json").read_text() + "\n")
+    assert describe(directory, "my-model").revision != base.revision
+
+
+@pytest.mark.parametrize(
+    ("missing", "reason"),
+    [
+        ("config.json", "no config.json"),
+        ("tokenizer.json", "no tokenizer.json"),
+        ("model.safetensors", "no .safetensors weights"),
+        ("chat_template.jinja", "no chat template"),
+    ],
+)
+def test_an_incomplete_directory_says_what_it_lacks(directory: Path, missing: str, reason: str) -> None:
+    (directory / missing).unlink()
+    with pytest.raises(JobFailed, match=reason):
+        describe(directory, "my-model")
+
+
+def test_pickled_weights_are_no_weights(directory: Path) -> None:
+    (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
+    with pytest.raises(JobFailed, match="pickled weights are refused"):
+        describe(directory, "my-model")
+
+
+def test_a_directory_that_is_not_there_is_an_error_and_no_download(tmp_path: Path) -> None:
+    with pytest.raises(JobFailed, match="there is no base model directory"):
+        find_base(BaseModelSettings(name=str(tmp_path / "gone")), TinySettings(), tmp_path)
+
+
+def test_the_tiny_base_is_none_until_it_is_trained_and_an_error_once_it_is_lost(tmp_path: Path) -> None:
+    settings, tiny = BaseModelSettings(), TinySettings()
+    assert find_base(settings, tiny, tmp_path) is None
+    pointer = tiny_pointer(settings, tiny, tmp_path)
+    pointer.parent.mkdir()
+    pointer.write_text('{"directory": "tiny-0123456789ab"}')
+    with pytest.raises(JobFailed, match="is gone or incomplete"):
+        find_base(settings, tiny, tmp_path)
+
+
+def test_other_tiny_settings_are_another_base(tmp_path: Path) -> None:
+    pointers = {
+        tiny_pointer(BaseModelSettings(max_length=n), TinySettings(steps=s), tmp_path) for n in (64, 65) for s in (1, 2)
+    }
+    assert len(pointers) == 4

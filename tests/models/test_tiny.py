@@ -1,0 +1,37 @@
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from models.tiny import longest_contexts, windows
+from tests.models.snapshots import said, turn
+
+fixture_is_constant = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+
+def test_a_conversation_is_learned_from_once_with_its_longest_context() -> None:
+    short = turn(1, "train", said("Hi"), "Hello")
+    longer = [*said("Hi"), {"role": "assistant", "content": "Hello"}, *said("Bye")]
+    long = turn(1, "train", longer, "Goodbye")
+    assert longest_contexts([long, short]) == longest_contexts([short, long]) == [
+        [*longer, {"role": "assistant", "content": "Goodbye"}]
+    ]  # fmt: skip
+
+
+@fixture_is_constant
+@given(
+    texts=st.lists(
+        st.tuples(st.sampled_from(["user", "assistant"]), st.text("abc", min_size=1, max_size=80)), max_size=9
+    ),
+    limit=st.integers(8, 60),
+)
+def test_windows_keep_to_their_length_and_keep_every_target_that_fits(
+    chat: Any, texts: list[tuple[str, str]], limit: int
+) -> None:
+    messages = [{"role": role, "content": text} for role, text in texts]
+    found = windows(chat, messages, limit)
+    assert all(0 < sum(len(ids) for ids, _ in pieces) <= limit for pieces in found)
+    assert all(any(target for _, target in pieces) for pieces in found)
+    fitting = sum(len(chat.reply(t, 999)) for r, t in texts if r == "assistant" and len(chat.reply(t, 999)) < limit)
+    targets = sum(len(ids) for pieces in found for ids, target in pieces if target)
+    assert targets >= fitting
