@@ -44,7 +44,7 @@ def run_job(
         [sys.executable, "-P", "-m", "models.job", str(spec_file)],
         cwd=state,
         env=_environment(spec),
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,  # closes when we die, however that happens, and then the job ends too
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
