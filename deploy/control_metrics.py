@@ -109,8 +109,8 @@ def waiting_since_us(candidates: Sequence[Candidate], serving: Serving) -> int |
 
 def _set_trainings(connection: Connection) -> None:
     table = schema.trainings
-    rows = connection.execute(select(table.c.outcome, func.count()).group_by(table.c.outcome))
-    counts: dict[str | None, int] = dict(rows.tuples().all())
+    rows = connection.execute(select(table.c.outcome, func.count().label("runs")).group_by(table.c.outcome))
+    counts: dict[str | None, int] = {row.outcome: row.runs for row in rows}
     for outcome in OUTCOMES:
         TRAINING_RUNS.labels(outcome=outcome).set(counts.get(outcome, 0))
     TRAINING_RUNNING.set(1 if counts.get(None) else 0)

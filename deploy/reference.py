@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -72,9 +73,11 @@ def events_reference() -> str:
 
 def metrics_reference() -> str:
     """Every metric that a role serves on /metrics."""
-    import deploy.metrics
+    import deploy.metrics  # noqa: F401
     import streams.metrics  # noqa: F401
+    from deploy import control_metrics
 
+    control_metrics.serve()
     parts = [
         "# Metrics\n",
         "Every role serves these on its admin port at `/metrics`. No label ever holds a user or a conversation.\n",
@@ -123,7 +126,7 @@ def _commands(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[t
             yield from _commands(inner, (*path, name))
 
 
-def _trimtab_collectors() -> set[object]:  # prometheus-client has no public way to list collectors
+def _trimtab_collectors() -> set[Any]:  # prometheus-client has no public way to list collectors
     return {c for c in REGISTRY._names_to_collectors.values() if getattr(c, "_name", "").startswith("trimtab_")}
 
 
