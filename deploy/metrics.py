@@ -1,0 +1,22 @@
+"""Metrics of serving and of the rollout. Labels hold no user, conversation or turn."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+CHAT_REQUESTS = Counter("trimtab_chat_requests_total", "Chat requests by status code and arm.", ["code", "arm"])
+CHAT_SECONDS = Histogram(
+    "trimtab_chat_seconds",
+    "From a chat request to the end of its reply.",
+    ["arm"],
+    buckets=(0.1, 0.3, 1, 3, 10, 30, 60, 120, 300),
+)
+CHAT_FIRST_TOKEN_SECONDS = Histogram(
+    "trimtab_chat_first_token_seconds",
+    "From a chat request to the first piece of its reply.",
+    buckets=(0.03, 0.1, 0.3, 1, 3, 10, 30, 60),
+)
+TURNS_LOST = Counter("trimtab_turns_lost_total", "Turns that were served but could not be logged.")
+FEEDBACK = Counter("trimtab_feedback_total", "Feedback received by kind and outcome.", ["kind", "outcome"])
+ADAPTER_LOAD_FAILURES = Counter("trimtab_adapter_load_failures_total", "Adapters that could not be loaded when wanted.")
+ADAPTER_INFO = Gauge("trimtab_adapter_info", "1 for each adapter that is loaded, with its role.", ["adapter", "role"])

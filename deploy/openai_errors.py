@@ -1,0 +1,79 @@
+"""Errors in OpenAI's shape: `{"error": {"type", "code", "message", "param"}}`, so that OpenAI's clients understand them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+log = structlog.get_logger()
+
+_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+_HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
+CLIENT_GONE = 499
+"""Nobody reads this answer; it is for the metrics."""
+
+
+class ApiError(Exception):
+    """A request that is not answered as it was meant; the message tells the caller what to do."""
+
+    def __init__(
+        self, status: int, code: str, message: str, param: str | None = None, retry_after_s: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.param = status, code, message, param
+        self.retry_after_s = retry_after_s
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The JSON object."""
+        kind = _TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
+        return {"error": {"type": kind, "code": self.code, "message": self.message, "param": self.param}}
+
+    def response(self) -> JSONResponse:
+        """The answer that says so."""
+        headers = {"www-authenticate": "Bearer"} if self.status == 401 else {}
+        if self.retry_after_s is not None:
+            headers["retry-after"] = str(self.retry_after_s)
+        return JSONResponse(self.body, self.status, headers)
+
+
+def bad(message: str, param: str | None = None, code: str = "invalid_value") -> ApiError:
+    """A 400 on the field `param`."""
+    return ApiError(400, code, message, param)
+
+
+def install(app: FastAPI) -> None:
+    """Every error of `app` takes this shape, also those of its router, and those that nobody foresaw."""
+
+    @app.exception_handler(ApiError)
+    async def refused(_: Request, error: ApiError) -> JSONResponse:
+        return error.response()
+
+    @app.exception_handler(HTTPException)
+    async def routed(_: Request, error: HTTPException) -> JSONResponse:
+        code = _HTTP_CODES.get(error.status_code, "invalid_request")
+        return ApiError(error.status_code, code, str(error.detail)).response()
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, __: ClientDisconnect) -> JSONResponse:
+        return ApiError(CLIENT_GONE, "client_gone", "the client closed the connection").response()
+
+    @app.exception_handler(Exception)
+    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
+        # no text of the error: it may quote what a user wrote
+        log.error("request_failed", path=request.url.path[:100], error=type(error).__name__, at=_place(error))
+        return ApiError(500, "internal_error", "something went wrong here; the gateway's log says what").response()
+
+
+def _place(error: BaseException) -> str:
+    """Where it was raised, `module:line`, innermost last."""
+    places, trace = [], error.__traceback__
+    while trace is not None:
+        places.append(f"{trace.tb_frame.f_globals.get('__name__', '?')}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return " > ".join(places[-4:])
