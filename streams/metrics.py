@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from prometheus_client import Counter, Gauge, Histogram
 
+from feedback.contract import Code
+from feedback.judging import Reason
 from feedback.records import Judgement, Rating, Turn, Unjudged
 
 EVENTS = Counter("trimtab_events_total", "Records read by the ingest hop.", ["topic", "outcome"])
@@ -40,6 +44,12 @@ JUDGE_BUDGET_REMAINING_USD = Gauge(
     "trimtab_judge_budget_remaining_usd", "Money that the judge may still cost in this UTC hour or day.", ["period"]
 )
 JUDGE_TOKENS = Counter("trimtab_judge_tokens_total", "Tokens asked and answered.", ["kind"])
+
+# A series that begins at 1 has no increase: these are there at 0, so that the first one raises its alert.
+for code in get_args(Code):
+    DEAD_LETTERS.labels(reason=code)
+for outcome in ("verdict", *get_args(Reason)):
+    JUDGEMENTS.labels(outcome=outcome)
 
 
 def observe_event(event: Turn | Rating, topic: str, received_at_us: int) -> None:
