@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from deploy.errors import Failed
@@ -24,6 +24,15 @@ class BrokerSettings(Section):
         None, description="`kafka://host:port`, or `sqlite:///path`; default: log.db in the state directory."
     )
     partitions: int = Field(4, gt=0, description="Partitions of each topic.")
+
+
+class ControlSettings(Section):
+    """Where decisions are kept: candidates, approvals, rollouts, assignments, keys, the judge's ledger."""
+
+    url: SecretStr | None = Field(
+        None,
+        description="`postgresql+psycopg://user:password@host/name`, only from the environment (TRIMTAB_CONTROL__URL); default: control.db in the state directory.",
+    )
 
 
 class TrainSettings(Section):
@@ -123,6 +132,7 @@ class Settings(BaseSettings):
     )
 
     broker: BrokerSettings = BrokerSettings()
+    control: ControlSettings = ControlSettings()
     window: WindowSettings = WindowSettings()
     judge: JudgeSettings = JudgeSettings()
     base: BaseModelSettings = BaseModelSettings()
@@ -145,6 +155,12 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return env_settings, init_settings  # the environment overrides the file
+
+
+SECRETS = (
+    ("judge", "api_key", "set TRIMTAB_JUDGE__API_KEY, or name a file in judge.api_key_file"),
+    ("control", "url", "set TRIMTAB_CONTROL__URL"),
+)
 
 
 def load_settings(path: Path | None) -> Settings:
@@ -191,11 +207,10 @@ def keys() -> Iterator[str]:
 
 
 def _refuse_secret(document: dict[str, object], file: Path) -> None:
-    judge = document.get("judge")
-    if isinstance(judge, dict) and "api_key" in judge:
-        raise Failed(
-            f"{file}: judge.api_key is a secret: set TRIMTAB_JUDGE__API_KEY, or name a file in judge.api_key_file"
-        )
+    for section, key, remedy in SECRETS:
+        values = document.get(section)
+        if isinstance(values, dict) and key in values:
+            raise Failed(f"{file}: {section}.{key} is a secret: {remedy}")
 
 
 def _refuse_unknown_environment() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import json
+import os
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -16,12 +17,15 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 import click
 from rich.console import Console
 
+from deploy.control import Control, open_control
 from deploy.errors import Failed, Refused
 from deploy.settings import Settings, load_settings
 from deploy.state import State, open_state
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+CONTROL_URL = "TRIMTAB_CONTROL__URL"
 
 DONE, FAILED, USAGE, REFUSED = 0, 1, 2, 3
 
@@ -40,6 +44,11 @@ class Context:
     @cached_property
     def state(self) -> State:
         return open_state(self.state_path)
+
+    @cached_property
+    def control(self) -> Control:
+        """The control database; it opens beside a broken trimtab.toml too, so that `halt` always works."""
+        return open_control(os.environ.get(CONTROL_URL) or self.state.control)
 
     @cached_property
     def settings(self) -> Settings:

@@ -8,7 +8,6 @@ import click
 from rich.table import Table
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
-from deploy.control import open_control
 from deploy.judging import ledger
 from feedback.facts import Facts
 from feedback.records import Verdict
@@ -25,7 +24,7 @@ def costs(context: Context) -> None:
       trimtab costs --json
     """
     judge = context.settings.judge
-    book = ledger(judge, open_control(context.state.control))
+    book = ledger(judge, context.control)
     spent, days = book.spent(time.time_ns() // 1000), book.by_day()
     judgements = {judgement.verdict_id: judgement for judgement in Facts(context.state.facts).verdicts()}.values()
     verdicts = [judgement for judgement in judgements if isinstance(judgement, Verdict)]

@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from deploy.cli.common import Context
-from deploy.control import open_control
 from deploy.operations import Operations
 
 
 @contextmanager
 def operations(context: Context) -> Iterator[Operations]:
     """The rules. trimtab.toml is read only where a rule needs it, so that `halt` works beside a broken one."""
-    control = open_control(context.state.control)
+    control = context.control
     try:
         yield Operations(control, lambda: context.settings, context.state.candidates)
     finally:

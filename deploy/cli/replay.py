@@ -11,7 +11,7 @@ import click
 
 from deploy.account import account, print_account
 from deploy.cli.common import Context, pass_context, print_json, stderr, stdout
-from deploy.control import Control, open_control
+from deploy.control import Control
 from deploy.errors import Failed
 from deploy.logs import configure
 from deploy.progress import Steps
@@ -42,7 +42,7 @@ def replay(context: Context, files: tuple[Path, ...], no_train: bool, as_of: str
     """
     configure("replay")
     given_us = None if as_of is None else _given(as_of)
-    control = open_control(context.state.control)
+    control = context.control
     seconds: dict[str, float] = {}
     with Steps(stderr) as steps:
         started = time.monotonic()

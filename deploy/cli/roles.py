@@ -12,7 +12,6 @@ import click
 from deploy import roles
 from deploy.admin import run_until_stopped
 from deploy.cli.common import Context, pass_context
-from deploy.control import open_control
 from deploy.errors import Refused
 from deploy.logs import configure
 from deploy.roles import Role
@@ -90,7 +89,7 @@ def keys_needed(context: Context, host: str) -> bool:
     """Beyond loopback keys are needed, and there must be one; raises Refused otherwise."""
     if loopback(host):
         return False
-    if not open_control(context.state.control).keys.list():
+    if not context.control.keys.list():
         raise Refused(
             f"{host} is reachable from other machines and there are no keys yet: make one with "
             f"`trimtab keys create NAME --scope chat`, or bind to 127.0.0.1"
@@ -107,7 +106,7 @@ def _play(
 ) -> None:
     configure(name)
     with context.state.lock(name):
-        control = open_control(context.state.control)
+        control = context.control
 
         async def main(stop: asyncio.Event) -> None:
             await work(Role(context.state, context.settings, control, admin_host, admin_port), stop)

@@ -11,7 +11,6 @@ from rich.table import Table
 
 from deploy import schedule
 from deploy.cli.common import Context, pass_context, print_json, stdout
-from deploy.control import open_control
 from deploy.schedule import Start
 from deploy.streaming import open_log
 from deploy.text import ago, iso, shown
@@ -60,7 +59,7 @@ def status(context: Context) -> None:
 
 def _document(context: Context) -> dict[str, Any]:
     state, settings = context.state, context.settings
-    control = open_control(state.control)
+    control = context.control
     log = open_log(state, settings)
     rules = operations(state, settings, control)
     facts = Facts(state.facts)

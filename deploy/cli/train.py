@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from deploy.cli.common import Context, pass_context, print_json, stderr, stdout
-from deploy.control import open_control
 from deploy.logs import configure
 from deploy.progress import Steps
 from deploy.text import shown
@@ -29,7 +28,7 @@ def train(context: Context, reason: str) -> None:
       trimtab train --reason "new rubric" --json
     """
     configure("train")
-    control = open_control(context.state.control)
+    control = context.control
     with Steps(stderr) as steps:
         sealed = seal_now(context.state, context.settings)
         digest = train_candidate(context.state, context.settings, control, sealed, reason, steps.at)

@@ -10,7 +10,6 @@ import click
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
 from deploy.cli.roles import ADMIN_OFFSET, ADMIN_PORT, PORT, keys_needed
-from deploy.control import open_control
 from deploy.logs import configure
 from deploy.supervisor import Role, supervise
 
@@ -40,7 +39,7 @@ def up(context: Context, host: str, port: int, admin_host: str, admin_port: int)
     _ = context.settings  # mistakes in the configuration are said here, once
     keys_needed(context, host)
     keys_needed(context, admin_host)
-    open_control(context.state.control).close()
+    _ = context.control  # made, or refused, once
     stopping: list[int] = []
 
     def stop(number: int, _: FrameType | None) -> None:
