@@ -1,0 +1,111 @@
+"""Hand-written stand-ins for what is slow or far away: an engine that says what it is told, a log in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from feedback.edge import Record
+from feedback.records import Message
+from models.bases import Base
+
+BASE = Base("/nowhere", "tiny-0123456789ab", "r1", "0" * 64, "1" * 64)
+DEADLINE_S = 10.0
+
+
+class FakeGeneration:
+    """Words one after another; each waits for `engine.go`."""
+
+    def __init__(self, engine: FakeEngine, words: Sequence[str], limit: int) -> None:
+        self.prompt_tokens, self.completion_tokens = 7, 0
+        self.finish_reason: Literal["stop", "length"] | None = None
+        self._engine, self._words, self._limit = engine, list(words), limit
+        engine.under_way += 1
+        self._open = True
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        assert self._engine.go.wait(DEADLINE_S)
+        if self._engine.breaks_after == self.completion_tokens:
+            raise RuntimeError("out of memory")
+        if self.completion_tokens == min(self._limit, len(self._words)):
+            self.finish_reason = "stop" if self._limit >= len(self._words) else "length"
+            self.close()
+            raise StopIteration
+        self.completion_tokens += 1
+        return self._words[self.completion_tokens - 1]
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            self._engine.under_way -= 1
+
+
+class FakeEngine:
+    """Replies with the adapter's first digits (or `base`) and then `words`; loads any adapter that is not `broken`."""
+
+    def __init__(self, base: Base = BASE) -> None:
+        self.base = base
+        self.words = [" says", " hello", "."]
+        self.broken: set[str] = set()
+        self.breaks_after: int | None = None
+        self.go = threading.Event()
+        self.go.set()
+        self.under_way = 0
+        self.asked: list[dict[str, Any]] = []
+        self.loads: list[str] = []
+        self._adapters: set[str] = set()
+
+    @property
+    def adapters(self) -> frozenset[str]:
+        return frozenset(self._adapters)
+
+    def load_adapter(self, digest: str, path: Path) -> None:
+        self.loads.append(digest)
+        if digest in self.broken:
+            raise ValueError(f"{path.name[:4]} is broken")
+        self._adapters.add(digest)
+
+    def unload_adapter(self, digest: str) -> None:
+        self._adapters.discard(digest)
+
+    def generate(
+        self, messages: Sequence[Message], adapter: str | None = None, *, max_tokens: int = 256, **options: Any
+    ) -> FakeGeneration:
+        if adapter is not None and adapter not in self._adapters:
+            raise LookupError(f"adapter {adapter[:16]} is not loaded")
+        self.asked.append({"messages": messages, "adapter": adapter, "max_tokens": max_tokens, **options})
+        return FakeGeneration(self, [adapter[:4] if adapter else "base", *self.words], max_tokens)
+
+
+class MemoryProducer:
+    """Keeps what is sent; with `broken` set it can't, and with `go` cleared it takes its time."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.broken = False
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def send(self, records: Sequence[Record]) -> None:
+        await self.go.wait()
+        if self.broken:
+            raise OSError("no space left on device")
+        self.records.extend(records)
+
+
+async def until(condition: Callable[[], bool | Awaitable[bool]], what: str = "the condition") -> None:
+    """Wait for it, at most DEADLINE_S."""
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        found = condition()
+        if found if isinstance(found, bool) else await found:
+            return
+        assert time.monotonic() < deadline, f"{what} did not come about within {DEADLINE_S} s"
+        await asyncio.sleep(0.005)
