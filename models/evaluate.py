@@ -15,10 +15,8 @@ from peft import PeftModel
 
 from feedback.records import Message, PreferencePair, UnpairedLabel
 from feedback.tables import ServedTurn
-from models.adapters import AdapterInvalid, verify
 from models.bases import Base
 from models.chat import Chat, text_of
-from models.errors import JobFailed
 from models.loading import load_causal
 from models.loop import Report
 from models.measures import calibration_error, correlation, language_match, repetition, wilson
@@ -109,18 +107,9 @@ def _quality(
 
 
 def load_policies(base: Base, adapter: Path, incumbent: Path | None) -> Any:
-    """The base with the adapters `candidate` and, where there is one, `incumbent`; JobFailed when that does not fit."""
+    """The base with the adapters `candidate` and, where there is one, `incumbent`, which has been checked."""
     model = PeftModel.from_pretrained(load_causal(base.path), str(adapter), adapter_name="candidate")
     if incumbent:
-        try:
-            manifest = verify(incumbent, incumbent.name)
-        except AdapterInvalid as error:
-            raise JobFailed(f"the incumbent can't be compared with: {error}") from None
-        if not manifest.fits(base):
-            raise JobFailed(
-                f"the incumbent {incumbent.name[:16]} was trained on {manifest.base_name}, this training is on {base.name}: "
-                f"restore that base, or roll back to the base model first"
-            )
         model.load_adapter(str(incumbent / "adapter"), adapter_name="incumbent")
     return model.eval()
 

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from models.adapters import MARKER, make_manifest
+from models.adapters import MARKER, AdapterInvalid, make_manifest, verify
 from models.bases import Base, find_base
 from models.errors import JobFailed
 from models.files import staged, write_json
@@ -78,6 +78,7 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit) -> Pa
             f"collect more ratings or verdicts"
         )
     base = find_base(spec.base, spec.tiny, Path(spec.state))  # a base that is missing should fail before torch loads
+    incumbent = _check_incumbent(spec, base)
     _prepare_torch(spec)
     from models.best_of import reward_pairs, sample_prompts
     from models.evaluate import evaluate
@@ -104,7 +105,6 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit) -> Pa
     from_reward_model = len({pair.id for pair in pairs} & {x.id for x in examples["dpo"]})
     method = Method(counts["sft"], counts["dpo"] - from_reward_model, counts["kto"], from_reward_model)
     with phases.phase("evaluate") as report:
-        incumbent = Path(spec.incumbent) if spec.incumbent else None
         content = evaluate(
             base, chat, data, judge, adapter, incumbent, method, max_length, spec.policy.sample_tokens, report
         )
@@ -113,6 +113,23 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit) -> Pa
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
     return _publish(content, base, adapter, work, state)
+
+
+def _check_incumbent(spec: TrainingSpec, base: Base | None) -> Path | None:
+    """The incumbent's directory, once it is known to be sound and of this base; `base` None: of one yet to be trained."""
+    if spec.incumbent is None:
+        return None
+    path = Path(spec.incumbent)
+    try:
+        manifest = verify(path, path.name)
+    except AdapterInvalid as error:
+        raise JobFailed(f"the incumbent can't be compared with: {error}") from None
+    if base is None or not manifest.fits(base):
+        raise JobFailed(
+            f"the incumbent {path.name[:16]} was trained on {manifest.base_name}, which is not the base of this training: "
+            f"restore that base, or roll back to the base model first"
+        )
+    return path
 
 
 def _publish(content: dict[str, Any], base: Base, adapter: Path, work: Path, state: Path) -> Path:
