@@ -60,6 +60,10 @@ class Edge:
         event_or_reason = contract.parse(value, now_us)
         return event_or_reason if isinstance(event_or_reason, Rejected) else self.redacted(event_or_reason)
 
+    def user(self, raw: str) -> str:
+        """What stands for this user id in every record."""
+        return self._redactor.user(raw)
+
     def redacted(self, event: Turn | Rating) -> Turn | Rating:
         """The event without personal data, with hashed user id and stamped bucket."""
         redact = self._redactor

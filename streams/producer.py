@@ -37,7 +37,7 @@ class SqliteProducer:
         """Append records; several calls at once share a transaction."""
         future: Future[None] = Future()
         self._jobs.put((records, future))
-        await asyncio.wrap_future(future)
+        await asyncio.shield(asyncio.wrap_future(future))  # a cancelled future would end the writer thread
 
     def close(self) -> None:
         """Write what is waiting, then stop the thread."""
