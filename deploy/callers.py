@@ -50,14 +50,14 @@ class Callers:
 
     async def caller(self, request: Request, *scopes: str) -> Caller:
         """The caller, who may do one of `scopes`. Raises ApiError: 401 without a valid key, 403 without the scope."""
-        caller = await self.optional(request)
+        caller = await self.known(request)
         if caller is None:
             raise ApiError(401, "invalid_api_key", "a valid bearer key is needed: `trimtab keys create` makes one")
         if not any(caller.allows(scope) for scope in scopes):
             caller.need(scopes[0])
         return caller
 
-    async def optional(self, request: Request) -> Caller | None:
+    async def known(self, request: Request) -> Caller | None:
         """The caller, or None where a key is needed and none was sent. A wrong key is a 401 all the same.
 
         Without required keys a token that is not one of ours counts as none: OpenAI's clients always send something.
