@@ -20,8 +20,9 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from feedback import contract, event_files
-from feedback.contract import Rejected, WireRating, WireTurn
+from feedback.contract import Rejected
 from feedback.records import Outcome, RatingKind
+from feedback.wire import WireRating, WireTurn
 
 SAMPLE = Path(__file__).parent.parent / "examples" / "support.jsonl.gz"
 

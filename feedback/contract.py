@@ -14,9 +14,9 @@ from typing import Any, Literal, get_args
 import msgspec
 from msgspec import Struct
 
-from feedback.records import Outcome, Pick, Rating, RatingKind, Score, Signal, Turn
+from feedback.records import Pick, Rating, RatingKind, Score, Signal, Turn
+from feedback.wire import SCHEMA, WireRating, WireTurn
 
-SCHEMA = 1
 MAX_EVENT_BYTES = 1_000_000  # what a Kafka broker takes by default
 MAX_ID_CHARACTERS = 256
 MAX_TAGS = 32
@@ -53,44 +53,6 @@ class Rejected(Struct, frozen=True):
     code: Code
     field: str
     message: str
-
-
-class _Wire(Struct, kw_only=True, forbid_unknown_fields=True):
-    event_id: str
-    conversation_id: str
-    occurred_at: str | float
-    schema: int = SCHEMA
-    tenant: str = "default"
-    user_id: str | None = None
-    locale: str | None = None
-    tags: dict[str, str] = {}
-
-
-class WireTurn(_Wire, kw_only=True, forbid_unknown_fields=True):
-    """A turn as chat apps send it; the fields and their meaning are in docs/reference/events.md."""
-
-    turn_id: str
-    messages: list[dict[str, Any]]
-    reply: str | dict[str, Any]
-    policy: str
-    replaces: str | None = None
-    outcome: Outcome = "ok"
-    finish_reason: str | None = None
-    usage: dict[str, float] | None = None
-    train: bool = True
-    truncated: int = 0
-    base: str | None = None
-    rollout: dict[str, Any] | None = None
-
-
-class WireRating(_Wire, kw_only=True, forbid_unknown_fields=True):
-    """A rating as chat apps send it."""
-
-    source: Literal["user", "expert", "system"]
-    kind: RatingKind
-    value: Any
-    turn_id: str | None = None
-    rubric: str | None = None
 
 
 _KINDS: dict[str, type[WireTurn] | type[WireRating]] = {"turn": WireTurn, "rating": WireRating}
