@@ -39,7 +39,12 @@ def admin_port(role: str) -> Callable[[Callable[..., object]], Callable[..., obj
 @admin_port("worker")
 @pass_context(with_json=False)
 def worker(context: Context, admin_host: str, admin_port: int) -> None:
-    """Take events into the facts and send unrated turns to the judge."""
+    """Take events into the facts and send unrated turns to the judge.
+
+    \b
+    Example:
+      trimtab worker --state /var/lib/trimtab
+    """
     _play(context, "worker", admin_host, admin_port, roles.run_worker)
 
 
@@ -48,7 +53,12 @@ def worker(context: Context, admin_host: str, admin_port: int) -> None:
 @admin_port("trainer")
 @pass_context(with_json=False)
 def trainer(context: Context, admin_host: str, admin_port: int) -> None:
-    """Retrain when the rules in [train] say so."""
+    """Retrain when the rules in [train] say so.
+
+    \b
+    Example:
+      trimtab trainer --state /var/lib/trimtab
+    """
     _play(context, "trainer", admin_host, admin_port, roles.run_trainer)
 
 
@@ -57,7 +67,12 @@ def trainer(context: Context, admin_host: str, admin_port: int) -> None:
 @admin_port("controller")
 @pass_context(with_json=False)
 def controller(context: Context, admin_host: str, admin_port: int) -> None:
-    """Serve the admin API and the figures of candidates and rollout."""
+    """Serve the admin API and the figures of candidates and rollout.
+
+    \b
+    Example:
+      trimtab controller --admin-port 8401
+    """
     keys = keys_needed(context, admin_host)
     _play(context, "controller", admin_host, admin_port, partial(roles.run_controller, require_keys=keys))
 
@@ -69,7 +84,12 @@ def controller(context: Context, admin_host: str, admin_port: int) -> None:
 @admin_port("gateway")
 @pass_context(with_json=False)
 def gateway(context: Context, host: str, port: int, admin_host: str, admin_port: int) -> None:
-    """Serve chats: the OpenAI-compatible front door."""
+    """Serve chats: the OpenAI-compatible front door.
+
+    \b
+    Example:
+      trimtab gateway --host 0.0.0.0 --port 8400
+    """
     keys = keys_needed(context, host)
     work = partial(roles.run_gateway, host=host, port=port, require_keys=keys)
     _play(context, "gateway", admin_host, admin_port, work)
@@ -92,7 +112,7 @@ def keys_needed(context: Context, host: str) -> bool:
     if not context.control.keys.list():
         raise Refused(
             f"{host} is reachable from other machines and there are no keys yet: make one with "
-            f"`trimtab keys create NAME --scope chat`, or bind to 127.0.0.1"
+            f"`trimtab keys create --name … --scope chat`, or bind to 127.0.0.1"
         )
     return True
 
