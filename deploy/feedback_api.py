@@ -54,6 +54,8 @@ def feedback_router(settings: GatewaySettings, callers: Callers, events: EventLo
         kind = "unknown"
         try:
             caller = await callers.known(request)
+            if caller is not None and not caller.allows("label"):
+                caller.need("feedback")
             body = json_object(await read_body(request, settings.max_request_bytes))
             kind = body["kind"] if isinstance(body.get("kind"), str) and body["kind"] in _KINDS else kind
             now_us = time.time_ns() // 1000
@@ -145,4 +147,4 @@ def _event_id(given: str | None, subject: _Subject, caller: Caller | None) -> st
     if caller is not None:
         return given
     # a stranger must not be able to collide with the ids of other people's events
-    return f"fb-{hashlib.sha256(f'{subject.turn_id}\0{given}'.encode()).hexdigest()[:32]}"
+    return f"fb-{hashlib.sha256(f'{subject.turn_id} {given}'.encode()).hexdigest()[:32]}"

@@ -1,0 +1,120 @@
+"""A gateway on a real server: real control database, fake engine, log in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+from openai import AsyncOpenAI
+
+from deploy.control import Control
+from deploy.engines import Engines
+from deploy.gateway import gateway_app
+from deploy.operations import Operations
+from deploy.settings import GatewaySettings, Settings
+from feedback.edge import Edge
+from tests.deploy.candidates import make_candidate
+from tests.fakes import BASE, FakeEngine, MemoryProducer, until
+
+KEY = b"gateway key"
+NOW_US = 1_800_000_000_000_000
+
+
+@dataclass
+class Gateway:
+    """A running gateway, and what stands behind it."""
+
+    url: str
+    control: Control
+    engine: FakeEngine
+    engines: Engines
+    producer: MemoryProducer
+    edge: Edge = field(default_factory=lambda: Edge(KEY))
+    clients: list[AsyncOpenAI] = field(default_factory=list)
+
+    def openai(self, key: str = "anything", **options: Any) -> AsyncOpenAI:
+        """OpenAI's own client, as anybody would set it up."""
+        self.clients.append(AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, **options))
+        return self.clients[-1]
+
+    def http(self, key: str | None = None, **headers: str) -> httpx.AsyncClient:
+        """A bare client."""
+        if key is not None:
+            headers["authorization"] = f"Bearer {key}"
+        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=20)
+
+    def events(self) -> list[dict[str, Any]]:
+        """What was logged, as JSON."""
+        return [json.loads(record.value) for record in self.producer.records]
+
+    async def logged(self, count: int = 1) -> list[dict[str, Any]]:
+        """The logged events, once there are so many."""
+        await until(lambda: len(self.producer.records) >= count, f"{count} logged events")
+        return self.events()
+
+    def new_key(self, *scopes: str, tenant: str = "acme") -> str:
+        """The token of a new key."""
+        return self.control.keys.create("app", tenant, scopes, "ada", NOW_US)[0]
+
+
+@asynccontextmanager
+async def served(app: FastAPI) -> AsyncIterator[str]:
+    """Serve an app on a port of its own; yields its URL."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    await until(lambda: server.started)
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await serving
+
+
+@asynccontextmanager
+async def running(
+    control: Control, candidates: Path, *, require_keys: bool = False, queue: int = 64, **gateway: Any
+) -> AsyncIterator[Gateway]:
+    """A gateway with these settings, ready to serve."""
+    engine, producer = FakeEngine(), MemoryProducer()
+    engines = Engines(lambda: BASE, candidates, control, queue=queue, make=lambda _: engine)
+    settings = Settings(gateway=GatewaySettings(queue=queue, **gateway))
+    app = gateway_app(settings, control, Edge(KEY), producer, engines, KEY, require_keys=require_keys)
+    await engines.start()
+    await until(lambda: engines.ready() is None)
+    async with served(app) as url:
+        gateway = Gateway(url, control, engine, engines, producer)
+        yield gateway
+        for client in gateway.clients:
+            await client.close()
+        engine.go.set()
+        producer.go.set()
+    await engines.stop()
+
+
+def canary(rules: Operations, folder: Path, number: int = 1) -> str:
+    """A registered candidate that gets half of the conversations."""
+    digest = make_candidate(folder, number)
+    rules.register(digest)
+    evidence = rules.show(digest)["evidence"]
+    rules.approve(digest, evidence=evidence, reason="reads well", actor="ada", override_hold=True)
+    rules.promote(actor="ada")
+    rules.promote(actor="ada")
+    return digest
+
+
+def incumbent(rules: Operations, folder: Path, number: int = 1) -> str:
+    """A candidate that was rolled out in full."""
+    digest = canary(rules, folder, number)
+    while rules.serving()["rollout"]:
+        rules.promote(actor="ada")
+    return digest
