@@ -1,0 +1,121 @@
+"""One process that serves every metric there is on a real admin port; each scrape finds that a little more happened.
+
+    python -m tests.dashboards.exposing FOLDER
+
+Prints its port once it can be scraped; ends when its standard input is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from fastapi import Request, Response
+
+from deploy import control_metrics
+from deploy import metrics as serving
+from deploy.admin import admin_app, serve
+from deploy.control import Control, open_control
+from deploy.gate import Comparisons
+from deploy.operations import Operations
+from deploy.settings import Settings
+from streams import metrics as streams
+from tests.deploy.candidates import make_candidate
+from tests.feedback.builders import rating, turn, unjudged, verdict
+
+
+class Loop:
+    """Things that happen to a deployment: decisions by the real rules on a real control database, the rest as counted."""
+
+    def __init__(self, folder: Path) -> None:
+        self.candidates = folder / "candidates"
+        self.candidates.mkdir(parents=True)
+        self.control: Control = open_control(folder / "control.db")
+        won = Comparisons(wins=180, losses=80)
+        self.rules = Operations(self.control, Settings, self.candidates, comparisons=lambda *_: won)
+        self.seen = 0
+
+    def happen(self) -> None:
+        """Once for each scrape."""
+        self.seen += 1
+        self._decide()
+        self._take_in()
+        self._judge()
+        self._serve()
+        control_metrics.refresh(self.control, _now_us())
+
+    def _decide(self) -> None:
+        trainings = self.control.trainings
+        if self.seen == 1:
+            trainings.end(trainings.start("first", _now_us()), "done", _now_us())
+            trainings.end(trainings.start("second", _now_us()), "failed", _now_us(), error="out of memory")
+            trainings.request("200 new labels", _now_us())
+        if self.seen < 40:  # later ones change nothing that is looked at
+            digest = make_candidate(self.candidates, seed=self.seen)
+            seal = self.rules.register(digest)["evidence"]
+            self.rules.approve(digest, evidence=seal, reason="better", actor="test")
+            self.rules.promote(actor="test")
+            self.rules.rollback(actor="test", reason="worse")
+
+    def _take_in(self) -> None:
+        streams.observe_event(turn("t1"), "turns.served", turn("t1").occurred_at_us + 2_000_000)
+        thumb = rating("r1", "t1", "thumbs", True)
+        streams.observe_event(thumb, "ratings.given", thumb.occurred_at_us + 90_000_000)
+        streams.DEAD_LETTERS.labels(reason="missing_field").inc()
+        streams.LAG.labels(topic="turns.served", group="trimtab-ingest").set(3 * self.seen)
+        for hop in ("events", "requests"):
+            streams.HOP_SECONDS.labels(hop=hop).observe(0.02)
+        streams.FACTS_COMMITS.inc()
+        streams.FACTS_ROWS.labels(table="turns").inc(2)
+        streams.FACTS_COMMIT_SECONDS.observe(0.05)
+
+    def _judge(self) -> None:
+        streams.ROUTED.labels(kind="reply").inc(2)
+        streams.JUDGE_SECONDS.observe(1.5)
+        streams.JUDGE_UP.set(1)
+        streams.observe_judgement(verdict("v1", "t1", cost_usd=0.01, prompt_tokens=900, completion_tokens=60))
+        streams.observe_judgement(unjudged("v2", "t2", "budget_hour"))
+        for period in ("hour", "day"):
+            streams.JUDGE_BUDGET_REMAINING_USD.labels(period=period).set(1.25)
+
+    def _serve(self) -> None:
+        for arm, code in (("incumbent", "200"), ("candidate", "200"), ("candidate", "503")):
+            serving.CHAT_REQUESTS.labels(code=code, arm=arm).inc()
+            serving.CHAT_SECONDS.labels(arm=arm).observe(0.8)
+        serving.CHAT_FIRST_TOKEN_SECONDS.observe(0.2)
+        serving.FEEDBACK.labels(kind="thumbs", outcome="accepted").inc()
+        serving.TURNS_LOST.inc()
+        serving.ADAPTER_LOAD_FAILURES.inc()
+        serving.ADAPTER_INFO.labels(adapter="tt-0123456789abcdef", role="incumbent").set(1)
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1_000
+
+
+async def main(folder: Path) -> None:
+    loop = Loop(folder)
+    app = admin_app(lambda: None)
+
+    @app.middleware("http")
+    async def then_more_happens(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+        await asyncio.to_thread(loop.happen)
+        return await answer(request)
+
+    stop = asyncio.Event()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    served = asyncio.create_task(serve(app, "127.0.0.1", port, stop))
+    print(port, flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    stop.set()
+    await served
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1])))
