@@ -129,7 +129,7 @@ def _configuration(targets: Sequence[Target]) -> dict[str, Any]:
 def _scraped(server: Server, process: subprocess.Popen[bytes], targets: int) -> bool:
     assert process.poll() is None, "Prometheus ended"
     try:
-        up = server.query(f'sum_over_time(up{{job="trimtab"}}[2m]) >= {SCRAPES}')
-        return len(up) == targets
+        ready = httpx.get(f"{server.url}/-/ready", timeout=10).is_success
     except httpx.TransportError:
         return False
+    return ready and len(server.query(f'sum_over_time(up{{job="trimtab"}}[2m]) >= {SCRAPES}')) == targets

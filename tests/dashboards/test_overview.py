@@ -16,6 +16,7 @@ QUERIES = list(dashboard_queries())
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("prometheus")
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.where)
 def test_every_query_has_data(prometheus: Server, possibly_empty: frozenset[str], query: Query) -> None:
     if query.where in possibly_empty:
