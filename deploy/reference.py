@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import click
 import msgspec
 from prometheus_client import REGISTRY
+from pydantic import SecretStr
 
 from deploy.settings import Settings
 from feedback.contract import MAX_EVENT_BYTES
@@ -39,19 +41,24 @@ def config_reference() -> str:
         parts.append(f"## [{section}]\n\n{_first_line(kind.__doc__)}\n")
         parts.append("| key | type | default | meaning |\n|---|---|---|---|")
         for key, detail in kind.model_fields.items():
-            name = str(
-                getattr(detail.annotation, "__name__", detail.annotation)
-                if "[" not in str(detail.annotation)
-                else detail.annotation
-            )
-            name = (
-                name.replace("typing.", "").replace("pathlib.", "").replace("pydantic.types.", "").replace("|", "\\|")
-            )
-            parts.append(
-                f"| `{key}` | {name} | `{detail.default!r}` | {detail.description} |".replace("PosixPath", "Path")
-            )
+            default = "none" if detail.default is None else f"`{json.dumps(detail.default)}`"
+            parts.append(f"| `{key}` | {_toml_type(detail.annotation)} | {default} | {detail.description} |")
         parts.append("")
     return "\n".join(parts)
+
+
+def _toml_type(annotation: Any) -> str:
+    """A setting's type in words."""
+    if get_origin(annotation) is Literal:
+        return " or ".join(f'`"{value}"`' for value in get_args(annotation))
+    if get_origin(annotation) is tuple:
+        return f"list of {_toml_type(get_args(annotation)[0])}"
+    if get_args(annotation):  # optional
+        return _toml_type(get_args(annotation)[0])
+    return _TOML_TYPES[annotation]
+
+
+_TOML_TYPES = {str: "text", int: "whole number", float: "number", bool: "boolean", Path: "path", SecretStr: "secret"}
 
 
 def events_reference() -> str:
