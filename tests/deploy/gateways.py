@@ -82,12 +82,12 @@ async def served(app: FastAPI) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def running(
-    control: Control, candidates: Path, *, require_keys: bool = False, queue: int = 64, **gateway: Any
+    control: Control, candidates: Path, *, require_keys: bool = False, queue: int = 64, **options: Any
 ) -> AsyncIterator[Gateway]:
     """A gateway with these settings, ready to serve."""
     engine, producer = FakeEngine(), MemoryProducer()
     engines = Engines(lambda: BASE, candidates, control, queue=queue, make=lambda _: engine)
-    settings = Settings(gateway=GatewaySettings(queue=queue, **gateway))
+    settings = Settings(gateway=GatewaySettings(queue=queue, **options))
     app = gateway_app(settings, control, Edge(KEY), producer, engines, KEY, require_keys=require_keys)
     await engines.start()
     await until(lambda: engines.ready() is None)
@@ -107,8 +107,8 @@ def canary(rules: Operations, folder: Path, number: int = 1) -> str:
     rules.register(digest)
     evidence = rules.show(digest)["evidence"]
     rules.approve(digest, evidence=evidence, reason="reads well", actor="ada", override_hold=True)
-    rules.promote(actor="ada")
-    rules.promote(actor="ada")
+    while rules.serving()["rollout"]["share"] < 0.5:
+        rules.promote(actor="ada")
     return digest
 
 
