@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -18,9 +19,10 @@ import structlog
 from deploy import metrics
 from deploy.assignment import Routing
 from deploy.engine_thread import EngineThread, NotReady, Reply, Sampling, TextEngine
+from deploy.settings import Settings
 from feedback.records import Message
 from models.adapters import engine_name
-from models.bases import Base
+from models.bases import Base, find_base
 
 LOOK_S = 0.5
 RETRY_LOAD_S = 30.0
@@ -174,6 +176,12 @@ class Engines:
         self._servable.discard(digest)  # first: from here on a request loads it again
         await asyncio.to_thread(self._engine.unload_adapter, digest)
         log.info("adapter_unloaded", adapter=engine_name(digest))
+
+
+def open_engines(settings: Settings, state_root: Path, candidates: Path, router: Router) -> Engines:
+    """The engines that these settings describe, not yet started."""
+    find = partial(find_base, settings.base, settings.tiny, state_root)
+    return Engines(find, candidates, router, queue=settings.gateway.queue)
 
 
 def _local_engine(base: Base) -> TextEngine:

@@ -104,9 +104,7 @@ async def running(
 def canary(rules: Operations, folder: Path, number: int = 1) -> str:
     """A registered candidate that gets half of the conversations."""
     digest = make_candidate(folder, number)
-    rules.register(digest)
-    evidence = rules.show(digest)["evidence"]
-    rules.approve(digest, evidence=evidence, reason="reads well", actor="ada", override_hold=True)
+    _begin(rules, digest)
     while rules.serving()["rollout"]["share"] < 0.5:
         rules.promote(actor="ada")
     return digest
@@ -114,7 +112,18 @@ def canary(rules: Operations, folder: Path, number: int = 1) -> str:
 
 def incumbent(rules: Operations, folder: Path, number: int = 1) -> str:
     """A candidate that was rolled out in full."""
-    digest = canary(rules, folder, number)
+    return full(rules, make_candidate(folder, number))
+
+
+def full(rules: Operations, digest: str) -> str:
+    """Roll this candidate out in full."""
+    _begin(rules, digest)
     while rules.serving()["rollout"]:
         rules.promote(actor="ada")
     return digest
+
+
+def _begin(rules: Operations, digest: str) -> None:
+    rules.register(digest)
+    evidence = rules.show(digest)["evidence"]
+    rules.approve(digest, evidence=evidence, reason="reads well", actor="ada", override_hold=True)

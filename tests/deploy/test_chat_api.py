@@ -9,6 +9,7 @@ from typing import Any
 
 import openai
 import pytest
+from prometheus_client import REGISTRY
 
 from deploy.control import Control
 from deploy.operations import Operations
@@ -304,3 +305,39 @@ async def test_a_context_too_big_for_the_log_loses_its_oldest_messages_there(gat
     assert event["truncated"] + len(event["messages"]) == 8
     assert event["messages"][-1]["content"].startswith("7 ")
     assert len(gateway.engine.asked[0]["messages"]) == 8
+
+
+def count(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+async def test_the_metrics_count_requests_seconds_and_lost_turns(gateway: Gateway) -> None:
+    ok = {"code": "200", "arm": "incumbent"}
+    before = count("trimtab_chat_requests_total", **ok), count("trimtab_chat_seconds_count", arm="incumbent")
+    first, lost = count("trimtab_chat_first_token_seconds_count"), count("trimtab_turns_lost_total")
+    refused = count("trimtab_chat_requests_total", code="404", arm="none")
+    await whole(gateway)
+    gateway.producer.broken = True
+    await streamed(gateway)
+    with pytest.raises(openai.NotFoundError):
+        await gateway.openai().chat.completions.create(model="gpt", messages=HELLO)
+    assert count("trimtab_chat_requests_total", **ok) == before[0] + 2
+    assert count("trimtab_chat_seconds_count", arm="incumbent") == before[1] + 2
+    assert count("trimtab_chat_first_token_seconds_count") == first + 2
+    assert count("trimtab_turns_lost_total") == lost + 1
+    assert count("trimtab_chat_requests_total", code="404", arm="none") == refused + 1
+
+
+async def test_no_log_line_holds_what_people_wrote_or_who_they_are(
+    gateway: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateway.engine.breaks_after = 1
+    ask: Any = {"model": ALIAS, "messages": [{"role": "user", "content": "my secret"}], "user": "ann-secret"}
+    with pytest.raises(openai.InternalServerError):
+        await gateway.openai().chat.completions.create(**ask)
+    gateway.engine.breaks_after = None
+    gateway.producer.broken = True
+    await gateway.openai().chat.completions.create(**ask)
+    logged = "".join(capsys.readouterr())
+    assert "engine_failed" in logged
+    assert "secret" not in logged

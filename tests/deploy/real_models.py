@@ -1,0 +1,60 @@
+"""A real base of random weights, and a real adapter of random weights for it, as a training would leave them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from msgspec import to_builtins
+from peft import LoraConfig, get_peft_model
+
+from models.adapters import MARKER, make_manifest
+from models.bases import Base, describe
+from models.chat import Chat
+from models.loading import load_causal, load_chat
+from models.policy import save_adapter
+from models.probes import Probe, mean_logprobs
+from models.settings import PolicySettings, TinySettings
+from models.tiny import fresh_model, train_tokenizer
+from tests.deploy.candidates import good_report
+
+TEXTS = ("Where is my order?", "I will look it up for you.", "Thank you very much!", "You are welcome.")
+RANK, MAX_LENGTH = 2, 96
+
+
+def make_base(path: Path) -> Base:
+    """An untrained Llama with a tokenizer of its own."""
+    tiny = TinySettings(vocabulary=320, layers=1, width=32)
+    conversations = [[{"role": "user", "content": text}] for text in TEXTS]
+    tokenizer = train_tokenizer(conversations, tiny.vocabulary, path / "tokenizer")
+    fresh_model(tokenizer, tiny, MAX_LENGTH).save_pretrained(path / "base")
+    tokenizer.save_pretrained(path / "base")
+    return describe(path / "base", "random")
+
+
+def make_adapter(base: Base, folder: Path) -> str:
+    """Write a candidate directory for `base` below `folder`; returns its digest."""
+    chat: Chat = load_chat(base)
+    torch.manual_seed(1)
+    config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    model: Any = get_peft_model(load_causal(base.path), config)
+    for name, weights in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights)
+    fresh = folder / ".fresh"
+    (fresh / "adapter").mkdir(parents=True)
+    (fresh / "reward_model").mkdir()
+    save_adapter(model, base, PolicySettings(lora_rank=RANK), fresh / "adapter")
+    manifest = make_manifest(fresh / "adapter", base)
+    probe = Probe([{"role": "user", "content": TEXTS[0]}], TEXTS[1])
+    (logprob,) = mean_logprobs(model, chat, [probe], MAX_LENGTH)
+    items = [{"messages": probe.messages, "reply": probe.reply, "candidate_logprob": logprob}]
+    probes = {"items": items, "max_length": MAX_LENGTH, "largest_difference": 0.4}
+    report = {"digest": manifest.digest} | good_report(probes=probes)
+    (fresh / "manifest.json").write_text(json.dumps(to_builtins(manifest)))
+    (fresh / "report.json").write_text(json.dumps(report))
+    (fresh / MARKER).touch()
+    fresh.rename(folder / manifest.digest)
+    return manifest.digest

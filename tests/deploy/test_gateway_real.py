@@ -1,0 +1,91 @@
+"""The gateway with nothing fake: a transformer, a LoRA adapter, the embedded log, OpenAI's client."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.control import Control
+from deploy.engines import Engines
+from deploy.gateway import gateway_app
+from deploy.operations import Operations
+from deploy.settings import Settings
+from feedback.edge import Edge
+from streams.log import Log
+from streams.producer import SqliteProducer
+from tests.deploy.gateways import KEY, Gateway, full, served
+from tests.fakes import until
+
+pytestmark = pytest.mark.slow
+HELLO: Any = [{"role": "user", "content": "Where is my order?"}]
+
+
+async def ask(gateway: Gateway, stream: bool = False) -> tuple[str, str | None]:
+    options: Any = {"model": "trimtab", "messages": HELLO, "max_tokens": 12, "temperature": 0, "stream": stream}
+    answer: Any = await gateway.openai().chat.completions.create(**options)
+    if not stream:
+        return answer.choices[0].message.content, answer.system_fingerprint
+    chunks = [chunk async for chunk in answer]
+    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks), chunks[0].system_fingerprint
+
+
+async def test_base_and_adapter_reply_as_the_rollout_says_and_their_turns_are_on_the_log(
+    control: Control, judged_rules: Operations, folder: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    from tests.deploy.real_models import make_adapter, make_base
+
+    torch.set_num_threads(1)
+    base = make_base(tmp_path)
+    log = Log(tmp_path / "log.db", partitions=1)
+    producer, edge = SqliteProducer(log), Edge(KEY)
+    engines = Engines(lambda: base, folder, control, queue=4)
+    app = gateway_app(Settings(), control, edge, producer, engines, KEY, require_keys=False)
+    await engines.start()
+    await until(lambda: engines.ready() is None)
+    async with served(app) as url:
+        gateway = Gateway(url, control, None, engines, None)  # type: ignore[arg-type]
+        bare = await ask(gateway)
+        assert bare[1] == "base"
+        digest = make_adapter(base, folder)
+        full(judged_rules, digest)
+        adapted, streamed = await ask(gateway), await ask(gateway, stream=True)
+        assert adapted[1] == digest
+        assert adapted == streamed != bare
+        judged_rules.halt(actor="ada", reason="it swears")
+        assert await ask(gateway) == bare
+        for client in gateway.clients:
+            await client.close()
+    await engines.stop()
+    producer.close()
+    turns = [json.loads(stored.value) for stored in log.read("turns.served", 0, 0, 10)]
+    assert [turn["policy"] for turn in turns] == ["random", digest, digest, "random"]
+    assert [turn["reply"] for turn in turns] == [bare[0], adapted[0], adapted[0], bare[0]]
+    assert all(turn["usage"]["completion_tokens"] == 12 or turn["finish_reason"] == "stop" for turn in turns)
+    log.close()
+
+
+async def test_an_adapter_that_was_changed_on_disk_is_not_served(
+    control: Control, judged_rules: Operations, folder: Path, tmp_path: Path
+) -> None:
+    from tests.deploy.real_models import make_adapter, make_base
+
+    base = make_base(tmp_path)
+    digest = make_adapter(base, folder)
+    full(judged_rules, digest)
+    shutil.rmtree(folder / digest / "reward_model")
+    weights = folder / digest / "adapter" / "adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    engines = Engines(lambda: base, folder, control, queue=4)
+    await engines.start()
+    await until(lambda: engines.ready() is None)
+    assert not await engines.use(digest)
+    assert engines.loaded == frozenset()
+    await engines.stop()
