@@ -45,6 +45,7 @@ class Role:
         working = asyncio.ensure_future(work)
         await asyncio.wait([admin, working], return_when=asyncio.FIRST_COMPLETED)
         stop.set()
+        await asyncio.wait([admin, working])  # what failed is raised once the other has ended in order
         await asyncio.gather(admin, working)
 
 

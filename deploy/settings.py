@@ -18,11 +18,8 @@ from models.settings import BaseModelSettings, PolicySettings, RewardSettings, T
 
 
 class BrokerSettings(Section):
-    """Where events flow."""
+    """Where events flow: topics in log.db in the state directory."""
 
-    url: str | None = Field(
-        None, description="`kafka://host:port`, or `sqlite:///path`; default: log.db in the state directory."
-    )
     partitions: int = Field(4, gt=0, description="Partitions of each topic.")
 
 

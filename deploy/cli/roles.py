@@ -18,6 +18,7 @@ from deploy.roles import Role
 
 ADMIN_PORT = 8401
 PORT = 8400
+PORTS = click.IntRange(0, 65_535)
 ADMIN_OFFSET = {"controller": 0, "gateway": 1, "worker": 2, "trainer": 3}
 """Embedded, each role serves its admin port this far above --admin-port."""
 
@@ -28,6 +29,7 @@ def admin_port(role: str) -> Callable[[Callable[..., object]], Callable[..., obj
     """The option for one role's admin port."""
     return click.option(
         "--admin-port",
+        type=PORTS,
         default=ADMIN_PORT + ADMIN_OFFSET[role],
         show_default=True,
         help="Serves /metrics, /healthz, /readyz.",
@@ -79,7 +81,7 @@ def controller(context: Context, admin_host: str, admin_port: int) -> None:
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve chats on.")
-@click.option("--port", default=PORT, show_default=True, help="Port to serve chats on.")
+@click.option("--port", type=PORTS, default=PORT, show_default=True, help="Port to serve chats on.")
 @admin_host
 @admin_port("gateway")
 @pass_context(with_json=False)

@@ -9,17 +9,18 @@ from types import FrameType
 import click
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
-from deploy.cli.roles import ADMIN_OFFSET, ADMIN_PORT, PORT, keys_needed
+from deploy.cli.roles import ADMIN_OFFSET, ADMIN_PORT, PORT, PORTS, keys_needed
 from deploy.logs import configure
 from deploy.supervisor import Role, supervise
 
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve chats on.")
-@click.option("--port", default=PORT, show_default=True, help="Port to serve chats on.")
+@click.option("--port", type=PORTS, default=PORT, show_default=True, help="Port to serve chats on.")
 @click.option("--admin-host", default="127.0.0.1", show_default=True, help="Address of the admin ports.")
 @click.option(
     "--admin-port",
+    type=click.IntRange(1, 65_535 - max(ADMIN_OFFSET.values())),
     default=ADMIN_PORT,
     show_default=True,
     help="The controller's; gateway, worker and trainer take the three after it.",
