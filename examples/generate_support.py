@@ -30,10 +30,10 @@ DAYS = 21
 NEW_POLICY_FROM = datetime(2026, 11, 9, 6, tzinfo=UTC)
 
 LANGUAGE_SHARE = {"en": 0.38, "de": 0.25, "es": 0.21, "zh": 0.16}
-TOPIC_SHARE = dict(zip(TOPICS, (0.24, 0.16, 0.09, 0.13, 0.12, 0.11, 0.05, 0.10), strict=True))
-BAD_SHARE = {"support-base-2026-09": 0.5, "support-base-2026-10": 0.38}
+TOPIC_SHARE = dict(zip(TOPICS, (0.29, 0.20, 0.06, 0.16, 0.06, 0.06, 0.02, 0.15), strict=True))
+BAD_SHARE = {"support-base-2026-09": 0.45, "support-base-2026-10": 0.35}
 FLAWS = {
-    "wrong_number": 0.28,
+    "wrong_number": 0.2,
     "off_topic": 0.24,
     "wrong_language": 0.12,
     "curt": 0.14,
@@ -49,8 +49,9 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True)
 class Reply:
-    """What the assistant answered, what it should have answered, and what is wrong with it ("none": nothing)."""
+    """What the assistant answered to which move, what it should have answered, and what is wrong ("none": nothing)."""
 
+    move: str
     text: str
     right: str
     flaw: str
@@ -114,14 +115,15 @@ class Chat:
 
 
 def right_reply(chat: Chat, move: str) -> str:
-    """The reply that the customer's last move deserves."""
+    """The reply that the customer's last move deserves; one about an order ends with its number, as a reference."""
     kinds = {"thanks": "welcome", "small_talk": "small_talk_reply", "correction": "correction_reply"}
-    if move in kinds:
-        return chat.language.one(chat.dice, kinds[move], chat.subject)
     if move == "follow_up":
-        kind = "plain_follow_up_replies" if chat.topic in ("product", "hours") else "follow_up_replies"
-        return chat.language.one(chat.dice, kind, chat.subject)
-    return chat.language.one(chat.dice, "replies", chat.subject, chat.topic)
+        kinds[move] = "plain_follow_up_replies" if chat.topic in ("product", "hours") else "follow_up_replies"
+    if move in kinds:
+        reply = chat.language.one(chat.dice, kinds[move], chat.subject)
+    else:
+        reply = chat.language.one(chat.dice, "replies", chat.subject, chat.topic)
+    return f"{reply} [{chat.subject.order}]" if chat.subject.order in reply else reply
 
 
 def reply_to(chat: Chat, move: str, bad_share: float, languages: dict[str, Language]) -> Reply:
@@ -130,24 +132,22 @@ def reply_to(chat: Chat, move: str, bad_share: float, languages: dict[str, Langu
     if move in ("thanks", "small_talk"):
         bad_share /= 3
     if not chat.dice.chance(bad_share):
-        return Reply(right, right, "none")
+        return Reply(move, right, right, "none")
     has_number = chat.subject.order in right
     flaw = chat.dice.weighted({name: share for name, share in FLAWS.items() if has_number or name != "wrong_number"})
-    return Reply(spoilt(chat, flaw, move, right, languages), right, flaw)
+    return Reply(move, spoilt(chat, flaw, move, right, languages), right, flaw)
 
 
 def spoilt(chat: Chat, flaw: str, move: str, right: str, languages: dict[str, Language]) -> str:
     dice, language = chat.dice, chat.language
     match flaw:
         case "wrong_number":
-            return right.replace(
-                chat.subject.order, f"K-{(int(chat.subject.order[2:]) + dice.number(1, 800)) % 900 + 100}"
-            )
+            return right.replace(chat.subject.order, other_order(dice, chat.subject.order))
         case "off_topic":
             if dice.chance(0.5):
                 return language.one(dice, "generic", chat.subject)
             other = dice.pick([topic for topic in TOPICS if topic != chat.topic])
-            return language.one(dice, "replies", chat.subject, other)
+            return right_reply(replace(chat, topic=other), "question")
         case "wrong_language":
             foreign = languages[dice.pick([name for name in LANGUAGES if name != language.name])]
             return right_reply(replace(chat, language=foreign), move)
@@ -159,6 +159,10 @@ def spoilt(chat: Chat, flaw: str, move: str, right: str, languages: dict[str, La
             return language.long_winded(dice, right)
 
 
+def other_order(dice: Dice, order: str) -> str:
+    return f"K-{(int(order[2:]) - 10 + dice.number(1, 89)) % 90 + 10}"
+
+
 # --- conversations
 
 
@@ -166,12 +170,14 @@ def next_move(chat: Chat, last: Reply | None) -> str | None:
     """What the customer does after the last reply; None: leaves."""
     dice = chat.dice
     if last is None:
-        return "small_talk" if dice.chance(0.06) else "question"
+        return "small_talk" if dice.chance(0.04) else "question"
+    if last.move == "small_talk":
+        return "question" if dice.chance(0.7) else None
     if last.flaw == "wrong_number":
         return "correction" if dice.chance(0.55) else None
     if last.flaw not in ("none", "long_winded"):
         return "again" if dice.chance(0.5) else None
-    return dice.weighted({None: 0.53, "follow_up": 0.19, "question": 0.13, "thanks": 0.15})
+    return dice.weighted({None: 0.53, "follow_up": 0.19, "question": 0.13, "thanks": 0.10})
 
 
 def new_words(chat: Chat, move: str) -> str:
@@ -230,7 +236,7 @@ def converse(chat: Chat, languages: dict[str, Language]) -> None:
         chat.at += timedelta(seconds=chat.dice.number(25, 160))
         if move == "thanks":
             break
-    chat.events += conversation_ratings(chat.dice, chat.opinion("", last or Reply("", "", "none")), worths)
+    chat.events += conversation_ratings(chat.dice, chat.opinion("", last or Reply("", "", "", "none")), worths)
 
 
 def exchange(chat: Chat, move: str, languages: dict[str, Language]) -> Reply:
@@ -264,16 +270,12 @@ def rated(chat: Chat, turn_id: str, reply: Reply) -> None:
 
 
 def starts(dice: Dice) -> Iterator[datetime]:
-    """When conversations begin: by day, mostly between seven and ten in the evening, earliest first."""
-    first = END - timedelta(days=DAYS)
-    moments = [
-        first
-        + timedelta(
-            days=dice.number(0, DAYS - 1), minutes=dice.number(-11 * 60, 4 * 60 - 1), seconds=dice.number(0, 59)
-        )
+    """When conversations begin: from seven in the morning to ten at night, earliest first."""
+    first = END - timedelta(days=DAYS - 1)
+    yield from sorted(
+        first + timedelta(days=dice.number(0, DAYS - 1), minutes=dice.number(-660, 239), seconds=dice.number(0, 59))
         for _ in range(CONVERSATIONS)
-    ]
-    yield from sorted(moment + timedelta(days=1) for moment in moments)
+    )
 
 
 def conversations() -> Iterator[Chat]:
@@ -281,7 +283,7 @@ def conversations() -> Iterator[Chat]:
     languages = {name: Language(name) for name in LANGUAGES}
     people = Dice(f"{SEED}/people")
     speaks = [people.weighted(LANGUAGE_SHARE) for _ in range(USERS)]
-    eagerness = {user: 1 / (user + 12) ** 0.6 for user in range(USERS)}
+    eagerness = {user: 1_000 // (user + 12) + 8 for user in range(USERS)}
     for number, start in enumerate(starts(Dice(f"{SEED}/starts")), 1):
         dice = Dice(f"{SEED}/{number}")
         user = dice.weighted(eagerness)
@@ -294,7 +296,7 @@ def conversations() -> Iterator[Chat]:
             channel=dice.pick(("app", "web", "web")),
             locale=language.locales[user % 5 == 0],
             at=start,
-            subject=Subject.draw(dice, start.date()),
+            subject=Subject.draw(dice),
             topic=dice.weighted(TOPIC_SHARE),
         )
         converse(chat, languages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -131,7 +132,7 @@ def expert_ratings(dice: Dice, seen: Opinion) -> list[Event]:
 def conversation_ratings(dice: Dice, seen: Opinion, worths: list[float]) -> list[Event]:
     """What is said of the whole conversation: stars, or a survey that another system holds."""
     events: list[Event] = []
-    mean = sum(worths) / len(worths)
+    mean = math.fsum(worths) / len(worths)
     if dice.chance(0.05):
         events.append(seen.rating(dice, "stars", max(1, min(5, round(1 + 4 * mean))), 120))
     if dice.chance(0.06):
