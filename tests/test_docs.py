@@ -81,7 +81,8 @@ def commands(path: Path) -> list[str]:
     found = [line for block in blocks(text, "sh") for line in block.replace("\\\n", " ").splitlines() if line.strip()]
     for block in blocks(text, "console"):
         found += [line[2:] for line in block.splitlines() if line.startswith("$ ")]
-    return found
+    unfenced = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    return found + re.findall(r"^ {4}((?:trimtab|python|make) .*)", unfenced, re.MULTILINE)
 
 
 def words(command: str) -> list[str]:
@@ -176,6 +177,23 @@ def test_every_command_of_a_page_exists_with_its_options(
                 assert isinstance(json.loads(body), dict), command
         else:
             assert first in TOOLS or first in HARMLESS, f"{page_name(path)}: {command}: not known to this test"
+
+
+@pytest.mark.parametrize(
+    "command", ["trimtab replya x", "trimtab status --jsn", "trimtab dataset show", "trimtab up 1"]
+)
+def test_a_mistaken_command_is_noticed(command: str) -> None:
+    with pytest.raises(click.UsageError):
+        parse(command)
+
+
+def test_the_examples_in_the_help_of_commands_parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    furnish(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    examples = re.findall(r"^    (trimtab .*)", PAGES["cli.md"](), re.MULTILINE)
+    assert len(examples) > 30
+    for example in examples:
+        parse(example)
 
 
 @pytest.mark.slow
