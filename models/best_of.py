@@ -60,6 +60,8 @@ def reward_pairs(
     sampled: Sequence[tuple[ServedTurn, list[str]]], judge: RewardModel, settings: PolicySettings, other_weight: float
 ) -> list[PreferencePair]:
     """The pairs that `judge` chooses among these samples; `other_weight` is the weight of all other labels together."""
+    if not sampled:  # `best_of` is below 2, or there are no train prompts
+        return []
     rows = [encode(judge.chat, turn.prompt, replies, judge.max_length) for turn, replies in sampled]
     scores = judge.score(rows)
     flat = [reply for _, replies in sampled for reply in replies]

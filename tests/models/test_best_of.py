@@ -1,6 +1,10 @@
+from typing import cast
+
 import pytest
 
-from models.best_of import Scored, best_and_worst, length_trend
+from models.best_of import Scored, best_and_worst, length_trend, reward_pairs
+from models.reward import RewardModel
+from models.settings import PolicySettings
 
 
 def replies(*rewards_and_lengths: tuple[float, int]) -> list[Scored]:
@@ -34,3 +38,7 @@ def test_what_the_heads_disagree_on_is_not_chosen_as_best() -> None:
 
 def test_empty_and_equal_samples_make_no_pairs() -> None:
     assert best_and_worst([Scored(" ", -9, 0, 1), Scored("same", 0, 0, 1), Scored("same", 0, 0, 1)], 0.0, 1.0) is None
+
+
+def test_where_nothing_was_sampled_there_are_no_pairs_and_nobody_is_asked() -> None:
+    assert reward_pairs([], cast(RewardModel, None), PolicySettings(best_of=0), other_weight=1.0) == []
