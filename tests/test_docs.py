@@ -221,6 +221,15 @@ def test_the_cheap_commands_of_a_page_run(path: Path, tmp_path: Path, used_state
         assert done.returncode == 0, f"{page_name(path)}: {command}\n{done.stderr}"
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("docs")
+def test_the_account_in_the_readme_is_that_of_the_sample_that_ships(used_state: Path) -> None:
+    sealed = {json.loads(file.read_bytes())["dataset_hash"] for file in used_state.glob("snapshots/*/manifest.json")}
+    printed = re.findall(r"^sha256:[0-9a-f]{64}$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert printed, "README.md shows what a replay prints"
+    assert set(printed) <= sealed
+
+
 def test_the_cpu_lock_of_the_readme_leaves_out_cuda_and_nothing_else(tmp_path: Path) -> None:
     command = next(command for command in commands(ROOT / "README.md") if command.startswith("awk"))
     shutil.copy(ROOT / "requirements.lock", tmp_path)
