@@ -2,47 +2,52 @@
 
 Live, grace runs on the time of receipt: `step` is told events and the clock, and keeps the turns that still wait. A
 replay knows everything already and routes once, with `unrouted`. Both give a question the same id.
+
+A regenerated reply and the one that it replaced wait for each other, so that both have their whole grace period and the
+order in which events arrive decides nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 
 from feedback.content import prompt_of, text_of, untrainable
-from feedback.exchanges import is_rated
+from feedback.exchanges import RATED_BY, TurnKey, is_rated
 from feedback.records import Exchange, JudgeRequest, Rating, Turn
-
-COUNT_AS_RATED = frozenset({"thumbs", "stars", "pick", "edit"})
-
-Key = tuple[str, str]
-"""Tenant and turn id."""
 
 
 @dataclass
 class State:
-    """The turns of one partition that wait for a rating, and ratings that came before their turn."""
+    """The turns of one partition that wait for a rating, and those that no longer do."""
 
     grace_us: int
-    waiting: dict[Key, tuple[int, Turn]] = field(default_factory=dict)
-    """Turns by when they are due, in order of receipt."""
-    rated: dict[Key, int] = field(default_factory=dict)
-    """Turns that were rated, kept for a grace period: their turn may come later, or again."""
+    waiting: dict[TurnKey, tuple[int, Turn]] = field(default_factory=dict)
+    """Turns by when they are due: their own grace is over, and that of the turns that they wait for."""
+    settled: dict[TurnKey, int] = field(default_factory=dict)
+    """Turns that were rated or asked about, kept for a grace period: their turn may come later, or again."""
+    timers: list[tuple[int, TurnKey]] = field(default_factory=list)
+    """A heap of when to look at a waiting turn; of one that no longer waits it says nothing."""
+    replacing: dict[TurnKey, set[TurnKey]] = field(default_factory=dict)
+    """Waiting turns by the turn that they name as replaced."""
 
 
 def step(state: State, event: Turn | Rating | None, received_at_us: int, now_us: int) -> list[JudgeRequest]:
     """Take one event in (None: only the clock moved) and answer the questions that are due now."""
     if isinstance(event, Rating):
-        if event.turn_id is not None and event.kind in COUNT_AS_RATED and event.value is not None:
-            key = (event.tenant, event.turn_id)
-            state.rated[key] = received_at_us + state.grace_us
-            state.waiting.pop(key, None)
+        if event.turn_id is not None and event.kind in RATED_BY and event.value is not None:
+            _settle(state, (event.tenant, event.turn_id), received_at_us)
     elif event is not None:
         key = (event.tenant, event.turn_id)
-        if key not in state.rated and key not in state.waiting and untrainable(event) is None:
-            state.waiting[key] = (received_at_us + state.grace_us, event)
-    return _due(state, now_us)
+        if key not in state.settled and key not in state.waiting and untrainable(event) is None:
+            _wait(state, key, event, received_at_us + state.grace_us)
+    due = _due(state, now_us)
+    for key in due:
+        _settle(state, key, now_us)
+    _forget(state, now_us)
+    return list(_questions(due))
 
 
 def unrouted(exchanges: Iterable[Exchange]) -> list[JudgeRequest]:
@@ -61,40 +66,86 @@ def request_id(tenant: str, turn_id: str, other_turn_id: str | None = None) -> s
     return f"q-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
-def _due(state: State, now_us: int) -> list[JudgeRequest]:
-    due: dict[Key, Turn] = {}
-    for key, (due_us, turn) in list(state.waiting.items()):
-        if due_us > now_us:
-            break  # in order of receipt, so in order of time
-        due[key] = turn
-        if turn.replaces is not None and (tenant_turn := (turn.tenant, turn.replaces)) in state.waiting:
-            due[tenant_turn] = state.waiting[tenant_turn][1]
-    for key, (_, turn) in list(state.waiting.items()):  # a regenerated reply that still waits goes with the first
-        if turn.replaces is not None and (turn.tenant, turn.replaces) in due:
-            due[key] = turn
-    for key in due:
-        del state.waiting[key]
-    while state.rated and next(iter(state.rated.values())) <= now_us:
-        del state.rated[next(iter(state.rated))]
-    return list(_questions(due))
+def _wait(state: State, key: TurnKey, turn: Turn, due_us: int) -> None:
+    state.waiting[key] = (due_us, turn)
+    heappush(state.timers, (due_us, key))
+    if turn.replaces is not None:
+        state.replacing.setdefault((turn.tenant, turn.replaces), set()).add(key)
 
 
-def _questions(turns: dict[Key, Turn]) -> Iterable[JudgeRequest]:
+def _settle(state: State, key: TurnKey, at_us: int) -> None:
+    """The turn waits no longer, and comes in vain for a grace period."""
+    state.settled.pop(key, None)  # last in, last out
+    state.settled[key] = at_us + state.grace_us
+    _, turn = state.waiting.pop(key, (0, None))
+    if turn is not None and turn.replaces is not None:
+        replaced = (turn.tenant, turn.replaces)
+        state.replacing[replaced].discard(key)
+        if not state.replacing[replaced]:
+            del state.replacing[replaced]
+
+
+def _forget(state: State, now_us: int) -> None:
+    while state.settled:
+        oldest = next(iter(state.settled))
+        if state.settled[oldest] > now_us:
+            break
+        del state.settled[oldest]
+
+
+def _due(state: State, now_us: int) -> dict[TurnKey, Turn]:
+    """Waiting turns whose grace is over, and that of every turn that they may be compared with."""
+    due: dict[TurnKey, Turn] = {}
+    while state.timers and state.timers[0][0] <= now_us:
+        _, key = heappop(state.timers)
+        if key not in state.waiting or key in due:
+            continue
+        if state.waiting[key][0] <= now_us:
+            together = _together(state, key)
+            last_us = max(state.waiting[member][0] for member in together)
+            if last_us <= now_us:
+                due.update((member, state.waiting[member][1]) for member in together)
+                continue
+            for member in together:
+                state.waiting[member] = (last_us, state.waiting[member][1])
+        heappush(state.timers, (state.waiting[key][0], key))
+    return due
+
+
+def _together(state: State, key: TurnKey) -> set[TurnKey]:
+    """The turn and all waiting turns that a chain of replacements links it with."""
+    found, open_ends = {key}, [key]
+    while open_ends:
+        at = open_ends.pop()
+        turn = state.waiting[at][1]
+        links = {(at, (turn.tenant, turn.replaces or ""))} | {(other, at) for other in state.replacing.get(at, ())}
+        for second, first in links:
+            if first in state.waiting and _comparable(state.waiting[second][1], state.waiting[first][1]):
+                new = {second, first} - found
+                found |= new
+                open_ends.extend(new)
+    return found
+
+
+def _comparable(second: Turn, first: Turn) -> bool:
+    """Whether `second` is another reply, in the same conversation, to what `first` answers."""
+    return (
+        second.turn_id != first.turn_id
+        and second.conversation_id == first.conversation_id
+        and (second.messages == first.messages or prompt_of(second.messages) == prompt_of(first.messages))
+    )
+
+
+def _questions(turns: Mapping[TurnKey, Turn]) -> Iterator[JudgeRequest]:
     """A comparison for a reply and the one that it replaced, where both are asked about; else one question each."""
-    compared: set[Key] = set()
+    compared: set[TurnKey] = set()
     for key in sorted(turns):
         turn = turns[key]
-        other = turns.get((turn.tenant, turn.replaces)) if turn.replaces is not None else None
-        other_key = (turn.tenant, turn.replaces or "")
-        if (
-            other is None
-            or key in compared
-            or other_key in compared
-            or prompt_of(other.messages) != prompt_of(turn.messages)
-        ):
-            continue
-        compared |= {key, other_key}
-        yield _request(turn, other)
+        replaced = (turn.tenant, turn.replaces or "")
+        first = turns.get(replaced)
+        if first is not None and not compared & {key, replaced} and _comparable(turn, first):
+            compared |= {key, replaced}
+            yield _request(turn, first)
     for key in sorted(turns.keys() - compared):
         yield _request(turns[key], None)
 

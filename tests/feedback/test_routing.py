@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,8 +17,8 @@ from feedback.routing import State, request_id, step, unrouted
 GRACE_US = 1_000
 
 
-def turn(name: str, replaces: str | None = None, **changes: object) -> Turn:
-    fields = {
+def turn(name: str, replaces: str | None = None, **changes: Any) -> Turn:
+    fields: dict[str, Any] = {
         "tenant": "d", "event_id": f"e-{name}", "conversation_id": "c", "turn_id": name, "occurred_at_us": 1,
         "messages": [{"role": "user", "content": "hello"}], "reply": f"reply {name}", "policy": "p", "replaces": replaces,
     }  # fmt: skip
@@ -69,7 +74,69 @@ def test_the_state_holds_nothing_once_everything_is_due() -> None:
     state = State(GRACE_US)
     run([turn("a"), thumbs("b"), thumbs("z")], state)
     step(state, None, 3 * GRACE_US, 3 * GRACE_US)
-    assert (state.waiting, state.rated) == ({}, {})
+    assert (state.waiting, state.settled, state.timers, state.replacing) == ({}, {}, [], {})
+
+
+def test_a_pair_waits_until_both_had_their_grace() -> None:
+    state = State(GRACE_US)
+    assert step(state, turn("a"), 0, 0) == []
+    assert step(state, turn("b", replaces="a"), 900, 900) == []
+    assert step(state, None, GRACE_US + 899, GRACE_US + 899) == []
+    (request,) = step(state, None, GRACE_US + 900, GRACE_US + 900)
+    assert (request.turn_id, request.other_turn_id) == ("b", "a")
+
+
+def test_a_rating_of_the_second_reply_within_its_own_grace_counts() -> None:
+    state = State(GRACE_US)
+    step(state, turn("a"), 0, 0)
+    step(state, turn("b", replaces="a"), 900, 900)
+    assert step(state, None, 1_499, 1_499) == []
+    (request,) = step(state, thumbs("b"), 1_500, 1_500) + step(state, None, GRACE_US + 900, GRACE_US + 900)
+    assert (request.turn_id, request.other_turn_id) == ("a", None)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        turn("b", replaces="a", conversation_id="another"),
+        turn("b", replaces="a", tenant="another"),
+        turn("b", replaces="a", messages=[{"role": "user", "content": "something else"}]),
+    ],
+)
+def test_replies_to_different_questions_are_not_compared(second: Turn) -> None:
+    assert [request.other_turn_id for request in run([turn("a"), second])] == [None, None]
+
+
+def test_a_turn_that_says_it_replaces_itself_is_scored_alone() -> None:
+    (request,) = run([turn("a", replaces="a")])
+    assert (request.turn_id, request.other_turn_id) == ("a", None)
+
+
+def test_a_turn_that_comes_again_after_it_was_routed_is_not_routed_again() -> None:
+    state = State(GRACE_US)
+    assert len(run([turn("a")], state)) == 1
+    assert step(state, turn("a"), 2 * GRACE_US - 1, 2 * GRACE_US - 1) == []
+    assert step(state, None, 9 * GRACE_US, 9 * GRACE_US) == []
+
+
+def test_an_event_costs_the_same_however_many_turns_wait() -> None:
+    looked_at = 0
+
+    class Counting(dict[Any, Any]):
+        def items(self) -> Any:
+            nonlocal looked_at
+            looked_at += len(self)
+            return super().items()
+
+        def __iter__(self) -> Iterator[Any]:
+            nonlocal looked_at
+            looked_at += len(self)
+            return super().__iter__()
+
+    state = State(GRACE_US, waiting=Counting())
+    for number in range(500):
+        step(state, turn(f"t{number}"), 0, 0)
+    assert (len(state.waiting), looked_at) == (500, 0)
 
 
 def test_other_turns_have_other_questions() -> None:
@@ -81,19 +148,36 @@ events = st.lists(
     st.one_of(
         names.map(turn),
         names.map(thumbs),
-        st.tuples(names, names).filter(lambda pair: pair[0] != pair[1]).map(lambda pair: turn(pair[0] + "2", pair[1])),
+        st.tuples(names, names).map(lambda pair: turn(pair[0] + "2", pair[1])),
+        st.tuples(names, names).map(lambda pair: turn(pair[0] + "3", pair[1] + "2")),
+        st.tuples(names, names).map(lambda pair: turn(pair[0], pair[1])),
     ),
     max_size=12,
 )
 
 
 @given(events, st.randoms(use_true_random=False))
-def test_any_order_and_any_duplicates_route_the_same(sent: list[Turn | Rating], order: object) -> None:
+def test_any_order_and_any_duplicates_route_the_same(sent: list[Turn | Rating], order: Random) -> None:
     distinct = list({event.event_id: event for event in sent}.values())
     shuffled = distinct + distinct[: len(distinct) // 2]
-    order.shuffle(shuffled)  # type: ignore[attr-defined]
-    expected, found = ({request.request_id for request in run(list(many))} for many in (distinct, shuffled))
+    order.shuffle(shuffled)
+    expected, found = (sorted(request.request_id for request in run(list(many))) for many in (distinct, shuffled))
     assert found == expected
+
+
+@given(events, st.randoms(use_true_random=False))
+def test_when_within_the_grace_period_an_event_comes_decides_nothing(sent: list[Turn | Rating], order: Random) -> None:
+    distinct = list({event.event_id: event for event in sent}.values())
+    state, found = State(GRACE_US), list[JudgeRequest]()
+    times = sorted(order.randrange(GRACE_US) for _ in distinct)
+    for at_us, event in zip(times, order.sample(distinct, len(distinct)), strict=True):
+        found += step(state, event, at_us, at_us)
+    for now_us in range(GRACE_US, 4 * GRACE_US, 97):
+        found += step(state, None, now_us, now_us)
+    ids = [request.request_id for request in found]
+    assert sorted(ids) == sorted(request.request_id for request in run(distinct))
+    assert len(set(ids)) == len(ids)
+    assert (state.waiting, state.settled, state.timers, state.replacing) == ({}, {}, [], {})
 
 
 @given(events)
