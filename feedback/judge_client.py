@@ -1,4 +1,4 @@
-"""Asking the judge: the thin shell between `judging` (what is asked, how it is read) and an OpenAI-compatible server."""
+"""Asking the judge: the thin shell between `judging` (what is asked, how it is read), the ledger and `judge_call`."""
 
 from __future__ import annotations
 
@@ -6,38 +6,27 @@ import asyncio
 import hashlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import httpx2
+import msgspec
 import openai
 from msgspec import Struct
 
 from feedback import judging
-from feedback.judging import Prompt, Reason, Unparsable
-from feedback.ledger import Ledger, Reservation
+from feedback.judge_call import Answer, Caller, Tokens, open_client, worst
+from feedback.judging import Prompt, Reason, Scores, Unparsable, Winner
+from feedback.ledger import Ledger, Refusal, Reservation
 from feedback.records import Judgement, JudgeRequest, Unjudged, Verdict
 from feedback.rubric import Rubric
 from feedback.settings import JudgeSettings
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 20.0
-CHARACTERS_PER_TOKEN = 2.0
-"""Pessimistic, so that a reservation is an upper bound for most scripts; what it really cost is settled afterwards."""
-
-DETAIL_CHARACTERS = 300
+PROBE_TIMEOUT_S = 5.0
 
 
 class JudgeKeyError(Exception):
-    """The key file can't be read."""
-
-
-class _Answer(Struct):
-    """One call's outcome so far; tokens add up over tries."""
-
-    text: str = ""
-    reason: Reason | None = None
-    detail: str = ""
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    """The key can't be used."""
 
 
 class Judge:
@@ -50,6 +39,7 @@ class Judge:
         ledger: Ledger,
         *,
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: random.Random | None = None,
     ) -> None:
         assert settings.model is not None
@@ -58,13 +48,9 @@ class Judge:
         self._rubric = rubric
         self._ledger = ledger
         self._clock_us = clock_us
-        self._jitter = jitter or random.Random()  # noqa: S311 (spreads retries, guards nothing)
-        self._parallel = asyncio.Semaphore(settings.parallel)
-        self._key = key_of(settings)
-        self._structured = True
-        self._client = openai.AsyncOpenAI(
-            base_url=settings.base_url, api_key=self._key or "none", timeout=settings.timeout_s, max_retries=0
-        )
+        self._questions = asyncio.Semaphore(settings.parallel)
+        jitter = jitter or random.Random()  # noqa: S311 (spreads retries, guards nothing)
+        self._caller = Caller(settings, key_of(settings), clock_us, sleep, jitter)
 
     async def judge(self, request: JudgeRequest) -> Judgement:
         """Ask: a single reply once, a comparison in both orders."""
@@ -72,129 +58,97 @@ class Judge:
             prompts = [judging.ask_scores(request, self._rubric)]
         else:
             prompts = [judging.ask_winner(request, self._rubric, swapped) for swapped in (False, True)]
-        if (
-            len(request.reply) > judging.MAX_REPLY_CHARACTERS
-            or len(request.other_reply or "") > judging.MAX_REPLY_CHARACTERS
-        ):
+        if max(len(request.reply), len(request.other_reply or "")) > judging.MAX_REPLY_CHARACTERS:
             return self._unjudged(request, prompts, "too_long", "a reply is too long to be judged", [])
-        reservation = await asyncio.to_thread(self._ledger.reserve, self._worst_case_usd(prompts), self._clock_us())
-        if not isinstance(reservation, Reservation):
-            return self._unjudged(request, prompts, reservation, "the judge's budget is used up", [])
-        answers: list[_Answer] = []
-        try:
-            answers.extend(await asyncio.gather(*(self._ask(prompt) for prompt in prompts)))
-        finally:
-            await asyncio.to_thread(self._ledger.settle, reservation.id, self._cost_usd(answers))
+        async with self._questions:  # only what is about to be asked holds money
+            answers = await self._paid(prompts)
+        if isinstance(answers, str):
+            return self._unjudged(request, prompts, answers, "the judge's budget is used up", [])
         return self._read(request, prompts, answers)
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()
+        await self._caller.close()
 
-    def _read(self, request: JudgeRequest, prompts: list[Prompt], answers: list[_Answer]) -> Judgement:
-        failed = next((answer for answer in answers if answer.reason is not None), None)
-        if failed is not None:
-            assert failed.reason is not None
-            one_of_two = len(answers) == 2 and any(answer.reason is None for answer in answers)
-            reason: Reason = "order_failed" if one_of_two else failed.reason
-            return self._unjudged(request, prompts, reason, failed.detail, answers)
-        try:
-            if request.other_reply is None:
-                scores = judging.read_scores(answers[0].text, self._rubric)
-                return self._verdict(
-                    request, prompts, answers, scores.confidence, scores.rationale,
-                    score=self._rubric.overall(scores.items), items=scores.items,
-                )  # fmt: skip
-            straight, swapped = (judging.read_winner(answer.text) for answer in answers)
-        except Unparsable as error:
-            return self._unjudged(request, prompts, "unparsable", str(error), answers)
-        preference, confidence, gap = judging.combine(straight, swapped)
-        return self._verdict(
-            request, prompts, answers, confidence, straight.rationale, preference=preference, order_gap=gap
-        )
+    async def _paid(self, prompts: Sequence[Prompt]) -> list[Answer] | Refusal:
+        """Answers to all prompts, with the worst that they may cost reserved before and settled after.
 
-    async def _ask(self, prompt: Prompt) -> _Answer:
-        """One call with retries for what may pass; the reason of the last try stands."""
-        answer = _Answer()
-        async with self._parallel:
-            for attempt in range(self._settings.attempts):
-                pause_s = await self._try(prompt, answer)
-                if pause_s is None or attempt == self._settings.attempts - 1:
-                    break
-                backoff_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**attempt) * (0.5 + self._jitter.random())
-                await asyncio.sleep(min(LONGEST_PAUSE_S, max(pause_s, backoff_s)))
-        return answer
+        Where this is cut short, what was reserved stays so: nobody knows what the server has done meanwhile.
+        """
+        first = await self._reserve(prompts)
+        if not isinstance(first, Reservation):
+            return first
+        more: list[Reservation] = []
 
-    async def _try(self, prompt: Prompt, answer: _Answer) -> float | None:
-        """One try; returns the least pause in seconds before another, None where another makes no sense."""
-        try:
-            completion = await self._complete(prompt)
-        except openai.RateLimitError as error:
-            return self._failed(answer, "rate_limited", error, _retry_after_s(error))
-        except openai.APITimeoutError as error:
-            return self._failed(answer, "timeout", error, 0.0)
-        except openai.APIConnectionError as error:
-            return self._failed(answer, "unreachable", error, 0.0)
-        except openai.APIStatusError as error:
-            if error.status_code >= 500 or error.status_code in (408, 409, 425):
-                return self._failed(answer, "server_error", error, _retry_after_s(error))
-            return self._failed(answer, "refused", error, None)
-        except (openai.OpenAIError, ValueError) as error:  # an answer that is no completion at all
-            return self._failed(answer, "unparsable", error, None)
-        if completion.usage is not None:
-            answer.prompt_tokens += completion.usage.prompt_tokens or 0
-            answer.completion_tokens += completion.usage.completion_tokens or 0
-        choice = completion.choices[0] if completion.choices else None
-        if (
-            choice is None
-            or choice.message is None
-            or choice.message.refusal
-            or choice.finish_reason == "content_filter"
-        ):
-            return self._failed(answer, "refused", "the judge declined to answer", None)
-        answer.text, answer.reason = choice.message.content or "", None
-        return None
+        async def ask(prompt: Prompt) -> Answer:
+            async def pay_again() -> bool:
+                reservation = await self._reserve([prompt])
+                if isinstance(reservation, Reservation):
+                    more.append(reservation)
+                return isinstance(reservation, Reservation)
 
-    async def _complete(self, prompt: Prompt) -> Any:
-        common: dict[str, Any] = {
-            "model": self._model,
-            "messages": prompt.messages,
-            "temperature": 0,
-            "max_tokens": self._settings.max_tokens,
-        }
-        create: Any = self._client.chat.completions.create
-        if self._structured:
-            schema = {"name": "verdict", "strict": True, "schema": prompt.schema}
-            try:
-                return await create(**common, response_format={"type": "json_schema", "json_schema": schema})
-            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                if "response_format" not in str(error) and "json_schema" not in str(error):
-                    raise
-                self._structured = False  # this server knows no structured output: ask in words, read as strictly
-        return await create(**common)
+            return await self._caller.ask(prompt, pay_again)
 
-    def _failed(self, answer: _Answer, reason: Reason, error: object, pause_s: float | None) -> float | None:
-        detail = str(error)[:DETAIL_CHARACTERS]
-        answer.reason, answer.detail = reason, detail.replace(self._key, "…") if self._key else detail
-        return pause_s
+        answers = await asyncio.gather(*map(ask, prompts))
+        spent_usd = self._price_usd(sum((answer.tokens for answer in answers), Tokens()))
+        await asyncio.to_thread(self._ledger.settle, first.id, spent_usd)
+        for reservation in more:  # the first one carries the cost of all tries
+            await asyncio.to_thread(self._ledger.settle, reservation.id, 0.0)
+        return answers
 
-    def _worst_case_usd(self, prompts: list[Prompt]) -> float:
-        asked = sum(len(m["content"]) for prompt in prompts for m in prompt.messages) / CHARACTERS_PER_TOKEN
-        return self._price_usd(asked, len(prompts) * self._settings.max_tokens)
+    async def _reserve(self, prompts: Sequence[Prompt]) -> Reservation | Refusal:
+        most = sum((worst(prompt, self._settings.max_tokens) for prompt in prompts), Tokens())
+        return await asyncio.to_thread(self._ledger.reserve, self._price_usd(most), self._clock_us())
 
-    def _cost_usd(self, answers: list[_Answer]) -> float:
-        return self._price_usd(sum(a.prompt_tokens for a in answers), sum(a.completion_tokens for a in answers))
-
-    def _price_usd(self, prompt_tokens: float, completion_tokens: float) -> float:
-        settings = self._settings
+    def _price_usd(self, tokens: Tokens) -> float:
         return (
-            prompt_tokens * settings.usd_per_million_prompt_tokens
-            + completion_tokens * settings.usd_per_million_completion_tokens
+            tokens.prompt * self._settings.usd_per_million_prompt_tokens
+            + tokens.completion * self._settings.usd_per_million_completion_tokens
         ) / 1e6
 
-    def _common(self, request: JudgeRequest, prompts: list[Prompt], answers: list[_Answer]) -> dict[str, Any]:
-        prompt_hash = "-".join(prompt.hash for prompt in prompts)
-        parts = (request.request_id, self._model, self._rubric.version, prompt_hash)
+    def _read(self, request: JudgeRequest, prompts: list[Prompt], answers: list[Answer]) -> Judgement:
+        read: list[Scores | Winner] = []
+        failed: list[tuple[Reason, str]] = []
+        for answer in answers:
+            if answer.reason is not None:
+                failed.append((answer.reason, answer.detail))
+                continue
+            try:
+                single = request.other_reply is None
+                read.append(
+                    judging.read_scores(answer.text, self._rubric) if single else judging.read_winner(answer.text)
+                )
+            except Unparsable as error:
+                failed.append(("unparsable", str(error)))
+        if failed:
+            reason, detail = min(failed, key=lambda failure: failure[0] != "unreachable")  # that one can be asked later
+            if read and reason != "unreachable":
+                reason, detail = "order_failed", f"{reason}: {detail}"
+            return self._unjudged(request, prompts, reason, detail, answers)
+        return self._verdict(request, prompts, answers, read)
+
+    def _verdict(
+        self, request: JudgeRequest, prompts: list[Prompt], answers: list[Answer], read: Sequence[Scores | Winner]
+    ) -> Verdict:
+        outcome: dict[str, Any]
+        match read:
+            case [Scores() as scores]:
+                outcome = {
+                    "score": self._rubric.overall(scores.items),
+                    "items": scores.items,
+                    "confidence": scores.confidence,
+                }
+            case [Winner() as straight, Winner() as swapped]:
+                preference, confidence, gap = judging.combine(straight, swapped)
+                outcome = {"preference": preference, "order_gap": gap, "confidence": confidence}
+            case _:
+                raise AssertionError(read)
+        common = self._common(request, prompts, answers)
+        return Verdict(**common, **outcome, prompt_hash=_hash(prompts), rationale=read[0].rationale)
+
+    def _common(self, request: JudgeRequest, prompts: list[Prompt], answers: list[Answer]) -> dict[str, Any]:
+        spent = sum((answer.tokens for answer in answers), Tokens())
+        parts = (request.request_id, self._model, self._rubric.version, _hash(prompts))
         return {
             "verdict_id": f"v-{hashlib.sha256(':'.join(parts).encode()).hexdigest()[:32]}",
             "request_id": request.request_id,
@@ -205,66 +159,70 @@ class Judge:
             "occurred_at_us": self._clock_us(),
             "model": self._model,
             "rubric": self._rubric.version,
-            "prompt_tokens": sum(answer.prompt_tokens for answer in answers),
-            "completion_tokens": sum(answer.completion_tokens for answer in answers),
-            "cost_usd": self._cost_usd(answers),
+            "prompt_tokens": spent.prompt,
+            "completion_tokens": spent.completion,
+            "cost_usd": self._price_usd(spent),
         }
 
-    def _verdict(
-        self,
-        request: JudgeRequest,
-        prompts: list[Prompt],
-        answers: list[_Answer],
-        confidence: float,
-        rationale: str,
-        **outcome: Any,
-    ) -> Verdict:
-        common = self._common(request, prompts, answers)
-        prompt_hash = "-".join(prompt.hash for prompt in prompts)
-        return Verdict(**common, prompt_hash=prompt_hash, confidence=confidence, rationale=rationale, **outcome)
-
     def _unjudged(
-        self, request: JudgeRequest, prompts: list[Prompt], reason: Reason, detail: str, answers: list[_Answer]
+        self, request: JudgeRequest, prompts: list[Prompt], reason: Reason, detail: str, answers: list[Answer]
     ) -> Unjudged:
         return Unjudged(**self._common(request, prompts, answers), reason=reason, detail=detail)
+
+
+def _hash(prompts: Sequence[Prompt]) -> str:
+    """Names the exact question: both orders of a comparison."""
+    return "-".join(prompt.hash for prompt in prompts)
 
 
 def key_of(settings: JudgeSettings) -> str | None:
     """The judge's key, from the environment or a file; raises JudgeKeyError."""
     if settings.api_key is not None:
-        return settings.api_key.get_secret_value()
-    if settings.api_key_file is None:
+        key, source = settings.api_key.get_secret_value().strip(), "TRIMTAB_JUDGE__API_KEY"
+    elif settings.api_key_file is not None:
+        source = f"file {settings.api_key_file}"
+        try:
+            key = settings.api_key_file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise JudgeKeyError(f"the judge's key {source} can't be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise JudgeKeyError(f"the judge's key {source} is no text") from None
+    else:
         return None
-    try:
-        return settings.api_key_file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise JudgeKeyError(f"the judge's key file {settings.api_key_file} can't be read: {error}") from None
+    if not key or not key.isascii() or not key.isprintable():
+        raise JudgeKeyError(f"the judge's key in {source} is empty or holds characters that no key has")
+    return key
+
+
+class _Model(Struct, frozen=True):
+    id: str
+
+
+class _Models(Struct, frozen=True):
+    data: list[_Model]
 
 
 async def probe(settings: JudgeSettings) -> str | None:
     """What is wrong with the judge, as one sentence; None when it is there and knows the model."""
-    client = openai.AsyncOpenAI(
-        base_url=settings.base_url, api_key=key_of(settings) or "none", timeout=5, max_retries=0
-    )
+    where = f"the judge at {settings.base_url}"
+    client = open_client(settings, key_of(settings), PROBE_TIMEOUT_S)
     try:
-        known = [model.id async for model in client.models.list()]
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            response = await client.models.with_raw_response.list()
+        known = [model.id for model in msgspec.json.decode(response.content, type=_Models).data]
     except openai.AuthenticationError:
-        return f"the judge at {settings.base_url} refuses our key: set TRIMTAB_JUDGE__API_KEY or judge.api_key_file"
-    except openai.APIConnectionError:
-        return f"the judge at {settings.base_url} can't be reached: is it running, is judge.base_url right?"
+        return f"{where} refuses our key: set TRIMTAB_JUDGE__API_KEY or judge.api_key_file"
     except openai.APIStatusError as error:
-        return f"the judge at {settings.base_url} answers {error.status_code} to a list of its models"
+        return f"{where} answers {error.status_code} to a list of its models: is judge.base_url right?"
+    except (openai.OpenAIError, httpx2.HTTPError, ExceptionGroup, TimeoutError):
+        return f"{where} can't be reached: is it running, is judge.base_url right?"
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return (
+            f"{where} answers something else than a list of its models: is judge.base_url right (does it end in /v1)?"
+        )
     finally:
         await client.close()
     if settings.model not in known:
-        return (
-            f"the judge at {settings.base_url} does not know the model {settings.model}; it has {', '.join(known[:10])}"
-        )
+        shown = ", ".join(ascii(name[:60]) for name in known[:10]) or "none"
+        return f"{where} does not know the model {settings.model}; it has {shown}"
     return None
-
-
-def _retry_after_s(error: openai.APIStatusError) -> float:
-    try:
-        return max(0.0, float(error.response.headers.get("retry-after", "0")))
-    except ValueError:
-        return 0.0

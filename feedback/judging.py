@@ -149,13 +149,13 @@ class _Parts:
         texts = [_spoken(message) for message in messages]
         self.fence = hashlib.sha256(json.dumps([texts, list(replies)]).encode()).hexdigest()[:12]
         kept: list[str] = []
-        size = 0
+        left = MAX_CONTEXT_CHARACTERS
         for text in reversed(texts):
-            size += len(text)
-            if size > MAX_CONTEXT_CHARACTERS and kept:
-                kept.append("(earlier messages left out)")
+            if len(text) > left:
+                kept.append("(earlier messages left out)" if kept else f"(its beginning left out) {text[-left:]}")
                 break
-            kept.append(text[-MAX_CONTEXT_CHARACTERS:])
+            kept.append(text)
+            left -= len(text)
         self.context = "\n\n".join(reversed(kept))
         self.replies = replies
 

@@ -38,9 +38,9 @@ def refusal(spent: Spent, budget: Budget, cost_usd: float) -> Refusal | None:
     """Why a question of this cost may not be asked; None when it may. What costs nothing is always allowed."""
     if cost_usd <= 0:
         return None
-    if spent.day_usd + cost_usd > budget.usd_per_day:
+    if not spent.day_usd + cost_usd <= budget.usd_per_day:  # so put, a sum that is no number is refused too
         return "budget_day"
-    if spent.hour_usd + cost_usd > budget.usd_per_hour:
+    if not spent.hour_usd + cost_usd <= budget.usd_per_hour:
         return "budget_hour"
     return None
 

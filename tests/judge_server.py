@@ -5,13 +5,28 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Answer = dict[str, Any] | str | int
-"""A JSON object or text that the judge says, or an HTTP status to fail with."""
+
+@dataclass(frozen=True)
+class Raw:
+    """A whole response, byte for byte; `missing` bytes are promised and never sent, the connection breaks instead."""
+
+    body: bytes
+    status: int = 200
+    content_type: str = "application/json"
+    missing: int = 0
+
+
+class Hangs(Exception):
+    """Raised by a brain: send a byte of the answer now and then, until the client has had enough."""
+
+
+Answer = dict[str, Any] | str | int | Raw
+"""A JSON object or text that the judge says, an HTTP status to fail with, or a response of any kind."""
 
 Brain = Callable[[dict[str, Any]], Answer]
 """From the request's body to the answer."""
@@ -30,6 +45,17 @@ def scores(value: int = 4, confidence: float = 0.9) -> Brain:
 def winner(which: str, confidence: float = 0.8) -> Brain:
     """Always prefer one position."""
     return lambda _: {"winner": which, "confidence": confidence, "rationale": "as told"}
+
+
+def complains(of: str, message: str, otherwise: Brain) -> Brain:
+    """Refuse questions that use the parameter `of`, as a server does that does not know it."""
+
+    def think(body: dict[str, Any]) -> Answer:
+        if of in body:
+            return Raw(json.dumps({"error": {"message": message, "param": of}}).encode(), 400)
+        return otherwise(body)
+
+    return think
 
 
 def prefers(text: str, confidence: float = 0.8) -> Brain:
@@ -52,6 +78,11 @@ class JudgeServer:
     asked: list[dict[str, Any]] = field(default_factory=list)
     authorizations: list[str] = field(default_factory=list)
     retry_after: str | None = None
+    usage: Any = field(
+        default_factory=lambda: {"prompt_tokens": 1_000, "completion_tokens": 100, "total_tokens": 1_100}
+    )
+    models: Answer = field(default_factory=lambda: {"object": "list", "data": [{"id": "judge", "object": "model"}]})
+    hung_up: threading.Event = field(default_factory=threading.Event)
     most_at_once: int = 0
     at_once: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -65,7 +96,7 @@ def judge_server(brain: Brain) -> Iterator[JudgeServer]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            self._send(200, {"object": "list", "data": [{"id": "judge", "object": "model"}]})
+            self._answer(server.models)
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -76,36 +107,57 @@ def judge_server(brain: Brain) -> Iterator[JudgeServer]:
                 server.authorizations.append(self.headers.get("authorization", ""))
             try:
                 answer = server.brain(body)
+            except Hangs:
+                self._hang()
+                return
             finally:
                 with server.lock:
                     server.at_once -= 1
-            if isinstance(answer, int):
-                message = f"{answer} as told; you sent {sorted(body)} and {self.headers.get('authorization')}"
-                self._send(answer, {"error": {"message": message, "type": "told"}})
-                return
-            content = answer if isinstance(answer, str) else json.dumps(answer)
-            self._send(
-                200,
-                {
-                    "id": "c", "object": "chat.completion", "created": 0, "model": body["model"],
-                    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}],
-                    "usage": {"prompt_tokens": 1_000, "completion_tokens": 100, "total_tokens": 1_100},
-                },
-            )  # fmt: skip
+            if isinstance(answer, dict):
+                answer = json.dumps(answer)
+            if isinstance(answer, str):
+                choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": answer}}
+                completion = {
+                    "id": "c",
+                    "object": "chat.completion",
+                    "created": 0,
+                    "model": body["model"],
+                    "choices": [choice],
+                }
+                answer = completion | ({} if server.usage is None else {"usage": server.usage})
+            self._answer(answer)
 
-        def _send(self, status: int, document: dict[str, Any]) -> None:
-            raw = json.dumps(document).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(raw)))
+        def _answer(self, answer: Answer) -> None:
+            if isinstance(answer, int):
+                message = f"{answer} as told; you sent {self.headers.get('authorization')}"
+                answer = Raw(json.dumps({"error": {"message": message, "type": "told"}}).encode(), answer)
+            self._send(answer if isinstance(answer, Raw) else Raw(json.dumps(answer).encode()))
+
+        def _send(self, raw: Raw) -> None:
+            self.send_response(raw.status)
+            self.send_header("content-type", raw.content_type)
+            self.send_header("content-length", str(len(raw.body) + raw.missing))
             if server.retry_after is not None:
                 self.send_header("retry-after", server.retry_after)
             self.end_headers()
-            self.wfile.write(raw)
+            with suppress(OSError):  # the client may have had enough
+                self.wfile.write(raw.body)
+            self.close_connection = raw.missing > 0
+
+        def _hang(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):
+                while not closing.wait(0.02):
+                    self.wfile.write(b" ")
+                    self.wfile.flush()
+            server.hung_up.set()
+            self.close_connection = True
 
         def log_message(self, *_: Any) -> None:
             """Say nothing."""
 
+    closing = threading.Event()
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server = JudgeServer(f"http://127.0.0.1:{http.server_port}/v1", brain)
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
@@ -113,5 +165,6 @@ def judge_server(brain: Brain) -> Iterator[JudgeServer]:
     try:
         yield server
     finally:
+        closing.set()
         http.shutdown()
         http.server_close()

@@ -1,22 +1,25 @@
-"""The judge over real HTTP: verdicts, both orders, money, and every way in which it can fail."""
+"""The judge over real HTTP: verdicts, both orders, money. How a server can fail: test_judge_call."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
-from feedback import judge_client, rubric
-from feedback.judge_client import Judge, probe
+from feedback import rubric
+from feedback.judge_client import Judge
+from feedback.judging import MAX_REPLY_CHARACTERS
 from feedback.ledger import Budget, Refusal, Reservation, Spent, refusal
 from feedback.records import JudgeRequest, Unjudged, Verdict
 from feedback.settings import JudgeSettings
-from tests.judge_server import JudgeServer, judge_server, prefers, scores, winner
+from tests.fakes import until
+from tests.judge_server import Answer, Brain, JudgeServer, Raw, judge_server, prefers, scores, winner
+
+pytestmark = pytest.mark.slow
 
 NOW_US = 1_790_000_000_000_000
 
@@ -65,13 +68,18 @@ def judge(server: JudgeServer | str, ledger: MemoryLedger | None = None, **chang
         api_key=SecretStr("sk-very-secret"),
         **{"attempts": 2, "timeout_s": 5, **changes},
     )
-    return Judge(settings, rubric.load(), ledger or MemoryLedger(), clock_us=lambda: NOW_US, jitter=random.Random(1))
+    return Judge(
+        settings,
+        rubric.load(),
+        ledger or MemoryLedger(),
+        clock_us=lambda: NOW_US,
+        sleep=no_pause,
+        jitter=random.Random(1),
+    )
 
 
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge_client, "FIRST_PAUSE_S", 0.001)
-    monkeypatch.setattr(judge_client, "LONGEST_PAUSE_S", 0.01)
+async def no_pause(_seconds: float) -> None:
+    """Retry at once."""
 
 
 async def test_a_single_reply_is_scored_by_rubric_item() -> None:
@@ -99,106 +107,61 @@ async def test_a_judge_that_goes_by_position_prefers_nobody() -> None:
         verdict = await judge(server).judge(request(other_reply="I do not know."))
     assert isinstance(verdict, Verdict)
     assert verdict.preference == pytest.approx(0.5)
-    assert (verdict.order_gap, verdict.confidence) == (pytest.approx(1), pytest.approx(0))
+    assert verdict.order_gap == pytest.approx(1)
+    assert verdict.confidence == pytest.approx(0)
 
 
-async def test_half_a_comparison_is_no_verdict() -> None:
-    def think(body: dict[str, Any]) -> Any:
+def fails_in_one_order(fault: Brain) -> Brain:
+    """Answer where our reply is shown first; else fail."""
+
+    def think(body: dict[str, Any]) -> Answer:
         first = body["messages"][1]["content"].split("<<<REPLY 1", 1)[1].split("<<<REPLY 2", 1)[0]
-        return winner("1")(body) if "on its way" in first else 400
+        return winner("1")(body) if "on its way" in first else fault(body)
 
-    with judge_server(think) as server:
+    return think
+
+
+@pytest.mark.parametrize("fault", [lambda _: 401, lambda _: "no JSON", lambda _: Raw(b"<html>")])
+async def test_half_a_comparison_is_no_verdict(fault: Brain) -> None:
+    with judge_server(fails_in_one_order(fault)) as server:
         answer = await judge(server).judge(request(other_reply="I do not know."))
     assert isinstance(answer, Unjudged)
     assert answer.reason == "order_failed"
-    assert answer.prompt_tokens == 1_000
+    assert answer.detail.startswith(("refused: ", "unparsable: "))
+    assert answer.prompt_tokens >= 1_000
 
 
-@pytest.mark.parametrize(
-    ("brain", "reason"),
-    [
-        (lambda _: "I would say it is rather good", "unparsable"),
-        (lambda _: "", "unparsable"),
-        (lambda _: '{"scores": {"helpful": 9}, "confidence": 1, "rationale": ""}', "unparsable"),
-        (lambda _: {"scores": {}, "confidence": 1, "rationale": ""}, "unparsable"),
-        (lambda _: "[" * 100_000, "unparsable"),
-        (lambda _: "x" * 1_000_000, "unparsable"),
-        (lambda _: 401, "refused"),
-        (lambda _: 429, "rate_limited"),
-        (lambda _: 503, "server_error"),
-    ],
-)
-async def test_a_bad_answer_is_unjudged_because(brain: Callable[[Any], Any], reason: str) -> None:
-    with judge_server(brain) as server:
-        answer = await judge(server).judge(request())
-    assert isinstance(answer, Unjudged)
-    assert answer.reason == reason
-    assert len(answer.detail) <= judge_client.DETAIL_CHARACTERS
-
-
-async def test_an_unreachable_judge_is_unjudged_because() -> None:
-    with judge_server(scores()) as server:
-        url = server.url
-    answer = await judge(url).judge(request())
+async def test_a_judge_that_goes_away_between_the_orders_can_be_asked_later() -> None:
+    with judge_server(fails_in_one_order(lambda _: Raw(b"{", missing=9))) as server:
+        answer = await judge(server, attempts=1).judge(request(other_reply="I do not know."))
     assert isinstance(answer, Unjudged)
     assert answer.reason == "unreachable"
 
 
-async def test_a_slow_judge_runs_into_the_time_limit() -> None:
+async def test_both_orders_failing_is_told_by_their_own_reason() -> None:
+    with judge_server(lambda _: "no JSON") as server:
+        answer = await judge(server).judge(request(other_reply="I do not know."))
+    assert isinstance(answer, Unjudged)
+    assert answer.reason == "unparsable"
+
+
+async def test_a_reply_beyond_all_measure_is_not_sent() -> None:
     with judge_server(scores()) as server:
-        blocked = threading.Event()
-        server.brain = lambda body: (blocked.wait(5), scores()(body))[1]
-        answer = await judge(server, timeout_s=0.05).judge(request())
-        blocked.set()
+        answer = await judge(server).judge(request(reply="x" * (MAX_REPLY_CHARACTERS + 1)))
     assert isinstance(answer, Unjudged)
-    assert answer.reason == "timeout"
-
-
-async def test_a_passing_fault_is_tried_again() -> None:
-    answers: list[Any] = [503, 429]
-    with judge_server(lambda body: answers.pop(0) if answers else scores()(body)) as server:
-        verdict = await judge(server, attempts=3).judge(request())
-    assert isinstance(verdict, Verdict)
-    assert len(server.asked) == 3
-
-
-async def test_a_fault_of_ours_is_not_tried_again() -> None:
-    with judge_server(lambda _: 401) as server:
-        await judge(server, attempts=3).judge(request())
-    assert len(server.asked) == 1
-
-
-async def test_a_server_without_structured_output_is_asked_in_words() -> None:
-    def think(body: dict[str, Any]) -> Any:
-        if "response_format" in body:
-            return 400
-        return {
-            "scores": dict.fromkeys(["helpful", "correct", "brand_tone", "safe"], 5),
-            "confidence": 1,
-            "rationale": "",
-        }
-
-    with judge_server(think) as server:
-        asked = judge(server)
-        first, second = await asked.judge(request()), await asked.judge(request())
-    assert isinstance(first, Verdict)
-    assert isinstance(second, Verdict)
-    assert ["response_format" in body for body in server.asked] == [True, False, False]
-
-
-async def test_the_key_never_shows_in_a_reason() -> None:
-    with judge_server(lambda _: 401) as server:
-        answer = await judge(server).judge(request())
-    assert isinstance(answer, Unjudged)
-    assert "401" in answer.detail
-    assert "sk-very-secret" not in answer.detail
+    assert (answer.reason, server.asked) == ("too_long", [])
 
 
 async def test_money_is_reserved_before_and_settled_after() -> None:
     ledger = MemoryLedger()
     with judge_server(scores()) as server:
         seen: list[float] = []
-        server.brain = lambda body: (seen.append(ledger.spent(NOW_US).hour_usd), scores()(body))[1]
+
+        def look(body: dict[str, Any]) -> Answer:
+            seen.append(ledger.spent(NOW_US).hour_usd)
+            return scores()(body)
+
+        server.brain = look
         verdict = await judge(
             server, ledger, usd_per_million_prompt_tokens=1.0, usd_per_million_completion_tokens=10.0
         ).judge(request())
@@ -215,11 +178,76 @@ async def test_without_budget_nothing_is_asked() -> None:
     assert server.asked == []
 
 
-async def test_no_more_questions_are_in_flight_than_allowed() -> None:
+@pytest.mark.parametrize("usage", [None, {}, [], {"prompt_tokens": -1, "completion_tokens": 1}, {"prompt_tokens": 1}])
+async def test_a_server_that_does_not_say_what_it_used_is_counted_at_its_worst(usage: Any) -> None:
+    ledger = MemoryLedger()
     with judge_server(scores()) as server:
+        server.usage = usage
+        verdict = await judge(server, ledger, usd_per_million_prompt_tokens=1.0).judge(request())
+    assert isinstance(verdict, Verdict)
+    assert verdict.cost_usd == ledger.settled["r0"] == ledger.reserved["r0"] > 0
+
+
+async def test_the_reservation_covers_scripts_with_many_tokens_per_character() -> None:
+    ledger = MemoryLedger()
+    with judge_server(scores()) as server:
+        await judge(server, ledger, usd_per_million_prompt_tokens=1.0).judge(request(reply="မင်္ဂလာပါ" * 1_000))
+    assert ledger.reserved["r0"] * 1e6 >= len(("မင်္ဂလာပါ" * 1_000).encode())
+
+
+async def test_a_question_that_is_cut_short_stays_reserved() -> None:
+    ledger, go = MemoryLedger(), threading.Event()
+    with judge_server(lambda body: (go.wait(5), scores()(body))[1]) as server:
+        task = asyncio.create_task(judge(server, ledger, usd_per_million_prompt_tokens=1.0).judge(request()))
+        await until(lambda: len(server.asked) == 1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go.set()
+    assert ledger.settled == {}
+    assert ledger.spent(NOW_US).hour_usd > 0
+
+
+async def test_a_try_that_may_have_cost_money_counts_in_full_and_so_does_the_next() -> None:
+    ledger = MemoryLedger()
+    answers: list[Any] = [Raw(b"{", missing=9)]
+    with judge_server(lambda body: answers.pop() if answers else scores()(body)) as server:
+        verdict = await judge(server, ledger, usd_per_million_prompt_tokens=1.0).judge(request())
+    assert isinstance(verdict, Verdict)
+    one_try_usd = ledger.reserved["r0"]
+    assert list(ledger.reserved.values()) == [one_try_usd, one_try_usd]
+    assert verdict.cost_usd == pytest.approx(one_try_usd + 0.001)
+    assert sum(ledger.settled.values()) == pytest.approx(verdict.cost_usd)
+
+
+async def test_a_try_is_not_repeated_on_money_that_is_not_there() -> None:
+    enough = MemoryLedger()
+    with judge_server(lambda _: Raw(b"{", missing=9)) as server:
+        await judge(server, enough, attempts=1, usd_per_million_prompt_tokens=1.0).judge(request())
+        ledger = MemoryLedger(enough.reserved["r0"] * 1.5)
+        answer = await judge(server, ledger, attempts=3, usd_per_million_prompt_tokens=1.0).judge(request())
+    assert isinstance(answer, Unjudged)
+    assert answer.reason == "unreachable"
+    assert len(server.asked) == 2
+    assert ledger.spent(NOW_US).hour_usd <= ledger.budget.usd_per_hour
+
+
+async def test_questions_that_wait_hold_no_money() -> None:
+    one = MemoryLedger()
+    with judge_server(scores()) as server:
+        await judge(server, one, usd_per_million_completion_tokens=10.0).judge(request())
+        ledger = MemoryLedger(one.reserved["r0"] * 2 + one.settled["r0"] * 18 + 1e-9)
+        asked = judge(server, ledger, parallel=2, usd_per_million_completion_tokens=10.0)
+        answers = await asyncio.gather(*(asked.judge(request()) for _ in range(20)))
+    assert all(isinstance(answer, Verdict) for answer in answers)
+
+
+async def test_as_many_questions_are_in_flight_as_allowed_and_no_more() -> None:
+    three = threading.Barrier(3, timeout=5)
+    with judge_server(lambda body: (three.wait(), winner("1")(body))[1]) as server:
         asked = judge(server, parallel=3)
-        await asyncio.gather(*(asked.judge(request()) for _ in range(20)))
-    assert server.most_at_once <= 3
+        await asyncio.gather(*(asked.judge(request(other_reply="I do not know.")) for _ in range(6)))
+    assert server.most_at_once == 3
 
 
 async def test_one_question_has_one_verdict_id() -> None:
@@ -227,11 +255,3 @@ async def test_one_question_has_one_verdict_id() -> None:
         one, two = await judge(server).judge(request()), await judge(server).judge(request())
         other = await judge(server).judge(request(reply="Something else."))
     assert one.verdict_id == two.verdict_id != other.verdict_id
-
-
-async def test_the_probe_says_what_is_wrong() -> None:
-    with judge_server(scores()) as server:
-        good = JudgeSettings(base_url=server.url, model="judge")
-        assert await probe(good) is None
-        assert "does not know" in (await probe(good.model_copy(update={"model": "other"})) or "")
-    assert "can't be reached" in (await probe(good) or "")
