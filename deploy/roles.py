@@ -24,9 +24,11 @@ from deploy.training import operations, seal_now, since_last, train
 from feedback.edge import Edge
 from feedback.facts import Facts
 from streams import metrics as stream_metrics
+from streams.producer import SqliteProducer
 from streams.router import Router
 
 REFRESH_S = 2.0
+READY_S = 0.2
 
 log = structlog.get_logger()
 
@@ -144,9 +146,37 @@ async def run_gateway(role: Role, stop: asyncio.Event, host: str, port: int, req
     await role.run(stop, _serve_chats(role, stop, host, port, require_keys))
 
 
+async def _serve_chats(role: Role, stop: asyncio.Event, host: str, port: int, require_keys: bool) -> None:
+    # only the gateway's process pays for the model libraries
+    from deploy.engines import open_engines
+    from deploy.gateway import gateway_app
+
+    state, settings = role.state, role.settings
+    engines = open_engines(settings, state.root, state.candidates, role.control)
+    producer = SqliteProducer(open_log(state, settings))
+    app = gateway_app(
+        settings,
+        role.control,
+        Edge(state.secret("edge")),
+        producer,
+        engines,
+        state.secret("turns"),
+        require_keys=require_keys,
+    )
+    await engines.start()
+    serving = asyncio.create_task(serve(app, host, port, stop))
+    try:
+        while not stop.is_set() and not serving.done():
+            role.waiting = engines.ready()
+            await _pause(stop, READY_S)
+        await serving
+    finally:
+        await engines.stop()
+        producer.close()
+
+
 async def _pause(stop: asyncio.Event, seconds: float) -> None:
     try:
         await asyncio.wait_for(stop.wait(), seconds)
     except TimeoutError:
         return
-

@@ -118,7 +118,8 @@ class Log:
                 self._connection.executemany("UPDATE partitions SET next_offset = ? WHERE id = ?", ends)
                 self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:  # a full disk has ended it already
+                    self._connection.execute("ROLLBACK")
                 raise
         return offsets
 
