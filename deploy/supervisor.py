@@ -13,7 +13,7 @@ from urllib.request import urlopen
 
 import structlog
 
-READY_WITHIN_S = 180.0
+READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 30.0
 LOOK_S = 0.2
 STEADY_S = 60.0
@@ -70,10 +70,13 @@ def supervise(roles: Sequence[Role], stopping: Callable[[], bool], on_ready: Cal
             if not told and all(role.ready() for role in roles):
                 told = True
                 on_ready()
-            elif not told and time.monotonic() > deadline:
+            elif (
+                not told and time.monotonic() > deadline
+            ):  # a gateway without a base model waits for the first training
                 waiting = ", ".join(role.name for role in roles if not role.ready())
-                log.error("not_ready", roles=waiting, after_s=READY_WITHIN_S)
-                return 1
+                log.warning("not_ready", roles=waiting, after_s=READY_WITHIN_S)
+                told = True
+                on_ready()
             time.sleep(LOOK_S)
     finally:
         _stop(roles)

@@ -82,7 +82,7 @@ class Worker:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self.failed.done():
+        if kind is None and not self.failed.done():  # after a fault nothing more is committed: the next start does it
             await self._sink.drain()
         for app in self._apps:
             await app.stop()

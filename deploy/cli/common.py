@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import click
+from deltalake.exceptions import DeltaError
 from rich.console import Console
 
 from deploy.control import Control, open_control
@@ -28,6 +29,8 @@ R = TypeVar("R")
 CONTROL_URL = "TRIMTAB_CONTROL__URL"
 
 DONE, FAILED, USAGE, REFUSED = 0, 1, 2, 3
+
+FULL = "the disk is full: free some space, then run the same command again; nothing done so far is lost"
 
 stdout = Console(soft_wrap=False, highlight=False)
 stderr = Console(stderr=True, highlight=False)
@@ -104,14 +107,16 @@ def exit_code_of(error: BaseException) -> tuple[int, str] | None:
         case OSError(errno=errno.ENOSPC):
             return (
                 FAILED,
-                "the disk is full: free some space, then run the same command again; nothing done so far is lost",
+                FULL,
             )
+        case DeltaError() if "No space left" in str(error):
+            return FAILED, FULL
         case OSError() if error.filename is not None:
             return FAILED, f"{error.filename}: {error.strerror}"
         case sqlite3.OperationalError() if "full" in str(error):
             return (
                 FAILED,
-                "the disk is full: free some space, then run the same command again; nothing done so far is lost",
+                FULL,
             )
         case sqlite3.OperationalError() if "readonly" in str(error) or "unable to open" in str(error):
             return FAILED, f"the state directory can't be written ({error}): check its owner and permissions"
