@@ -43,7 +43,7 @@ class Edge:
 
     def record(self, raw: bytes, now_us: int) -> Record | Rejected:
         """The record of an event's bytes, or why they are none."""
-        return self._record(contract.parse(raw, now_us))
+        return self._record(_foreign(contract.parse(raw, now_us)))
 
     def record_of(self, document: dict[str, Any], now_us: int) -> Record | Rejected:
         """Like `record`, for an event that is already a JSON object."""
@@ -57,7 +57,7 @@ class Edge:
             if isinstance(event, Rating):
                 return msgspec.structs.replace(event, value=contract.typed_value(event.kind, event.value))
             return event
-        event_or_reason = contract.parse(value, now_us)
+        event_or_reason = _foreign(contract.parse(value, now_us))
         return event_or_reason if isinstance(event_or_reason, Rejected) else self.redacted(event_or_reason)
 
     def user(self, raw: str) -> str:
@@ -91,6 +91,11 @@ class Edge:
 
     def _sign(self, value: bytes) -> bytes:
         return hmac.digest(self._key, value, "sha256")
+
+
+def _foreign(event: Turn | Rating | Rejected) -> Turn | Rating | Rejected:
+    """What others wrote can't be rollout evidence: only what our gateway stamped and signed is."""
+    return msgspec.structs.replace(event, rollout=None) if isinstance(event, Turn) else event
 
 
 def content_hash(event: Turn | Rating) -> str:
