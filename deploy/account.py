@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -62,8 +63,14 @@ REWARD_MODEL = (
 
 def peak_memory_bytes() -> int:
     """Largest resident memory of this process or of a child of it that ended."""
-    ours, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return 1024 * max(ours, children)
+    children = 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:  # not Linux
+        return max(children, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    # not ru_maxrss: on Linux that begins with the size of whoever started us
+    ours = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+    return max(children, 1024 * ours)
 
 
 def print_account(console: Console, document: Mapping[str, Any], candidate: Mapping[str, Any] | None) -> None:
