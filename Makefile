@@ -17,7 +17,7 @@ run: .make/runtime ## replay the log that ships with Trimtab: chats in, a candid
 	@$(BIN)/trimtab replay examples/support.jsonl.gz
 
 quick: .make/dev ## the tests that need no server and train nothing; seconds
-	@$(BIN)/python -m pytest -m "not slow" -n 2 --no-header
+	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal --no-header
 
 test: .make/dev ## all tests, with a coverage report
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-header --cov --cov-report=term:skip-covered

@@ -7,6 +7,7 @@ transaction version by itself (delta-rs #2580): the version is read and the rows
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -244,10 +245,10 @@ class Facts:
 
 def _open(path: Path, kept_for: timedelta) -> DeltaTable:
     path.mkdir(parents=True, exist_ok=True)
-    try:
+    with contextlib.suppress(TableNotFoundError):
         return DeltaTable(path)
-    except TableNotFoundError:
-        return DeltaTable.create(
+    with contextlib.suppress(CommitFailedError):  # another writer made it in the meantime
+        DeltaTable.create(
             path,
             SCHEMA,
             mode="ignore",
@@ -258,6 +259,7 @@ def _open(path: Path, kept_for: timedelta) -> DeltaTable:
                 "delta.checkpointInterval": "1000000",  # checkpoints are part of our own maintenance
             },
         )
+    return DeltaTable(path)
 
 
 def _arrow(rows: Iterable[tuple[Batch, Row]]) -> pa.Table:

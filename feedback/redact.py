@@ -91,8 +91,8 @@ class Redactor:
                 return [self._walk(inner, locale, verbatim, key, depth + 1) for inner in value]
             case dict():
                 return {
-                    name: self._walk(inner, locale, verbatim, old, depth + 1)
-                    for (old, inner), name in zip(value.items(), self._names(value, locale), strict=True)
+                    name: self._walk(inner, locale, verbatim, name, depth + 1)
+                    for inner, name in zip(value.values(), self._names(value, locale), strict=True)
                 }
         return value
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import faust
+from faust.tables import TableManager
 
 from streams.hop import Fatal, Work, consume
 from streams.ingest import JUDGE_REQUESTS, Ingest
@@ -27,6 +28,14 @@ GROUP_OF_TOPIC = {**dict.fromkeys(INGEST_TOPICS, INGEST_GROUP), JUDGE_REQUESTS: 
 
 EVENTS_WAITING = 4
 """Runs that may wait in a stream's buffer: each holds hundreds of records."""
+
+
+class NoTables(TableManager):
+    """Faust waits a second at every start for tables to be declared; we keep none (all state is rebuilt from facts)."""
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
 
 
 def build_ingest(broker: str, partitions: int, ingest: Ingest, producer: Producer, fatal: Fatal) -> faust.App:
@@ -59,6 +68,7 @@ def _app(
         stream_buffer_maxsize=EVENTS_WAITING,
         stream_wait_empty=False,
         broker_commit_interval=0.5,
+        TableManager=NoTables,
     )
     for topic, work in works.items():
         app.agent(app.topic(topic, key_serializer="raw", value_serializer="raw"), name=f"{group}-{topic}")(

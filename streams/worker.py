@@ -99,6 +99,7 @@ class Worker:
 
     async def drained(self, progress: Any = lambda lag: None) -> None:
         """Wait until nothing is left to do; raises what made the worker fail."""
+        before: dict[str, int] | None = None
         while True:
             if self.failed.done():
                 self.failed.result()
@@ -106,6 +107,11 @@ class Worker:
             progress(lag)
             if not any(lag.values()):
                 return
+            if lag == before:  # nothing moves: what waits for its moment is the last of it
+                await self._sink.drain()
+                for app in self._apps:
+                    await app.consumer.commit()
+            before = lag
             await asyncio.sleep(LOOK_S)
 
     def _fail(self, error: BaseException) -> None:

@@ -41,7 +41,10 @@ def engine() -> FakeEngine:
 
 
 @pytest.fixture
-async def engines(desk: Desk, engine: FakeEngine, tmp_path: Path) -> AsyncIterator[Engines]:
+async def engines(
+    desk: Desk, engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Engines]:
+    monkeypatch.setattr("deploy.engines.LOOK_S", 0.01)
     engines = Engines(lambda: BASE, tmp_path, desk, queue=2, make=lambda _: engine, clock=lambda: desk.time_s)
     await engines.start()
     await until(lambda: engines.ready() is None)

@@ -67,6 +67,7 @@ def replayed(root: Path, *files: Path, **configuration: Any) -> tuple[Intake, st
     return taken, sealed.dataset_hash
 
 
+@pytest.mark.slow
 def test_the_sample_log_is_accounted_for_line_by_line(tmp_path: Path) -> None:
     lines = [line for line in gzip.decompress(SAMPLE.read_bytes()).splitlines() if line.strip()]
     account = answer("replay", SAMPLE, "--no-train", cwd=tmp_path)
@@ -82,6 +83,7 @@ def test_the_sample_log_is_accounted_for_line_by_line(tmp_path: Path) -> None:
     assert (tmp_path / ".trimtab").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.slow
 def test_a_second_replay_shows_only_duplicates_and_changes_nothing(tmp_path: Path) -> None:
     first, first_hash = replayed(tmp_path / "s", SAMPLE)
     second, second_hash = replayed(tmp_path / "s", SAMPLE)
@@ -91,6 +93,7 @@ def test_a_second_replay_shows_only_duplicates_and_changes_nothing(tmp_path: Pat
     assert second.duplicates == first.events - sum(first.dead_letters.values())
 
 
+@pytest.mark.slow
 def test_shuffled_lines_into_a_fresh_directory_give_the_same_dataset(tmp_path: Path) -> None:
     lines = gzip.decompress(SAMPLE.read_bytes()).splitlines()
     random.Random(3).shuffle(lines)
@@ -186,6 +189,7 @@ def test_any_mutated_events_are_all_accounted_for(
     assert taken.events == len(lines)
 
 
+@pytest.mark.slow
 def test_unrated_turns_are_judged_once_and_verdicts_survive_a_second_replay(tmp_path: Path) -> None:
     path = write(tmp_path / "e.jsonl", dump(*(event(n) for n in range(12)), rating(1), rating(2)))
     with judge_server(scores(5)) as server:
@@ -230,6 +234,7 @@ def test_a_replay_killed_at_twenty_random_moments_ends_in_the_same_dataset(tmp_p
     assert account["dataset_hash"] == undisturbed
 
 
+@pytest.mark.slow
 def test_a_second_replay_at_the_same_time_is_refused_with_the_process_named(tmp_path: Path) -> None:
     state = open_state(tmp_path / ".trimtab")
     with state.lock("worker"):
@@ -239,6 +244,7 @@ def test_a_second_replay_at_the_same_time_is_refused_with_the_process_named(tmp_
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CONVAI2.exists(), reason="the real chats are not here (shared/data/convai2)")
 def test_real_chats_are_accounted_for(tmp_path: Path) -> None:
     account = answer("replay", CONVAI2, "--no-train", cwd=tmp_path)

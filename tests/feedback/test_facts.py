@@ -7,8 +7,8 @@ import signal
 import statistics
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -142,11 +142,9 @@ def test_racing_writers_land_every_record_once(tmp_path: Path) -> None:
         for first in range(0, 60, 4):
             writer.commit([batch(first, first + 4), batch(first, first + 4, 1)])
 
-    threads = [threading.Thread(target=write) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(3) as threads:
+        for written in [threads.submit(write) for _ in range(3)]:
+            written.result()
     assert len(event_ids(tmp_path)) == 120
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from stdnum import iban, luhn
 from stdnum.cn import ric
@@ -184,6 +184,7 @@ ADVERSARIAL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ADVERSARIAL)
 def test_time_grows_with_the_length_and_no_faster(unit: str) -> None:
     def seconds(length: int) -> float:
@@ -282,6 +283,7 @@ def test_keys_and_numbers_of_nested_json_are_redacted_and_no_value_is_lost() -> 
         max_leaves=8,
     )
 )
+@example({"+491701234567": 1_000_000})  # a key that becomes "[phone]" says what its number is
 def test_redacting_json_twice_changes_nothing(value: Any) -> None:
     once = redactor.value(value)
     assert redactor.value(once) == once

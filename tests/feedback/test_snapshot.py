@@ -411,6 +411,7 @@ def test_the_hash_of_a_known_dataset_never_changes_within_a_rules_version() -> N
 REAL = Path(__file__).parents[3] / "shared" / "data" / "convai2" / "events.jsonl.gz"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL.exists(), reason="the recorded conversations are not on this machine")
 def test_recorded_conversations_are_sealed_whole(tmp_path: Path) -> None:
     events: list[Event] = []
