@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
-import logging
 import os
 import resource
 import shutil
@@ -188,10 +187,6 @@ def _prepare_torch(spec: TrainingSpec) -> None:
     os.environ |= {"TOKENIZERS_PARALLELISM": "false", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
     warnings.filterwarnings("ignore")
     import torch
-    import transformers
-
-    transformers.utils.logging.set_verbosity(logging.CRITICAL)
-    transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(spec.threads)
     torch.use_deterministic_algorithms(True)
 

@@ -7,9 +7,13 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging
 
 from models.bases import Base
 from models.chat import Chat
+
+logging.set_verbosity(logging.CRITICAL)
+logging.disable_progress_bar()
 
 SAFE = {"trust_remote_code": False, "use_safetensors": True, "local_files_only": True}
 

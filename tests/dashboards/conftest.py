@@ -10,7 +10,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -75,7 +77,7 @@ def promtool() -> str:
 
 @pytest.fixture(scope="session")
 def scrape_targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[Target]]:
-    """What to scrape. Override this one to look at a real `trimtab up`, and `possibly_empty` with it."""
+    """What to scrape: a process in which all that can happen does happen."""
     folder = tmp_path_factory.mktemp("exposing")
     command = [sys.executable, "-m", "tests.dashboards.exposing", str(folder)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -87,17 +89,17 @@ def scrape_targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequenc
 
 
 @pytest.fixture(scope="session")
-def possibly_empty() -> frozenset[str]:
-    """`where` of the queries that may have no data: none, as all that can happen does happen here."""
-    return frozenset()
-
-
-@pytest.fixture(scope="session")
 def prometheus(scrape_targets: Sequence[Target], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running_prometheus(scrape_targets, tmp_path_factory.mktemp("prometheus")) as server:
+        yield server
+
+
+@contextmanager
+def running_prometheus(targets: Sequence[Target], folder: Path) -> Iterator[Server]:
     """A Prometheus with our configuration and rules, but these targets, that has scraped each of them some times."""
-    program, folder = tool("prometheus"), tmp_path_factory.mktemp("prometheus")
+    program = tool("prometheus")
     shutil.copy(ALERTS, folder)
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(_configuration(scrape_targets)))
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(_configuration(targets)))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -110,7 +112,7 @@ def prometheus(scrape_targets: Sequence[Target], tmp_path_factory: pytest.TempPa
     with (folder / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         server = Server(f"http://{address}")
         try:
-            wait_for(lambda: _scraped(server, process, len(scrape_targets)), f"{SCRAPES} scrapes, see {folder / 'log'}")
+            wait_for(lambda: _scraped(server, process, len(targets)), f"{SCRAPES} scrapes, see {folder / 'log'}")
             yield server
         finally:
             process.terminate()

@@ -34,14 +34,14 @@ def make_base(path: Path) -> Base:
     return describe(path / "base", "random")
 
 
-def make_adapter(base: Base, folder: Path) -> str:
-    """Write a candidate directory for `base` below `folder`; returns its digest."""
+def make_adapter(base: Base, folder: Path, *, moved: bool = True) -> str:
+    """Write a candidate directory for `base` below `folder`; returns its digest. Not `moved`: it changes nothing."""
     chat: Chat = load_chat(base)
     torch.manual_seed(1)
     config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
     model: Any = get_peft_model(load_causal(base.path), config)
     for name, weights in model.named_parameters():
-        if "lora_B" in name:
+        if moved and "lora_B" in name:  # peft begins with zeros
             torch.nn.init.normal_(weights)
     fresh = folder / ".fresh"
     (fresh / "adapter").mkdir(parents=True)
@@ -50,8 +50,10 @@ def make_adapter(base: Base, folder: Path) -> str:
     manifest = make_manifest(fresh / "adapter", base)
     probe = Probe([{"role": "user", "content": TEXTS[0]}], TEXTS[1])
     (logprob,) = mean_logprobs(model, chat, [probe], MAX_LENGTH)
+    with model.disable_adapter():
+        (before,) = mean_logprobs(model, chat, [probe], MAX_LENGTH)
     items = [{"messages": probe.messages, "reply": probe.reply, "candidate_logprob": logprob}]
-    probes = {"items": items, "max_length": MAX_LENGTH, "largest_difference": 0.4}
+    probes = {"items": items, "max_length": MAX_LENGTH, "largest_difference": abs(logprob - before)}
     report = {"digest": manifest.digest} | good_report(probes=probes)
     (fresh / "manifest.json").write_text(json.dumps(to_builtins(manifest)))
     (fresh / "report.json").write_text(json.dumps(report))
