@@ -7,7 +7,7 @@ import io
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from msgspec import Struct
 
@@ -30,7 +30,9 @@ def lines(path: Path, progress: Callable[[int], object] = lambda _: None) -> Ite
     with path.open("rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        stream = cast(BinaryIO, io.BufferedReader(gzip.GzipFile(fileobj=file), 1 << 16)) if compressed else file
+        stream = (
+            cast(BinaryIO, io.BufferedReader(_Unzipped(gzip.GzipFile(fileobj=file)), 1 << 16)) if compressed else file
+        )
         number = 0
         while True:
             number += 1
@@ -52,6 +54,21 @@ def lines(path: Path, progress: Callable[[int], object] = lambda _: None) -> Ite
                 yield Line(number, raw, Rejected("too_large", "", message))
             elif stripped:
                 yield Line(number, stripped)
+
+
+class _Unzipped(io.RawIOBase):
+    """A gzip's content as it comes: asked for a full buffer, GzipFile drops what it has when the file breaks off."""
+
+    def __init__(self, file: gzip.GzipFile) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        got = self._file.read1(len(buffer))
+        buffer[: len(got)] = got
+        return len(got)
 
 
 def _read_line(stream: BinaryIO) -> tuple[bytes, int]:

@@ -187,6 +187,7 @@ def _prepare_torch(spec: TrainingSpec) -> None:
     os.environ |= {"TOKENIZERS_PARALLELISM": "false", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
     warnings.filterwarnings("ignore")
     import torch
+
     torch.set_num_threads(spec.threads)
     torch.use_deterministic_algorithms(True)
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
-from transformers.utils import logging
+from transformers.utils.logging import disable_progress_bar, set_verbosity
 
 from models.bases import Base
 from models.chat import Chat
 
-logging.set_verbosity(logging.CRITICAL)
-logging.disable_progress_bar()
+set_verbosity(logging.CRITICAL)
+disable_progress_bar()
 
 SAFE = {"trust_remote_code": False, "use_safetensors": True, "local_files_only": True}
 
