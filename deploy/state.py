@@ -88,6 +88,17 @@ class State:
             file.flush()
             yield
 
+    def played(self, role: str) -> bool:
+        """Whether a process plays `role` now."""
+        try:
+            with (self.root / "locks" / role).open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
 
 def open_state(root: Path) -> State:
     """The state directory at `root`, made if it is not there.

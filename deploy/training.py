@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
+from pathlib import Path
 
 import pyarrow.compute as pc
 
@@ -21,6 +23,9 @@ from models.spec import TrainingSpec
 
 LABELS = ("thumbs", "stars", "pick", "edit", "score", "signal")
 """Kinds of rating that count as new labels by people; a comment trains nothing."""
+
+
+ABANDONED_S = 7 * 86_400
 
 
 def seal_now(state: State, settings: Settings, as_of_us: int | None = None) -> Snapshot:
@@ -62,6 +67,7 @@ def train(
             f"{settings.train.min_labels} on (train.min_labels): collect ratings first"
         )
     with state.lock("training"):
+        _clear_abandoned(state.work)
         started = control.trainings.start(reason, time.time_ns() // 1000, sealed.name)
         try:
             path = run_job(_spec(state, settings, control, sealed), settings.train.time_limit_s, progress, cancelled)
@@ -100,6 +106,14 @@ def since_last(state: State, control: Control) -> Since:
         new_verdicts=verdicts,
         labels=all_human + all_verdicts,
     )
+
+
+def _clear_abandoned(work: Path) -> None:
+    """Remove the checkpoints of trainings that nobody took up again for a week."""
+    for folder in work.iterdir():
+        finished = (folder / "result.json").exists()
+        if folder.is_dir() and not finished and time.time() - folder.stat().st_mtime > ABANDONED_S:
+            shutil.rmtree(folder)
 
 
 def _spec(state: State, settings: Settings, control: Control, sealed: Snapshot) -> TrainingSpec:

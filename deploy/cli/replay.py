@@ -98,6 +98,5 @@ def _next_step(sealed: Snapshot, candidate: dict[str, Any] | None) -> str:
     decision = candidate["gate"]["decision"]
     if decision == "reject":
         return f"next: trimtab show {short}"
-    if decision == "hold":
-        return f'next: trimtab show {short}, then trimtab approve {short} --override-hold --reason "…", then trimtab up'
-    return f"next: trimtab show {short}, then trimtab approve {short}, then trimtab up"
+    override = ' --override-hold --reason "…"' if decision == "hold" else ""
+    return f"next: trimtab show {short}, then trimtab approve {short}{override}, trimtab up, and trimtab promote"

@@ -82,7 +82,7 @@ def _document(context: Context) -> dict[str, Any]:
             "last": None
             if last is None
             else {
-                "outcome": last.outcome or "running",
+                "outcome": last.outcome or ("running" if state.played("training") else "killed"),
                 "reason": last.reason,
                 "error": last.error,
                 "started_at": iso(last.started_at_us),

@@ -1,0 +1,112 @@
+"""The state directory: private, versioned, each role played once; what is wrong with it is one sentence."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.control import open_control
+from deploy.errors import Failed, Refused
+from deploy.state import open_state
+from deploy.training import ABANDONED_S
+from tests.deploy.commands import SAMPLE, answer, trimtab
+
+
+def test_nobody_else_may_look_into_it_and_git_leaves_it_out(tmp_path: Path) -> None:
+    state = open_state(tmp_path / "state")
+    assert stat.S_IMODE(state.root.stat().st_mode) == 0o700
+    assert (state.root / ".gitignore").read_text() == "*\n"
+
+
+def test_a_secret_is_made_once(tmp_path: Path) -> None:
+    state = open_state(tmp_path / "state")
+    assert state.secret("edge") == open_state(state.root).secret("edge")
+    assert stat.S_IMODE((state.root / "secrets" / "edge").stat().st_mode) == 0o600
+
+
+def test_a_role_is_played_by_one_process_which_is_named_to_the_next(tmp_path: Path) -> None:
+    state = open_state(tmp_path / "state")
+    assert not state.played("worker")
+    with state.lock("worker"):
+        assert state.played("worker")
+        with pytest.raises(Refused, match=rf"process {os.getpid()}\): stop it first"), state.lock("worker"):
+            pass
+    assert not state.played("worker")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [("99\n", "has format 99, this version of Trimtab knows 1: upgrade Trimtab"), ("x", "should hold a number")],
+)
+def test_a_directory_of_another_format_is_refused_in_one_sentence(tmp_path: Path, content: str, sentence: str) -> None:
+    open_state(tmp_path / "state")
+    (tmp_path / "state" / "FORMAT").write_text(content)
+    with pytest.raises(Failed, match=sentence):
+        open_state(tmp_path / "state")
+
+
+def test_a_directory_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(Failed, match="is no Trimtab state directory"):
+        open_state(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.slow
+def test_a_training_that_was_killed_is_not_called_running(tmp_path: Path) -> None:
+    state = open_state(tmp_path / ".trimtab")
+    open_control(state.control).trainings.start("200 new labels", 1)
+    assert answer("status", cwd=tmp_path)["training"]["last"]["outcome"] == "killed"
+    with state.lock("training"):
+        assert answer("status", cwd=tmp_path)["training"]["last"]["outcome"] == "running"
+
+
+@pytest.mark.slow
+def test_checkpoints_that_nobody_took_up_for_a_week_go_with_the_next_training(tmp_path: Path) -> None:
+    (tmp_path / "trimtab.toml").write_text('[base]\nname = "/nowhere"\n')
+    state = open_state(tmp_path / ".trimtab")
+    for name in ("abandoned", "fresh", "finished"):
+        (state.work / name).mkdir()
+    (state.work / "finished" / "result.json").touch()
+    for name in ("abandoned", "finished"):
+        long_ago = (state.work / name).stat().st_mtime - ABANDONED_S - 60
+        os.utime(state.work / name, (long_ago, long_ago))
+    failed = trimtab("replay", SAMPLE, cwd=tmp_path)
+    assert failed.returncode == 1
+    assert failed.stderr.endswith("there is no base model directory /nowhere: correct base.name, or use `tiny`\n")
+    left = {path.name for path in state.work.iterdir() if path.is_dir()}
+    assert {"fresh", "finished"} <= left
+    assert "abandoned" not in left
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of six megabytes."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = shutil.which("mount")
+    made = mount and subprocess.run([mount, "-t", "tmpfs", "-o", "size=6m", "none", str(disk)], capture_output=True)
+    if not made or made.returncode != 0:
+        pytest.skip("a file system of its own can't be mounted here")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_sentence_and_with_room_the_replay_goes_on(small_disk: Path, tmp_path: Path) -> None:
+    state = small_disk / "state"
+    full = trimtab("replay", "--no-train", SAMPLE, "--state", state, cwd=tmp_path)
+    assert full.returncode == 1
+    assert "disk" in full.stderr
+    assert "Traceback" not in full.stderr
+    assert full.stderr.count("trimtab: ") == 1
+    subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
+    done = answer("replay", "--no-train", SAMPLE, "--state", state, cwd=tmp_path)
+    elsewhere = answer("replay", "--no-train", SAMPLE, "--state", tmp_path / "elsewhere", cwd=tmp_path)
+    assert done["dataset_hash"] == elsewhere["dataset_hash"]
