@@ -24,7 +24,7 @@ import faust
 from feedback.contract import Rejected
 from feedback.edge import Edge, Record
 from streams.app import INGEST_TOPICS
-from streams.log import Log
+from streams.sqlite_log import SqliteLog
 from streams.worker import Worker
 
 PARTITIONS = 4
@@ -76,21 +76,20 @@ def records(raw: list[bytes], edge: Edge) -> list[Record]:
     return made
 
 
-async def topology(root: Path, log: Log, edge: Edge) -> None:
+async def topology(root: Path, log: SqliteLog, edge: Edge) -> None:
     """Everything that is on the log becomes facts."""
-    worker = Worker(
-        log, root / "log.db", root / "facts", edge, partitions=PARTITIONS, ask=None, answered=[], router=None
-    )
+    worker = Worker(log, root / "facts", edge, partitions=PARTITIONS, ask=None, answered=[], router=None)
     async with worker:
         await worker.drained()
 
 
-async def bare_agent(root: Path, log: Log, _: Edge) -> None:
+async def bare_agent(root: Path, log: SqliteLog, _: Edge) -> None:
     """A Faust app with an agent per topic that counts records and acknowledges."""
     app = faust.App(
         "bare",
         broker=f"sqlite://{root / 'log.db'}",
         store="memory://",
+        datadir=root / "faust",
         web_enabled=False,
         topic_disable_leader=True,
         stream_buffer_maxsize=4,
@@ -113,11 +112,13 @@ async def bare_agent(root: Path, log: Log, _: Edge) -> None:
     await app.stop()
 
 
-def measure(work: Callable[[Path, Log, Edge], Coroutine[Any, Any, None]], sent: list[Record], key: bytes) -> Measured:
+def measure(
+    work: Callable[[Path, SqliteLog, Edge], Coroutine[Any, Any, None]], sent: list[Record], key: bytes
+) -> Measured:
     """One run on a fresh log that holds all records already."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        log = Log(root / "log.db", PARTITIONS)
+        log = SqliteLog(root / "log.db", PARTITIONS)
         for topic in INGEST_TOPICS:
             log.create_topic(topic)
         for start in range(0, len(sent), 1_000):
@@ -136,7 +137,7 @@ def main() -> None:
     signed = records(raw, Edge(key))
     edge_s = time.process_time() - started
     foreign = [Record(record.topic, record.key, line) for record, line in zip(signed, raw, strict=True)]
-    contestants: dict[str, tuple[Callable[[Path, Log, Edge], Coroutine[Any, Any, None]], list[Record]]] = {
+    contestants: dict[str, tuple[Callable[[Path, SqliteLog, Edge], Coroutine[Any, Any, None]], list[Record]]] = {
         "topology, events signed by our edge": (topology, signed),
         "topology, foreign events (redacts)": (topology, foreign),
         "bare Faust agent": (bare_agent, signed),

@@ -11,7 +11,7 @@ import structlog
 
 from feedback.contract import MAX_EVENT_BYTES, Rejected
 from feedback.edge import Edge, Record
-from streams.producer import Producer
+from streams.log import Producer
 
 TIMEOUT_S = 10.0
 

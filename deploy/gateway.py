@@ -22,7 +22,7 @@ from deploy.openai_errors import install
 from deploy.settings import Settings
 from deploy.turn_ids import TurnIds
 from feedback.edge import Edge
-from streams.producer import Producer
+from streams.log import Producer
 
 
 def gateway_app(

@@ -62,7 +62,7 @@ async def run(
     ask = make_ask(settings.judge, control, lambda: newest_event_us(facts))
     async with open_worker(log, state, settings, edge, ask, router=None) as worker:
         read = await feed(files, worker, edge, lambda done: progress("reading", done, 0))
-        waiting = sum(worker.lag().values())
+        waiting = sum((await worker.lag()).values())
         await worker.drained(lambda lag: progress("taking in", waiting - min(waiting, sum(lag.values())), waiting))
         if ask is not None:
             await _judge(worker, facts, progress)

@@ -24,7 +24,6 @@ from deploy.training import operations, seal_now, since_last, train
 from feedback.edge import Edge
 from feedback.facts import Facts
 from streams import metrics as stream_metrics
-from streams.producer import SqliteProducer
 from streams.router import Router
 
 REFRESH_S = 2.0
@@ -153,7 +152,7 @@ async def _serve_chats(role: Role, stop: asyncio.Event, host: str, port: int, re
 
     state, settings = role.state, role.settings
     engines = open_engines(settings, state.root, state.candidates, role.control)
-    producer = SqliteProducer(open_log(state, settings))
+    producer = open_log(state, settings).producer()
     app = gateway_app(
         settings,
         role.control,
@@ -172,7 +171,7 @@ async def _serve_chats(role: Role, stop: asyncio.Event, host: str, port: int, re
         await serving
     finally:
         await engines.stop()
-        producer.close()
+        await producer.close()
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

@@ -18,9 +18,20 @@ from models.settings import BaseModelSettings, PolicySettings, RewardSettings, T
 
 
 class BrokerSettings(Section):
-    """Where events flow: topics in log.db in the state directory."""
+    """Where events flow: topics in log.db in the state directory, or on a Kafka cluster."""
 
-    partitions: int = Field(4, gt=0, description="Partitions of each topic.")
+    url: str = Field(
+        "sqlite://",
+        pattern=r"^(sqlite://|kafka://[^/\s]+)$",
+        description="`kafka://host:port,host:port`, or `sqlite://`: log.db in the state directory.",
+    )
+    partitions: int = Field(4, gt=0, description="Partitions of each topic that is made.")
+    replication: int = Field(1, gt=0, description="Copies of each topic that is made, on Kafka.")
+    prefix: str = Field(
+        "",
+        pattern=r"^[\w.-]{0,64}$",
+        description="What the names of topics and consumer groups begin with, on Kafka: one cluster, several deployments.",
+    )
 
 
 class ControlSettings(Section):

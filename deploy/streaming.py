@@ -8,16 +8,22 @@ from deploy.state import State
 from feedback.edge import Edge
 from feedback.facts import Facts
 from streams.judge import Ask
-from streams.log import Log, LogFormatError
+from streams.kafka_log import KafkaLog
+from streams.log import Log, LogError
 from streams.router import Router
-from streams.worker import Worker, WrongLog
+from streams.sqlite_log import SqliteLog
+from streams.worker import Worker
 
 
 def open_log(state: State, settings: Settings) -> Log:
-    """The embedded log; raises Failed with a sentence when it can't be used."""
+    """The log that the settings name; raises Failed with a sentence when it can't be used."""
+    broker = settings.broker
     try:
-        return Log(state.log, settings.broker.partitions)
-    except LogFormatError as error:
+        if broker.url.startswith("kafka://"):
+            servers = broker.url.removeprefix("kafka://")
+            return KafkaLog(servers, broker.partitions, broker.replication, broker.prefix)
+        return SqliteLog(state.log, broker.partitions)
+    except LogError as error:
         raise Failed(str(error)) from None
 
 
@@ -29,7 +35,6 @@ def open_worker(
     try:
         return Worker(
             log,
-            state.log,
             state.facts,
             edge,
             partitions=settings.broker.partitions,
@@ -37,5 +42,5 @@ def open_worker(
             answered=answered,
             router=router,
         )
-    except WrongLog as error:
+    except LogError as error:
         raise Failed(str(error)) from None

@@ -87,10 +87,10 @@ class Batch(Struct, frozen=True):
 
 
 class FactsWriter:
-    """Appends batches to the facts under `root` on behalf of the log `log_id`. One writer per process; many may race."""
+    """Appends batches to the facts under `root` from logs whose topics `identity` tells apart. One writer per process; many may race."""
 
-    def __init__(self, root: Path, log_id: str, kept_for: timedelta = KEPT_FOR) -> None:
-        self._log_id = log_id
+    def __init__(self, root: Path, identity: Callable[[str], str], kept_for: timedelta = KEPT_FOR) -> None:
+        self._identity = identity
         self._kept_for = kept_for
         self._tables = {name: _open(root / name, kept_for) for name in TABLES}
         self._commits = dict.fromkeys(TABLES, 0)
@@ -161,7 +161,7 @@ class FactsWriter:
         self._tables[name] = DeltaTable(table.table_uri)
 
     def _app(self, topic: str, partition: int) -> str:
-        return f"{self._log_id}/{topic}/{partition}"
+        return f"{self._identity(topic)}/{topic}/{partition}"
 
 
 class Facts:

@@ -1,4 +1,5 @@
-"""The topology: which hop reads which topic. The same hops run on `sqlite:///path` and on `kafka://host:port`.
+"""The topology: which hop reads which topic. The same hops run on the
+embedded log and on Kafka.
 
 turns.served ──┐
 ratings.given ─┼─► ingest ──► facts            app "trimtab-ingest"
@@ -18,7 +19,7 @@ from faust.tables import TableManager
 from streams.hop import Fatal, Work, consume
 from streams.ingest import JUDGE_REQUESTS, Ingest
 from streams.judge import JudgeHop
-from streams.producer import Producer
+from streams.log import Log, Producer, Starts
 
 INGEST_GROUP = "trimtab-ingest"
 JUDGE_GROUP = "trimtab-judge"
@@ -45,29 +46,37 @@ class NoTables(TableManager):
         await self.recovery.start()
 
 
-def build_ingest(broker: str, partitions: int, ingest: Ingest, producer: Producer, fatal: Fatal) -> faust.App:
+def build_ingest(
+    log: Log, partitions: int, ingest: Ingest, producer: Producer, fatal: Fatal, starts: Starts
+) -> faust.App:
     """The app that writes facts."""
     works: dict[str, Work] = {
         "turns.served": ingest.events,
         "ratings.given": ingest.events,
         "verdicts.given": ingest.verdicts,
     }
-    return _app(INGEST_GROUP, broker, partitions, works, producer, fatal)
+    return _app(INGEST_GROUP, log, partitions, works, producer, fatal, starts)
 
 
-def build_judge(broker: str, partitions: int, hop: JudgeHop, producer: Producer, fatal: Fatal) -> faust.App:
+def build_judge(log: Log, partitions: int, hop: JudgeHop, producer: Producer, fatal: Fatal) -> faust.App:
     """The app that asks the judge."""
-    return _app(JUDGE_GROUP, broker, partitions, {JUDGE_REQUESTS: hop.requests}, producer, fatal)
+    works: dict[str, Work] = {JUDGE_REQUESTS: hop.requests}
+    return _app(JUDGE_GROUP, log, partitions, works, producer, fatal, lambda topic, partition: None)
 
 
 def _app(
-    group: str, broker: str, partitions: int, works: dict[str, Work], producer: Producer, fatal: Fatal
+    group: str,
+    log: Log,
+    partitions: int,
+    works: dict[str, Work],
+    producer: Producer,
+    fatal: Fatal,
+    starts: Starts,
 ) -> faust.App:
     for noisy in ("faust", "mode", "aiokafka"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     app = App(
-        group,
-        broker=broker,
+        log.prefix + group,
         store="memory://",
         web_enabled=False,
         topic_partitions=partitions,
@@ -75,10 +84,15 @@ def _app(
         stream_buffer_maxsize=EVENTS_WAITING,
         stream_wait_empty=False,
         broker_commit_interval=0.5,
+        broker_session_timeout=6.0,  # a killed worker's partitions come back to the others then
+        broker_heartbeat_interval=2.0,
+        consumer_auto_offset_reset="earliest",
+        topic_allow_declare=False,  # they are made before, with the partitions and the retention they need
         TableManager=NoTables,
     )
+    app.transport = app.producer_transport = log.transport(app, starts)
     for topic, work in works.items():
-        app.agent(app.topic(topic, key_serializer="raw", value_serializer="raw"), name=f"{group}-{topic}")(
+        app.agent(app.topic(log.prefix + topic, key_serializer="raw", value_serializer="raw"), name=f"{group}-{topic}")(
             _agent(topic, work, producer, fatal)
         )
     return app

@@ -16,8 +16,7 @@ from feedback.contract import Rejected
 from feedback.edge import Record
 from streams import metrics
 from streams.dead_letters import dead_letter
-from streams.log import Stored
-from streams.producer import Producer
+from streams.log import Producer, Stored
 
 ATTEMPTS = 4
 FIRST_PAUSE_S = 0.1

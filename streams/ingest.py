@@ -20,8 +20,7 @@ from streams import metrics
 from streams.dead_letters import dead_letter
 from streams.facts_sink import FactsSink
 from streams.hop import Ack, Run
-from streams.log import Stored
-from streams.producer import Producer
+from streams.log import Producer, Stored
 
 JUDGE_REQUESTS = "judge.requests"
 

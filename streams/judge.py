@@ -17,7 +17,7 @@ from feedback.edge import Record
 from feedback.records import Judgement, JudgeRequest, Unjudged
 from streams import metrics
 from streams.hop import Ack, Run
-from streams.producer import Producer
+from streams.log import Producer
 
 VERDICTS = "verdicts.given"
 LATELY = 200_000

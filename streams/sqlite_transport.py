@@ -1,14 +1,11 @@
 """The embedded transport for Faust: `sqlite:///path`, one log file, no server (entry point group `faust.transports`).
 
-It delivers one fetched run of records of one partition as one Faust event: `event.value` is a tuple of `Stored`, and
-acknowledging the event acknowledges the run. Offsets are committed in order, as far as runs are acknowledged without a
-gap. One process per consumer group: the group's partitions are all assigned to it at once.
+One process per consumer group: the group's partitions are all assigned to it at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from time import monotonic
@@ -16,13 +13,12 @@ from typing import Any, ClassVar
 
 from faust.transport import base
 from faust.transport.consumer import Consumer as FaustConsumer
-from faust.types import TP, ConsumerMessage
+from faust.types import TP
 from faust.types.transports import ConsumerT, ProducerT
 
-from streams.log import Log, Stored
-
-RUN = 500
-"""Most records in one run, that is in one Faust event."""
+from streams.log import Starts, Stored
+from streams.runs import RUN, RunConsumer
+from streams.sqlite_log import SqliteLog
 
 POLL_S = 0.02
 """Pause between two looks at a log that had nothing new."""
@@ -30,31 +26,7 @@ POLL_S = 0.02
 DRIVER_VERSION = "sqlite"
 
 
-class RunOffsets:
-    """Offsets of the runs of one partition, in the order of delivery: committable are those before the first gap."""
-
-    def __init__(self) -> None:
-        self._delivered: deque[int] = deque()
-        self._acknowledged: set[int] = set()
-
-    def delivered(self, last_offset: int) -> None:
-        """A run that ends at `last_offset` was handed on."""
-        self._delivered.append(last_offset)
-
-    def acknowledged(self, last_offset: int) -> None:
-        """The run that ends at `last_offset` is done."""
-        self._acknowledged.add(last_offset)
-
-    def committable(self) -> int | None:
-        """The offset that may be committed now (last done + 1), None where nothing new is done."""
-        done = None
-        while self._delivered and self._delivered[0] in self._acknowledged:
-            done = self._delivered.popleft()
-            self._acknowledged.discard(done)
-        return None if done is None else done + 1
-
-
-class Consumer(FaustConsumer):
+class Consumer(RunConsumer, FaustConsumer):
     """Reads runs from the log for one consumer group (the app's id)."""
 
     consumer_stopped_errors: ClassVar[tuple[type[BaseException], ...]] = ()
@@ -62,10 +34,10 @@ class Consumer(FaustConsumer):
     transport: Transport
 
     def on_init(self) -> None:
+        super().on_init()
         self._log = self.transport.log
         self._assigned: set[TP] = set()
         self._position: dict[TP, int] = {}
-        self._runs: dict[TP, RunOffsets] = {}
         self._turn = 0
 
     async def create_topic(self, topic: str, partitions: int, replication: int, **_: Any) -> None:
@@ -84,7 +56,7 @@ class Consumer(FaustConsumer):
         self.app.on_rebalance_start()
         self.app.consumer_generation_id += 1
         await self.on_partitions_revoked(revoked)
-        self._runs = {tp: RunOffsets() for tp in assigned}
+        self._runs.clear()
         await self.on_partitions_assigned(assigned, self.app.consumer_generation_id)
 
     def assignment(self) -> set[TP]:
@@ -92,8 +64,8 @@ class Consumer(FaustConsumer):
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         committed = self._log.committed(self.app.conf.id)
-        self._position = {tp: committed.get((tp.topic, tp.partition), 0) for tp in self._assigned}
-        self._runs = {tp: RunOffsets() for tp in self._assigned}
+        self._position = await self._kept({tp: committed.get((tp.topic, tp.partition), 0) for tp in self._assigned})
+        self._runs.clear()
         return dict(self._position)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[tuple[Stored, ...]]]:
@@ -121,37 +93,6 @@ class Consumer(FaustConsumer):
             return []
         self._turn = (self._turn + 1) % len(waiting)
         return waiting[self._turn :] + waiting[: self._turn]
-
-    def _to_message(self, tp: TP, record: tuple[Stored, ...]) -> ConsumerMessage:
-        last = record[-1]
-        self._runs[tp].delivered(last.offset)
-        return ConsumerMessage(
-            tp.topic,
-            tp.partition,
-            last.offset,
-            last.at_us / 1e6,
-            0,
-            [],
-            b"",
-            record,  # type: ignore[arg-type]  # a run, where Faust expects bytes; `raw` hands it on
-            None,
-            0,
-            0,
-            tp,
-            generation_id=self.app.consumer_generation_id,
-        )
-
-    def _new_offset(self, tp: TP) -> int | None:
-        acked = self._acked[tp]
-        runs = self._runs[tp]
-        for offset in acked:
-            runs.acknowledged(offset)
-        self._acked_index[tp].difference_update(acked)
-        acked.clear()
-        return runs.committable()
-
-    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """A run carries only its last offset: what Faust takes for gaps are the records inside it."""
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         where = {(tp.topic, tp.partition): offset for tp, offset in offsets.items()}
@@ -191,7 +132,7 @@ class Consumer(FaustConsumer):
 
 
 class Producer(base.Producer):
-    """Faust wants one; the hops send through `streams.producer`, which waits until a record is durable."""
+    """Faust wants one; the hops send through `streams.sqlite_log`, which waits until a record is durable."""
 
     transport: Transport
 
@@ -211,4 +152,5 @@ class Transport(base.Transport):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.log = Log(Path(self.url[0].path))
+        self.log = SqliteLog(Path(self.url[0].path))
+        self.starts: Starts = lambda topic, partition: None

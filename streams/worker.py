@@ -1,4 +1,4 @@
-"""The worker: both apps on the embedded log, started and stopped together; it says when everything is done.
+"""The worker: both apps on one log, started and stopped together; it says when everything is done.
 
 It fails as one: when a hop or a commit can't go on, `failed` holds the reason and nothing more is acknowledged, so that
 the next start takes up exactly what was not finished.
@@ -21,8 +21,7 @@ from streams import metrics
 from streams.facts_sink import FactsSink
 from streams.ingest import JUDGE_REQUESTS, Ingest, send_requests
 from streams.judge import Ask, JudgeHop
-from streams.log import Log
-from streams.producer import SqliteProducer
+from streams.log import Log, LogError, lag
 from streams.router import Router
 
 LOOK_S = 0.05
@@ -34,17 +33,12 @@ KEPT_US = 7 * 86_400 * 1_000_000
 log = structlog.get_logger()
 
 
-class WrongLog(Exception):
-    """The facts are ahead of the log, so they were made from another one under the same identity."""
-
-
 class Worker:
     """`async with Worker(…)` runs the hops. `ask` None: there is no judge. `router` None: nothing is routed live."""
 
     def __init__(
         self,
         events: Log,
-        log_path: Path,
         facts: Path,
         edge: Edge,
         *,
@@ -56,19 +50,18 @@ class Worker:
         self._log = events
         self._router = router
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.producer = SqliteProducer(events)
+        self.producer = events.producer()
         for topic in topology.TOPICS:
             events.create_topic(topic, partitions)
-        writer = FactsWriter(facts, events.log_id)
+        writer = FactsWriter(facts, events.identity)
         _agree(events, writer)
         self._sink = FactsSink(writer, self._fail)
-        url = f"sqlite://{log_path.absolute()}"
         ingest = Ingest(edge, self._sink, self.producer, router.observe if router else None)
-        self._apps = [topology.build_ingest(url, partitions, ingest, self.producer, self._fail)]
+        self._apps = [topology.build_ingest(events, partitions, ingest, self.producer, self._fail, writer.applied)]
         self._groups = dict.fromkeys(topology.INGEST_TOPICS, topology.INGEST_GROUP)
         if ask is not None:
             hop = JudgeHop(ask, self.producer, answered, patient=router is not None)
-            self._apps.append(topology.build_judge(url, partitions, hop, self.producer, self._fail))
+            self._apps.append(topology.build_judge(events, partitions, hop, self.producer, self._fail))
             self._groups[JUDGE_REQUESTS] = topology.JUDGE_GROUP
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -89,13 +82,13 @@ class Worker:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self.producer.close()
+        await self.producer.close()
         if not self.failed.done():
             self.failed.cancel()
 
-    def lag(self) -> dict[str, int]:
+    async def lag(self) -> dict[str, int]:
         """Records that are not done yet, by topic."""
-        return {topic: self._log.lag(group, [topic])[topic] for topic, group in self._groups.items()}
+        return await asyncio.to_thread(lag, self._log, self._groups)
 
     async def drained(self, progress: Any = lambda lag: None) -> None:
         """Wait until nothing is left to do; raises what made the worker fail."""
@@ -103,15 +96,15 @@ class Worker:
         while True:
             if self.failed.done():
                 self.failed.result()
-            lag = self.lag()
-            progress(lag)
-            if not any(lag.values()):
+            behind = await self.lag()
+            progress(behind)
+            if not any(behind.values()):
                 return
-            if lag == before:  # nothing moves: what waits for its moment is the last of it
+            if behind == before:  # nothing moves: what waits for its moment is the last of it
                 await self._sink.drain()
                 for app in self._apps:
                     await app.consumer.commit()
-            before = lag
+            before = behind
             await asyncio.sleep(LOOK_S)
 
     def _fail(self, error: BaseException) -> None:
@@ -123,8 +116,8 @@ class Worker:
         trimmed_at = time.monotonic()
         while True:
             try:
-                for topic, lag in self.lag().items():
-                    metrics.LAG.labels(topic=topic, group=self._groups[topic]).set(lag)
+                for topic, behind in (await self.lag()).items():
+                    metrics.LAG.labels(topic=topic, group=self._groups[topic]).set(behind)
                 if self._router is not None:
                     await send_requests(self.producer, self._router.due(time.time_ns() // 1000))
                 if time.monotonic() - trimmed_at > TRIM_S:
@@ -145,7 +138,7 @@ def _agree(events: Log, writer: FactsWriter) -> None:
             continue
         applied = writer.applied(topic, partition)
         if applied > end:
-            raise WrongLog(
+            raise LogError(
                 f"the facts have applied {topic}/{partition} up to offset {applied}, but this log ends at {end}: "
                 f"the log was replaced by an older copy. Restore the newest log.db, or move it away to start a new one"
             )

@@ -11,11 +11,11 @@ from rich.table import Table
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
 from deploy.errors import Failed
+from deploy.streaming import open_log
 from deploy.text import iso, moment, plain, shown
 from feedback.edge import Edge
 from streams import dead_letters as letters
 from streams.dead_letters import DeadLetter
-from streams.log import Log
 
 SHOWN = 50
 
@@ -89,7 +89,9 @@ def redrive(context: Context, ids: tuple[str, ...], reason: str | None, newer_th
         else:
             stdout.print(f"{len(chosen):,} dead letters would be sent again; --yes does it")
         return
-    outcome = letters.redrive(Log(context.state.log), Edge(context.state.secret("edge")), chosen, now_us)
+    outcome = letters.redrive(
+        open_log(context.state, context.settings), Edge(context.state.secret("edge")), chosen, now_us
+    )
     refused = [(letter, rejected) for letter, rejected in outcome if rejected is not None]
     if context.as_json:
         again = [
@@ -105,7 +107,7 @@ def redrive(context: Context, ids: tuple[str, ...], reason: str | None, newer_th
 def _read(context: Context) -> list[DeadLetter]:
     if not context.state.log.exists():
         return []
-    return sorted(letters.read(Log(context.state.log)), key=lambda letter: letter.at_us)
+    return sorted(letters.read(open_log(context.state, context.settings)), key=lambda letter: letter.at_us)
 
 
 def _place(letter: DeadLetter) -> str:

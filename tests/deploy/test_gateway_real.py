@@ -15,8 +15,7 @@ from deploy.gateway import gateway_app
 from deploy.operations import Operations
 from deploy.settings import Settings
 from feedback.edge import Edge
-from streams.log import Log
-from streams.producer import SqliteProducer
+from streams.sqlite_log import SqliteLog, SqliteProducer
 from tests.deploy.gateways import KEY, Gateway, full, served
 from tests.fakes import until
 
@@ -42,7 +41,7 @@ async def test_base_and_adapter_reply_as_the_rollout_says_and_their_turns_are_on
 
     torch.set_num_threads(1)
     base = make_base(tmp_path)
-    log = Log(tmp_path / "log.db", partitions=1)
+    log = SqliteLog(tmp_path / "log.db", partitions=1)
     producer, edge = SqliteProducer(log), Edge(KEY)
     engines = Engines(lambda: base, folder, control, queue=4)
     app = gateway_app(Settings(), control, edge, producer, engines, KEY, require_keys=False)
@@ -62,7 +61,7 @@ async def test_base_and_adapter_reply_as_the_rollout_says_and_their_turns_are_on
         for client in gateway.clients:
             await client.close()
     await engines.stop()
-    producer.close()
+    await producer.close()
     turns = [json.loads(stored.value) for stored in log.read("turns.served", 0, 0, 10)]
     assert [turn["policy"] for turn in turns] == ["random", digest, digest, "random"]
     assert [turn["reply"] for turn in turns] == [bare[0], adapted[0], adapted[0], bare[0]]

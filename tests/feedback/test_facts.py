@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -36,6 +37,11 @@ def turn(number: int, day: int = 0) -> Turn:
     )
 
 
+def log_of(name: str) -> Callable[[str], str]:
+    """All topics of one log."""
+    return lambda topic: name
+
+
 def batch(first: int, last: int, partition: int = 0, topic: str = "turns.served") -> Batch:
     rows = tuple(Row(turn(n, n % 3), f"h{n}", f"d{n}", n, START_US) for n in range(first, last))
     return Batch(topic, partition, rows, last)
@@ -46,7 +52,7 @@ def event_ids(root: Path) -> list[str]:
 
 
 def test_what_was_committed_is_read_back_whole(tmp_path: Path) -> None:
-    writer = FactsWriter(tmp_path, "log")
+    writer = FactsWriter(tmp_path, log_of("log"))
     writer.commit([batch(0, 3)])
     found = {found.event_id: (found, content_hash) for found, content_hash in Facts(tmp_path).turns()}
     assert found["e2"] == (turn(2, 2), "h2")
@@ -70,7 +76,7 @@ def test_ratings_and_verdicts_come_back_as_what_they_were(tmp_path: Path) -> Non
         occurred_at_us=START_US,
         reason="timeout",
     )
-    writer = FactsWriter(tmp_path, "log")
+    writer = FactsWriter(tmp_path, log_of("log"))
     writer.commit(
         [
             Batch("ratings.given", 0, (Row(rating, "h", "d", 0, START_US),), 1),
@@ -85,7 +91,7 @@ def test_ratings_and_verdicts_come_back_as_what_they_were(tmp_path: Path) -> Non
 
 
 def test_an_overlapping_batch_is_trimmed_not_skipped(tmp_path: Path) -> None:
-    writer = FactsWriter(tmp_path, "log")
+    writer = FactsWriter(tmp_path, log_of("log"))
     assert writer.commit([batch(0, 5)]) == 5
     assert writer.commit([batch(3, 8)]) == 3
     assert writer.commit([batch(0, 8)]) == 0
@@ -94,21 +100,21 @@ def test_an_overlapping_batch_is_trimmed_not_skipped(tmp_path: Path) -> None:
 
 
 def test_a_run_of_nothing_but_dead_letters_still_moves_the_offset(tmp_path: Path) -> None:
-    writer = FactsWriter(tmp_path, "log")
+    writer = FactsWriter(tmp_path, log_of("log"))
     writer.commit([Batch("turns.served", 0, (), 4)])
     assert writer.applied("turns.served", 0) == 4
 
 
 def test_another_log_has_offsets_of_its_own(tmp_path: Path) -> None:
-    FactsWriter(tmp_path, "one").commit([batch(0, 3)])
-    other = FactsWriter(tmp_path, "two")
+    FactsWriter(tmp_path, log_of("one")).commit([batch(0, 3)])
+    other = FactsWriter(tmp_path, log_of("two"))
     assert other.applied("turns.served", 0) == 0
     other.commit([batch(0, 3)])
     assert len(event_ids(tmp_path)) == 6
 
 
 def test_a_span_of_time_reads_only_what_lies_in_it(tmp_path: Path) -> None:
-    FactsWriter(tmp_path, "log").commit([batch(0, 9)])
+    FactsWriter(tmp_path, log_of("log")).commit([batch(0, 9)])
     since, until = START_US + DAY_US, START_US + 2 * DAY_US - 1
     assert {found.event_id for found, _ in Facts(tmp_path).turns(since, until)} == {"e1", "e4", "e7"}
 
@@ -124,7 +130,7 @@ def test_any_replay_of_stretches_lands_every_record_once(
     tmp_path_factory: pytest.TempPathFactory, stretches: list[tuple[int, int, int]]
 ) -> None:
     root = tmp_path_factory.mktemp("facts")
-    writer = FactsWriter(root, "log")
+    writer = FactsWriter(root, log_of("log"))
     reached = {0: 0, 1: 0, 2: 0}
     for partition, first, length in stretches:
         first = min(first, reached[partition])  # a log is read without holes
@@ -138,7 +144,7 @@ def test_any_replay_of_stretches_lands_every_record_once(
 
 def test_racing_writers_land_every_record_once(tmp_path: Path) -> None:
     def write() -> None:
-        writer = FactsWriter(tmp_path, "log")
+        writer = FactsWriter(tmp_path, log_of("log"))
         for first in range(0, 60, 4):
             writer.commit([batch(first, first + 4), batch(first, first + 4, 1)])
 
@@ -152,9 +158,9 @@ WRITER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from tests.feedback.test_facts import batch
+from tests.feedback.test_facts import batch, log_of
 from feedback.facts import FactsWriter
-writer = FactsWriter(Path(sys.argv[1]), "log")
+writer = FactsWriter(Path(sys.argv[1]), log_of("log"))
 print("ready", flush=True)
 for first in range(writer.applied("turns.served", 0), 10_000, 5):
     writer.commit([batch(max(0, first - 3), first + 5)])
@@ -174,7 +180,7 @@ def test_a_killed_writer_loses_nothing_and_doubles_nothing(tmp_path: Path) -> No
             process.stdout.readline()
         process.send_signal(signal.SIGKILL)
         process.wait()
-    writer = FactsWriter(tmp_path / "facts", "log")
+    writer = FactsWriter(tmp_path / "facts", log_of("log"))
     reached = writer.applied("turns.served", 0)
     assert reached > 0
     rows = Facts(tmp_path / "facts").columns("turns", ["offset"]).column("offset").to_pylist()
@@ -184,7 +190,7 @@ def test_a_killed_writer_loses_nothing_and_doubles_nothing(tmp_path: Path) -> No
 @pytest.mark.slow
 def test_commits_stay_as_quick_and_files_as_few_after_many_commits(tmp_path: Path) -> None:
     commits = int(os.environ.get("TRIMTAB_TEST_COMMITS", "600"))
-    writer = FactsWriter(tmp_path, "log", kept_for=timedelta(0))
+    writer = FactsWriter(tmp_path, log_of("log"), kept_for=timedelta(0))
     wall_s: list[float] = []
     cpu_s: list[float] = []
     most_files = 0

@@ -15,8 +15,8 @@ from feedback.facts import Facts
 from feedback.records import Judgement, JudgeRequest, Unjudged, Verdict
 from streams import dead_letters
 from streams.ingest import send_requests
-from streams.log import Log
-from streams.worker import Worker, WrongLog
+from streams.sqlite_log import SqliteLog
+from streams.worker import LogError, Worker
 
 KEY = b"k" * 32
 NOW_US = 1_790_000_000_000_000
@@ -47,12 +47,12 @@ def unsigned(document: dict[str, Any]) -> Record:
     return Record("turns.served", document["conversation_id"].encode(), json.dumps(document).encode())
 
 
-def worker(root: Path, log: Log, ask: Callable[[JudgeRequest], Awaitable[Judgement]] | None = None) -> Worker:
-    return Worker(log, root / "log.db", root / "facts", Edge(KEY), partitions=2, ask=ask, answered=[], router=None)
+def worker(root: Path, log: SqliteLog, ask: Callable[[JudgeRequest], Awaitable[Judgement]] | None = None) -> Worker:
+    return Worker(log, root / "facts", Edge(KEY), partitions=2, ask=ask, answered=[], router=None)
 
 
-async def drain(root: Path, records: list[Record]) -> Log:
-    log = Log(root / "log.db", partitions=2)
+async def drain(root: Path, records: list[Record]) -> SqliteLog:
+    log = SqliteLog(root / "log.db", partitions=2)
     log.append(records)
     async with worker(root, log) as running:
         await running.drained()
@@ -103,7 +103,7 @@ async def test_offsets_ahead_of_the_facts_are_rewound(tmp_path: Path) -> None:
 async def test_facts_of_another_log_are_refused(tmp_path: Path) -> None:
     log = await drain(tmp_path, [signed(turn(n)) for n in range(30)])
     log._connection.execute("UPDATE partitions SET next_offset = 0")
-    with pytest.raises(WrongLog, match="Restore the newest"):
+    with pytest.raises(LogError, match="Restore the newest"):
         worker(tmp_path, log)
 
 
@@ -128,7 +128,7 @@ async def test_verdicts_and_their_absence_become_facts(tmp_path: Path) -> None:
             return Unjudged(**common, reason="unparsable")
         return Verdict(**common, model="m", rubric="r", prompt_hash="p", confidence=1, rationale="", score=0.5)
 
-    log = Log(tmp_path / "log.db", partitions=2)
+    log = SqliteLog(tmp_path / "log.db", partitions=2)
     async with worker(tmp_path, log, ask) as running:
         await send_requests(running.producer, [request(0), request(1), request(1)])
         await running.drained()
@@ -147,7 +147,7 @@ async def test_a_question_that_was_answered_is_not_asked_again(tmp_path: Path) -
             occurred_at_us=NOW_US, reason="refused",
         )  # fmt: skip
 
-    log = Log(tmp_path / "log.db", partitions=2)
+    log = SqliteLog(tmp_path / "log.db", partitions=2)
     async with worker(tmp_path, log, ask) as running:
         for _ in range(2):
             await send_requests(running.producer, [request(0)])

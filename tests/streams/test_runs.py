@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.sqlite_transport import RunOffsets
+from streams.runs import RunOffsets
 
 
 def test_nothing_is_committable_before_the_first_run_is_done() -> None:

@@ -1,0 +1,188 @@
+"""The log on a Kafka cluster, seen synchronously through kafka-python: topics, offsets, lag, dead letters.
+
+Topics may carry a prefix on the cluster, so that one cluster holds several deployments; groups carry the same one.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import faust
+from faust.types.transports import TransportT
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import KafkaAdminClient, NewTopic
+from kafka.errors import (
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    KafkaError,
+    NotCoordinatorError,
+    TopicAlreadyExistsError,
+)
+from kafka.structs import OffsetAndMetadata
+
+from feedback.edge import Record
+from streams.log import TP, LogError, Starts, Stored
+
+if TYPE_CHECKING:
+    from streams.kafka_producer import AsyncProducer
+
+TIMEOUT_MS = 20_000
+CONNECT_MS = 10_000
+READ_MS = 2_000
+PAUSE_S = 0.2
+
+
+class KafkaLog:
+    """One deployment's topics on the cluster at `servers` ("host:port,host:port")."""
+
+    def __init__(self, servers: str, partitions: int = 4, replication: int = 1, prefix: str = "") -> None:
+        self.servers, self.prefix = servers, prefix
+        self._partitions, self._replication = partitions, replication
+        self._lock = threading.Lock()
+        self._identities: dict[str, str] = {}
+        self._consumer: KafkaConsumer | None = None
+        self._producer: KafkaProducer | None = None
+        with self._clear():
+            self._admin = KafkaAdminClient(
+                bootstrap_servers=servers.split(","), bootstrap_timeout_ms=CONNECT_MS, request_timeout_ms=TIMEOUT_MS
+            )
+
+    def identity(self, topic: str) -> str:
+        """The id that the cluster gave the topic when it was made: one that is made anew has another."""
+        if topic not in self._identities:
+            with self._clear():
+                (described,) = self._admin.describe_topics([self.prefix + topic])
+            self._identities[topic] = str(described["topic_id"])
+        return self._identities[topic]
+
+    def create_topic(self, topic: str, partitions: int | None = None) -> None:
+        """Make sure that a topic exists; an existing one keeps its partitions."""
+        made = NewTopic(self.prefix + topic, partitions or self._partitions, self._replication)
+        with self._clear():
+            if self.prefix + topic not in self._admin.list_topics():
+                with suppress(TopicAlreadyExistsError):  # another process was first
+                    self._admin.create_topics([made], wait_for_metadata=True)
+
+    def topics(self) -> dict[str, int]:
+        """Topics with our prefix and how many partitions each has."""
+        with self._clear():
+            names = [name for name in self._admin.list_topics() if name.startswith(self.prefix)]
+            described = self._admin.describe_topics(names) if names else []
+        return {topic["name"].removeprefix(self.prefix): len(topic["partitions"]) for topic in described}
+
+    def append(self, records: Iterable[Record]) -> None:
+        """Append records, each acknowledged by every replica that is in step."""
+        with self._clear():
+            if self._producer is None:
+                self._producer = KafkaProducer(bootstrap_servers=self.servers.split(","))
+            sent = [
+                self._producer.send(
+                    self.prefix + record.topic, key=record.key, value=record.value, headers=list(record.headers)
+                )
+                for record in records
+            ]
+            for future in sent:
+                future.get(TIMEOUT_MS / 1000)
+
+    def read(self, topic: str, partition: int, offset: int, limit: int) -> list[Stored]:
+        """Up to `limit` records from `offset` on, or from the oldest one kept; none at the end of the partition."""
+        at = TopicPartition(self.prefix + topic, partition)
+        with self._clear():
+            if self._consumer is None:
+                self._consumer = KafkaConsumer(bootstrap_servers=self.servers.split(","), enable_auto_commit=False)
+            self._consumer.assign([at])
+            oldest, end = self._consumer.beginning_offsets([at])[at], self._consumer.end_offsets([at])[at]
+            start, found = max(offset, oldest), list[Stored]()
+            self._consumer.seek(at, start)
+            while start < end and not found:  # what is between may be no record (a transaction's marker)
+                polled = self._consumer.poll(timeout_ms=READ_MS, max_records=limit).get(at, [])
+                found = [stored(topic, record) for record in polled]
+                start = self._consumer.position(at)
+        return found
+
+    def ends(self) -> dict[TP, int]:
+        """The offset that comes next, for every partition of ours."""
+        places = [TopicPartition(self.prefix + topic, p) for topic, n in self.topics().items() for p in range(n)]
+        with self._clear():
+            if self._consumer is None:
+                self._consumer = KafkaConsumer(bootstrap_servers=self.servers.split(","), enable_auto_commit=False)
+            ends = self._consumer.end_offsets(places)
+        return self._ours(ends)
+
+    def committed(self, group: str) -> dict[TP, int]:
+        """Where a consumer group stands; partitions that it never committed are absent."""
+        name = self.prefix + group
+        with self._clear():
+            found = _soon(lambda: self._admin.list_group_offsets({name: None}))[name]
+        return self._ours({place: at.offset for place, at in found.items() if at.offset >= 0})
+
+    def rewind(self, group: str, offsets: dict[TP, int]) -> None:
+        """Let a consumer group begin again at these offsets. While it has members they stay: who is assigned a partition
+        begins where the facts end all the same."""
+        places = {
+            TopicPartition(self.prefix + topic, partition): OffsetAndMetadata(offset, "", -1)
+            for (topic, partition), offset in offsets.items()
+        }
+        with self._clear():
+            _soon(lambda: self._admin.alter_group_offsets(self.prefix + group, places))
+
+    def trim(self, before_us: int, groups: Mapping[str, str]) -> int:
+        """Nothing: each topic's retention does it."""
+        return 0
+
+    def transport(self, app: faust.App, starts: Starts) -> TransportT:
+        """Our consumer over Faust's aiokafka driver."""
+        from streams.kafka_transport import Transport
+
+        return Transport(self, app, lambda topic, partition: starts(topic.removeprefix(self.prefix), partition))
+
+    def producer(self) -> AsyncProducer:
+        """A producer for asyncio; it connects when it first sends."""
+        from streams.kafka_producer import AsyncProducer
+
+        return AsyncProducer(self.servers, self.prefix)
+
+    def close(self) -> None:
+        with self._lock:
+            for client in (self._admin, self._consumer, self._producer):
+                if client is not None:
+                    client.close()
+
+    def _ours(self, offsets: Mapping[TopicPartition, int]) -> dict[TP, int]:
+        return {
+            (place.topic.removeprefix(self.prefix), place.partition): offset
+            for place, offset in offsets.items()
+            if place.topic.startswith(self.prefix)
+        }
+
+    @contextmanager
+    def _clear(self) -> Iterator[None]:
+        """One at a time, and what Kafka says in a sentence."""
+        with self._lock:
+            try:
+                yield
+            except KafkaError as error:
+                raise LogError(f"Kafka at {self.servers} can't be used ({type(error).__name__}): {error}") from None
+
+
+def _soon(ask: Callable[[], Any]) -> Any:
+    """The answer, once there is one: a group's coordinator may still be being made or moved."""
+    deadline = time.monotonic() + TIMEOUT_MS / 1000
+    while True:
+        try:
+            return ask()
+        except (CoordinatorNotAvailableError, NotCoordinatorError, CoordinatorLoadInProgressError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(PAUSE_S)
+
+
+def stored(topic: str, record: Any) -> Stored:
+    """A consumer's record, of kafka-python or aiokafka, under our topic's name; a tombstone has an empty value."""
+    headers = tuple((name, value or b"") for name, value in record.headers)
+    at_us = record.timestamp * 1000
+    return Stored(topic, record.partition, record.offset, at_us, record.key or b"", record.value or b"", headers)

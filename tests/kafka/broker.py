@@ -1,0 +1,123 @@
+"""An Apache Kafka of our own for the tests: one process, KRaft, from the jars that Maven resolves; or somebody's broker.
+
+TRIMTAB_TEST_KAFKA=host:port names a running broker to use instead.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+POM = Path(__file__).with_name("pom.xml")
+JARS = ROOT / ".make" / "kafka-4.1.0"
+READY_WITHIN_S = 60.0
+
+PROPERTIES = """
+process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=127.0.0.1:{controller}
+controller.listener.names=CONTROLLER
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={folder}/data
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+auto.create.topics.enable=false
+"""
+
+
+class Broker:
+    """One broker; it may be stopped, killed, frozen and started again, with its data."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port, controller = _free_port(), _free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self._properties = folder / "server.properties"
+        self._properties.write_text(PROPERTIES.format(port=self.port, controller=controller, folder=folder))
+        cluster = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
+        command = ["format", "--standalone", "-t", cluster, "-c", str(self._properties)]
+        subprocess.run(_java("256m", "kafka.tools.StorageTool", *command), check=True, capture_output=True, timeout=120)
+
+    @property
+    def servers(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it and wait until it listens."""
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                _java("512m", "kafka.Kafka", str(self._properties)), stdout=log, stderr=log, start_new_session=True
+            )
+        deadline = time.monotonic() + READY_WITHIN_S
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                assert self.process.poll() is None, f"Kafka ended, see {self.folder / 'server.log'}"
+                assert time.monotonic() < deadline, f"Kafka does not listen, see {self.folder / 'server.log'}"
+                time.sleep(0.1)
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """End it; SIGKILL is a crash."""
+        assert self.process is not None
+        self.process.send_signal(how)
+        self.process.wait(60)
+
+
+@contextmanager
+def broker(folder: Path) -> Iterator[Broker]:
+    """A running broker. Without Java the test is skipped, in CI it fails."""
+    _need("java", "a JRE, 17 or later")
+    if not JARS.exists():
+        _need("mvn", "Maven, for Kafka's jars")
+        fresh = JARS.with_name(f"{JARS.name}.{os.getpid()}")
+        goal = ["dependency:copy-dependencies", f"-DoutputDirectory={fresh}", "-DincludeScope=runtime"]
+        subprocess.run(["mvn", "-q", "-B", "-f", str(POM), *goal], check=True, capture_output=True, timeout=300)
+        try:
+            fresh.rename(JARS)
+        except OSError:  # another process was first
+            shutil.rmtree(fresh)
+    made = Broker(folder)
+    made.start()
+    try:
+        yield made
+    finally:
+        if made.process is not None and made.process.poll() is None:
+            made.process.send_signal(signal.SIGCONT)
+            made.stop(signal.SIGKILL)
+
+
+def _java(memory: str, *arguments: str) -> list[str]:
+    return ["java", f"-Xmx{memory}", "-XX:+UseSerialGC", "-cp", f"{JARS}/*", *arguments]
+
+
+def _need(program: str, what: str) -> None:
+    if shutil.which(program) is None:
+        reason = f"{program} is not installed: it takes {what}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
