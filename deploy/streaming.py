@@ -7,8 +7,8 @@ from deploy.settings import Settings
 from deploy.state import State
 from feedback.edge import Edge
 from feedback.facts import Facts
+from streams.app import TOPICS
 from streams.judge import Ask
-from streams.kafka_log import KafkaLog
 from streams.log import Log, LogError
 from streams.router import Router
 from streams.sqlite_log import SqliteLog
@@ -20,11 +20,17 @@ def open_log(state: State, settings: Settings) -> Log:
     broker = settings.broker
     try:
         if broker.url.startswith("kafka://"):
+            from streams.kafka_log import KafkaLog  # only who has a cluster pays for its client
+
             servers = broker.url.removeprefix("kafka://")
-            return KafkaLog(servers, broker.partitions, broker.replication, broker.prefix)
-        return SqliteLog(state.log, broker.partitions)
+            log: Log = KafkaLog(servers, broker.partitions, broker.replication, broker.prefix)
+        else:
+            log = SqliteLog(state.log, broker.partitions)
+        for topic in TOPICS:
+            log.create_topic(topic)
     except LogError as error:
         raise Failed(str(error)) from None
+    return log
 
 
 def open_worker(

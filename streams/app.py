@@ -16,6 +16,7 @@ from typing import Any
 import faust
 from faust.tables import TableManager
 
+from streams import dead_letters
 from streams.hop import Fatal, Work, consume
 from streams.ingest import JUDGE_REQUESTS, Ingest
 from streams.judge import JudgeHop
@@ -24,7 +25,7 @@ from streams.log import Log, Producer, Starts
 INGEST_GROUP = "trimtab-ingest"
 JUDGE_GROUP = "trimtab-judge"
 INGEST_TOPICS = ("turns.served", "ratings.given", "verdicts.given")
-TOPICS = (*INGEST_TOPICS, JUDGE_REQUESTS)
+TOPICS = (*INGEST_TOPICS, JUDGE_REQUESTS, dead_letters.TOPIC, dead_letters.DONE_TOPIC)
 GROUP_OF_TOPIC = {**dict.fromkeys(INGEST_TOPICS, INGEST_GROUP), JUDGE_REQUESTS: JUDGE_GROUP}
 
 EVENTS_WAITING = 4

@@ -51,8 +51,6 @@ class Worker:
         self._router = router
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.producer = events.producer()
-        for topic in topology.TOPICS:
-            events.create_topic(topic, partitions)
         writer = FactsWriter(facts, events.identity)
         _agree(events, writer)
         self._sink = FactsSink(writer, self._fail)

@@ -1,9 +1,9 @@
-"""The whole topology on the embedded log, with the real Faust, the real SQLite and real Delta tables."""
+"""The whole topology with the real Faust and real Delta tables, on both logs: the real SQLite and a real Kafka."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from feedback.edge import Edge, Record
 from feedback.facts import Facts
 from feedback.records import Judgement, JudgeRequest, Unjudged, Verdict
 from streams import dead_letters
+from streams.app import TOPICS
 from streams.ingest import send_requests
+from streams.log import Log, LogError
 from streams.sqlite_log import SqliteLog
-from streams.worker import LogError, Worker
+from streams.worker import Worker
 
 KEY = b"k" * 32
 NOW_US = 1_790_000_000_000_000
@@ -47,29 +49,42 @@ def unsigned(document: dict[str, Any]) -> Record:
     return Record("turns.served", document["conversation_id"].encode(), json.dumps(document).encode())
 
 
-def worker(root: Path, log: SqliteLog, ask: Callable[[JudgeRequest], Awaitable[Judgement]] | None = None) -> Worker:
+@pytest.fixture(params=["sqlite", pytest.param("kafka", marks=[pytest.mark.slow, pytest.mark.xdist_group("kafka")])])
+def log(request: pytest.FixtureRequest, tmp_path: Path, prefix: str) -> Iterator[Log]:
+    made: Log
+    if request.param == "kafka":
+        from streams.kafka_log import KafkaLog
+
+        made = KafkaLog(request.getfixturevalue("kafka_servers"), partitions=2, prefix=prefix)
+        for topic in TOPICS:
+            made.create_topic(topic)
+    else:
+        made = SqliteLog(tmp_path / "log.db", partitions=2)
+    yield made
+    made.close()
+
+
+def worker(root: Path, log: Log, ask: Callable[[JudgeRequest], Awaitable[Judgement]] | None = None) -> Worker:
     return Worker(log, root / "facts", Edge(KEY), partitions=2, ask=ask, answered=[], router=None)
 
 
-async def drain(root: Path, records: list[Record]) -> SqliteLog:
-    log = SqliteLog(root / "log.db", partitions=2)
+async def drain(root: Path, log: Log, records: list[Record]) -> None:
     log.append(records)
     async with worker(root, log) as running:
         await running.drained()
-    return log
 
 
-async def test_every_event_becomes_a_fact_or_a_dead_letter(tmp_path: Path) -> None:
+async def test_every_event_becomes_a_fact_or_a_dead_letter(tmp_path: Path, log: Log) -> None:
     bad = [Record("turns.served", b"c", b"{no json"), unsigned({**turn(99), "reply": 5})]
-    log = await drain(tmp_path, [signed(turn(n)) for n in range(700)] + bad)
+    await drain(tmp_path, log, [signed(turn(n)) for n in range(700)] + bad)
     assert {found.turn_id for found, _ in Facts(tmp_path / "facts").turns()} == {f"t{n}" for n in range(700)}
     letters = list(dead_letters.read(log))
     assert sorted((letter.reason, letter.field) for letter in letters) == [("bad_json", ""), ("wrong_type", "reply")]
     assert {letter.value for letter in letters} == {record.value for record in bad}
 
 
-async def test_what_nobody_signed_is_redacted_at_ingest(tmp_path: Path) -> None:
-    await drain(tmp_path, [unsigned(turn(1)), signed(turn(2))])
+async def test_what_nobody_signed_is_redacted_at_ingest(tmp_path: Path, log: Log) -> None:
+    await drain(tmp_path, log, [unsigned(turn(1)), signed(turn(2))])
     one, two = sorted((found for found, _ in Facts(tmp_path / "facts").turns()), key=lambda t: t.turn_id)
     assert one.messages == two.messages == [{"role": "user", "content": "write to [email]"}]
     assert one.user_id is not None
@@ -77,22 +92,22 @@ async def test_what_nobody_signed_is_redacted_at_ingest(tmp_path: Path) -> None:
     assert b"ann" not in b"".join(path.read_bytes() for path in (tmp_path / "facts").rglob("*.parquet"))
 
 
-async def test_a_forged_signature_is_not_believed(tmp_path: Path) -> None:
+async def test_a_forged_signature_is_not_believed(tmp_path: Path, log: Log) -> None:
     true = signed(turn(1))
     forged = Record(true.topic, true.key, true.value.replace(b"done", b"DONE"), true.headers)
-    log = await drain(tmp_path, [forged])
+    await drain(tmp_path, log, [forged])
     assert list(Facts(tmp_path / "facts").turns()) == []
     assert len(list(dead_letters.read(log))) == 1
 
 
-async def test_a_second_start_does_nothing_twice(tmp_path: Path) -> None:
-    await drain(tmp_path, [signed(turn(n)) for n in range(30)])
-    await drain(tmp_path, [signed(turn(n)) for n in range(30, 40)])
+async def test_a_second_start_does_nothing_twice(tmp_path: Path, log: Log) -> None:
+    await drain(tmp_path, log, [signed(turn(n)) for n in range(30)])
+    await drain(tmp_path, log, [signed(turn(n)) for n in range(30, 40)])
     assert len(list(Facts(tmp_path / "facts").turns())) == 40
 
 
-async def test_offsets_ahead_of_the_facts_are_rewound(tmp_path: Path) -> None:
-    log = await drain(tmp_path, [signed(turn(n)) for n in range(30)])
+async def test_offsets_ahead_of_the_facts_are_rewound(tmp_path: Path, log: Log) -> None:
+    await drain(tmp_path, log, [signed(turn(n)) for n in range(30)])
     for path in sorted((tmp_path / "facts").rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
     async with worker(tmp_path, log) as running:
@@ -101,7 +116,8 @@ async def test_offsets_ahead_of_the_facts_are_rewound(tmp_path: Path) -> None:
 
 
 async def test_facts_of_another_log_are_refused(tmp_path: Path) -> None:
-    log = await drain(tmp_path, [signed(turn(n)) for n in range(30)])
+    log = SqliteLog(tmp_path / "log.db", partitions=2)
+    await drain(tmp_path, log, [signed(turn(n)) for n in range(30)])
     log._connection.execute("UPDATE partitions SET next_offset = 0")
     with pytest.raises(LogError, match="Restore the newest"):
         worker(tmp_path, log)
@@ -118,7 +134,7 @@ def request(number: int) -> JudgeRequest:
     )
 
 
-async def test_verdicts_and_their_absence_become_facts(tmp_path: Path) -> None:
+async def test_verdicts_and_their_absence_become_facts(tmp_path: Path, log: Log) -> None:
     async def ask(asked: JudgeRequest) -> Judgement:
         common: dict[str, Any] = {
             "verdict_id": asked.request_id, "request_id": asked.request_id, "tenant": asked.tenant, "conversation_id": asked.conversation_id,
@@ -128,7 +144,6 @@ async def test_verdicts_and_their_absence_become_facts(tmp_path: Path) -> None:
             return Unjudged(**common, reason="unparsable")
         return Verdict(**common, model="m", rubric="r", prompt_hash="p", confidence=1, rationale="", score=0.5)
 
-    log = SqliteLog(tmp_path / "log.db", partitions=2)
     async with worker(tmp_path, log, ask) as running:
         await send_requests(running.producer, [request(0), request(1), request(1)])
         await running.drained()
@@ -137,7 +152,7 @@ async def test_verdicts_and_their_absence_become_facts(tmp_path: Path) -> None:
     assert isinstance(found["q1"], Unjudged)
 
 
-async def test_a_question_that_was_answered_is_not_asked_again(tmp_path: Path) -> None:
+async def test_a_question_that_was_answered_is_not_asked_again(tmp_path: Path, log: Log) -> None:
     asked: list[str] = []
 
     async def ask(question: JudgeRequest) -> Judgement:
@@ -147,7 +162,6 @@ async def test_a_question_that_was_answered_is_not_asked_again(tmp_path: Path) -
             occurred_at_us=NOW_US, reason="refused",
         )  # fmt: skip
 
-    log = SqliteLog(tmp_path / "log.db", partitions=2)
     async with worker(tmp_path, log, ask) as running:
         for _ in range(2):
             await send_requests(running.producer, [request(0)])
@@ -155,10 +169,10 @@ async def test_a_question_that_was_answered_is_not_asked_again(tmp_path: Path) -
     assert asked == ["q0"]
 
 
-async def test_redriven_dead_letters_keep_their_identity(tmp_path: Path) -> None:
+async def test_redriven_dead_letters_keep_their_identity(tmp_path: Path, log: Log) -> None:
     late = json.dumps(turn(1)).encode()
     letter = dead_letters.dead_letter(Rejected("future", "occurred_at", "too early"), late, file="f", line=3)
-    log = await drain(tmp_path, [letter])
+    await drain(tmp_path, log, [letter])
     (found,) = dead_letters.read(log)
     assert dead_letters.redrive(log, Edge(KEY), [found], NOW_US) == [(found, None)]
     async with worker(tmp_path, log) as running:
