@@ -105,8 +105,6 @@ def redrive(context: Context, ids: tuple[str, ...], reason: str | None, newer_th
 
 
 def _read(context: Context) -> list[DeadLetter]:
-    if not context.state.log.exists():
-        return []
     return sorted(letters.read(open_log(context.state, context.settings)), key=lambda letter: letter.at_us)
 
 

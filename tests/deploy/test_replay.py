@@ -94,6 +94,17 @@ def test_a_second_replay_shows_only_duplicates_and_changes_nothing(tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("kafka")
+def test_through_kafka_it_is_the_same_dataset(tmp_path: Path, kafka_servers: str, prefix: str) -> None:
+    _, embedded = replayed(tmp_path / "s", SAMPLE)
+    for _ in range(2):
+        broker = {"url": f"kafka://{kafka_servers}", "prefix": prefix}
+        taken, through_kafka = replayed(tmp_path / "k", SAMPLE, broker=broker)
+        assert through_kafka == embedded
+    assert (taken.turns, taken.ratings) == (0, {})
+
+
+@pytest.mark.slow
 def test_shuffled_lines_into_a_fresh_directory_give_the_same_dataset(tmp_path: Path) -> None:
     lines = gzip.decompress(SAMPLE.read_bytes()).splitlines()
     random.Random(3).shuffle(lines)
