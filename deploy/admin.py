@@ -65,7 +65,8 @@ async def serve(app: object, host: str, port: int, stop: asyncio.Event) -> None:
     )
     try:
         sockets = [config.bind_socket()]
-    except SystemExit:  # how uvicorn says that it can't bind
+        sockets[0].listen(config.backlog)  # of two that bound it at the same moment, one is told here
+    except (SystemExit, OSError):  # uvicorn says with SystemExit that it can't bind
         raise Failed(f"{host}:{port} can't be used: is another process listening there? Choose another port") from None
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=sockets))

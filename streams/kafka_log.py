@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from streams.kafka_producer import AsyncProducer
 
 TIMEOUT_MS = 20_000
-CONNECT_MS = 10_000
+CONNECT_MS = 5_000
 READ_MS = 2_000
 PAUSE_S = 0.2
 

@@ -252,7 +252,9 @@ def test_the_dashboard_shows_this_service(service: Service, client: openai.OpenA
         """Queries without data, after one more chat."""
         another: Any = [{"role": "user", "content": f"Where is order {next(numbers)}?"}]
         client.chat.completions.create(model="trimtab", messages=another, max_tokens=4)
-        return {query.where for query in QUERIES if not server.query(query.expr)}
+        found = {query.where for query in QUERIES if not server.query(query.expr)}
+        print(sorted(found - QUIET))  # shown when the test fails
+        return found
 
     with running_prometheus(targets, tmp_path) as server:
         wait_for(lambda: empty() <= QUIET, f"data for all but {sorted(QUIET)}")
