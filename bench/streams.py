@@ -78,7 +78,7 @@ def records(raw: list[bytes], edge: Edge) -> list[Record]:
 
 async def topology(root: Path, log: SqliteLog, edge: Edge) -> None:
     """Everything that is on the log becomes facts."""
-    worker = Worker(log, root / "facts", edge, partitions=PARTITIONS, ask=None, answered=[], router=None)
+    worker = Worker(log, root / "facts", edge, ask=None, answered=[], router=None)
     async with worker:
         await worker.drained()
 

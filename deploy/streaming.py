@@ -43,7 +43,6 @@ def open_worker(
             log,
             state.facts,
             edge,
-            partitions=settings.broker.partitions,
             ask=ask,
             answered=answered,
             router=router,

@@ -47,28 +47,25 @@ class NoTables(TableManager):
         await self.recovery.start()
 
 
-def build_ingest(
-    log: Log, partitions: int, ingest: Ingest, producer: Producer, fatal: Fatal, starts: Starts
-) -> faust.App:
+def build_ingest(log: Log, ingest: Ingest, producer: Producer, fatal: Fatal, starts: Starts) -> faust.App:
     """The app that writes facts."""
     works: dict[str, Work] = {
         "turns.served": ingest.events,
         "ratings.given": ingest.events,
         "verdicts.given": ingest.verdicts,
     }
-    return _app(INGEST_GROUP, log, partitions, works, producer, fatal, starts)
+    return _app(INGEST_GROUP, log, works, producer, fatal, starts)
 
 
-def build_judge(log: Log, partitions: int, hop: JudgeHop, producer: Producer, fatal: Fatal) -> faust.App:
+def build_judge(log: Log, hop: JudgeHop, producer: Producer, fatal: Fatal) -> faust.App:
     """The app that asks the judge."""
     works: dict[str, Work] = {JUDGE_REQUESTS: hop.requests}
-    return _app(JUDGE_GROUP, log, partitions, works, producer, fatal, lambda topic, partition: None)
+    return _app(JUDGE_GROUP, log, works, producer, fatal, lambda topic, partition: None)
 
 
 def _app(
     group: str,
     log: Log,
-    partitions: int,
     works: dict[str, Work],
     producer: Producer,
     fatal: Fatal,
@@ -80,7 +77,6 @@ def _app(
         log.prefix + group,
         store="memory://",
         web_enabled=False,
-        topic_partitions=partitions,
         topic_disable_leader=True,
         stream_buffer_maxsize=EVENTS_WAITING,
         stream_wait_empty=False,

@@ -42,7 +42,6 @@ class Worker:
         facts: Path,
         edge: Edge,
         *,
-        partitions: int,
         ask: Ask | None,
         answered: list[str],
         router: Router | None,
@@ -55,11 +54,11 @@ class Worker:
         _agree(events, writer)
         self._sink = FactsSink(writer, self._fail)
         ingest = Ingest(edge, self._sink, self.producer, router.observe if router else None)
-        self._apps = [topology.build_ingest(events, partitions, ingest, self.producer, self._fail, writer.applied)]
+        self._apps = [topology.build_ingest(events, ingest, self.producer, self._fail, writer.applied)]
         self._groups = dict.fromkeys(topology.INGEST_TOPICS, topology.INGEST_GROUP)
         if ask is not None:
             hop = JudgeHop(ask, self.producer, answered, patient=router is not None)
-            self._apps.append(topology.build_judge(events, partitions, hop, self.producer, self._fail))
+            self._apps.append(topology.build_judge(events, hop, self.producer, self._fail))
             self._groups[JUDGE_REQUESTS] = topology.JUDGE_GROUP
         self._tasks: list[asyncio.Task[None]] = []
 

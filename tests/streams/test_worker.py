@@ -65,7 +65,7 @@ def log(request: pytest.FixtureRequest, tmp_path: Path, prefix: str) -> Iterator
 
 
 def worker(root: Path, log: Log, ask: Callable[[JudgeRequest], Awaitable[Judgement]] | None = None) -> Worker:
-    return Worker(log, root / "facts", Edge(KEY), partitions=2, ask=ask, answered=[], router=None)
+    return Worker(log, root / "facts", Edge(KEY), ask=ask, answered=[], router=None)
 
 
 async def drain(root: Path, log: Log, records: list[Record]) -> None:
