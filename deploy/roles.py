@@ -22,7 +22,6 @@ from deploy.state import State
 from deploy.streaming import open_log, open_worker
 from deploy.training import operations, seal_now, since_last, train
 from feedback.edge import Edge
-from feedback.facts import Facts
 from streams import metrics as stream_metrics
 from streams.router import Router
 
@@ -59,8 +58,6 @@ async def _work(role: Role, stop: asyncio.Event) -> None:
     state, settings = role.state, role.settings
     ask = make_ask(settings.judge, role.control)
     router = Router(settings.judge.grace_s) if ask is not None else None
-    if router is not None:
-        router.rebuild(Facts(state.facts), time.time_ns() // 1000)
     async with open_worker(
         open_log(state, settings), state, settings, Edge(state.secret("edge")), ask, router
     ) as worker:

@@ -81,9 +81,6 @@ def _app(
         stream_buffer_maxsize=EVENTS_WAITING,
         stream_wait_empty=False,
         broker_commit_interval=0.5,
-        broker_session_timeout=6.0,  # a killed worker's partitions come back to the others then
-        broker_heartbeat_interval=2.0,
-        consumer_auto_offset_reset="earliest",
         topic_allow_declare=False,  # they are made before, with the partitions and the retention they need
         TableManager=NoTables,
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import aiokafka
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.transports import ConsumerT
@@ -12,7 +14,7 @@ from yarl import URL
 
 from streams.kafka_log import stored
 from streams.log import Starts, Stored
-from streams.runs import RunConsumer
+from streams.runs import RUN, RunConsumer
 
 if TYPE_CHECKING:
     import faust
@@ -20,18 +22,51 @@ if TYPE_CHECKING:
     from streams.kafka_log import KafkaLog
 
 
+MANY = 8
+"""Most runs of one fetch."""
+FETCH_WAIT_MS = 100
+SESSION_MS = 6_000
+REBALANCE_MS = 20_000
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """The driver's thread, with a client as we want it."""
+
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        conf = self.app.conf
+        return aiokafka.AIOKafkaConsumer(
+            bootstrap_servers=transport.servers,
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            # the partitions of one number of all topics go to one worker: a rating has to meet its turn's timer
+            partition_assignment_strategy=[RangePartitionAssignor],
+            max_poll_records=RUN * MANY,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            session_timeout_ms=SESSION_MS,  # a killed worker's partitions come back to the others then
+            heartbeat_interval_ms=SESSION_MS // 3,
+            rebalance_timeout_ms=REBALANCE_MS,
+        )
+
+
 class Consumer(RunConsumer, driver.Consumer):
     """Reads runs for one consumer group (the app's id)."""
 
     transport: Transport
 
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[tuple[Stored, ...]]]:
         fetched: Mapping[Any, list[Any]] = await super()._getmany(active_partitions, timeout)
         prefix = self.transport.prefix
         return {
-            tp: [tuple(stored(tp.topic.removeprefix(prefix), record) for record in records)]
+            tp: [
+                tuple(stored(tp.topic.removeprefix(prefix), record) for record in records[start : start + RUN])
+                for start in range(0, len(records), RUN)
+            ]
             for tp, records in fetched.items()
-            if records
         }
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
@@ -54,4 +89,4 @@ class Transport(driver.Transport):
 
     def __init__(self, log: KafkaLog, app: faust.App, starts: Starts) -> None:
         super().__init__([URL(f"kafka://{server}") for server in log.servers.split(",")], app)
-        self.prefix, self.starts = log.prefix, starts
+        self.servers, self.prefix, self.starts = log.servers, log.prefix, starts

@@ -37,14 +37,21 @@ class Router:
         """Turns within their grace period."""
         return sum(len(state.waiting) for state in self._states.values())
 
-    def rebuild(self, facts: Facts, now_us: int) -> None:
-        """Take up where the last process ended: turns that nobody rated and no verdict speaks of."""
+    def own(self, partitions: set[int], facts: Facts, now_us: int) -> None:
+        """Answer for these partitions and no others. For new ones take up where whoever had them ended: turns that
+        nobody rated and no verdict speaks of."""
+        for lost in self._states.keys() - partitions:
+            del self._states[lost]
+        new = partitions - self._states.keys()
+        if not new:
+            return
         since_us = now_us - self._grace_us - LOOK_BACK_US
         judged = {
             (verdict.tenant, turn) for verdict in facts.verdicts() for turn in (verdict.turn_id, verdict.other_turn_id)
         }
-        received = sorted(facts.received_since(since_us), key=lambda item: item[1])
-        for partition, at_us, event in received:
-            if (event.tenant, event.turn_id) not in judged:
+        states = {partition: State(self._grace_us) for partition in new}
+        for partition, at_us, event in sorted(facts.received_since(since_us), key=lambda item: item[1]):
+            if partition in new and (event.tenant, event.turn_id) not in judged:
                 # the clock stands still while this is read: what is due is routed by the first `due`
-                routing.step(self._states[partition], event, at_us, 0)
+                routing.step(states[partition], event, at_us, 0)
+        self._states.update(states)

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from feedback.edge import Edge
-from feedback.facts import FactsWriter
+from feedback.facts import Facts, FactsWriter
 from streams import app as topology
 from streams import metrics
 from streams.facts_sink import FactsSink
@@ -23,9 +23,12 @@ from streams.ingest import JUDGE_REQUESTS, Ingest, send_requests
 from streams.judge import Ask, JudgeHop
 from streams.log import Log, LogError, lag
 from streams.router import Router
+from streams.watchdog import Watchdog
 
+TURNS = "turns.served"
 LOOK_S = 0.05
 TICK_S = 1.0
+STALLED_S = 120.0
 TRIM_S = 3_600.0
 KEPT_US = 7 * 86_400 * 1_000_000
 """How long records stay on the log after they are done."""
@@ -47,7 +50,7 @@ class Worker:
         router: Router | None,
     ) -> None:
         self._log = events
-        self._router = router
+        self._router, self._facts = router, facts
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.producer = events.producer()
         writer = FactsWriter(facts, events.identity)
@@ -55,6 +58,8 @@ class Worker:
         self._sink = FactsSink(writer, self._fail)
         ingest = Ingest(edge, self._sink, self.producer, router.observe if router else None)
         self._apps = [topology.build_ingest(events, ingest, self.producer, self._fail, writer.applied)]
+        if router is not None:
+            self._apps[0].on_partitions_assigned.connect(self._assigned)  # type: ignore[arg-type]
         self._groups = dict.fromkeys(topology.INGEST_TOPICS, topology.INGEST_GROUP)
         if ask is not None:
             hop = JudgeHop(ask, self.producer, answered, patient=router is not None)
@@ -104,19 +109,30 @@ class Worker:
             before = behind
             await asyncio.sleep(LOOK_S)
 
+    async def _assigned(self, app: Any, assigned: set[Any], **_: Any) -> None:
+        """The partitions that are ours now: their turns' timers are too."""
+        assert self._router is not None
+        partitions = {tp.partition for tp in assigned if tp.topic == self._log.prefix + TURNS}
+        await asyncio.to_thread(self._router.own, partitions, Facts(self._facts), time.time_ns() // 1000)
+
     def _fail(self, error: BaseException) -> None:
         if not self.failed.done():
             self.failed.set_exception(error)
 
     async def _housekeeping(self) -> None:
-        """Route what has become due, tell the lag, and trim what is done and old."""
-        trimmed_at = time.monotonic()
+        """Route what has become due, tell the lag, trim what is done and old; end the worker when nothing moves."""
+        trimmed_at, watchdog = time.monotonic(), Watchdog(STALLED_S)
         while True:
             try:
-                for topic, behind in (await self.lag()).items():
-                    metrics.LAG.labels(topic=topic, group=self._groups[topic]).set(behind)
+                for app in self._apps:
+                    if app.crashed:
+                        raise LogError(f"the consumer of {app.conf.id} ended: {app.crash_reason!r}")
                 if self._router is not None:
                     await send_requests(self.producer, self._router.due(time.time_ns() // 1000))
+                if (behind := await self._lag_or_none()) is not None:
+                    for topic, records in behind.items():
+                        metrics.LAG.labels(topic=topic, group=self._groups[topic]).set(records)
+                    watchdog.look(*await asyncio.to_thread(self._standing), time.monotonic())
                 if time.monotonic() - trimmed_at > TRIM_S:
                     trimmed_at = time.monotonic()
                     await asyncio.to_thread(self._log.trim, time.time_ns() // 1000 - KEPT_US, self._groups)
@@ -124,6 +140,22 @@ class Worker:
                 self._fail(error)
                 return
             await asyncio.sleep(TICK_S)
+
+    def _standing(self) -> tuple[int, int]:
+        """Of the ingest partitions that are ours: how many records wait, and how many were ever done."""
+        app = self._apps[0]
+        places = {(tp.topic.removeprefix(self._log.prefix), tp.partition) for tp in app.consumer.assignment()}
+        ends, done = self._log.ends(), self._log.committed(topology.INGEST_GROUP)
+        behind = sum(ends.get(place, 0) - done.get(place, 0) for place in places)
+        return behind, sum(done.get(place, 0) for place in places)
+
+    async def _lag_or_none(self) -> dict[str, int] | None:
+        """The lag; None while the log can't say (a broker that is away comes back, or the hops end the worker)."""
+        try:
+            return await self.lag()
+        except LogError as error:
+            log.warning("lag_unknown", error=str(error))
+            return None
 
 
 def _agree(events: Log, writer: FactsWriter) -> None:
