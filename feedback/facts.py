@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -117,12 +117,7 @@ class FactsWriter:
             applied = {
                 (b.topic, b.partition): table.transaction_version(self._app(b.topic, b.partition)) or 0 for b in batches
             }
-            rows = [
-                (batch, row)
-                for batch in batches
-                for row in batch.rows
-                if row.offset >= applied[batch.topic, batch.partition]
-            ]
+            rows = list(_new_rows(batches, applied))
             reached: dict[tuple[str, int], int] = {}
             for batch in batches:
                 key = (batch.topic, batch.partition)
@@ -260,6 +255,17 @@ def _open(path: Path, kept_for: timedelta) -> DeltaTable:
             },
         )
     return DeltaTable(path)
+
+
+def _new_rows(batches: Iterable[Batch], applied: Mapping[tuple[str, int], int]) -> Iterator[tuple[Batch, Row]]:
+    """Rows beyond what is applied, each once: after a rebalance a run may come again while its first copy still waits."""
+    seen: set[tuple[str, int, int]] = set()
+    for batch in batches:
+        for row in batch.rows:
+            place = (batch.topic, batch.partition, row.offset)
+            if row.offset >= applied[batch.topic, batch.partition] and place not in seen:
+                seen.add(place)
+                yield batch, row
 
 
 def _arrow(rows: Iterable[tuple[Batch, Row]]) -> pa.Table:

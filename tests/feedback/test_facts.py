@@ -125,21 +125,33 @@ def test_no_facts_yet_is_no_error(tmp_path: Path) -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30), st.integers(1, 12)), min_size=1, max_size=8))
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30), st.integers(1, 12)), min_size=1, max_size=8),
+    st.integers(1, 4),
+)
 def test_any_replay_of_stretches_lands_every_record_once(
-    tmp_path_factory: pytest.TempPathFactory, stretches: list[tuple[int, int, int]]
+    tmp_path_factory: pytest.TempPathFactory, stretches: list[tuple[int, int, int]], together: int
 ) -> None:
     root = tmp_path_factory.mktemp("facts")
     writer = FactsWriter(root, log_of("log"))
     reached = {0: 0, 1: 0, 2: 0}
+    batches = []
     for partition, first, length in stretches:
         first = min(first, reached[partition])  # a log is read without holes
         reached[partition] = max(reached[partition], first + length)
-        writer.commit([batch(first, first + length, partition)])
+        batches.append(batch(first, first + length, partition))
+    for start in range(0, len(batches), together):
+        writer.commit(batches[start : start + together])
     rows = Facts(root).columns("turns", ["partition", "offset"]).to_pylist()
     assert sorted((row["partition"], row["offset"]) for row in rows) == [
         (partition, offset) for partition in range(3) for offset in range(reached[partition])
     ]
+
+
+def test_a_run_that_comes_again_before_it_was_committed_lands_once(tmp_path: Path) -> None:
+    writer = FactsWriter(tmp_path, log_of("log"))
+    assert writer.commit([batch(0, 6), batch(2, 9), batch(0, 6), batch(0, 3, 1)]) == 12
+    assert len(event_ids(tmp_path)) == 12
 
 
 def test_racing_writers_land_every_record_once(tmp_path: Path) -> None:

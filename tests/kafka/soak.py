@@ -1,0 +1,212 @@
+"""Kafka's own kind of system test: a driver with known ids, a killer, and a verifier that reads with other libraries.
+
+    python -m tests.kafka.soak --turns 200000 --kills 50
+
+Real `trimtab worker` processes on a real broker. A kill waits until something was done since the last one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deltalake import DeltaTable
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import KafkaAdminClient, NewTopic
+from rich.console import Console
+from rich.progress import Progress
+
+from tests.deploy.commands import environment
+from tests.kafka.broker import broker
+
+PARTITIONS = 8
+TOPICS = {"turns.served": "turns", "ratings.given": "ratings"}
+EPOCH_S = 1_767_268_800
+STOPPED_S = (1.0, 9.0)
+"""A frozen worker sleeps on either side of its session timeout."""
+DRAINED_WITHIN_S = 600.0
+
+
+@dataclass
+class Counts:
+    """What a run ended with."""
+
+    turns: int
+    ratings: int
+    killed: Counter[str] = field(default_factory=Counter)
+    on_topics: int = 0
+    facts: int = 0
+    missing: int = 0
+    doubled: int = 0
+    seconds: float = 0.0
+
+
+def turn(number: int) -> dict[str, object]:
+    """A foreign event: not signed, so that ingest has all its work."""
+    return {
+        "event": "turn", "event_id": f"e{number}", "conversation_id": f"c{number // 3}", "turn_id": f"t{number}",
+        "occurred_at": EPOCH_S + number, "user_id": f"u{number % 997}", "policy": "p", "locale": "en",
+        "messages": [{"role": "user", "content": f"Where is order {number % 5_000}? My mail is u{number % 50}@example.com"}],
+        "reply": f"It is on its way, number {number}.",
+    }  # fmt: skip
+
+
+def rating(number: int) -> dict[str, object]:
+    """A thumb for every fourth turn."""
+    return {
+        "event": "rating", "event_id": f"r{number}", "conversation_id": f"c{number // 3}", "turn_id": f"t{number}",
+        "occurred_at": EPOCH_S + number + 30, "kind": "thumbs", "source": "user", "value": number % 3 != 0, "user_id": f"u{number % 997}",
+    }  # fmt: skip
+
+
+def events(turns: int) -> list[tuple[str, dict[str, object]]]:
+    """All events in the order in which they are sent."""
+    found: list[tuple[str, dict[str, object]]] = []
+    for number in range(turns):
+        found.append(("turns.served", turn(number)))
+        if number % 4 == 0:
+            found.append(("ratings.given", rating(number)))
+    return found
+
+
+def drive(servers: str, turns: int, per_s: float, told: Progress) -> None:
+    """Produce everything, at about this speed."""
+    producer = KafkaProducer(bootstrap_servers=servers, linger_ms=20)
+    task, started = told.add_task("produced", total=turns), time.monotonic()
+    for number, (topic, event) in enumerate(events(turns)):
+        producer.send(topic, key=str(event["conversation_id"]).encode(), value=json.dumps(event).encode())
+        if number % 1_000 == 0:
+            told.update(task, completed=number * 0.8)
+            time.sleep(max(0.0, started + number / per_s - time.monotonic()))
+    producer.flush(120)
+    told.update(task, completed=turns)
+    producer.close()
+
+
+class Workers:
+    """`trimtab worker` processes; a dead one is started again at once."""
+
+    def __init__(self, count: int, folder: Path, servers: str) -> None:
+        self._folder, self._servers = folder, servers
+        self.processes = [self._start() for _ in range(count)]
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        variables = {"TRIMTAB_BROKER__URL": f"kafka://{self._servers}", "TRIMTAB_BROKER__PARTITIONS": str(PARTITIONS)}
+        with (self._folder / "workers.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-P", "-m", "deploy.cli", "worker", "--admin-port", "0", "--state", "state"],
+                cwd=self._folder,
+                env=environment(**variables),
+                stdout=log,
+                stderr=log,
+            )
+
+    def look_after(self) -> None:
+        """Start the dead again."""
+        self.processes = [self._start() if process.poll() is not None else process for process in self.processes]
+
+    def stop(self) -> None:
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            process.wait(60)
+
+
+def done(admin: KafkaAdminClient) -> int:
+    """Records that the group has committed."""
+    try:
+        found = admin.list_group_offsets({"trimtab-ingest": None})["trimtab-ingest"]
+    except Exception:  # the coordinator is being made
+        return 0
+    return sum(at.offset for place, at in found.items() if place.topic in TOPICS)
+
+
+def verify(servers: str, facts: Path, counts: Counts) -> None:
+    """Every record of the topics is one fact, by topic, partition and offset; read without our own code."""
+    consumer = KafkaConsumer(bootstrap_servers=servers, enable_auto_commit=False, consumer_timeout_ms=5_000)
+    for topic, table in TOPICS.items():
+        places = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+        consumer.assign(places)
+        consumer.seek_to_beginning(*places)
+        left, sent = sum(consumer.end_offsets(places).values()), Counter[tuple[int, int, str]]()
+        while left:
+            for records in consumer.poll(timeout_ms=1_000).values():
+                left -= len(records)
+                sent.update((r.partition, r.offset, json.loads(r.value)["event_id"]) for r in records)
+        rows = DeltaTable(facts / table).to_pyarrow_table(columns=["partition", "offset", "event_id"]).to_pylist()
+        kept = Counter((row["partition"], row["offset"], row["event_id"]) for row in rows)
+        counts.on_topics += sent.total()
+        counts.facts += kept.total()
+        counts.missing += (sent - kept).total()
+        counts.doubled += (kept - sent).total()
+    consumer.close()
+
+
+def soak(turns: int, kills: int, seed: int, workers: int, per_s: float, folder: Path, servers: str) -> Counts:
+    """Run it all; the state directory is `folder`/state."""
+    counts, chance, started = Counts(turns, len(events(turns)) - turns), random.Random(seed), time.monotonic()
+    admin = KafkaAdminClient(bootstrap_servers=servers)
+    admin.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in TOPICS], wait_for_metadata=True)
+    total, last = counts.turns + counts.ratings, 0
+    running = Workers(workers, folder, servers)
+    with Progress(console=Console(stderr=True)) as told:
+        driver = threading.Thread(target=drive, args=(servers, turns, per_s, told), daemon=True)
+        driver.start()
+        task = told.add_task("done", total=total)
+        deadline = time.monotonic() + DRAINED_WITHIN_S
+        while (now := done(admin)) < total:
+            told.update(task, completed=now)
+            if now > last:
+                deadline = time.monotonic() + DRAINED_WITHIN_S
+                if counts.killed.total() < kills:
+                    _strike(chance, running, counts)
+                last = now
+            assert time.monotonic() < deadline, f"nothing was done for {DRAINED_WITHIN_S:.0f} s"
+            running.look_after()
+            time.sleep(chance.uniform(0.2, 1.0))
+        driver.join()
+    running.stop()
+    verify(servers, folder / "state" / "facts", counts)
+    admin.close()
+    counts.seconds = time.monotonic() - started
+    return counts
+
+
+def _strike(chance: random.Random, workers: Workers, counts: Counts) -> None:
+    victim = chance.choice(workers.processes)
+    if chance.random() < 0.75:
+        os.kill(victim.pid, signal.SIGKILL)
+        counts.killed["SIGKILL"] += 1
+    else:
+        os.kill(victim.pid, signal.SIGSTOP)
+        threading.Timer(chance.uniform(*STOPPED_S), lambda: victim.send_signal(signal.SIGCONT)).start()
+        counts.killed["SIGSTOP"] += 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--turns", type=int, default=200_000)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--per-s", type=float, default=1_500.0, help="events produced in a second")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name, broker(Path(name)) as running:
+        counts = soak(given.turns, given.kills, given.seed, given.workers, given.per_s, Path(name), running.servers)
+    print(json.dumps(counts.__dict__))
+    return 1 if counts.missing or counts.doubled or counts.on_topics != counts.turns + counts.ratings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
