@@ -8,7 +8,7 @@ ifdef PIP_CERT
 export SSL_CERT_FILE ?= $(PIP_CERT)
 endif
 
-.PHONY: run quick test check bench lock reference help
+.PHONY: run quick test soak check bench lock reference help
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,6 +21,9 @@ quick: .make/dev ## the tests that need no server and train nothing; seconds
 
 test: .make/dev ## all tests, with a coverage report
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-header --cov --cov-report=term:skip-covered
+
+soak: .make/dev ## kill and freeze workers on a real Kafka: make soak TURNS=200000 KILLS=50
+	@$(BIN)/python -m tests.kafka.soak --turns $(or $(TURNS),200000) --kills $(or $(KILLS),50)
 
 check: .make/dev ## lint, formatting, types, import contracts
 	@$(BIN)/ruff check .

@@ -27,7 +27,7 @@ def trimtab(*arguments: str | Path, cwd: Path, **variables: str) -> subprocess.C
         env=environment(**variables),
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=1_000,
         check=False,
     )
 

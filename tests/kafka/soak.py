@@ -27,7 +27,7 @@ from kafka.admin import KafkaAdminClient, NewTopic
 from rich.console import Console
 from rich.progress import Progress
 
-from tests.deploy.commands import environment
+from tests.deploy.commands import answer, environment
 from tests.kafka.broker import broker
 
 PARTITIONS = 8
@@ -36,6 +36,20 @@ EPOCH_S = 1_767_268_800
 STOPPED_S = (1.0, 9.0)
 """A frozen worker sleeps on either side of its session timeout."""
 DRAINED_WITHIN_S = 600.0
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where the topics are, and what their names begin with."""
+
+    servers: str
+    prefix: str
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """As environment variables of `trimtab`."""
+        section = {"URL": f"kafka://{self.servers}", "PREFIX": self.prefix, "PARTITIONS": str(PARTITIONS)}
+        return {f"TRIMTAB_BROKER__{name}": value for name, value in section.items()}
 
 
 @dataclass
@@ -49,7 +63,14 @@ class Counts:
     facts: int = 0
     missing: int = 0
     doubled: int = 0
+    same_dataset: bool = False
+    """Whether the dataset's hash is that of an undisturbed replay through the embedded log."""
     seconds: float = 0.0
+
+    def good(self) -> bool:
+        """Nothing lost, nothing doubled, nothing changed."""
+        every = self.turns + self.ratings
+        return self.same_dataset and (self.on_topics, self.facts, self.missing, self.doubled) == (every, every, 0, 0)
 
 
 def turn(number: int) -> dict[str, object]:
@@ -80,12 +101,14 @@ def events(turns: int) -> list[tuple[str, dict[str, object]]]:
     return found
 
 
-def drive(servers: str, turns: int, per_s: float, told: Progress) -> None:
+def drive(cluster: Cluster, turns: int, per_s: float, told: Progress) -> None:
     """Produce everything, at about this speed."""
-    producer = KafkaProducer(bootstrap_servers=servers, linger_ms=20)
+    producer = KafkaProducer(bootstrap_servers=cluster.servers, linger_ms=20)
     task, started = told.add_task("produced", total=turns), time.monotonic()
     for number, (topic, event) in enumerate(events(turns)):
-        producer.send(topic, key=str(event["conversation_id"]).encode(), value=json.dumps(event).encode())
+        producer.send(
+            cluster.prefix + topic, key=str(event["conversation_id"]).encode(), value=json.dumps(event).encode()
+        )
         if number % 1_000 == 0:
             told.update(task, completed=number * 0.8)
             time.sleep(max(0.0, started + number / per_s - time.monotonic()))
@@ -97,17 +120,16 @@ def drive(servers: str, turns: int, per_s: float, told: Progress) -> None:
 class Workers:
     """`trimtab worker` processes; a dead one is started again at once."""
 
-    def __init__(self, count: int, folder: Path, servers: str) -> None:
-        self._folder, self._servers = folder, servers
+    def __init__(self, count: int, folder: Path, cluster: Cluster) -> None:
+        self._folder, self._cluster = folder, cluster
         self.processes = [self._start() for _ in range(count)]
 
     def _start(self) -> subprocess.Popen[bytes]:
-        variables = {"TRIMTAB_BROKER__URL": f"kafka://{self._servers}", "TRIMTAB_BROKER__PARTITIONS": str(PARTITIONS)}
         with (self._folder / "workers.log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-P", "-m", "deploy.cli", "worker", "--admin-port", "0", "--state", "state"],
                 cwd=self._folder,
-                env=environment(**variables),
+                env=environment(**self._cluster.settings),
                 stdout=log,
                 stderr=log,
             )
@@ -123,20 +145,21 @@ class Workers:
             process.wait(60)
 
 
-def done(admin: KafkaAdminClient) -> int:
+def done(admin: KafkaAdminClient, prefix: str) -> int:
     """Records that the group has committed."""
     try:
-        found = admin.list_group_offsets({"trimtab-ingest": None})["trimtab-ingest"]
+        group = f"{prefix}trimtab-ingest"
+        found = admin.list_group_offsets({group: None})[group]
     except Exception:  # the coordinator is being made
         return 0
-    return sum(at.offset for place, at in found.items() if place.topic in TOPICS)
+    return sum(at.offset for place, at in found.items() if place.topic.removeprefix(prefix) in TOPICS)
 
 
-def verify(servers: str, facts: Path, counts: Counts) -> None:
+def verify(cluster: Cluster, facts: Path, counts: Counts) -> None:
     """Every record of the topics is one fact, by topic, partition and offset; read without our own code."""
-    consumer = KafkaConsumer(bootstrap_servers=servers, enable_auto_commit=False, consumer_timeout_ms=5_000)
+    consumer = KafkaConsumer(bootstrap_servers=cluster.servers, enable_auto_commit=False, consumer_timeout_ms=5_000)
     for topic, table in TOPICS.items():
-        places = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+        places = [TopicPartition(cluster.prefix + topic, number) for number in range(PARTITIONS)]
         consumer.assign(places)
         consumer.seek_to_beginning(*places)
         left, sent = sum(consumer.end_offsets(places).values()), Counter[tuple[int, int, str]]()
@@ -153,19 +176,28 @@ def verify(servers: str, facts: Path, counts: Counts) -> None:
     consumer.close()
 
 
-def soak(turns: int, kills: int, seed: int, workers: int, per_s: float, folder: Path, servers: str) -> Counts:
+def same_dataset(folder: Path, cluster: Cluster, turns: int) -> bool:
+    """Compare with the embedded log; replaying all of it again on the cluster must add nothing."""
+    recorded = folder / "events.jsonl"
+    recorded.write_text("".join(json.dumps(event) + "\n" for _, event in events(turns)))
+    undisturbed = answer("replay", "--no-train", recorded, "--state", "embedded", cwd=folder)
+    again = answer("replay", "--no-train", recorded, "--state", "state", cwd=folder, **cluster.settings)
+    return bool(again["turns"] == 0 and again["dataset_hash"] == undisturbed["dataset_hash"])
+
+
+def soak(turns: int, kills: int, seed: int, workers: int, per_s: float, folder: Path, cluster: Cluster) -> Counts:
     """Run it all; the state directory is `folder`/state."""
     counts, chance, started = Counts(turns, len(events(turns)) - turns), random.Random(seed), time.monotonic()
-    admin = KafkaAdminClient(bootstrap_servers=servers)
-    admin.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in TOPICS], wait_for_metadata=True)
+    admin = KafkaAdminClient(bootstrap_servers=cluster.servers)
+    admin.create_topics([NewTopic(cluster.prefix + topic, PARTITIONS, 1) for topic in TOPICS], wait_for_metadata=True)
     total, last = counts.turns + counts.ratings, 0
-    running = Workers(workers, folder, servers)
+    running = Workers(workers, folder, cluster)
     with Progress(console=Console(stderr=True)) as told:
-        driver = threading.Thread(target=drive, args=(servers, turns, per_s, told), daemon=True)
+        driver = threading.Thread(target=drive, args=(cluster, turns, per_s, told), daemon=True)
         driver.start()
         task = told.add_task("done", total=total)
         deadline = time.monotonic() + DRAINED_WITHIN_S
-        while (now := done(admin)) < total:
+        while (now := done(admin, cluster.prefix)) < total:
             told.update(task, completed=now)
             if now > last:
                 deadline = time.monotonic() + DRAINED_WITHIN_S
@@ -177,9 +209,10 @@ def soak(turns: int, kills: int, seed: int, workers: int, per_s: float, folder: 
             time.sleep(chance.uniform(0.2, 1.0))
         driver.join()
     running.stop()
-    verify(servers, folder / "state" / "facts", counts)
+    verify(cluster, folder / "state" / "facts", counts)
     admin.close()
     counts.seconds = time.monotonic() - started
+    counts.same_dataset = same_dataset(folder, cluster, turns)
     return counts
 
 
@@ -203,9 +236,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, broker(Path(name)) as running:
-        counts = soak(given.turns, given.kills, given.seed, given.workers, given.per_s, Path(name), running.servers)
+        counts = soak(
+            given.turns, given.kills, given.seed, given.workers, given.per_s, Path(name), Cluster(running.servers, "")
+        )
     print(json.dumps(counts.__dict__))
-    return 1 if counts.missing or counts.doubled or counts.on_topics != counts.turns + counts.ratings else 0
+    return 0 if counts.good() else 1
 
 
 if __name__ == "__main__":
