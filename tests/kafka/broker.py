@@ -51,7 +51,7 @@ class Broker:
         self.process: subprocess.Popen[bytes] | None = None
         self._properties = folder / "server.properties"
         self._properties.write_text(PROPERTIES.format(port=self.port, controller=controller, folder=folder))
-        cluster = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
+        cluster = base64.urlsafe_b64encode(b"\0" + secrets.token_bytes(15)).decode().rstrip("=")  # no leading dash
         command = ["format", "--standalone", "-t", cluster, "-c", str(self._properties)]
         subprocess.run(_java("256m", "kafka.tools.StorageTool", *command), check=True, capture_output=True, timeout=120)
 
