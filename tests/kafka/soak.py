@@ -28,11 +28,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tests.deploy.commands import answer, environment
-from tests.kafka.broker import broker
+from tests.kafka.broker import Broker, broker
 
 PARTITIONS = 8
 TOPICS = {"turns.served": "turns", "ratings.given": "ratings"}
 EPOCH_S = 1_767_268_800
+BROKER_SHARE = 0.1
 STOPPED_S = (1.0, 9.0)
 """A frozen worker sleeps on either side of its session timeout."""
 DRAINED_WITHIN_S = 600.0
@@ -40,10 +41,11 @@ DRAINED_WITHIN_S = 600.0
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where the topics are, and what their names begin with."""
+    """Where the topics are, what their names begin with, and the broker itself where it may be killed too."""
 
     servers: str
     prefix: str
+    broker: Broker | None = None
 
     @property
     def settings(self) -> dict[str, str]:
@@ -202,7 +204,7 @@ def soak(turns: int, kills: int, seed: int, workers: int, per_s: float, folder: 
             if now > last:
                 deadline = time.monotonic() + DRAINED_WITHIN_S
                 if counts.killed.total() < kills:
-                    _strike(chance, running, counts)
+                    _strike(chance, running, cluster.broker, counts)
                 last = now
             assert time.monotonic() < deadline, f"nothing was done for {DRAINED_WITHIN_S:.0f} s"
             running.look_after()
@@ -216,15 +218,22 @@ def soak(turns: int, kills: int, seed: int, workers: int, per_s: float, folder: 
     return counts
 
 
-def _strike(chance: random.Random, workers: Workers, counts: Counts) -> None:
+def _strike(chance: random.Random, workers: Workers, broker: Broker | None, counts: Counts) -> None:
+    """Kill or freeze a worker, or the broker."""
+    if broker is not None and chance.random() < BROKER_SHARE:
+        counts.killed["SIGKILL broker"] += 1
+        broker.stop(signal.SIGKILL)
+        time.sleep(chance.uniform(0, 3))
+        broker.start()
+        return
     victim = chance.choice(workers.processes)
     if chance.random() < 0.75:
         os.kill(victim.pid, signal.SIGKILL)
-        counts.killed["SIGKILL"] += 1
+        counts.killed["SIGKILL worker"] += 1
     else:
         os.kill(victim.pid, signal.SIGSTOP)
         threading.Timer(chance.uniform(*STOPPED_S), lambda: victim.send_signal(signal.SIGCONT)).start()
-        counts.killed["SIGSTOP"] += 1
+        counts.killed["SIGSTOP worker"] += 1
 
 
 def main() -> int:
@@ -237,7 +246,13 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, broker(Path(name)) as running:
         counts = soak(
-            given.turns, given.kills, given.seed, given.workers, given.per_s, Path(name), Cluster(running.servers, "")
+            given.turns,
+            given.kills,
+            given.seed,
+            given.workers,
+            given.per_s,
+            Path(name),
+            Cluster(running.servers, "", running),
         )
     print(json.dumps(counts.__dict__))
     return 0 if counts.good() else 1
