@@ -28,6 +28,9 @@ INGEST_TOPICS = ("turns.served", "ratings.given", "verdicts.given")
 TOPICS = (*INGEST_TOPICS, JUDGE_REQUESTS, dead_letters.TOPIC, dead_letters.DONE_TOPIC)
 GROUP_OF_TOPIC = {**dict.fromkeys(INGEST_TOPICS, INGEST_GROUP), JUDGE_REQUESTS: JUDGE_GROUP}
 
+NOISY = ("faust", "mode", "aiokafka", __name__, "streams.sqlite_transport", "streams.kafka_transport")
+"""Loggers of libraries; Faust's log under our subclasses' modules too, where we ourselves use structlog."""
+
 EVENTS_WAITING = 4
 """Runs that may wait in a stream's buffer: each holds hundreds of records."""
 
@@ -71,7 +74,7 @@ def _app(
     fatal: Fatal,
     starts: Starts,
 ) -> faust.App:
-    for noisy in ("faust", "mode", "aiokafka"):
+    for noisy in NOISY:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     app = App(
         log.prefix + group,
