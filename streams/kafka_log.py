@@ -19,13 +19,15 @@ from kafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
     KafkaError,
+    NonEmptyGroupError,
     NotCoordinatorError,
     TopicAlreadyExistsError,
+    UnknownMemberIdError,
 )
 from kafka.structs import OffsetAndMetadata
 
 from feedback.edge import Record
-from streams.log import TP, LogError, Starts, Stored
+from streams.log import KEPT_S, MAX_RECORD_BYTES, TP, LogError, Starts, Stored
 
 if TYPE_CHECKING:
     from streams.kafka_producer import AsyncProducer
@@ -35,6 +37,13 @@ CONNECT_MS = 5_000
 READ_MS = 2_000
 PAUSE_S = 0.2
 
+TOPIC_SETTINGS = {
+    "cleanup.policy": "delete",  # compaction would keep one event of a conversation
+    "retention.ms": str(KEPT_S * 1_000),
+    "max.message.bytes": str(MAX_RECORD_BYTES),
+}
+"""Of every topic that we make."""
+
 
 class KafkaLog:
     """One deployment's topics on the cluster at `servers` ("host:port,host:port")."""
@@ -43,6 +52,7 @@ class KafkaLog:
         self.servers, self.prefix = servers, prefix
         self._partitions, self._replication = partitions, replication
         self._lock = threading.Lock()
+        self._known: set[str] = set()
         self._identities: dict[str, str] = {}
         self._consumer: KafkaConsumer | None = None
         self._producer: KafkaProducer | None = None
@@ -61,24 +71,28 @@ class KafkaLog:
 
     def create_topic(self, topic: str, partitions: int | None = None) -> None:
         """Make sure that a topic exists; an existing one keeps its partitions."""
-        made = NewTopic(self.prefix + topic, partitions or self._partitions, self._replication)
+        made = NewTopic(
+            self.prefix + topic, partitions or self._partitions, self._replication, topic_configs=TOPIC_SETTINGS
+        )
         with self._clear():
+            self._known.add(topic)
             if self.prefix + topic not in self._admin.list_topics():
                 with suppress(TopicAlreadyExistsError):  # another process was first
                     self._admin.create_topics([made], wait_for_metadata=True)
 
     def topics(self) -> dict[str, int]:
-        """Topics with our prefix and how many partitions each has."""
+        """The topics that were asked for with `create_topic`, and how many partitions each has."""
         with self._clear():
-            names = [name for name in self._admin.list_topics() if name.startswith(self.prefix)]
-            described = self._admin.describe_topics(names) if names else []
+            described = self._admin.describe_topics([self.prefix + topic for topic in sorted(self._known)])
         return {topic["name"].removeprefix(self.prefix): len(topic["partitions"]) for topic in described}
 
     def append(self, records: Iterable[Record]) -> None:
         """Append records, each acknowledged by every replica that is in step."""
         with self._clear():
             if self._producer is None:
-                self._producer = KafkaProducer(bootstrap_servers=self.servers.split(","))
+                self._producer = KafkaProducer(
+                    bootstrap_servers=self.servers.split(","), max_request_size=MAX_RECORD_BYTES
+                )
             sent = [
                 self._producer.send(
                     self.prefix + record.topic, key=record.key, value=record.value, headers=list(record.headers)
@@ -92,25 +106,22 @@ class KafkaLog:
         """Up to `limit` records from `offset` on, or from the oldest one kept; none at the end of the partition."""
         at = TopicPartition(self.prefix + topic, partition)
         with self._clear():
-            if self._consumer is None:
-                self._consumer = KafkaConsumer(bootstrap_servers=self.servers.split(","), enable_auto_commit=False)
-            self._consumer.assign([at])
-            oldest, end = self._consumer.beginning_offsets([at])[at], self._consumer.end_offsets([at])[at]
+            consumer = self._reader()
+            consumer.assign([at])
+            oldest, end = consumer.beginning_offsets([at])[at], consumer.end_offsets([at])[at]
             start, found = max(offset, oldest), list[Stored]()
-            self._consumer.seek(at, start)
+            consumer.seek(at, start)
             while start < end and not found:  # what is between may be no record (a transaction's marker)
-                polled = self._consumer.poll(timeout_ms=READ_MS, max_records=limit).get(at, [])
+                polled = consumer.poll(timeout_ms=READ_MS, max_records=limit).get(at, [])
                 found = [stored(topic, record) for record in polled]
-                start = self._consumer.position(at)
+                start = consumer.position(at)
         return found
 
     def ends(self) -> dict[TP, int]:
         """The offset that comes next, for every partition of ours."""
         places = [TopicPartition(self.prefix + topic, p) for topic, n in self.topics().items() for p in range(n)]
         with self._clear():
-            if self._consumer is None:
-                self._consumer = KafkaConsumer(bootstrap_servers=self.servers.split(","), enable_auto_commit=False)
-            ends = self._consumer.end_offsets(places)
+            ends = self._reader().end_offsets(places)
         return self._ours(ends)
 
     def committed(self, group: str) -> dict[TP, int]:
@@ -127,7 +138,7 @@ class KafkaLog:
             TopicPartition(self.prefix + topic, partition): OffsetAndMetadata(offset, "", -1)
             for (topic, partition), offset in offsets.items()
         }
-        with self._clear():
+        with self._clear(), suppress(UnknownMemberIdError, NonEmptyGroupError):
             _soon(lambda: self._admin.alter_group_offsets(self.prefix + group, places))
 
     def trim(self, before_us: int, groups: Mapping[str, str]) -> int:
@@ -151,6 +162,11 @@ class KafkaLog:
             for client in (self._admin, self._consumer, self._producer):
                 if client is not None:
                     client.close()
+
+    def _reader(self) -> KafkaConsumer:
+        if self._consumer is None:
+            self._consumer = KafkaConsumer(bootstrap_servers=self.servers.split(","), enable_auto_commit=False)
+        return self._consumer
 
     def _ours(self, offsets: Mapping[TopicPartition, int]) -> dict[TP, int]:
         return {

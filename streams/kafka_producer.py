@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 from aiokafka import AIOKafkaProducer
 
-from feedback.contract import MAX_EVENT_BYTES
 from feedback.edge import Record
+from streams.log import MAX_RECORD_BYTES
 
 LINGER_MS = 5
-MAX_REQUEST_BYTES = 2 * MAX_EVENT_BYTES
 
 
 class AsyncProducer:
@@ -44,7 +43,7 @@ class AsyncProducer:
                     acks="all",
                     enable_idempotence=True,
                     linger_ms=LINGER_MS,
-                    max_request_size=MAX_REQUEST_BYTES,
+                    max_request_size=MAX_RECORD_BYTES,
                 )
                 await client.start()
                 self._client = client

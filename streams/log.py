@@ -13,10 +13,18 @@ import faust
 from faust.types.transports import TransportT
 from msgspec import Struct
 
+from feedback.contract import MAX_EVENT_BYTES
 from feedback.edge import Record
 
 TP = tuple[str, int]
 """Topic and partition."""
+
+
+KEPT_S = 7 * 86_400
+"""How long records stay after they were received; on the embedded log, those that are done."""
+
+MAX_RECORD_BYTES = 2 * MAX_EVENT_BYTES
+"""A dead letter holds a whole event, escaped."""
 
 
 class Stored(Struct, frozen=True):

@@ -21,7 +21,7 @@ from streams import metrics
 from streams.facts_sink import FactsSink
 from streams.ingest import JUDGE_REQUESTS, Ingest, send_requests
 from streams.judge import Ask, JudgeHop
-from streams.log import Log, LogError, lag
+from streams.log import KEPT_S, Log, LogError, lag
 from streams.router import Router
 from streams.watchdog import Watchdog
 
@@ -30,9 +30,6 @@ LOOK_S = 0.05
 TICK_S = 1.0
 STALLED_S = 120.0
 TRIM_S = 3_600.0
-KEPT_US = 7 * 86_400 * 1_000_000
-"""How long records stay on the log after they are done."""
-
 log = structlog.get_logger()
 
 
@@ -135,7 +132,7 @@ class Worker:
                     watchdog.look(*await asyncio.to_thread(self._standing), time.monotonic())
                 if time.monotonic() - trimmed_at > TRIM_S:
                     trimmed_at = time.monotonic()
-                    await asyncio.to_thread(self._log.trim, time.time_ns() // 1000 - KEPT_US, self._groups)
+                    await asyncio.to_thread(self._log.trim, time.time_ns() // 1000 - KEPT_S * 1_000_000, self._groups)
             except Exception as error:
                 self._fail(error)
                 return

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from feedback.contract import MAX_EVENT_BYTES, Rejected
 from feedback.edge import Record
+from streams import dead_letters
 from streams.kafka_log import KafkaLog
 from streams.log import LogError, lag
 
@@ -42,6 +44,16 @@ def test_a_topic_keeps_its_partitions_and_one_made_anew_is_another(log: KafkaLog
     assert log.topics() == {"a": 3}
     first = log.identity("a")
     assert first == log.identity("a")
+
+
+async def test_the_dead_letter_of_the_biggest_event_fits(log: KafkaLog) -> None:
+    log.create_topic(dead_letters.TOPIC)
+    letter = dead_letters.dead_letter(Rejected("too_large", "", "too big"), b"x" * (MAX_EVENT_BYTES + 1))
+    producer = log.producer()
+    await producer.send([letter])
+    await producer.close()
+    log.append([letter])
+    assert [len(found.value) for found in dead_letters.read(log)] == [MAX_EVENT_BYTES + 1] * 2
 
 
 def test_lag_is_what_a_group_has_not_committed(log: KafkaLog) -> None:
