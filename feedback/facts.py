@@ -86,6 +86,10 @@ class Batch(Struct, frozen=True):
     next_offset: int
 
 
+THREADS = False
+"""pyarrow's own threads abort a process that ends right after a read (7 of 30 short commands on a busy machine)."""
+
+
 class FactsWriter:
     """Appends batches to the facts under `root` from logs whose topics `identity` tells apart. One writer per process; many may race."""
 
@@ -207,7 +211,7 @@ class Facts:
         table = self._table(name)
         if table is None:
             return SCHEMA.empty_table().select(columns)
-        return table.to_pyarrow_table(columns=list(columns))
+        return table.to_pyarrow_dataset().to_table(columns=list(columns), use_threads=THREADS)
 
     def _records(self, name: TableName, since_us: int, until_us: int) -> Iterator[tuple[Any, str]]:
         table = self._table(name)
@@ -215,7 +219,9 @@ class Facts:
             return
         span = (pc.field("occurred_at_us") >= since_us) & (pc.field("occurred_at_us") <= until_us)
         days = (pc.field("day") >= _day(since_us)) & (pc.field("day") <= _day(until_us))
-        scanner = table.to_pyarrow_dataset().scanner(columns=["record", "content_hash"], filter=days & span)
+        scanner = table.to_pyarrow_dataset().scanner(
+            columns=["record", "content_hash"], filter=days & span, use_threads=THREADS
+        )
         for batch in scanner.to_batches():
             hashes = batch.column("content_hash").to_pylist()
             for record, content_hash in zip(batch.column("record").to_pylist(), hashes, strict=True):
@@ -229,7 +235,9 @@ class Facts:
         table = self._table(name)
         if table is not None:
             newer = pc.field("received_at_us") > received_since_us
-            yield from table.to_pyarrow_dataset().scanner(columns=columns, filter=newer).to_batches()
+            yield from (
+                table.to_pyarrow_dataset().scanner(columns=columns, filter=newer, use_threads=THREADS).to_batches()
+            )
 
     def _table(self, name: TableName) -> DeltaTable | None:
         try:

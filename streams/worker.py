@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 import structlog
+from faust.exceptions import ConsumerNotStarted
 
 from feedback.edge import Edge
 from feedback.facts import Facts, FactsWriter
@@ -126,10 +127,7 @@ class Worker:
                         raise LogError(f"the consumer of {app.conf.id} ended: {app.crash_reason!r}")
                 if self._router is not None:
                     await send_requests(self.producer, self._router.due(time.time_ns() // 1000))
-                if (behind := await self._lag_or_none()) is not None:
-                    for topic, records in behind.items():
-                        metrics.LAG.labels(topic=topic, group=self._groups[topic]).set(records)
-                    watchdog.look(*await asyncio.to_thread(self._standing), time.monotonic())
+                await self._tell_lag(watchdog)
                 if time.monotonic() - trimmed_at > TRIM_S:
                     trimmed_at = time.monotonic()
                     await asyncio.to_thread(self._log.trim, time.time_ns() // 1000 - KEPT_S * 1_000_000, self._groups)
@@ -146,13 +144,16 @@ class Worker:
         behind = sum(ends.get(place, 0) - done.get(place, 0) for place in places)
         return behind, sum(done.get(place, 0) for place in places)
 
-    async def _lag_or_none(self) -> dict[str, int] | None:
-        """The lag; None while the log can't say (a broker that is away comes back, or the hops end the worker)."""
+    async def _tell_lag(self, watchdog: Watchdog) -> None:
+        """To the metrics, and to the watchdog. A broker that is away comes back, or the hops end the worker."""
         try:
-            return await self.lag()
+            for topic, records in (await self.lag()).items():
+                metrics.LAG.labels(topic=topic, group=self._groups[topic]).set(records)
+            watchdog.look(*await asyncio.to_thread(self._standing), time.monotonic())
         except LogError as error:
             log.warning("lag_unknown", error=str(error))
-            return None
+        except ConsumerNotStarted:  # the consumer's thread is still on its way up
+            return
 
 
 def _agree(events: Log, writer: FactsWriter) -> None:
