@@ -6,15 +6,13 @@ offset is never given twice, also after old records were trimmed away.
 
 from __future__ import annotations
 
-import asyncio
-import queue
 import secrets
 import sqlite3
 import threading
 import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from itertools import chain
 from pathlib import Path
 
 import faust
@@ -23,6 +21,7 @@ from faust.types.transports import TransportT
 from yarl import URL
 
 from feedback.edge import Record
+from streams.group_commit import GroupCommit
 from streams.log import TP, LogError, Starts, Stored
 
 FORMAT = "1"
@@ -44,11 +43,6 @@ CREATE TABLE IF NOT EXISTS offsets (
   PRIMARY KEY (consumer_group, topic, partition)
 ) WITHOUT ROWID;
 """
-
-GROUP = 2_000
-"""Most records of one group commit."""
-
-_Job = tuple[Sequence[Record], "Future[None]"]
 
 _encode_headers = msgspec.msgpack.encode
 _decode_headers = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...]).decode
@@ -227,48 +221,15 @@ class SqliteLog:
 
 
 class SqliteProducer:
-    """Many senders, one writer thread, one fsync for all that wait (group commit)."""
+    """Many senders, one fsync for all that wait."""
 
     def __init__(self, log: SqliteLog) -> None:
-        self._log = log
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._write, name="producer", daemon=True)
-        self._thread.start()
+        self._commits = GroupCommit[Sequence[Record]](lambda jobs: log.append(chain.from_iterable(jobs)))
 
     async def send(self, records: Sequence[Record]) -> None:
         """Append records; several calls at once share a transaction."""
-        future: Future[None] = Future()
-        self._jobs.put((records, future))
-        await asyncio.shield(asyncio.wrap_future(future))  # a cancelled future would end the writer thread
+        await self._commits.do(records)
 
     async def close(self) -> None:
-        """Write what is waiting, then stop the thread."""
-        self._jobs.put(None)
-        await asyncio.to_thread(self._thread.join)
-
-    def _write(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            jobs, stop = self._group(job)
-            try:
-                self._log.append([record for records, _ in jobs for record in records])
-            except Exception as error:
-                for _, future in jobs:
-                    future.set_exception(error)
-            else:
-                for _, future in jobs:
-                    future.set_result(None)
-            if stop:
-                return
-
-    def _group(self, first: _Job) -> tuple[list[_Job], bool]:
-        jobs, size = [first], len(first[0])
-        while size < GROUP:
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                break
-            if job is None:
-                return jobs, True
-            jobs.append(job)
-            size += len(job[0])
-        return jobs, False
+        """Write what is waiting, then let go."""
+        await self._commits.close()
