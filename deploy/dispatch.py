@@ -22,7 +22,7 @@ from deploy.event_log import EventLog
 from deploy.openai_errors import ApiError, bad
 from deploy.settings import GatewaySettings
 from deploy.turn_ids import TurnId, TurnIds
-from deploy.turns import RETRY_S, LiveTurn, Plan
+from deploy.turns import RETRY_S, LiveTurn, Plan, not_logged
 from models.adapters import engine_name
 
 _ADAPTER = re.compile(r"tt-[0-9a-f]{16}|[0-9a-f]{64}")
@@ -58,6 +58,8 @@ class Dispatcher:
         base = self.engines.base
         if (waiting := self.engines.ready()) is not None or base is None:
             raise _not_ready(waiting or "the base model is being loaded")
+        if self._events.full and self.settings.on_full == "refuse":
+            raise not_logged()
         choice = await self._choose(caller.tenant, who, request, now_us)
         turn_id = self._turn_ids.seal(TurnId(caller.tenant, who.conversation_id, choice.arm, choice.adapter))
         plan = Plan(caller.tenant, who, request, turn_id, base.name, choice.adapter, choice.arm, choice.rollout, now_us)

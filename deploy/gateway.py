@@ -15,21 +15,20 @@ from deploy.control import Control
 from deploy.conversations import HEADER
 from deploy.dispatch import Dispatcher
 from deploy.engines import Engines
-from deploy.event_log import EventLog
+from deploy.event_log import EventLog, Outbox
 from deploy.events_api import events_router
 from deploy.feedback_api import IDEMPOTENCY_HEADER, feedback_router
 from deploy.openai_errors import install
 from deploy.settings import Settings
 from deploy.turn_ids import TurnIds
 from feedback.edge import Edge
-from streams.log import Producer
 
 
 def gateway_app(
     settings: Settings,
     control: Control,
     edge: Edge,
-    producer: Producer,
+    spool: Outbox,
     engine: Engines,
     key: bytes,
     *,
@@ -38,9 +37,9 @@ def gateway_app(
     """The app. `key` seals turn ids and must be the same for every gateway of a deployment.
 
     Without `require_keys` it must be bound to loopback. The caller starts `engine` before and stops it, and then the
-    producer, after the app has been shut down.
+    spool, after the app has been shut down.
     """
-    events, turn_ids = EventLog(edge, producer), TurnIds(key)
+    events, turn_ids = EventLog(edge, spool), TurnIds(key)
     origins = settings.gateway.cors_origins
     callers = Callers(control, require_keys=require_keys, origins=origins)
     dispatcher = Dispatcher(settings.gateway, control, engine, events, turn_ids)

@@ -17,6 +17,16 @@ CHAT_FIRST_TOKEN_SECONDS = Histogram(
     buckets=(0.03, 0.1, 0.3, 1, 3, 10, 30, 60),
 )
 TURNS_LOST = Counter("trimtab_turns_lost_total", "Turns that were served but could not be logged.")
+TURNS_ABORTED = Counter(
+    "trimtab_turns_aborted_total", "Turns that a gateway had under way when it died, logged as aborted."
+)
+SPOOL_RECORDS = Gauge("trimtab_spool_records", "Events in the gateway's spool, with turns under way.")
+SPOOL_BYTES = Gauge("trimtab_spool_bytes", "Bytes in the gateway's spool.")
+SPOOL_LIMIT_BYTES = Gauge("trimtab_spool_limit_bytes", "Bytes from which on the gateway's spool is full.")
+SPOOL_REFUSED = Counter("trimtab_spool_refused_total", "Spooled events that the broker would not take; they are kept.")
+SPOOL_OLDEST_SECONDS = Gauge(
+    "trimtab_spool_oldest_seconds", "How long the oldest event in the gateway's spool has waited to be sent."
+)
 FEEDBACK = Counter("trimtab_feedback_total", "Feedback received by kind and outcome.", ["kind", "outcome"])
 ADAPTER_LOAD_FAILURES = Counter("trimtab_adapter_load_failures_total", "Adapters that could not be loaded when wanted.")
 ADAPTER_INFO = Gauge("trimtab_adapter_info", "1 for each adapter that is loaded, with its role.", ["adapter", "role"])

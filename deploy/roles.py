@@ -18,6 +18,7 @@ from deploy.errors import Failed
 from deploy.judging import ledger, make_ask
 from deploy.schedule import Start
 from deploy.settings import Settings
+from deploy.spool import Spool
 from deploy.state import State
 from deploy.streaming import open_log, open_worker
 from deploy.training import operations, seal_now, since_last, train
@@ -27,6 +28,8 @@ from streams.router import Router
 
 REFRESH_S = 2.0
 READY_S = 0.2
+DRAIN_S = 5.0
+"""How long a gateway that stops still sends what is in its spool."""
 
 log = structlog.get_logger()
 
@@ -149,17 +152,18 @@ async def _serve_chats(role: Role, stop: asyncio.Event, host: str, port: int, re
 
     state, settings = role.state, role.settings
     engines = open_engines(settings, state.root, state.candidates, role.control)
-    producer = open_log(state, settings).producer()
+    spool = Spool(state.spool, settings.gateway.spool_bytes)
     app = gateway_app(
         settings,
         role.control,
         Edge(state.secret("edge")),
-        producer,
+        spool,
         engines,
         state.secret("turns"),
         require_keys=require_keys,
     )
     await engines.start()
+    sending = asyncio.create_task(spool.run(lambda: open_log(state, settings).producer()))
     serving = asyncio.create_task(serve(app, host, port, stop))
     try:
         while not stop.is_set() and not serving.done():
@@ -168,7 +172,11 @@ async def _serve_chats(role: Role, stop: asyncio.Event, host: str, port: int, re
         await serving
     finally:
         await engines.stop()
-        await producer.close()
+        if not await spool.drained(DRAIN_S):
+            log.warning("spool_kept", records=spool.records, sent="when the gateway starts again")
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        await spool.close()
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

@@ -127,8 +127,11 @@ class GatewaySettings(Section):
     queue: int = Field(64, gt=0, description="Requests that may wait for the engine; beyond: 429.")
     cors_origins: tuple[str, ...] = Field((), description="Browser origins that may post feedback.")
     model_alias: str = Field("trimtab", description="The name that clients ask for, in /v1/models.")
+    spool_bytes: int = Field(
+        1_000_000_000, gt=0, description="Events may wait in spool.db, up to so many bytes, while the broker is away."
+    )
     on_full: Literal["drop", "refuse"] = Field(
-        "drop", description="When turns can't be logged: answer all the same and count the loss, or refuse with 503."
+        "drop", description="When that is full: answer all the same and count the loss, or refuse with 503."
     )
 
 

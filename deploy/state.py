@@ -1,6 +1,6 @@
 """The state directory: everything that one deployment keeps on this machine.
 
-`log.db` (events in flight), `facts/` (what happened), `snapshots/`, `bases/`, `candidates/`, `work/` (trainings under
+`spool.db` (events that the gateway has yet to send), `log.db` (events in flight), `facts/` (what happened), `snapshots/`, `bases/`, `candidates/`, `work/` (trainings under
 way), `control.db` (decisions), `secrets/` (keys). Private (mode 0700), never committed by accident (its own
 .gitignore), with a format version, and with one lock per role so that two processes never play the same one.
 """
@@ -29,6 +29,10 @@ class State:
     @property
     def log(self) -> Path:
         return self.root / "log.db"
+
+    @property
+    def spool(self) -> Path:
+        return self.root / "spool.db"
 
     @property
     def control(self) -> Path:

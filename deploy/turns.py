@@ -84,23 +84,32 @@ class LiveTurn:
 
     async def _run(self) -> None:
         try:
-            outcome, text = await self._tell()
-            self.abandoned = outcome == "aborted"
-            latency_s = time.perf_counter() - self._began_s
-            document = turn_event(self.plan, self.reply, text, outcome, latency_s)
-            logged = await self._events.send_turn(document, time.time_ns() // 1000)
-            if not logged:
-                metrics.TURNS_LOST.inc()
-                if self._on_full == "refuse" and outcome == "ok":
-                    self.error = not_logged()
-            code = CLIENT_GONE if outcome == "aborted" else self.error.status if self.error else 200
+            held = await self._events.begin_turn(self._event("", "aborted"), time.time_ns() // 1000)
+            if not held and self._on_full == "refuse":
+                self.reply.cancel()
+                self.error = not_logged()
+            else:
+                await self._tell_and_log()
+            code = CLIENT_GONE if self.abandoned else self.error.status if self.error else 200
             metrics.CHAT_REQUESTS.labels(code=code, arm=self.plan.arm).inc()
-            metrics.CHAT_SECONDS.labels(arm=self.plan.arm).observe(latency_s)
+            metrics.CHAT_SECONDS.labels(arm=self.plan.arm).observe(time.perf_counter() - self._began_s)
         except BaseException:
             self.error = self.error or ApiError(500, "internal_error", "the reply could not be completed")
             raise
         finally:
             self._pieces.put_nowait(None)
+
+    async def _tell_and_log(self) -> None:
+        outcome, text = await self._tell()
+        self.abandoned = outcome == "aborted"
+        logged = await self._events.end_turn(self._event(text, outcome), time.time_ns() // 1000)
+        if not logged:
+            metrics.TURNS_LOST.inc()
+            if self._on_full == "refuse" and outcome == "ok":
+                self.error = not_logged()
+
+    def _event(self, text: str, outcome: Outcome) -> dict[str, Any]:
+        return turn_event(self.plan, self.reply, text, outcome, time.perf_counter() - self._began_s)
 
     async def _tell(self) -> tuple[Outcome, str]:
         said: list[str] = []

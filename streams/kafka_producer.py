@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Sequence
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import MessageSizeTooLargeError
 
 from feedback.edge import Record
-from streams.log import MAX_RECORD_BYTES
+from streams.log import MAX_RECORD_BYTES, RecordRefused
 
 LINGER_MS = 5
 
@@ -22,13 +23,19 @@ class AsyncProducer:
         self._client: AIOKafkaProducer | None = None
 
     async def send(self, records: Sequence[Record]) -> None:
-        """Send records, each to the partition of its key; returns when all are acknowledged."""
+        """Send records, each to the partition of its key; returns when all are acknowledged. Raises RecordRefused."""
         client = await self._connected()
-        acknowledged = [
-            await client.send(self._prefix + record.topic, record.value, record.key, headers=list(record.headers))
-            for record in records
-        ]
-        await asyncio.gather(*acknowledged)
+        try:
+            acknowledged = [
+                await client.send(self._prefix + record.topic, record.value, record.key, headers=list(record.headers))
+                for record in records
+            ]
+            await asyncio.gather(*acknowledged)
+        except MessageSizeTooLargeError:
+            size = max(len(record.value) for record in records)
+            raise RecordRefused(
+                f"a record of {size:,} bytes is more than its topic's max.message.bytes: raise it to {MAX_RECORD_BYTES}"
+            ) from None
 
     async def close(self) -> None:
         """Wait for what was sent before, then disconnect."""

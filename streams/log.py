@@ -47,6 +47,10 @@ class LogError(Exception):
     """The log can't be used; says why and what to do."""
 
 
+class RecordRefused(LogError):
+    """The log will never take this record as it is; says why."""
+
+
 class Producer(Protocol):
     """Sends records; when `send` returns they are durable, when it raises they may or may not be."""
 

@@ -85,7 +85,9 @@ class FakeEngine:
 
 
 class MemoryProducer:
-    """Keeps what is sent; with `broken` set it can't, and with `go` cleared it takes its time."""
+    """Keeps what is sent; with `broken` set it can't, and with `go` cleared it takes its time. Also the gateway's spool."""
+
+    full = False
 
     def __init__(self) -> None:
         self.records: list[Record] = []
@@ -93,11 +95,15 @@ class MemoryProducer:
         self.go = asyncio.Event()
         self.go.set()
 
-    async def send(self, records: Sequence[Record]) -> None:
+    async def send(self, records: Sequence[Record], releases: str | None = None) -> None:
         await self.go.wait()
         if self.broken:
             raise OSError("no space left on device")
         self.records.extend(records)
+
+    async def hold(self, name: str, record: Record) -> None:
+        if self.broken:
+            raise OSError("no space left on device")
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]], what: str = "the condition") -> None:
