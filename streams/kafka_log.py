@@ -5,6 +5,7 @@ Topics may carry a prefix on the cluster, so that one cluster holds several depl
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -31,6 +32,8 @@ from streams.log import KEPT_S, MAX_RECORD_BYTES, TP, LogError, Starts, Stored
 
 if TYPE_CHECKING:
     from streams.kafka_producer import AsyncProducer
+
+logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it tells of every attempt; what comes of it is a LogError
 
 TIMEOUT_MS = 20_000
 CONNECT_MS = 5_000

@@ -89,6 +89,12 @@ class Loop:
         serving.CHAT_FIRST_TOKEN_SECONDS.observe(0.2)
         serving.FEEDBACK.labels(kind="thumbs", outcome="accepted").inc()
         serving.TURNS_LOST.inc()
+        serving.TURNS_ABORTED.inc()
+        serving.SPOOL_RECORDS.set(2)
+        serving.SPOOL_BYTES.set(2_000)
+        serving.SPOOL_LIMIT_BYTES.set(1_000_000)
+        serving.SPOOL_OLDEST_SECONDS.set(3)
+        serving.SPOOL_REFUSED.inc()
         serving.ADAPTER_LOAD_FAILURES.inc()
         serving.ADAPTER_INFO.labels(adapter="tt-0123456789abcdef", role="incumbent").set(1)
 

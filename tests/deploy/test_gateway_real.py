@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from pathlib import Path
@@ -14,8 +15,9 @@ from deploy.engines import Engines
 from deploy.gateway import gateway_app
 from deploy.operations import Operations
 from deploy.settings import Settings
+from deploy.spool import Spool
 from feedback.edge import Edge
-from streams.sqlite_log import SqliteLog, SqliteProducer
+from streams.sqlite_log import SqliteLog
 from tests.deploy.gateways import KEY, Gateway, full, served
 from tests.fakes import until
 
@@ -42,9 +44,10 @@ async def test_base_and_adapter_reply_as_the_rollout_says_and_their_turns_are_on
     torch.set_num_threads(1)
     base = make_base(tmp_path)
     log = SqliteLog(tmp_path / "log.db", partitions=1)
-    producer, edge = SqliteProducer(log), Edge(KEY)
+    spool, edge = Spool(tmp_path / "spool.db", 1_000_000), Edge(KEY)
+    sending = asyncio.create_task(spool.run(log.producer))
     engines = Engines(lambda: base, folder, control, queue=4)
-    app = gateway_app(Settings(), control, edge, producer, engines, KEY, require_keys=False)
+    app = gateway_app(Settings(), control, edge, spool, engines, KEY, require_keys=False)
     await engines.start()
     await until(lambda: engines.ready() is None)
     async with served(app) as url:
@@ -61,7 +64,10 @@ async def test_base_and_adapter_reply_as_the_rollout_says_and_their_turns_are_on
         for client in gateway.clients:
             await client.close()
     await engines.stop()
-    await producer.close()
+    assert await spool.drained(10)
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+    await spool.close()
     turns = [json.loads(stored.value) for stored in log.read("turns.served", 0, 0, 10)]
     assert [turn["policy"] for turn in turns] == ["random", digest, digest, "random"]
     assert [turn["reply"] for turn in turns] == [bare[0], adapted[0], adapted[0], bare[0]]

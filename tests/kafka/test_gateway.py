@@ -1,0 +1,92 @@
+"""The gateway and its spool on a real Kafka, with real processes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kafka.broker import Broker, broker
+from tests.kafka.chats import Chats, GatewayProcess, turns_on
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kafka")]
+
+AWAY_S = float(os.environ.get("TRIMTAB_TEST_AWAY_S", "5"))
+PARTITIONS = 2
+TOPIC = "turns.served"
+DEADLINE_S = 60.0
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path) -> Iterator[Broker]:
+    """One that may be stopped."""
+    with broker(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, own_broker: Broker) -> Iterator[GatewayProcess]:
+    settings = {"URL": f"kafka://{own_broker.servers}", "PARTITIONS": str(PARTITIONS)}
+    made = GatewayProcess(tmp_path, **{f"TRIMTAB_BROKER__{name}": value for name, value in settings.items()})
+    made.wait_ready()
+    yield made
+    if made.process.poll() is None:
+        made.kill()
+
+
+def arrived(own_broker: Broker, turns: set[str]) -> dict[str, list[str]]:
+    """The topic's turns, once these are among them."""
+    deadline = time.monotonic() + DEADLINE_S
+    while missing := turns - (found := turns_on(own_broker.servers, TOPIC, PARTITIONS)).keys():
+        assert time.monotonic() < deadline, f"{len(missing)} of {len(turns)} turns are missing"
+        time.sleep(0.2)
+    return found
+
+
+def test_while_the_broker_is_away_the_gateway_answers_and_later_catches_up(
+    own_broker: Broker, gateway: GatewayProcess
+) -> None:
+    chats = Chats(gateway.url)
+    arrived(own_broker, set(chats.complete) or chats.begun)
+    own_broker.stop()
+    before, until_s = len(chats.complete), time.monotonic() + AWAY_S
+    while time.monotonic() < until_s or len(chats.complete) < before + 10:
+        assert time.monotonic() < until_s + DEADLINE_S
+        time.sleep(0.1)
+    answered = len(chats.complete) - before
+    own_broker.start()
+    chats.stop()
+    assert not chats.failed
+    found = arrived(own_broker, chats.complete)
+    assert {tuple(set(outcomes)) for outcomes in found.values()} == {("ok",)}
+    assert gateway.stop() == 0
+    print(
+        f"{answered} turns were answered in {AWAY_S:g} s without a broker; {len(chats.complete)} of {len(chats.complete)} arrived"
+    )
+
+
+def test_a_gateway_that_is_killed_while_it_streams_loses_no_turn_that_was_told_to_the_end(
+    own_broker: Broker, gateway: GatewayProcess
+) -> None:
+    chats = Chats(gateway.url, people=4)
+    for _ in range(3):
+        so_far = len(chats.complete)
+        deadline = time.monotonic() + DEADLINE_S
+        while len(chats.complete) < so_far + 20:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        gateway.kill()
+        gateway.start()
+        gateway.wait_ready()
+    chats.stop()
+    found = arrived(own_broker, chats.begun)
+    cut_off = chats.begun - chats.complete
+    assert cut_off, "nothing was under way when the gateway was killed"
+    for turn in chats.complete:
+        assert set(found[turn]) == {"ok"}
+    for turn in cut_off:
+        assert len(set(found[turn])) == 1
+    assert "aborted" in {outcome for turn in cut_off for outcome in found[turn]}
