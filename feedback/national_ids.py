@@ -28,10 +28,12 @@ from stdnum.us import ssn as us_ssn
 
 
 class IdNumber(NamedTuple):
-    """One way to write one country's number: a regular expression, a check, and the words that must precede it, if any."""
+    """One way to write one country's number: a regular expression, a check, how many digits it has at least, and the
+    words that must precede it, if any."""
 
     shape: str
     is_valid: Callable[[str], bool]
+    digits: int
     cue: str = ""
 
 
@@ -58,28 +60,29 @@ def _personnummer(number: str) -> bool:
 
 
 ID_NUMBERS = (
-    IdNumber(r"\d{3}-\d\d-\d{4}|\d{3} \d\d \d{4}", _on_digits(us_ssn.is_valid)),
+    IdNumber(r"\d{3}-\d\d-\d{4}|\d{3} \d\d \d{4}", _on_digits(us_ssn.is_valid), 9),
     IdNumber(
         r"[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d\d ?\d\d ?\d\d ?[A-D]",
         lambda number: number[:2] not in ("GB", "NK", "TN", "ZZ"),
+        6,
     ),
-    IdNumber(r"\d{11}|\d\d \d{3} \d{3} \d{3}", _on_digits(de_idnr.is_valid)),
-    IdNumber(r"\d{8}[ \-]?[A-Z]", es_dni.is_valid),
-    IdNumber(r"[XYZ][ \-]?\d{7}[ \-]?[A-Z]", es_nie.is_valid),
-    IdNumber(r"[12] ?\d\d ?\d\d ?\d[\dAB] ?\d{3} ?\d{3} ?\d\d", fr_nir.is_valid),
-    IdNumber(r"[A-Z]{6}\d\d[A-Z]\d\d[A-Z]\d{3}[A-Z]", it_cf.is_valid),
-    IdNumber(r"\d{11}", _on_digits(_pesel_of_our_times)),
-    IdNumber(r"\d{3}\.\d{3}\.\d{3}-\d\d", br_cpf.is_valid),
-    IdNumber(r"\d{17}[\dX]", _resident_id),
-    IdNumber(r"[2-9]\d{3} \d{4} \d{4}", _on_digits(in_aadhaar.is_valid)),
-    IdNumber(r"756\.\d{4}\.\d{4}\.\d\d|756\d{10}", ch_ahv.is_valid),
-    IdNumber(r"\d\d\.\d\d\.\d\d-\d{3}\.\d\d", be_nn.is_valid),
-    IdNumber(r"[A-Z]{4}\d{6}[HM][A-Z]{5}[A-Z\d]\d", mx_curp.is_valid),
-    IdNumber(r"(?:19|20)\d{6}[\-+]\d{4}", _personnummer),
-    IdNumber(r"\d{6}-[1-8]\d{6}", kr_rrn.is_valid),
-    IdNumber(r"\d{9}|\d{4}\.\d\d\.\d{3}", _on_digits(nl_bsn.is_valid), cue="bsn|burgerservicenummer|sofinummer"),
-    IdNumber(r"\d{3}[ \-]?\d{3}[ \-]?\d{3}", _on_digits(ca_sin.is_valid), cue="sin|nas|social insurance"),
-    IdNumber(r"\d{11}", _on_digits(br_cpf.is_valid), cue="cpf"),
-    IdNumber(r"\d{9}", _on_digits(us_ssn.is_valid), cue="ssn|social security"),
-    IdNumber(r"\d{12}", _on_digits(in_aadhaar.is_valid), cue="aadhaar|aadhar|uidai"),
+    IdNumber(r"\d{11}|\d\d \d{3} \d{3} \d{3}", _on_digits(de_idnr.is_valid), 11),
+    IdNumber(r"\d{8}[ \-]?[A-Z]", es_dni.is_valid, 8),
+    IdNumber(r"[XYZ][ \-]?\d{7}[ \-]?[A-Z]", es_nie.is_valid, 7),
+    IdNumber(r"[12] ?\d\d ?\d\d ?\d[\dAB] ?\d{3} ?\d{3} ?\d\d", fr_nir.is_valid, 14),
+    IdNumber(r"[A-Z]{6}\d\d[A-Z]\d\d[A-Z]\d{3}[A-Z]", it_cf.is_valid, 7),
+    IdNumber(r"\d{11}", _on_digits(_pesel_of_our_times), 11),
+    IdNumber(r"\d{3}\.\d{3}\.\d{3}-\d\d", br_cpf.is_valid, 11),
+    IdNumber(r"\d{17}[\dX]", _resident_id, 17),
+    IdNumber(r"[2-9]\d{3} \d{4} \d{4}", _on_digits(in_aadhaar.is_valid), 12),
+    IdNumber(r"756\.\d{4}\.\d{4}\.\d\d|756\d{10}", ch_ahv.is_valid, 13),
+    IdNumber(r"\d\d\.\d\d\.\d\d-\d{3}\.\d\d", be_nn.is_valid, 11),
+    IdNumber(r"[A-Z]{4}\d{6}[HM][A-Z]{5}[A-Z\d]\d", mx_curp.is_valid, 6),
+    IdNumber(r"(?:19|20)\d{6}[\-+]\d{4}", _personnummer, 12),
+    IdNumber(r"\d{6}-[1-8]\d{6}", kr_rrn.is_valid, 13),
+    IdNumber(r"\d{9}|\d{4}\.\d\d\.\d{3}", _on_digits(nl_bsn.is_valid), 9, cue="bsn|burgerservicenummer|sofinummer"),
+    IdNumber(r"\d{3}[ \-]?\d{3}[ \-]?\d{3}", _on_digits(ca_sin.is_valid), 9, cue="sin|nas|social insurance"),
+    IdNumber(r"\d{11}", _on_digits(br_cpf.is_valid), 11, cue="cpf"),
+    IdNumber(r"\d{9}", _on_digits(us_ssn.is_valid), 9, cue="ssn|social security"),
+    IdNumber(r"\d{12}", _on_digits(in_aadhaar.is_valid), 12, cue="aadhaar|aadhar|uidai"),
 )

@@ -31,12 +31,14 @@ Check = Callable[[re.Match[str]], bool | int]
 class Rule(NamedTuple):
     """Group 1 of `pattern` is personal data where `check` says so; `marker` takes its place.
 
-    A check that returns a number means so many characters of the group.
+    A check that returns a number means so many characters of the group. No match has fewer than so many `digits`
+    in a row, with gaps as in `_MANY_DIGITS`.
     """
 
     marker: str
     pattern: re.Pattern[str]
     check: Check
+    digits: int = 0
 
 
 def maybe_personal(text: str) -> bool:
@@ -63,11 +65,15 @@ def _one_pass(text: str, region: str | None) -> str:
         text = _replace(_IPV6, text)
     if text.count(".") >= 3:
         text = _replace(_IPV4, text)
-    if _MANY_DIGITS.search(text) is None:
+    stretches = _MANY_DIGITS.findall(text)
+    if not stretches:
         return text
-    for rule in _NUMBERS:
-        text = _replace(rule, text)
-    return text if region is None else _replace(_national_phone(region), text)
+    digits = max(sum(map(str.isdecimal, stretch)) for stretch in stretches)
+    rules = _NUMBERS if region is None else (*_NUMBERS, _national_phone(region))
+    for rule in rules:
+        if rule.digits <= digits:
+            text = _replace(rule, text)
+    return text
 
 
 def _replace(rule: Rule, text: str) -> str:
@@ -179,6 +185,7 @@ _IBAN = Rule(
         re.I | re.A,
     ),
     _iban_length,
+    digits=6,
 )
 _CARD = Rule(
     "[card]",
@@ -186,6 +193,7 @@ _CARD = Rule(
         rf"{_START}(\d{{14,19}}|\d{{4}}([ \-\u00a0])\d{{4}}\2\d{{4}}\2\d{{4}}(?:\2\d{{3}})?|\d{{4}}([ \-\u00a0])\d{{6}}\3\d{{4,5}}){_END}"
     ),
     _is_card,
+    digits=14,
 )
 
 
@@ -202,7 +210,7 @@ def _id_rule(kind: IdNumber) -> Rule:
         except (ArithmeticError, LookupError, ValueError):  # stdnum raises KeyError on a few made-up numbers
             return False
 
-    return Rule("[id]", pattern, check)
+    return Rule("[id]", pattern, check, kind.digits)
 
 
 # --- phone numbers
@@ -251,29 +259,37 @@ def _valid_phone(number: str, region: str | None) -> bool:
 
 _NOT_AN_ORDER = r"(?<!#)(?<![A-Za-z][\-_])"  # "#555-123-4567" and "RET-555-123-4567" are no phones
 _PHONES = (
-    Rule("[phone]", re.compile(rf"([+＋][1-9](?:{_GAP}{{0,3}}\d){{6,14}}){_END}"), _has_calling_code),
-    Rule("[phone]", re.compile(rf"{_START}(00[1-9](?:{_GAP}{{0,3}}\d){{7,13}}){_END}"), _is_abroad),
+    Rule("[phone]", re.compile(rf"([+＋][1-9](?:{_GAP}{{0,3}}\d){{6,14}}){_END}"), _has_calling_code, 7),
+    Rule("[phone]", re.compile(rf"{_START}(00[1-9](?:{_GAP}{{0,3}}\d){{7,13}}){_END}"), _is_abroad, 10),
     Rule(
         "[phone]",
         re.compile(
             rf"{_NOT_AN_ORDER}((?:\(\d{{3}}\) ?|{_START}(?:1[ .\-])?[2-9]\d\d[ .\-])\d{{3}}[ .\-]\d{{4}}){_END}"
         ),
         _always,
+        10,
     ),
     Rule(
         "[phone]",
         re.compile(rf"{_NOT_AN_ORDER}{_START}(0[1-9]\d{{0,3}}(?: ?[/\-–] ?| )?\d(?:[ \u00a0\-]?\d){{4,9}}){_END}"),
         _is_national,
+        7,
     ),
-    Rule("[phone]", re.compile(rf"{_START}(0[1-9](?:\.\d\d){{4}}){_END}"), _always),
+    Rule("[phone]", re.compile(rf"{_START}(0[1-9](?:\.\d\d){{4}}){_END}"), _always, 10),
     Rule("[phone]", re.compile(rf"(\(0[1-9]\d{{0,3}}\)(?:[ /\-–]{{0,3}}\d){{5,9}}){_END}"), _always),
-    Rule("[phone]", re.compile(rf"{_START}(1[3-9]\d{{9}}|1[3-9]\d[ \-]\d{{4}}[ \-]\d{{4}}){_END}"), _is_chinese_mobile),
+    Rule(
+        "[phone]",
+        re.compile(rf"{_START}(1[3-9]\d{{9}}|1[3-9]\d[ \-]\d{{4}}[ \-]\d{{4}}){_END}"),
+        _is_chinese_mobile,
+        11,
+    ),
     Rule(
         "[phone]",
         re.compile(
             rf"(?:(?<![A-Za-z])(?:{_CUE})|(?:{_CUE_ZH})){_CONNECTOR}{_START}(\d(?:{_GAP}{{0,2}}\d){{6,14}}){_END}", re.I
         ),
         _is_no_date,
+        7,
     ),
 )
 
@@ -289,9 +305,9 @@ def _national_phone(region: str) -> Rule:
             return False
         return _is_no_date(match) and _valid_phone(number, region)
 
-    return Rule("[phone]", re.compile(rf"{_START}(\d{{2,4}}(?:[ .\-]\d{{2,4}}){{2,4}}){_END}"), check)
+    return Rule("[phone]", re.compile(rf"{_START}(\d{{2,4}}(?:[ .\-]\d{{2,4}}){{2,4}}){_END}"), check, 6)
 
 
 _MAYBE = re.compile(r"[\d@＠:]")
-_MANY_DIGITS = re.compile(r"\d(?:[^\d]{0,3}\d){5}")  # no number of _NUMBERS has fewer, or wider gaps
+_MANY_DIGITS = re.compile(r"\d(?:\D{0,3}\d){5,}")  # no number of _NUMBERS has fewer digits, or wider gaps
 _NUMBERS = (_IBAN, _CARD, *map(_id_rule, ID_NUMBERS), *_PHONES)

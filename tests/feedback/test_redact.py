@@ -12,7 +12,8 @@ from stdnum.cn import ric
 from stdnum.es import dni
 from stdnum.iso7064 import mod_11_10
 
-from feedback.personal_data import without_personal_data
+from feedback import personal_data
+from feedback.personal_data import Rule, without_personal_data
 from feedback.redact import CACHED_CHARACTERS, MAX_DEPTH, Redactor, region_of
 
 redactor = Redactor(b"a key of the tests")
@@ -146,6 +147,16 @@ PIECES = st.one_of(
 def test_redacting_twice_changes_nothing(pieces: list[str], glue: str, region: str | None) -> None:
     once = without_personal_data(glue.join(pieces), region)
     assert without_personal_data(once, region) == once
+
+
+@pytest.mark.parametrize("rule", [*personal_data._NUMBERS, personal_data._national_phone("ES")], ids=lambda r: r.marker)
+@given(data=st.data())
+def test_a_rule_is_left_out_only_where_it_can_not_match(rule: Rule, data: st.DataObject) -> None:
+    text = data.draw(st.from_regex(rule.pattern, alphabet=st.characters(codec="utf-8")))
+    match = rule.pattern.search(text)
+    assert match is not None
+    stretches = personal_data._MANY_DIGITS.findall(match[1])
+    assert not stretches or max(sum(map(str.isdecimal, stretch)) for stretch in stretches) >= rule.digits
 
 
 @given(st.text(st.characters(exclude_categories=["Nd"], exclude_characters="@＠:")))
