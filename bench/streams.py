@@ -1,170 +1,393 @@
-"""Events through the whole topology on SQLite, next to a bare Faust agent on the same transport, measured alternately.
+"""Raw turns and ratings through the whole topology on a real Kafka, beside the same work done otherwise, in turns.
 
-The topology does everything that it does live: verifies or redacts, validates, writes facts with their offsets, commits.
-The bare agent reads the same records from the same kind of log and counts them: what is left is our own work.
+    python -P bench/streams.py [--events 20000] [--rounds 5] [--only NAME …]
 
-    python -P bench/streams.py [EVENTS] [ROUNDS]
+Every contestant reads the same raw events and makes of each a redacted fact (by our rules), routes what nobody rated to
+the judge's topic, and counts by policy:
+
+    ours              the worker: facts in Delta tables with their offsets, in one transaction
+    ours on SQLite    the same, on the embedded log
+    two of ours       two workers that share the partitions
+    faust             a straightforward Faust app: an agent per topic, JSON, facts to a topic, a table for the count
+    faust, our parsing   the same with our checks, our memory of texts and our routing
+    quix              Quix Streams with our checks, memory and routing: facts to a topic, state for the count
+    bare              an aiokafka loop that forwards the bytes as they are: the ceiling
+
+Each runs in a process of its own; figures are of that process, from its start to its last commit, without imports.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import hmac
 import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import faust
+from rich.console import Console
+from rich.table import Table
 
-from feedback.contract import Rejected
-from feedback.edge import Edge, Record
-from streams.app import INGEST_TOPICS
-from streams.sqlite_log import SqliteLog
-from streams.worker import Worker
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
-PARTITIONS = 4
-Measured = tuple[float, float]
-"""Wall seconds and CPU seconds."""
+from feedback import routing  # noqa: E402
+from feedback.contract import Rejected  # noqa: E402
+from feedback.edge import Edge  # noqa: E402
+from feedback.personal_data import without_personal_data  # noqa: E402
+from feedback.records import JudgeRequest, Rating, Turn  # noqa: E402
+from streams.ingest import JUDGE_REQUESTS  # noqa: E402
+from streams.log import Log  # noqa: E402
 
+QUIX = ROOT / ".make" / "quix"
+"""Quix Streams and what it needs, older than what we need: only its own process sees it (`make bench` installs it)."""
 
-def events(count: int) -> list[bytes]:
-    """Turns of eight messages, about a kilobyte each, and a thumb on every fifth."""
-    found = []
-    for number in range(count):
-        conversation = f"c{number // 4}"
-        history = [
-            {"role": "user" if place % 2 == 0 else "assistant", "content": f"message {place} of conversation {conversation}: where is my parcel 4711-{number % 97}, please?"}
-            for place in range(7)
-        ]  # fmt: skip
-        common = {"conversation_id": conversation, "occurred_at": 1_767_268_800 + number, "user_id": f"u{number // 8}"}
-        if number % 6 == 5:
-            rating = {
-                "event": "rating",
-                "event_id": f"r{number}",
-                "turn_id": f"t{number - 1}",
-                "source": "user",
-                "kind": "thumbs",
-                "value": True,
-            }
-            found.append(json.dumps({**rating, **common}).encode())
-        else:
-            turn = {
-                "event": "turn",
-                "event_id": f"e{number}",
-                "turn_id": f"t{number}",
-                "messages": history,
-                "reply": "It will be with you tomorrow.",
-                "policy": "p",
-            }
-            found.append(json.dumps({**turn, **common}).encode())
-    return found
+PARTITIONS = 8
+TOPICS = ("turns.served", "ratings.given")
+KEY = b"b" * 32
+FACTS = "facts"
+QUESTIONS = (
+    "Hello, my order {n} has not come yet. Can you look where it is?",
+    "I paid twice, on 3 May and on 5 May, please send one payment back to me.",
+    "You can reach me at anna.{n}@example.com or on +49 171 5550{n:04d}.",
+    "Thanks! And how long does it take until I see it on my account?",
+)
+REPLIES = (
+    "I am sorry to hear that. I see that your parcel left our warehouse yesterday and should be with you by Friday.",
+    "I have checked both payments and sent the second one back; it takes up to five working days.",
+    "Thank you, I have noted it, and we will write to you as soon as there is news of your order.",
+    "Usually three to five working days, depending on your bank. Is there anything else that I can do for you?",
+)
+SYSTEM = "You are the support assistant of a shop. Be brief and friendly; never promise what the shop does not keep."
+RATED = 6
+"""One event in so many is a thumb."""
 
 
-def records(raw: list[bytes], edge: Edge) -> list[Record]:
-    """The events as our edges put them on the log: redacted and signed."""
-    now_us = time.time_ns() // 1000
-    made = []
-    for line in raw:
-        record = edge.record(line, now_us)
-        assert not isinstance(record, Rejected), record
-        made.append(record)
-    return made
+def events(count: int) -> list[tuple[str, bytes, bytes]]:
+    """(topic, key, value): conversations of four turns whose history grows, and thumbs."""
+    found: list[tuple[str, bytes, bytes]] = []
+    turn = 0
+    while len(found) < count:
+        conversation, place = divmod(turn, len(QUESTIONS))
+        history = [{"role": "system", "content": SYSTEM}]
+        for number in range(place):
+            history.append({"role": "user", "content": QUESTIONS[number].format(n=conversation % 10_000)})
+            history.append({"role": "assistant", "content": REPLIES[number]})
+        history.append({"role": "user", "content": QUESTIONS[place].format(n=conversation % 10_000)})
+        common = {"conversation_id": f"c{conversation}", "turn_id": f"t{turn}", "user_id": f"u{conversation // 3}"}
+        key, at = f"c{conversation}".encode(), 1_767_268_800 + turn
+        event = {"event": "turn", "event_id": f"e{turn}", "policy": f"p{turn % 3}", "locale": "en", "occurred_at": at}
+        found.append(
+            (TOPICS[0], key, json.dumps({**event, **common, "messages": history, "reply": REPLIES[place]}).encode())
+        )
+        if turn % (RATED - 1) == 0:
+            rating = {"event": "rating", "event_id": f"r{turn}", "kind": "thumbs", "source": "user", "value": True}
+            found.append((TOPICS[1], key, json.dumps({**rating, **common, "occurred_at": at + 9}).encode()))
+        turn += 1
+    return found[:count]
 
 
-async def topology(root: Path, log: SqliteLog, edge: Edge) -> None:
-    """Everything that is on the log becomes facts."""
-    worker = Worker(log, root / "facts", edge, ask=None, answered=[], router=None)
-    async with worker:
+class Work:
+    """What the other contestants do with an event: ours do the same in their hops."""
+
+    def __init__(self) -> None:
+        self._edge, self.done = Edge(KEY), 0
+        self._states: dict[int, routing.State] = {}
+
+    def admit(self, value: bytes) -> Turn | Rating:
+        event = self._edge.admit(value, (), time.time_ns() // 1000)
+        assert not isinstance(event, Rejected)
+        return event
+
+    def route(self, partition: int, event: Turn | Rating) -> list[JudgeRequest]:
+        now_us = time.time_ns() // 1000
+        return routing.step(self._states.setdefault(partition, routing.State(0)), event, now_us, now_us)
+
+
+# --- ours
+
+
+def run_ours(servers: str, prefix: str, count: int, folder: Path) -> None:
+    from streams.kafka_log import KafkaLog
+
+    asyncio.run(_worker(KafkaLog(servers, PARTITIONS, 1, prefix), folder))
+
+
+def run_sqlite(servers: str, prefix: str, count: int, folder: Path) -> None:
+    from streams.sqlite_log import SqliteLog
+
+    asyncio.run(_worker(SqliteLog(folder / "log.db", PARTITIONS), folder))
+
+
+async def _worker(log: Log, folder: Path) -> None:
+    from streams.app import TOPICS as ALL
+    from streams.router import Router
+    from streams.worker import Worker, tune_collector
+
+    tune_collector()
+    tally = Counter[str]()
+
+    class Tallying(Router):
+        def observe(self, partition: int, event: Turn | Rating, received_at_us: int) -> list[JudgeRequest]:
+            if isinstance(event, Turn):
+                tally[event.policy] += 1
+            return super().observe(partition, event, received_at_us)
+
+    for topic in ALL:
+        log.create_topic(topic)
+    async with Worker(log, folder / "facts", Edge(KEY), ask=None, answered=[], router=Tallying(0.0)) as worker:
         await worker.drained()
 
 
-async def bare_agent(root: Path, log: SqliteLog, _: Edge) -> None:
-    """A Faust app with an agent per topic that counts records and acknowledges."""
-    app = faust.App(
-        "bare",
-        broker=f"sqlite://{root / 'log.db'}",
-        store="memory://",
-        datadir=root / "faust",
-        web_enabled=False,
-        topic_disable_leader=True,
-        stream_buffer_maxsize=4,
-        broker_commit_interval=0.5,
+# --- the others
+
+
+class Plainly(Work):
+    """As one writes it first: JSON as dicts, each text redacted whenever it comes, no check of the rest."""
+
+    def admit(self, value: bytes) -> Any:
+        event = json.loads(value)
+        for message in event.get("messages", []):
+            message["content"] = without_personal_data(message["content"])
+        if "reply" in event:
+            event["reply"] = without_personal_data(event["reply"])
+        event["user_id"] = hmac.digest(KEY, event["user_id"].encode(), "sha256").hex()
+        return event
+
+    def route(self, partition: int, event: Any) -> list[Any]:
+        return [event] if event["event"] == "turn" else []
+
+
+def run_faust(servers: str, prefix: str, count: int, folder: Path) -> None:
+    _faust(
+        Plainly(), lambda value: json.dumps(value).encode(), lambda e: e.get("policy"), servers, prefix, count, folder
     )
-    left = sum(log.ends().values())
+
+
+def run_faust_ours(servers: str, prefix: str, count: int, folder: Path) -> None:
+    import msgspec
+
+    _faust(Work(), msgspec.json.encode, lambda event: getattr(event, "policy", None), servers, prefix, count, folder)
+
+
+def _faust(
+    work: Work, encode: Callable[[Any], bytes], policy_of: Callable[[Any], str | None],
+    servers: str, prefix: str, count: int, folder: Path,
+) -> None:  # fmt: skip
+    import faust
+
+    app = faust.App(
+        f"{prefix}naive", broker=f"kafka://{servers}", store="memory://", datadir=folder, web_enabled=False,
+        topic_partitions=PARTITIONS, topic_disable_leader=True,
+    )  # fmt: skip
+    raw: dict[str, Any] = {"key_serializer": "raw", "value_serializer": "raw"}
+    facts, requests = app.topic(prefix + FACTS, **raw), app.topic(prefix + JUDGE_REQUESTS, **raw)
+    tally = app.Table("tally", default=int, partitions=PARTITIONS)
     done = asyncio.Event()
 
-    async def count(stream: Any) -> None:
-        nonlocal left
-        async for run in stream:
-            left -= len(run)
-            if not left:
+    async def handle(stream: Any) -> None:
+        async for event in stream.events():
+            admitted = work.admit(event.value)
+            await facts.send(key=event.key, value=encode(admitted))
+            for request in work.route(event.message.partition, admitted):
+                await requests.send(key=event.key, value=encode(request))
+            if (policy := policy_of(admitted)) is not None:
+                tally[policy] += 1
+            work.done += 1
+            if work.done == count:
                 done.set()
 
-    for topic in INGEST_TOPICS[:2]:
-        app.agent(app.topic(topic, key_serializer="raw", value_serializer="raw"), name=topic)(count)
-    await app.start()
-    await done.wait()
-    await app.stop()
+    async def main() -> None:
+        for topic in TOPICS:
+            app.agent(app.topic(prefix + topic, **raw), name=topic)(handle)
+        await app.start()
+        await done.wait()
+        await app.producer.flush()
+        await app.consumer.commit()
+        await app.stop()
+
+    asyncio.run(main())
+
+
+def run_quix(servers: str, prefix: str, count: int, folder: Path) -> None:
+    import msgspec
+    from quixstreams import Application, State
+    from quixstreams.context import message_context
+
+    work = Work()
+    app = Application(
+        broker_address=servers, consumer_group=f"{prefix}quix", auto_offset_reset="earliest", state_dir=folder,
+        loglevel="WARNING",
+    )  # fmt: skip
+    facts = app.topic(prefix + FACTS, value_serializer="bytes", key_serializer="bytes")
+    requests = app.topic(prefix + JUDGE_REQUESTS, value_serializer="bytes", key_serializer="bytes")
+
+    def tally(event: Turn | Rating, state: State) -> None:
+        if isinstance(event, Turn):
+            state.set(event.policy, state.get(event.policy, 0) + 1)
+
+    for topic in TOPICS:
+        frame = app.dataframe(app.topic(prefix + topic, value_deserializer="bytes", key_deserializer="bytes"))
+        frame = frame.apply(work.admit).update(tally, stateful=True)
+        frame.apply(msgspec.json.encode).to_topic(facts)
+        frame.apply(lambda event: work.route(message_context().partition, event), expand=True).apply(
+            msgspec.json.encode
+        ).to_topic(requests)
+    app.run(count=count)
+
+
+def run_bare(servers: str, prefix: str, count: int, folder: Path) -> None:
+    asyncio.run(_bare(servers, prefix, count))
+
+
+async def _bare(servers: str, prefix: str, count: int) -> None:
+    from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+    consumer = AIOKafkaConsumer(
+        *(prefix + topic for topic in TOPICS),
+        bootstrap_servers=servers, group_id=f"{prefix}bare", auto_offset_reset="earliest", enable_auto_commit=False,
+    )  # fmt: skip
+    producer = AIOKafkaProducer(bootstrap_servers=servers, enable_idempotence=True, linger_ms=5)
+    await consumer.start()
+    await producer.start()
+    done = 0
+    while done < count:
+        sent: list[Awaitable[Any]] = []
+        for place, fetched in (await consumer.getmany(timeout_ms=200, max_records=4_000)).items():
+            batch = producer.create_batch()
+            for record in fetched:
+                if batch.append(key=record.key, value=record.value, timestamp=None) is None:
+                    sent.append(await producer.send_batch(batch, prefix + FACTS, partition=place.partition))
+                    batch = producer.create_batch()
+                    batch.append(key=record.key, value=record.value, timestamp=None)
+            sent.append(await producer.send_batch(batch, prefix + FACTS, partition=place.partition))
+            done += len(fetched)
+        await asyncio.gather(*sent)
+        await consumer.commit()
+    await consumer.stop()
+    await producer.stop()
+
+
+CONTESTANTS: dict[str, Callable[[str, str, int, Path], None]] = {
+    "ours": run_ours,
+    "ours on SQLite": run_sqlite,
+    "two of ours": run_ours,
+    "faust": run_faust,
+    "faust, our parsing": run_faust_ours,
+    "quix": run_quix,
+    "bare": run_bare,
+}
+
+
+# --- measuring
+
+
+def child(name: str, servers: str, prefix: str, count: int, folder: Path) -> None:
+    """Run one contestant in this process and write what it took to `folder`/measured-PID."""
+    import aiokafka  # noqa: F401
+    import deltalake  # noqa: F401
+    import faust  # noqa: F401
+
+    if name == "quix":
+        import quixstreams  # noqa: F401
+    wall, cpu = time.perf_counter(), time.process_time()
+    CONTESTANTS[name](servers, prefix, count, folder)
+    took = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+    (folder / f"measured-{os.getpid()}").write_text(json.dumps(took))
 
 
 def measure(
-    work: Callable[[Path, SqliteLog, Edge], Coroutine[Any, Any, None]], sent: list[Record], key: bytes
-) -> Measured:
-    """One run on a fresh log that holds all records already."""
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        log = SqliteLog(root / "log.db", PARTITIONS)
-        for topic in INGEST_TOPICS:
+    name: str, servers: str, prefix: str, sent: list[tuple[str, bytes, bytes]], broker_pid: int
+) -> dict[str, float]:
+    """Seconds of one run on fresh topics that hold all events already: wall, CPU of the contestant, CPU of the broker."""
+    from feedback.edge import Record
+    from streams.kafka_log import KafkaLog
+    from streams.sqlite_log import SqliteLog
+
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        log: Log = (
+            SqliteLog(folder / "log.db", PARTITIONS) if "SQLite" in name else KafkaLog(servers, PARTITIONS, 1, prefix)
+        )
+        for topic in (*TOPICS, FACTS, JUDGE_REQUESTS):
             log.create_topic(topic)
-        for start in range(0, len(sent), 1_000):
-            log.append(sent[start : start + 1_000])
-        wall, cpu = time.perf_counter(), time.process_time()
-        asyncio.run(work(root, log, Edge(key)))
-        return time.perf_counter() - wall, time.process_time() - cpu
+        log.append(Record(topic, key, value) for topic, key, value in sent)
+        log.close()
+        command = [sys.executable, "-P", __file__, "--child", name, servers, prefix, str(len(sent)), made]
+        before, started = cpu_of(broker_pid), time.perf_counter()
+        environment = {**os.environ, "PYTHONPATH": str(QUIX)} if name == "quix" else None
+        processes = [
+            subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+            for _ in range(2 if name.startswith("two") else 1)
+        ]
+        for process in processes:
+            assert process.wait(600) == 0, f"{name} failed"
+        took = [json.loads(path.read_text()) for path in folder.glob("measured-*")]
+        wall = max(one["wall"] for one in took)
+        return {
+            "wall": wall,
+            "cpu": sum(one["cpu"] for one in took),
+            "broker": cpu_of(broker_pid) - before,
+            "all": time.perf_counter() - started,
+        }
+
+
+def cpu_of(pid: int) -> float:
+    """CPU seconds that a process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
-    """Print events per second and per CPU-second, and the ratios, with the spread over rounds."""
-    count, rounds = (int(value) for value in [*sys.argv[1:], *("20000", "5")[len(sys.argv) - 1 :]])
-    key = b"b" * 32
-    raw = events(count)
-    started = time.process_time()
-    signed = records(raw, Edge(key))
-    edge_s = time.process_time() - started
-    foreign = [Record(record.topic, record.key, line) for record, line in zip(signed, raw, strict=True)]
-    contestants: dict[str, tuple[Callable[[Path, SqliteLog, Edge], Coroutine[Any, Any, None]], list[Record]]] = {
-        "topology, events signed by our edge": (topology, signed),
-        "topology, foreign events (redacts)": (topology, foreign),
-        "bare Faust agent": (bare_agent, signed),
-    }
-    results: dict[str, list[Measured]] = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, (work, sent) in contestants.items():
-            results[name].append(measure(work, sent, key))
-    say(
-        f"{count:,} events of {sum(map(len, raw)) // count} bytes, {rounds} rounds; edge: {count / edge_s:,.0f} events per CPU-second"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="*", choices=list(CONTESTANTS), default=list(CONTESTANTS))
+    parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.child:
+        name, servers, prefix, count, folder = given.child
+        child(name, servers, prefix, int(count), Path(folder))
+        return
+    from tests.kafka.broker import broker
+
+    console, sent = Console(), events(given.events)
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in given.only}
+    with tempfile.TemporaryDirectory() as folder, broker(Path(folder)) as running:
+        assert running.process is not None
+        for round_ in range(given.rounds + 1):  # the first one warms the broker up
+            for number, name in enumerate(given.only):
+                took = measure(name, running.servers, f"b{round_}-{number}.", sent, running.process.pid)
+                if round_:
+                    results[name].append(took)
+                console.print(f"round {round_ or 'warm-up'}: {name} {took['wall']:.1f} s", style="dim")
+    report(console, results, given.events, sum(len(value) for _, _, value in sent) // len(sent))
+
+
+def report(console: Console, results: dict[str, list[dict[str, float]]], count: int, size: int) -> None:
+    """Rates, and how many times more events per CPU-second the first one does than each other, round by round."""
+    table = Table("", "events/s", "per CPU-second [spread]", "broker CPU s", "ours is … times [spread]", box=None)
+    first = next(iter(results))
     for name, measured in results.items():
-        rates = sorted(count / wall for wall, _ in measured)
-        per_cpu = sorted(count / cpu for _, cpu in measured)
-        say(
-            f"{name:<37} {statistics.median(rates):>9,.0f}/s [{rates[0]:,.0f} … {rates[-1]:,.0f}]"
-            f"   {statistics.median(per_cpu):>9,.0f} per CPU-second [{per_cpu[0]:,.0f} … {per_cpu[-1]:,.0f}]"
+        per_cpu = sorted(count / one["cpu"] for one in measured)
+        ratios = sorted(theirs["cpu"] / ours["cpu"] for ours, theirs in zip(results[first], measured, strict=True))
+        table.add_row(
+            name,
+            f"{count / statistics.median(one['wall'] for one in measured):,.0f}",
+            f"{statistics.median(per_cpu):,.0f} [{per_cpu[0]:,.0f} … {per_cpu[-1]:,.0f}]",
+            f"{statistics.median(one['broker'] for one in measured):.1f}",
+            f"{statistics.median(ratios):.2f} [{ratios[0]:.2f} … {ratios[-1]:.2f}]",
         )
-    bare = results["bare Faust agent"]
-    for name in list(contestants)[:2]:
-        ratios = sorted(ours[1] / theirs[1] for ours, theirs in zip(results[name], bare, strict=True))
-        say(f"CPU of {name} to bare agent: {statistics.median(ratios):.1f} [{ratios[0]:.1f} … {ratios[-1]:.1f}]")
-
-
-def say(line: str) -> None:
-    """Print past Faust, which takes `print` over."""
-    os.write(1, f"{line}\n".encode())
+    console.print(f"{count:,} events of {size} bytes, {PARTITIONS} partitions, {len(results[first])} rounds in turns")
+    console.print(table)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from deploy.training import operations, seal_now, since_last, train
 from feedback.edge import Edge
 from streams import metrics as stream_metrics
 from streams.router import Router
+from streams.worker import tune_collector
 
 REFRESH_S = 2.0
 READY_S = 0.2
@@ -60,6 +61,7 @@ async def run_worker(role: Role, stop: asyncio.Event) -> None:
 async def _work(role: Role, stop: asyncio.Event) -> None:
     state, settings = role.state, role.settings
     ask = make_ask(settings.judge, role.control)
+    tune_collector()
     router = Router(settings.judge.grace_s) if ask is not None else None
     async with open_worker(
         open_log(state, settings), state, settings, Edge(state.secret("edge")), ask, router

@@ -57,6 +57,25 @@ class Rejected(Struct, frozen=True):
 
 _KINDS: dict[str, type[WireTurn] | type[WireRating]] = {"turn": WireTurn, "rating": WireRating}
 _FIELDS = {kind: frozenset(wire.__struct_fields__) for kind, wire in _KINDS.items()}
+_KEPT = {kind: tuple(fields - {"schema", "occurred_at", "value"}) for kind, fields in _FIELDS.items()}
+_IDS = {
+    kind: tuple(
+        name
+        for name in (
+            "event_id",
+            "conversation_id",
+            "tenant",
+            "turn_id",
+            "replaces",
+            "policy",
+            "user_id",
+            "locale",
+            "rubric",
+        )
+        if name in fields
+    )
+    for kind, fields in _FIELDS.items()
+}
 _TOPIC_OF = {"turn": "turns.served", "rating": "ratings.given"}
 _COLON = re.compile(rb'"\s*:')
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -152,12 +171,15 @@ def _load(raw: bytes) -> dict[str, Any]:
     return document
 
 
-def _count_keys(value: Any) -> int:
-    if isinstance(value, dict):
-        return len(value) + sum(_count_keys(inner) for inner in value.values())
-    if isinstance(value, list):
-        return sum(_count_keys(inner) for inner in value)
-    return 0
+def _count_keys(document: dict[str, Any]) -> int:
+    keys, open_ends = 0, list[Any]([document])
+    while open_ends:
+        value = open_ends.pop()
+        if type(value) is dict:
+            keys += len(value)
+            value = value.values()
+        open_ends += [inner for inner in value if type(inner) is dict or type(inner) is list]
+    return keys
 
 
 def _refuse_duplicate_keys(raw: bytes) -> None:
@@ -198,9 +220,9 @@ def _convert(document: dict[str, Any], now_us: int) -> Turn | Rating:
         wire = msgspec.convert(known, _KINDS[kind])
     except msgspec.ValidationError as error:
         raise _explained(error) from None
-    _check_ids(wire)
+    _check_ids(wire, _IDS[kind])
     occurred_at_us = _check_time(wire.occurred_at, now_us)
-    common = {name: getattr(wire, name) for name in _FIELDS[kind] - {"schema", "occurred_at", "value"}}
+    common = {name: getattr(wire, name) for name in _KEPT[kind]}
     if isinstance(wire, WireTurn):
         _check_messages(wire)
         return Turn(**common, occurred_at_us=occurred_at_us, extra=extra)
@@ -213,29 +235,18 @@ def _convert(document: dict[str, Any], now_us: int) -> Turn | Rating:
     return Rating(**common, value=value, occurred_at_us=occurred_at_us, extra=extra)
 
 
-def _check_ids(wire: WireTurn | WireRating) -> None:
-    for name in (
-        "event_id",
-        "conversation_id",
-        "tenant",
-        "turn_id",
-        "replaces",
-        "policy",
-        "user_id",
-        "locale",
-        "rubric",
-    ):
-        value = getattr(wire, name, None)
-        if value is None:
-            continue
+def _check_ids(wire: WireTurn | WireRating, names: tuple[str, ...]) -> None:
+    ids = [(name, value) for name in names if (value := getattr(wire, name)) is not None]
+    if _CONTROL.search("".join([value for _, value in ids])) is not None:
+        name = next(name for name, value in ids if _CONTROL.search(value))
+        raise _Reject("bad_value", name, f"{name} holds a control character")
+    for name, value in ids:
         if not value:
             raise _Reject("bad_value", name, f"{name} is empty")
         if len(value) > MAX_ID_CHARACTERS:
             raise _Reject(
                 "bad_value", name, f"{name} has {len(value)} characters; at most {MAX_ID_CHARACTERS} are taken"
             )
-        if _CONTROL.search(value):
-            raise _Reject("bad_value", name, f"{name} holds a control character")
     if len(wire.tags) > MAX_TAGS:
         raise _Reject("bad_value", "tags", f"{len(wire.tags)} tags; at most {MAX_TAGS} are taken")
 

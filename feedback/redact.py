@@ -33,6 +33,7 @@ _REGIONS = {
     "ko": "KR",
 }
 _VERBATIM = frozenset({"role", "type", "id", "tool_call_id", "data"})  # in a message: names of things and binary data
+_PLAIN = frozenset({"role", "content"})
 _PHONE_KEY = re.compile(r"phone|mobile|telefon|handy|tel$|móvil|celular|电话|手机", re.I)
 _NUMBER_ONLY = re.compile(r"\D{0,3}\d(?:\D{0,3}\d){6,14}\D{0,2}")
 
@@ -43,6 +44,7 @@ class Redactor:
     def __init__(self, key: bytes) -> None:
         self._key = key
         self._remembered = lru_cache(maxsize=CACHED_TEXTS)(personal_data.without_personal_data)
+        self._users = lru_cache(maxsize=CACHED_TEXTS)(self._hashed)
 
     def text(self, text: str, locale: str | None = None) -> str:
         """The text with `[email]`, `[phone]`, `[card]`, `[id]`, `[iban]` and `[ip]` in place of such data.
@@ -58,11 +60,16 @@ class Redactor:
 
     def user(self, raw: str) -> str:
         """The keyed hash that stands for a user id: `u_` and 20 hex digits."""
+        return self._users(raw)
+
+    def _hashed(self, raw: str) -> str:
         digest = hmac.digest(self._key, b"user\0" + raw.encode("utf-8", "surrogatepass"), "sha256")
         return f"u_{digest[:10].hex()}"
 
     def message(self, message: Message, locale: str | None = None) -> Message:
         """A chat message without personal data: text, parts and tool calls; a speaker's `name` becomes `[name]`."""
+        if message.keys() == _PLAIN and isinstance(message["content"], str):  # nearly all are: no need to walk
+            return {**message, "content": self._text_under("content", message["content"], locale)}
         redacted: Message = self._walk(message, locale, verbatim=_VERBATIM)
         if "name" in message and message.get("role") not in ("tool", "function"):
             redacted["name"] = "[name]"

@@ -42,6 +42,7 @@ class Ingest:
     async def events(self, run: Run, ack: Ack) -> None:
         """A run of turns or ratings, mixed or not, signed or not."""
         rows: list[Row] = []
+        admitted: list[tuple[Turn | Rating, int]] = []
         letters: list[Record] = []
         now_us = time.time_ns() // 1000
         for record in run:
@@ -55,13 +56,14 @@ class Ingest:
                 metrics.DEAD_LETTERS.labels(reason=event.code).inc()
                 metrics.EVENTS.labels(topic=record.topic, outcome="dead_letter").inc()
             else:
+                admitted.append((event, record.at_us))
                 rows.append(_row(record, event, content_hash(event)))
-                metrics.observe_event(event, record.topic, record.at_us)
+        metrics.observe_events(admitted, run[0].topic)
         if letters:
             await self._producer.send(letters)
         if self._observe is not None:
             partition = run[0].partition
-            due = [request for row in rows for request in self._observe(partition, row.event, row.received_at_us)]  # type: ignore[arg-type]
+            due = [request for event, at_us in admitted for request in self._observe(partition, event, at_us)]
             await send_requests(self._producer, due)
         await self._sink.put(_batch(run, rows), ack)  # last: nothing may fail once the batch is with the sink
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from functools import lru_cache
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.partitioner import murmur2
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.structs import RecordMetadata
 
 from feedback.edge import Record
 from streams.log import MAX_RECORD_BYTES, RecordRefused
 
 LINGER_MS = 5
+BATCH_BYTES = 256_000
 
 
 class AsyncProducer:
@@ -26,16 +32,29 @@ class AsyncProducer:
         """Send records, each to the partition of its key; returns when all are acknowledged. Raises RecordRefused."""
         client = await self._connected()
         try:
-            acknowledged = [
-                await client.send(self._prefix + record.topic, record.value, record.key, headers=list(record.headers))
-                for record in records
-            ]
-            await asyncio.gather(*acknowledged)
+            await asyncio.gather(*[acknowledged async for acknowledged in self._batches(client, records)])
         except MessageSizeTooLargeError:
             size = max(len(record.value) for record in records)
             raise RecordRefused(
                 f"a record of {size:,} bytes is more than its topic's max.message.bytes: raise it to {MAX_RECORD_BYTES}"
             ) from None
+
+    async def _batches(
+        self, client: AIOKafkaProducer, records: Sequence[Record]
+    ) -> AsyncIterator[asyncio.Future[RecordMetadata]]:
+        """Hand records over, many of a partition at a time: one by one they cost twice as much."""
+        parts: dict[tuple[str, int], list[Record]] = defaultdict(list)
+        for record in records:
+            topic = self._prefix + record.topic
+            partitions = await client.partitions_for(topic)
+            parts[topic, _hash(record.key) % len(partitions)].append(record)
+        for (topic, partition), mine in parts.items():
+            batch = client.create_batch()
+            for record in mine:
+                while not _append(batch, record):
+                    yield await client.send_batch(batch, topic, partition=partition)
+                    batch = client.create_batch()
+            yield await client.send_batch(batch, topic, partition=partition)
 
     async def close(self) -> None:
         """Wait for what was sent before, then disconnect."""
@@ -50,8 +69,21 @@ class AsyncProducer:
                     acks="all",
                     enable_idempotence=True,
                     linger_ms=LINGER_MS,
+                    max_batch_size=BATCH_BYTES,
                     max_request_size=MAX_RECORD_BYTES,
                 )
                 await client.start()
                 self._client = client
         return self._client
+
+
+def _append(batch: BatchBuilder, record: Record) -> bool:
+    """Whether there was room; in an empty batch there always is."""
+    added = batch.append(key=record.key, value=record.value, timestamp=None, headers=list(record.headers))
+    return added is not None
+
+
+@lru_cache(maxsize=8_192)
+def _hash(key: bytes) -> int:
+    """Kafka's own, so that a key's partition is the same whoever sends it."""
+    return int(murmur2(key)) & 0x7FFFFFFF

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import get_args
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -52,12 +53,15 @@ for outcome in ("verdict", *get_args(Reason)):
     JUDGEMENTS.labels(outcome=outcome)
 
 
-def observe_event(event: Turn | Rating, topic: str, received_at_us: int) -> None:
-    """Count an event that became a fact."""
-    EVENTS.labels(topic=topic, outcome="accepted").inc()
-    RECEIPT_DELAY_SECONDS.labels(topic=topic).observe(max(0, received_at_us - event.occurred_at_us) / 1e6)
-    if isinstance(event, Rating):
-        RATINGS.labels(kind=event.kind, source=event.source).inc()
+def observe_events(events: Iterable[tuple[Turn | Rating, int]], topic: str) -> None:
+    """Count events of one run that become facts, each with the time of its receipt."""
+    delay, taken = RECEIPT_DELAY_SECONDS.labels(topic=topic), 0
+    for event, received_at_us in events:
+        taken += 1
+        delay.observe(max(0, received_at_us - event.occurred_at_us) / 1e6)
+        if isinstance(event, Rating):
+            RATINGS.labels(kind=event.kind, source=event.source).inc()
+    EVENTS.labels(topic=topic, outcome="accepted").inc(taken)
 
 
 def observe_judgement(judgement: Judgement) -> None:

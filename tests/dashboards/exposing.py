@@ -62,9 +62,9 @@ class Loop:
             self.rules.rollback(actor="test", reason="worse")
 
     def _take_in(self) -> None:
-        streams.observe_event(turn("t1"), "turns.served", turn("t1").occurred_at_us + 2_000_000)
+        streams.observe_events([(turn("t1"), turn("t1").occurred_at_us + 2_000_000)], "turns.served")
         thumb = rating("r1", "t1", "thumbs", True)
-        streams.observe_event(thumb, "ratings.given", thumb.occurred_at_us + 90_000_000)
+        streams.observe_events([(thumb, thumb.occurred_at_us + 90_000_000)], "ratings.given")
         streams.DEAD_LETTERS.labels(reason="missing_field").inc()
         streams.LAG.labels(topic="turns.served", group="trimtab-ingest").set(3 * self.seen)
         for hop in ("events", "requests"):
