@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import date, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,6 +60,7 @@ KEPT_FOR = timedelta(hours=1)
 """How long files that compaction replaced stay for readers that still use them."""
 
 ATTEMPTS = 20
+EPOCH, LAST_DAY = date(1970, 1, 1), (date.max - date(1970, 1, 1)).days
 
 _encode = msgspec.json.encode
 _decode: Callable[[str], Turn | Rating | Verdict | Unjudged] = msgspec.json.Decoder(
@@ -296,9 +298,13 @@ def _arrow(rows: Iterable[tuple[Batch, Row]]) -> pa.Table:
 
 
 def _day(at_us: int) -> str:
-    if at_us >= 253_402_300_800_000_000:
-        return "9999-12-31"
-    return datetime.fromtimestamp(at_us / 1e6, UTC).strftime("%Y-%m-%d")
+    return _date(at_us // 86_400_000_000)
+
+
+@lru_cache(maxsize=1_024)
+def _date(day: int) -> str:
+    """The date so many days after the epoch; what lies beyond the last one that Python knows counts as that."""
+    return str(EPOCH + timedelta(days=min(day, LAST_DAY)))
 
 
 __all__ = ["TABLES", "TABLE_OF_TOPIC", "Batch", "Facts", "FactsWriter", "Row", "TableName"]

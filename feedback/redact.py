@@ -16,7 +16,7 @@ import msgspec
 from feedback import personal_data
 from feedback.records import Message
 
-CACHED_TEXTS = 8_192
+CACHED_TEXTS = 16_384
 CACHED_CHARACTERS = 2_000  # a longer text is redacted anew, so that the cache stays below some tens of megabytes
 MAX_DEPTH = 64
 
@@ -52,8 +52,6 @@ class Redactor:
         Redacting twice changes nothing. `locale` (BCP 47) adds the phone numbers of one country as they are written
         at home; without it, those count that are international, have a telling shape or stand behind a telling word.
         """
-        if not personal_data.maybe_personal(text):
-            return text
         if len(text) > CACHED_CHARACTERS:
             return personal_data.without_personal_data(text, region_of(locale))
         return self._remembered(text, region_of(locale))
@@ -69,7 +67,8 @@ class Redactor:
     def message(self, message: Message, locale: str | None = None) -> Message:
         """A chat message without personal data: text, parts and tool calls; a speaker's `name` becomes `[name]`."""
         if message.keys() == _PLAIN and isinstance(message["content"], str):  # nearly all are: no need to walk
-            return {**message, "content": self._text_under("content", message["content"], locale)}
+            text = message["content"]
+            return {**message, "content": text if text.startswith("data:") else self.text(text, locale)}
         redacted: Message = self._walk(message, locale, verbatim=_VERBATIM)
         if "name" in message and message.get("role") not in ("tool", "function"):
             redacted["name"] = "[name]"

@@ -85,8 +85,9 @@ async def send_requests(producer: Producer, requests: list[JudgeRequest]) -> Non
                 for r in requests
             ]
         )
-        for request in requests:
-            metrics.ROUTED.labels(kind="reply" if request.other_turn_id is None else "comparison").inc()
+        comparisons = sum(request.other_turn_id is not None for request in requests)
+        metrics.ROUTED.labels(kind="comparison").inc(comparisons)
+        metrics.ROUTED.labels(kind="reply").inc(len(requests) - comparisons)
 
 
 def _row(record: Stored, event: Turn | Rating | Verdict | Unjudged, of_content: str) -> Row:

@@ -28,7 +28,8 @@ from streams.router import Router
 from streams.watchdog import Watchdog
 
 TURNS = "turns.served"
-LOOK_S = 0.05
+LOOK_S, LOOK_RECORDS = 0.05, 1_000
+"""How often `drained` looks: less often while much is left, for a look costs Kafka requests."""
 TICK_S = 1.0
 STALLED_S = 120.0
 TRIM_S = 3_600.0
@@ -113,7 +114,7 @@ class Worker:
                 for app in self._apps:
                     await app.consumer.commit()
             before = behind
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(min(LOOK_S * (1 + sum(behind.values()) / LOOK_RECORDS), TICK_S))
 
     async def _assigned(self, app: Any, assigned: set[Any], **_: Any) -> None:
         """The partitions that are ours now: their turns' timers are too."""
