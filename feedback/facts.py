@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.schema import Field, PrimitiveType
 from msgspec import Struct
 
 from feedback.contract import typed_value
@@ -48,6 +49,7 @@ SCHEMA = pa.schema(
         pa.field("partition", pa.int32(), nullable=False),
         pa.field("offset", pa.int64(), nullable=False),
         pa.field("record", pa.string(), nullable=False),
+        pa.field("log", pa.string()),
     ]
 )
 """One schema for all tables: the columns that are searched, and the whole redacted record as JSON."""
@@ -116,6 +118,13 @@ class FactsWriter:
         table.update_incremental()
         return table.transaction_version(self._app(topic, partition)) or 0
 
+    def fill(self, batches: Sequence[Batch]) -> None:
+        """Add rows that are missing below what is applied, and nothing else: for who has looked, alone."""
+        for name in TABLES:
+            rows = [(batch, row) for batch in batches if TABLE_OF_TOPIC[batch.topic] == name for row in batch.rows]
+            if rows:
+                self._append(self._tables[name], rows, [])
+
     def _commit(self, name: TableName, batches: list[Batch]) -> int:
         for attempt in range(ATTEMPTS):
             table = self._tables[name]
@@ -132,13 +141,7 @@ class FactsWriter:
             if not ahead:
                 return 0
             try:
-                write_deltalake(
-                    table,
-                    _arrow(rows),
-                    mode="append",
-                    commit_properties=CommitProperties(app_transactions=ahead),
-                    post_commithook_properties=PostCommitHookProperties(False, False),
-                )
+                self._append(table, rows, ahead)
             except CommitFailedError:  # somebody else committed meanwhile: look again at what is applied
                 time.sleep(0.01 * attempt)
                 continue
@@ -147,6 +150,16 @@ class FactsWriter:
                 self.maintain(name)
             return len(rows)
         raise TimeoutError(f"the facts table {name} was busy {ATTEMPTS} times in a row")
+
+    def _append(self, table: DeltaTable, rows: Sequence[tuple[Batch, Row]], ahead: list[Transaction]) -> None:
+        logs = {batch.topic: self._identity(batch.topic) for batch, _ in rows}
+        write_deltalake(
+            table,
+            _arrow(rows, logs),
+            mode="append",
+            commit_properties=CommitProperties(app_transactions=ahead),
+            post_commithook_properties=PostCommitHookProperties(False, False),
+        )
 
     def maintain(self, name: TableName) -> None:
         """Compact small files, write a checkpoint, and remove what neither needs any more."""
@@ -162,7 +175,7 @@ class FactsWriter:
         self._tables[name] = DeltaTable(table.table_uri)
 
     def _app(self, topic: str, partition: int) -> str:
-        return f"{self._identity(topic)}/{topic}/{partition}"
+        return _app(self._identity(topic), topic, partition)
 
 
 class Facts:
@@ -208,12 +221,17 @@ class Facts:
                     assert isinstance(event, Turn | Rating)
                     yield partition, at_us, event
 
-    def columns(self, name: TableName, columns: Sequence[str]) -> pa.Table:
-        """Some columns of a whole table, without its records."""
+    def columns(self, name: TableName, columns: Sequence[str], where: pc.Expression | None = None) -> pa.Table:
+        """Some columns of a whole table, or of the rows that `where` takes, without its records."""
         table = self._table(name)
         if table is None:
             return SCHEMA.empty_table().select(columns)
-        return table.to_pyarrow_dataset().to_table(columns=list(columns), use_threads=THREADS)
+        return table.to_pyarrow_dataset().to_table(columns=list(columns), filter=where, use_threads=THREADS)
+
+    def applied(self, log: str, topic: str, partition: int) -> int:
+        """The offset up to which a partition of the log of this identity has been applied (0: nothing)."""
+        table = self._table(TABLE_OF_TOPIC[topic])
+        return 0 if table is None else table.transaction_version(_app(log, topic, partition)) or 0
 
     def _records(self, name: TableName, since_us: int, until_us: int) -> Iterator[tuple[Any, str]]:
         table = self._table(name)
@@ -248,10 +266,15 @@ class Facts:
             return None
 
 
+def _app(log: str, topic: str, partition: int) -> str:
+    """Under which name a table's transactions keep how much of a partition is applied."""
+    return f"{log}/{topic}/{partition}"
+
+
 def _open(path: Path, kept_for: timedelta) -> DeltaTable:
     path.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(TableNotFoundError):
-        return DeltaTable(path)
+        return _with_log(DeltaTable(path))
     with contextlib.suppress(CommitFailedError):  # another writer made it in the meantime
         DeltaTable.create(
             path,
@@ -267,6 +290,15 @@ def _open(path: Path, kept_for: timedelta) -> DeltaTable:
     return DeltaTable(path)
 
 
+def _with_log(table: DeltaTable) -> DeltaTable:
+    """Tables of the first days do not say which log a row came from."""
+    if "log" not in {field.name for field in table.schema().fields}:
+        with contextlib.suppress(CommitFailedError):  # another process was first
+            table.alter.add_columns([Field("log", PrimitiveType("string"))])
+        return DeltaTable(table.table_uri)
+    return table
+
+
 def _new_rows(batches: Iterable[Batch], applied: Mapping[tuple[str, int], int]) -> Iterator[tuple[Batch, Row]]:
     """Rows beyond what is applied, each once: after a rebalance a run may come again while its first copy still waits."""
     seen: set[tuple[str, int, int]] = set()
@@ -278,7 +310,7 @@ def _new_rows(batches: Iterable[Batch], applied: Mapping[tuple[str, int], int]) 
                 yield batch, row
 
 
-def _arrow(rows: Iterable[tuple[Batch, Row]]) -> pa.Table:
+def _arrow(rows: Iterable[tuple[Batch, Row]], logs: Mapping[str, str]) -> pa.Table:
     columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
     for batch, row in rows:
         event = row.event
@@ -291,6 +323,7 @@ def _arrow(rows: Iterable[tuple[Batch, Row]]) -> pa.Table:
         columns["received_at_us"].append(row.received_at_us)
         columns["content_hash"].append(row.content_hash)
         columns["record_digest"].append(row.record_digest)
+        columns["log"].append(logs[batch.topic])
         columns["partition"].append(batch.partition)
         columns["offset"].append(row.offset)
         columns["record"].append(_encode(event).decode())

@@ -29,6 +29,7 @@ COMMANDS = {
     "halt": "rollout",
     "dataset": "dataset",
     "dead-letters": "dead_letters",
+    "audit": "audit",
     "rubric": "rubric",
     "costs": "costs",
     "keys": "keys",

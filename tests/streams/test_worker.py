@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from feedback.edge import Edge, Record
 from feedback.facts import Facts
 from feedback.records import Judgement, JudgeRequest, Unjudged, Verdict
 from streams import dead_letters
-from streams.app import TOPICS
 from streams.ingest import send_requests
 from streams.log import Log, LogError
 from streams.sqlite_log import SqliteLog
@@ -47,21 +46,6 @@ def signed(document: dict[str, Any]) -> Record:
 
 def unsigned(document: dict[str, Any]) -> Record:
     return Record("turns.served", document["conversation_id"].encode(), json.dumps(document).encode())
-
-
-@pytest.fixture(params=["sqlite", pytest.param("kafka", marks=[pytest.mark.slow, pytest.mark.xdist_group("kafka")])])
-def log(request: pytest.FixtureRequest, tmp_path: Path, prefix: str) -> Iterator[Log]:
-    made: Log
-    if request.param == "kafka":
-        from streams.kafka_log import KafkaLog
-
-        made = KafkaLog(request.getfixturevalue("kafka_servers"), partitions=2, prefix=prefix)
-        for topic in TOPICS:
-            made.create_topic(topic)
-    else:
-        made = SqliteLog(tmp_path / "log.db", partitions=2)
-    yield made
-    made.close()
 
 
 def worker(root: Path, log: Log, ask: Callable[[JudgeRequest], Awaitable[Judgement]] | None = None) -> Worker:

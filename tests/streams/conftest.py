@@ -1,0 +1,28 @@
+"""Both logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streams.app import TOPICS
+from streams.log import Log
+from streams.sqlite_log import SqliteLog
+
+
+@pytest.fixture(params=["sqlite", pytest.param("kafka", marks=[pytest.mark.slow, pytest.mark.xdist_group("kafka")])])
+def log(request: pytest.FixtureRequest, tmp_path: Path, prefix: str) -> Iterator[Log]:
+    """Each of the logs in turn, with all topics made."""
+    made: Log
+    if request.param == "kafka":
+        from streams.kafka_log import KafkaLog
+
+        made = KafkaLog(request.getfixturevalue("kafka_servers"), partitions=2, prefix=prefix)
+        for topic in TOPICS:
+            made.create_topic(topic)
+    else:
+        made = SqliteLog(tmp_path / "log.db", partitions=2)
+    yield made
+    made.close()
