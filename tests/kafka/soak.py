@@ -2,7 +2,8 @@
 
     python -m tests.kafka.soak --turns 200000 --kills 50
 
-Real `trimtab worker` processes on a real broker. A kill waits until something was done since the last one.
+Real `trimtab worker` processes and a real `trimtab gateway` with people who chat, on a real broker. A kill waits until
+something was done since the last one.
 """
 
 from __future__ import annotations
@@ -27,13 +28,16 @@ from kafka.admin import KafkaAdminClient, NewTopic
 from rich.console import Console
 from rich.progress import Progress
 
+from deploy.turn_ids import PREFIX
 from tests.deploy.commands import answer, environment
 from tests.kafka.broker import Broker, broker
+from tests.kafka.chats import Chats, GatewayProcess
 
 PARTITIONS = 8
 TOPICS = {"turns.served": "turns", "ratings.given": "ratings"}
 EPOCH_S = 1_767_268_800
-BROKER_SHARE = 0.1
+BROKER_SHARE, GATEWAY_SHARE = 0.05, 0.1
+CHAT_PAUSE_S = 0.2
 STOPPED_S = (1.0, 9.0)
 """A frozen worker sleeps on either side of its session timeout."""
 DRAINED_WITHIN_S = 600.0
@@ -65,6 +69,11 @@ class Counts:
     facts: int = 0
     missing: int = 0
     doubled: int = 0
+    chats: int = 0
+    """Turns that the gateway told to the end."""
+    chats_missing: int = 0
+    """Of those, how many are not among the facts as they were told."""
+    chats_cut_off: int = 0
     same_dataset: bool = False
     """Whether the dataset's hash is that of an undisturbed replay through the embedded log."""
     seconds: float = 0.0
@@ -72,7 +81,8 @@ class Counts:
     def good(self) -> bool:
         """Nothing lost, nothing doubled, nothing changed."""
         every = self.turns + self.ratings
-        return self.same_dataset and (self.on_topics, self.facts, self.missing, self.doubled) == (every, every, 0, 0)
+        whole = self.on_topics == self.facts >= every + self.chats
+        return self.same_dataset and whole and (self.missing, self.doubled, self.chats_missing) == (0, 0, 0)
 
 
 def turn(number: int) -> dict[str, object]:
@@ -179,7 +189,9 @@ def verify(cluster: Cluster, facts: Path, counts: Counts) -> None:
 
 
 def same_dataset(folder: Path, cluster: Cluster, turns: int) -> bool:
-    """Compare with the embedded log; replaying all of it again on the cluster must add nothing."""
+    """Compare with the embedded log; replaying all of it again on the cluster must add nothing. What people chatted has no
+    recording: it is left out."""
+    DeltaTable(folder / "state" / "facts" / "turns").delete(f"turn_id like '{PREFIX}%'")
     recorded = folder / "events.jsonl"
     recorded.write_text("".join(json.dumps(event) + "\n" for _, event in events(turns)))
     undisturbed = answer("replay", "--no-train", recorded, "--state", "embedded", cwd=folder)
@@ -194,6 +206,9 @@ def soak(turns: int, kills: int, seed: int, workers: int, per_s: float, folder: 
     admin.create_topics([NewTopic(cluster.prefix + topic, PARTITIONS, 1) for topic in TOPICS], wait_for_metadata=True)
     total, last = counts.turns + counts.ratings, 0
     running = Workers(workers, folder, cluster)
+    gateway = GatewayProcess(folder, **cluster.settings)
+    gateway.wait_ready()
+    chats = Chats(gateway.url, people=2, pause_s=CHAT_PAUSE_S)
     with Progress(console=Console(stderr=True)) as told:
         driver = threading.Thread(target=drive, args=(cluster, turns, per_s, told), daemon=True)
         driver.start()
@@ -204,13 +219,20 @@ def soak(turns: int, kills: int, seed: int, workers: int, per_s: float, folder: 
             if now > last:
                 deadline = time.monotonic() + DRAINED_WITHIN_S
                 if counts.killed.total() < kills:
-                    _strike(chance, running, cluster.broker, counts)
+                    _strike(chance, running, gateway, cluster.broker, counts)
                 last = now
             assert time.monotonic() < deadline, f"nothing was done for {DRAINED_WITHIN_S:.0f} s"
             running.look_after()
+            if gateway.process.poll() is not None:
+                gateway.start()
             time.sleep(chance.uniform(0.2, 1.0))
         driver.join()
+    gateway.wait_ready()
+    chats.stop()
+    gateway.stop()
+    _drain(admin, cluster, folder, running)
     running.stop()
+    verify_chats(chats, folder / "state" / "facts", counts)
     verify(cluster, folder / "state" / "facts", counts)
     admin.close()
     counts.seconds = time.monotonic() - started
@@ -218,13 +240,40 @@ def soak(turns: int, kills: int, seed: int, workers: int, per_s: float, folder: 
     return counts
 
 
-def _strike(chance: random.Random, workers: Workers, broker: Broker | None, counts: Counts) -> None:
-    """Kill or freeze a worker, or the broker."""
+def verify_chats(chats: Chats, facts: Path, counts: Counts) -> None:
+    """Every turn whose last chunk came is a fact, with the outcome ok."""
+    rows = DeltaTable(facts / "turns").to_pyarrow_table(columns=["turn_id", "record"]).to_pylist()
+    known = {row["turn_id"] for row in rows if json.loads(row["record"]).get("outcome", "ok") == "ok"}
+    counts.chats, counts.chats_missing = len(chats.complete), len(chats.complete - known)
+    counts.chats_cut_off = len(chats.begun - chats.complete)
+
+
+def _drain(admin: KafkaAdminClient, cluster: Cluster, folder: Path, workers: Workers) -> None:
+    """Until the group has done everything that is on the topics."""
+    consumer = KafkaConsumer(bootstrap_servers=cluster.servers)
+    places = [TopicPartition(cluster.prefix + topic, number) for topic in TOPICS for number in range(PARTITIONS)]
+    deadline = time.monotonic() + DRAINED_WITHIN_S
+    while done(admin, cluster.prefix) < sum(consumer.end_offsets(places).values()):
+        assert time.monotonic() < deadline, f"the workers do not finish, see {folder / 'workers.log'}"
+        workers.look_after()
+        time.sleep(0.2)
+    consumer.close()
+
+
+def _strike(
+    chance: random.Random, workers: Workers, gateway: GatewayProcess, broker: Broker | None, counts: Counts
+) -> None:
+    """Kill or freeze a worker, or the gateway, or the broker."""
     if broker is not None and chance.random() < BROKER_SHARE:
         counts.killed["SIGKILL broker"] += 1
         broker.stop(signal.SIGKILL)
         time.sleep(chance.uniform(0, 3))
         broker.start()
+        return
+    if chance.random() < GATEWAY_SHARE:
+        counts.killed["SIGKILL gateway"] += 1
+        gateway.kill()
+        gateway.start()
         return
     victim = chance.choice(workers.processes)
     if chance.random() < 0.75:
