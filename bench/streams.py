@@ -116,9 +116,10 @@ class Work:
 
 
 def run_ours(servers: str, prefix: str, count: int, folder: Path) -> None:
+    from streams.kafka_access import KafkaAccess
     from streams.kafka_log import KafkaLog
 
-    asyncio.run(_worker(KafkaLog(servers, PARTITIONS, 1, prefix), folder))
+    asyncio.run(_worker(KafkaLog(KafkaAccess(servers), PARTITIONS, 1, prefix), folder))
 
 
 def run_sqlite(servers: str, prefix: str, count: int, folder: Path) -> None:
@@ -309,13 +310,16 @@ def measure(
 ) -> dict[str, float]:
     """Seconds of one run on fresh topics that hold all events already: wall, CPU of the contestant, CPU of the broker."""
     from feedback.edge import Record
+    from streams.kafka_access import KafkaAccess
     from streams.kafka_log import KafkaLog
     from streams.sqlite_log import SqliteLog
 
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         log: Log = (
-            SqliteLog(folder / "log.db", PARTITIONS) if "SQLite" in name else KafkaLog(servers, PARTITIONS, 1, prefix)
+            SqliteLog(folder / "log.db", PARTITIONS)
+            if "SQLite" in name
+            else KafkaLog(KafkaAccess(servers), PARTITIONS, 1, prefix)
         )
         for topic in (*TOPICS, FACTS, JUDGE_REQUESTS):
             log.create_topic(topic)

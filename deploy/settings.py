@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from deploy.errors import Failed
 from feedback.settings import JudgeSettings, Section, WindowSettings
 from models.settings import BaseModelSettings, PolicySettings, RewardSettings, TinySettings
+from streams.kafka_access import Mechanism, Security
 
 
 class BrokerSettings(Section):
@@ -24,6 +25,17 @@ class BrokerSettings(Section):
         "sqlite://",
         pattern=r"^(sqlite://|kafka://[^/\s]+)$",
         description="`kafka://host:port,host:port`, or `sqlite://`: log.db in the state directory.",
+    )
+    security: Security = Field(
+        "plaintext", description="How Kafka is reached; with `sasl` as a user, with `tls` encrypted."
+    )
+    sasl_mechanism: Mechanism = Field("SCRAM-SHA-512", description="How the user shows who it is, with sasl.")
+    username: str | None = Field(None, description="The user, with sasl.")
+    password: SecretStr | None = Field(
+        None, description="Its password, only from the environment (TRIMTAB_BROKER__PASSWORD)."
+    )
+    ca_file: Path | None = Field(
+        None, description="Certificates that Kafka's must go back to, with tls; default: those that the system trusts."
     )
     partitions: int = Field(4, gt=0, description="Partitions of each topic that is made.")
     replication: int = Field(1, gt=0, description="Copies of each topic that is made, on Kafka.")
@@ -171,6 +183,7 @@ class Settings(BaseSettings):
 SECRETS = (
     ("judge", "api_key", "set TRIMTAB_JUDGE__API_KEY, or name a file in judge.api_key_file"),
     ("control", "url", "set TRIMTAB_CONTROL__URL"),
+    ("broker", "password", "set TRIMTAB_BROKER__PASSWORD"),
 )
 
 

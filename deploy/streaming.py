@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from deploy.errors import Failed
-from deploy.settings import Settings
+from deploy.settings import BrokerSettings, Settings
 from deploy.state import State
 from feedback.edge import Edge
 from feedback.facts import Facts
 from streams.app import TOPICS
 from streams.judge import Ask
+from streams.kafka_access import KafkaAccess
 from streams.log import Log, LogError
 from streams.router import Router
 from streams.sqlite_log import SqliteLog
@@ -22,8 +23,7 @@ def open_log(state: State, settings: Settings) -> Log:
         if broker.url.startswith("kafka://"):
             from streams.kafka_log import KafkaLog  # only who has a cluster pays for its client
 
-            servers = broker.url.removeprefix("kafka://")
-            log: Log = KafkaLog(servers, broker.partitions, broker.replication, broker.prefix)
+            log: Log = KafkaLog(kafka_access(broker), broker.partitions, broker.replication, broker.prefix)
         else:
             log = SqliteLog(state.log, broker.partitions)
         for topic in TOPICS:
@@ -31,6 +31,18 @@ def open_log(state: State, settings: Settings) -> Log:
     except LogError as error:
         raise Failed(str(error)) from None
     return log
+
+
+def kafka_access(broker: BrokerSettings) -> KafkaAccess:
+    """How the settings reach the cluster; raises LogError."""
+    return KafkaAccess(
+        broker.url.removeprefix("kafka://"),
+        broker.security,
+        broker.sasl_mechanism,
+        broker.username,
+        broker.password.get_secret_value() if broker.password else None,
+        broker.ca_file,
+    )
 
 
 def open_worker(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +24,12 @@ from kafka.errors import (
     NotCoordinatorError,
     TopicAlreadyExistsError,
     UnknownMemberIdError,
+    for_code,
 )
 from kafka.structs import OffsetAndMetadata
 
 from feedback.edge import Record
+from streams.kafka_access import KafkaAccess
 from streams.log import KEPT_S, MAX_RECORD_BYTES, TP, LogError, Starts, Stored
 
 if TYPE_CHECKING:
@@ -49,10 +51,10 @@ TOPIC_SETTINGS = {
 
 
 class KafkaLog:
-    """One deployment's topics on the cluster at `servers` ("host:port,host:port")."""
+    """One deployment's topics on a cluster."""
 
-    def __init__(self, servers: str, partitions: int = 4, replication: int = 1, prefix: str = "") -> None:
-        self.servers, self.prefix = servers, prefix
+    def __init__(self, access: KafkaAccess, partitions: int = 4, replication: int = 1, prefix: str = "") -> None:
+        self.access, self.prefix = access, prefix
         self._partitions, self._replication = partitions, replication
         self._lock = threading.Lock()
         self._known: set[str] = set()
@@ -61,14 +63,13 @@ class KafkaLog:
         self._producer: KafkaProducer | None = None
         with self._clear():
             self._admin = KafkaAdminClient(
-                bootstrap_servers=servers.split(","), bootstrap_timeout_ms=CONNECT_MS, request_timeout_ms=TIMEOUT_MS
+                bootstrap_timeout_ms=CONNECT_MS, request_timeout_ms=TIMEOUT_MS, **access.client()
             )
 
     def identity(self, topic: str) -> str:
         """The id that the cluster gave the topic when it was made: one that is made anew has another."""
         if topic not in self._identities:
-            with self._clear():
-                (described,) = self._admin.describe_topics([self.prefix + topic])
+            (described,) = self._described([topic])
             self._identities[topic] = str(described["topic_id"])
         return self._identities[topic]
 
@@ -85,17 +86,14 @@ class KafkaLog:
 
     def topics(self) -> dict[str, int]:
         """The topics that were asked for with `create_topic`, and how many partitions each has."""
-        with self._clear():
-            described = self._admin.describe_topics([self.prefix + topic for topic in sorted(self._known)])
+        described = self._described(sorted(self._known))
         return {topic["name"].removeprefix(self.prefix): len(topic["partitions"]) for topic in described}
 
     def append(self, records: Iterable[Record]) -> None:
         """Append records, each acknowledged by every replica that is in step."""
         with self._clear():
             if self._producer is None:
-                self._producer = KafkaProducer(
-                    bootstrap_servers=self.servers.split(","), max_request_size=MAX_RECORD_BYTES
-                )
+                self._producer = KafkaProducer(max_request_size=MAX_RECORD_BYTES, **self.access.client())
             sent = [
                 self._producer.send(
                     self.prefix + record.topic, key=record.key, value=record.value, headers=list(record.headers)
@@ -158,7 +156,7 @@ class KafkaLog:
         """A producer for asyncio; it connects when it first sends."""
         from streams.kafka_producer import AsyncProducer
 
-        return AsyncProducer(self.servers, self.prefix)
+        return AsyncProducer(self.access, self.prefix)
 
     def close(self) -> None:
         with self._lock:
@@ -166,9 +164,17 @@ class KafkaLog:
                 if client is not None:
                     client.close()
 
+    def _described(self, topics: Sequence[str]) -> list[dict[str, Any]]:
+        with self._clear():
+            described: list[dict[str, Any]] = self._admin.describe_topics([self.prefix + topic for topic in topics])
+            for topic in described:
+                if topic["error_code"]:
+                    raise for_code(topic["error_code"])(topic["name"])
+        return described
+
     def _reader(self) -> KafkaConsumer:
         if self._consumer is None:
-            self._consumer = KafkaConsumer(bootstrap_servers=self.servers.split(","), enable_auto_commit=False)
+            self._consumer = KafkaConsumer(enable_auto_commit=False, **self.access.client())
         return self._consumer
 
     def _ours(self, offsets: Mapping[TopicPartition, int]) -> dict[TP, int]:
@@ -185,7 +191,7 @@ class KafkaLog:
             try:
                 yield
             except KafkaError as error:
-                raise LogError(f"Kafka at {self.servers} can't be used ({type(error).__name__}): {error}") from None
+                raise LogError(self.access.explained(error)) from None
 
 
 def _soon(ask: Callable[[], Any]) -> Any:

@@ -14,6 +14,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import RecordMetadata
 
 from feedback.edge import Record
+from streams.kafka_access import KafkaAccess
 from streams.log import MAX_RECORD_BYTES, RecordRefused
 
 LINGER_MS = 5
@@ -23,8 +24,8 @@ BATCH_BYTES = 256_000
 class AsyncProducer:
     """A `streams.log.Producer`; connects when it first sends."""
 
-    def __init__(self, servers: str, prefix: str) -> None:
-        self._servers, self._prefix = servers, prefix
+    def __init__(self, access: KafkaAccess, prefix: str) -> None:
+        self._access, self._prefix = access, prefix
         self._connecting = asyncio.Lock()
         self._client: AIOKafkaProducer | None = None
 
@@ -65,7 +66,7 @@ class AsyncProducer:
         async with self._connecting:
             if self._client is None:
                 client = AIOKafkaProducer(
-                    bootstrap_servers=self._servers,
+                    **self._access.client(),
                     acks="all",
                     enable_idempotence=True,
                     linger_ms=LINGER_MS,

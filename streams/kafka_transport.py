@@ -9,12 +9,12 @@ import aiokafka
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
-from faust.types.transports import ConsumerT
+from faust.types.transports import ConsumerT, ProducerT
 from yarl import URL
 
 from streams.kafka_log import stored
 from streams.log import Starts, Stored
-from streams.runs import RUN, RunConsumer
+from streams.runs import RUN, NoProducer, RunConsumer
 
 if TYPE_CHECKING:
     import faust
@@ -35,7 +35,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         conf = self.app.conf
         return aiokafka.AIOKafkaConsumer(
-            bootstrap_servers=transport.servers,
+            **transport.access.client(),
             client_id=conf.broker_client_id,
             group_id=conf.id,
             enable_auto_commit=False,
@@ -86,7 +86,8 @@ class Transport(driver.Transport):
     """The cluster of a KafkaLog."""
 
     Consumer: ClassVar[type[ConsumerT]] = Consumer
+    Producer: ClassVar[type[ProducerT]] = NoProducer
 
     def __init__(self, log: KafkaLog, app: faust.App, starts: Starts) -> None:
-        super().__init__([URL(f"kafka://{server}") for server in log.servers.split(",")], app)
-        self.servers, self.prefix, self.starts = log.servers, log.prefix, starts
+        super().__init__([URL(f"kafka://{server}") for server in log.access.servers.split(",")], app)
+        self.access, self.prefix, self.starts = log.access, log.prefix, starts

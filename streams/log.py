@@ -7,14 +7,17 @@ names on both; a prefix that a cluster's topics may carry never shows.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import faust
-from faust.types.transports import TransportT
 from msgspec import Struct
 
 from feedback.contract import MAX_EVENT_BYTES
-from feedback.edge import Record
+
+if TYPE_CHECKING:
+    import faust
+    from faust.types.transports import TransportT
+
+    from feedback.edge import Record
 
 TP = tuple[str, int]
 """Topic and partition."""

@@ -11,6 +11,7 @@ from collections import defaultdict, deque
 from collections.abc import Mapping
 from typing import Any
 
+from faust.transport.base import Producer
 from faust.types import TP, ConsumerMessage
 
 from streams.log import Stored
@@ -41,6 +42,16 @@ class RunOffsets:
             done = self._delivered.popleft()
             self._acknowledged.discard(done)
         return None if done is None else done + 1
+
+
+class NoProducer(Producer):
+    """Faust wants one; the hops send through the log's own, which waits until a record is durable."""
+
+    async def create_topic(self, topic: str, partitions: int, replication: int, **_: Any) -> None:
+        raise NotImplementedError(f"{topic}: topics are made before (`deploy.streaming.open_log`)")
+
+    async def flush(self) -> None:
+        await self.buffer.flush()
 
 
 class RunConsumer:

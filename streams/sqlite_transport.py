@@ -17,7 +17,7 @@ from faust.types import TP
 from faust.types.transports import ConsumerT, ProducerT
 
 from streams.log import Starts, Stored
-from streams.runs import RUN, RunConsumer
+from streams.runs import RUN, NoProducer, RunConsumer
 from streams.sqlite_log import SqliteLog
 
 POLL_S = 0.02
@@ -131,23 +131,11 @@ class Consumer(RunConsumer, FaustConsumer):
         return TP(topic, partition)
 
 
-class Producer(base.Producer):
-    """Faust wants one; the hops send through `streams.sqlite_log`, which waits until a record is durable."""
-
-    transport: Transport
-
-    async def create_topic(self, topic: str, partitions: int, replication: int, **_: Any) -> None:
-        self.transport.log.create_topic(topic, partitions)
-
-    async def flush(self) -> None:
-        await self.buffer.flush()
-
-
 class Transport(base.Transport):
     """`sqlite:///absolute/path`."""
 
     Consumer: ClassVar[type[ConsumerT]] = Consumer
-    Producer: ClassVar[type[ProducerT]] = Producer
+    Producer: ClassVar[type[ProducerT]] = NoProducer
     driver_version = DRIVER_VERSION
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

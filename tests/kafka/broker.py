@@ -42,17 +42,45 @@ auto.create.topics.enable=false
 """
 
 
+SECURED = """
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SASL_SSL://127.0.0.1:{secured}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secured}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL
+inter.broker.listener.name=PLAINTEXT
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_{user}="{password}";
+listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+ssl.keystore.type=PKCS12
+ssl.keystore.location={folder}/server.p12
+ssl.keystore.password={password}
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+"""
+"""Added for a broker that also listens with TLS, for users who are let in by any mechanism and may do what ACLs say."""
+USER, PASSWORD = "bot", "a long password"
+
+
 class Broker:
     """One broker; it may be stopped, killed, frozen and started again, with its data."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, secured: bool = False) -> None:
         self.folder = folder
         self.port, controller = _free_port(), _free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self._properties = folder / "server.properties"
-        self._properties.write_text(PROPERTIES.format(port=self.port, controller=controller, folder=folder))
+        self.secured_port = _free_port() if secured else None
+        words = {"port": self.port, "controller": controller, "folder": folder, "secured": self.secured_port}
+        text = PROPERTIES.format(**words)
+        users: list[str] = []
+        if secured:
+            _make_certificate(folder)
+            text += SECURED.format(**words, user=USER, password=PASSWORD)
+            for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
+                users += ["--add-scram", f"{mechanism}=[name={USER},password={PASSWORD}]"]
+        self._properties.write_text(text)
         cluster = base64.urlsafe_b64encode(b"\0" + secrets.token_bytes(15)).decode().rstrip("=")  # no leading dash
-        command = ["format", "--standalone", "-t", cluster, "-c", str(self._properties)]
+        command = ["format", "--standalone", "-t", cluster, "-c", str(self._properties), *users]
         subprocess.run(_java("256m", "kafka.tools.StorageTool", *command), check=True, capture_output=True, timeout=120)
 
     @property
@@ -68,7 +96,8 @@ class Broker:
         deadline = time.monotonic() + READY_WITHIN_S
         while True:
             try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                for port in filter(None, (self.port, self.secured_port)):
+                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
                 return
             except OSError:
                 assert self.process.poll() is None, f"Kafka ended, see {self.folder / 'server.log'}"
@@ -83,7 +112,7 @@ class Broker:
 
 
 @contextmanager
-def broker(folder: Path) -> Iterator[Broker]:
+def broker(folder: Path, *, secured: bool = False) -> Iterator[Broker]:
     """A running broker. Without Java the test is skipped, in CI it fails."""
     _need("java", "a JRE, 17 or later")
     if not JARS.exists():
@@ -95,7 +124,7 @@ def broker(folder: Path) -> Iterator[Broker]:
             fresh.rename(JARS)
         except OSError:  # another process was first
             shutil.rmtree(fresh)
-    made = Broker(folder)
+    made = Broker(folder, secured=secured)
     made.start()
     try:
         yield made
@@ -103,6 +132,14 @@ def broker(folder: Path) -> Iterator[Broker]:
         if made.process is not None and made.process.poll() is None:
             made.process.send_signal(signal.SIGCONT)
             made.stop(signal.SIGKILL)
+
+
+def _make_certificate(folder: Path) -> None:
+    """A key and a certificate of its own authority for 127.0.0.1, and that authority for clients: server.p12, ca.pem."""
+    store = ["-keystore", str(folder / "server.p12"), "-storepass", PASSWORD, "-alias", "server"]
+    make = ["-genkeypair", "-keyalg", "RSA", "-dname", "CN=broker", "-ext", "san=ip:127.0.0.1", "-validity", "2"]
+    for arguments in ([*make, "-storetype", "PKCS12"], ["-exportcert", "-rfc", "-file", str(folder / "ca.pem")]):
+        subprocess.run(["keytool", *arguments, *store], check=True, capture_output=True, timeout=60)
 
 
 def _java(memory: str, *arguments: str) -> list[str]:

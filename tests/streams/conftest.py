@@ -17,9 +17,10 @@ def log(request: pytest.FixtureRequest, tmp_path: Path, prefix: str) -> Iterator
     """Each of the logs in turn, with all topics made."""
     made: Log
     if request.param == "kafka":
+        from streams.kafka_access import KafkaAccess
         from streams.kafka_log import KafkaLog
 
-        made = KafkaLog(request.getfixturevalue("kafka_servers"), partitions=2, prefix=prefix)
+        made = KafkaLog(KafkaAccess(request.getfixturevalue("kafka_servers")), partitions=2, prefix=prefix)
         for topic in TOPICS:
             made.create_topic(topic)
     else:

@@ -99,9 +99,10 @@ async def our_way(stream: Any, handle: Callable[[bytes], None]) -> None:
 @pytest.fixture
 def log(kafka_servers: str, prefix: str) -> Iterator[KafkaLog]:
     """A topic of one partition that holds the numbers up to RECORDS."""
+    from streams.kafka_access import KafkaAccess
     from streams.kafka_log import KafkaLog
 
-    made = KafkaLog(kafka_servers, partitions=1, prefix=prefix)
+    made = KafkaLog(KafkaAccess(kafka_servers), partitions=1, prefix=prefix)
     made.create_topic(TOPIC)
     made.append([Record(TOPIC, b"key", f"{number}".encode()) for number in range(RECORDS)])
     yield made
@@ -110,7 +111,7 @@ def log(kafka_servers: str, prefix: str) -> Iterator[KafkaLog]:
 
 def naive_app(log: KafkaLog, agent: Callable[[Any], Awaitable[None]], **options: Any) -> faust.App:
     """Faust with its own driver."""
-    app = App(log.prefix + GROUP, broker=f"kafka://{log.servers}", store="memory://", web_enabled=False,
+    app = App(log.prefix + GROUP, broker=f"kafka://{log.access.servers}", store="memory://", web_enabled=False,
               topic_disable_leader=True, TableManager=NoTables, broker_commit_interval=0.05, stream_wait_empty=False,
               consumer_auto_offset_reset="earliest")  # fmt: skip
     app.agent(app.topic(log.prefix + TOPIC, key_serializer="raw", value_serializer="raw"), **options)(agent)

@@ -9,6 +9,7 @@ import pytest
 from feedback.contract import MAX_EVENT_BYTES, Rejected
 from feedback.edge import Record
 from streams import dead_letters
+from streams.kafka_access import KafkaAccess
 from streams.kafka_log import KafkaLog
 from streams.log import LogError, lag
 
@@ -17,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kafka")]
 
 @pytest.fixture
 def log(kafka_servers: str, prefix: str) -> Iterator[KafkaLog]:
-    log = KafkaLog(kafka_servers, partitions=2, prefix=prefix)
+    log = KafkaLog(KafkaAccess(kafka_servers), partitions=2, prefix=prefix)
     yield log
     log.close()
 
@@ -66,5 +67,5 @@ def test_lag_is_what_a_group_has_not_committed(log: KafkaLog) -> None:
 
 
 def test_a_cluster_that_is_not_there_is_one_sentence() -> None:
-    with pytest.raises(LogError, match=r"Kafka at 127.0.0.1:9 can't be used"):
-        KafkaLog("127.0.0.1:9")
+    with pytest.raises(LogError, match=r"nobody answers at 127.0.0.1:9 .*is broker.url right"):
+        KafkaLog(KafkaAccess("127.0.0.1:9"))

@@ -1,0 +1,160 @@
+"""A broker that speaks TLS, knows users and asks what they may do."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka.admin import (
+    ACL,
+    ACLOperation,
+    ACLPermissionType,
+    ACLResourcePatternType,
+    KafkaAdminClient,
+    ResourcePattern,
+    ResourceType,
+)
+
+from feedback.facts import Facts
+from streams import dead_letters
+from streams.app import TOPICS
+from streams.kafka_access import KafkaAccess, Mechanism
+from streams.kafka_log import KafkaLog
+from streams.log import LogError
+from tests.deploy.commands import trimtab
+from tests.kafka.broker import PASSWORD, USER, Broker, broker
+from tests.streams.test_worker import drain, signed, turn, unsigned
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kafka")]
+
+RIGHTS = {
+    ResourceType.TOPIC: ("READ", "WRITE", "CREATE", "DESCRIBE", "DESCRIBE_CONFIGS"),
+    ResourceType.GROUP: ("READ", "DESCRIBE"),
+}
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    with broker(tmp_path_factory.mktemp("secured"), secured=True) as running:
+        yield running
+
+
+@pytest.fixture
+def access(secured: Broker) -> KafkaAccess:
+    servers, ca_file = f"127.0.0.1:{secured.secured_port}", secured.folder / "ca.pem"
+    return KafkaAccess(servers, "sasl+tls", "SCRAM-SHA-512", USER, PASSWORD, ca_file)
+
+
+def allow(secured: Broker, prefix: str, kinds: Any = tuple(RIGHTS)) -> None:
+    """Give the user the rights that the docs list, on names with this prefix."""
+    admin = KafkaAdminClient(bootstrap_servers=secured.servers)
+    admin.create_acls(
+        [
+            ACL(f"User:{USER}", "*", ACLOperation[right], ACLPermissionType.ALLOW,
+                ResourcePattern(kind, prefix, ACLResourcePatternType.PREFIXED))
+            for kind in kinds
+            for right in RIGHTS[kind]
+        ]
+    )  # fmt: skip
+    admin.close()
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+async def test_the_topology_runs_with_tls_and_a_user_who_may_no_more_than_the_docs_say(
+    tmp_path: Path, secured: Broker, access: KafkaAccess, mechanism: Mechanism, prefix: str
+) -> None:
+    allow(secured, prefix)
+    log = KafkaLog(replace(access, mechanism=mechanism), partitions=2, prefix=prefix)
+    for topic in TOPICS:
+        log.create_topic(topic)
+    await drain(tmp_path, log, [signed(turn(n)) for n in range(20)] + [unsigned({**turn(99), "reply": 5})])
+    assert len(list(Facts(tmp_path / "facts").turns())) == 20
+    assert len(list(dead_letters.read(log))) == 1
+    log.close()
+
+
+def refusal(access: KafkaAccess, prefix: str = "") -> str:
+    """The sentence in which it ends."""
+
+    def use() -> None:
+        log = KafkaLog(access, partitions=1, prefix=prefix)
+        log.create_topic("a")
+        log.committed("group")
+
+    with pytest.raises(LogError) as raised:
+        use()
+    assert PASSWORD not in str(raised.value)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"password": "wrong"}, "does not let 'bot' in by SCRAM-SHA-512: check broker.username"),
+        ({"username": "eve"}, "does not let 'eve' in"),
+        ({"ca_file": None}, "is not trusted .*name its authority in broker.ca_file"),
+        ({"security": "plaintext", "username": None, "password": None, "ca_file": None}, "speaks TLS: set broker.sec"),
+        ({"security": "tls", "username": None, "password": None}, "perhaps it wants a user"),
+        ({"servers": "127.0.0.1:9"}, "nobody answers at 127.0.0.1:9"),
+        ({"servers": "no-such-host.invalid:9092"}, "nobody answers at no-such-host"),
+    ],
+)
+def test_a_cluster_that_lets_us_not_in_is_one_sentence_that_says_what_to_do(
+    access: KafkaAccess, change: dict[str, Any], said: str
+) -> None:
+    assert re.search(said, refusal(replace(access, **change)))
+
+
+def test_tls_where_there_is_none_is_said(secured: Broker, access: KafkaAccess) -> None:
+    assert "does not speak TLS" in refusal(replace(access, servers=secured.servers))
+
+
+def test_missing_rights_are_named(secured: Broker, access: KafkaAccess, prefix: str) -> None:
+    sentence = refusal(access, prefix)
+    assert f"does not allow 'bot' what is done with the topic {prefix}a" in sentence
+    allow(secured, prefix, [ResourceType.TOPIC])
+    assert "does not allow 'bot' a consumer group of ours" in refusal(access, prefix)
+
+
+def test_the_command_line_ends_in_that_sentence_and_without_the_password(
+    tmp_path: Path, secured: Broker, access: KafkaAccess
+) -> None:
+    variables = {"URL": f"kafka://{access.servers}", "SECURITY": "sasl+tls", "USERNAME": USER, "PASSWORD": "guess"}
+    variables["CA_FILE"] = str(access.ca_file)
+    done = trimtab("worker", cwd=tmp_path, **{f"TRIMTAB_BROKER__{name}": value for name, value in variables.items()})
+    assert done.returncode == 1
+    assert done.stderr.startswith("trimtab: Kafka at 127.0.0.1")
+    assert "does not let 'bot' in" in done.stderr
+    assert "guess" not in done.stderr
+    shown = trimtab("config", "show", "--json", cwd=tmp_path, TRIMTAB_BROKER__PASSWORD="guess")
+    assert "guess" not in json.dumps(shown.stdout)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"security": "sasl"}, "takes broker.username and a password"),
+        ({"security": "sasl+tls", "username": "bot"}, "TRIMTAB_BROKER__PASSWORD"),
+        ({"username": "bot"}, "knows no users"),
+        ({"ca_file": Path("ca.pem")}, "would not be used"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(LogError, match=said):
+        KafkaAccess("127.0.0.1:9", **options)
+
+
+def test_certificates_that_can_not_be_read_are_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    with pytest.raises(LogError, match=r"ca.pem can't be read as certificates"):
+        KafkaAccess("127.0.0.1:9", "tls", ca_file=tmp_path / "ca.pem").client()
+
+
+def test_the_password_is_not_shown() -> None:
+    assert "secret" not in repr(KafkaAccess("127.0.0.1:9", "sasl", username="bot", password="secret"))
