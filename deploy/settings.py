@@ -45,6 +45,10 @@ class BrokerSettings(Section):
         description="What the names of topics and consumer groups begin with, on Kafka: one cluster, several deployments.",
     )
 
+    @property
+    def on_kafka(self) -> bool:
+        return self.url.startswith("kafka://")
+
 
 class ControlSettings(Section):
     """Where decisions are kept: candidates, approvals, rollouts, assignments, keys, the judge's ledger."""

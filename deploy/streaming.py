@@ -17,20 +17,38 @@ from streams.worker import Worker
 
 
 def open_log(state: State, settings: Settings) -> Log:
-    """The log that the settings name; raises Failed with a sentence when it can't be used."""
-    broker = settings.broker
+    """The log that the settings name, with all its topics; raises Failed with a sentence when it can't be used."""
+    log = connect_log(state, settings)
     try:
-        if broker.url.startswith("kafka://"):
-            from streams.kafka_log import KafkaLog  # only who has a cluster pays for its client
-
-            log: Log = KafkaLog(kafka_access(broker), broker.partitions, broker.replication, broker.prefix)
-        else:
-            log = SqliteLog(state.log, broker.partitions)
         for topic in TOPICS:
             log.create_topic(topic)
+        if settings.broker.on_kafka:
+            _refuse_faults(log)
     except LogError as error:
         raise Failed(str(error)) from None
     return log
+
+
+def connect_log(state: State, settings: Settings) -> Log:
+    """The log as it is; raises Failed."""
+    broker = settings.broker
+    try:
+        if broker.on_kafka:
+            from streams.kafka_log import KafkaLog  # only who has a cluster pays for its client
+
+            return KafkaLog(kafka_access(broker), broker.partitions, broker.replication, broker.prefix)
+        return SqliteLog(state.log, broker.partitions)
+    except LogError as error:
+        raise Failed(str(error)) from None
+
+
+def _refuse_faults(log: Log) -> None:
+    from streams.kafka_log import KafkaLog
+    from streams.kafka_topics import describe, faults
+
+    assert isinstance(log, KafkaLog)
+    if found := faults(describe(log), log.prefix):
+        raise Failed(f"{'; '.join(fault.sentence for fault in found)}. `trimtab topics create` mends it")
 
 
 def kafka_access(broker: BrokerSettings) -> KafkaAccess:

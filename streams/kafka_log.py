@@ -30,7 +30,7 @@ from kafka.structs import OffsetAndMetadata
 
 from feedback.edge import Record
 from streams.kafka_access import KafkaAccess
-from streams.log import KEPT_S, MAX_RECORD_BYTES, TP, LogError, Starts, Stored
+from streams.log import MAX_RECORD_BYTES, TP, LogError, Starts, Stored, kept_s
 
 if TYPE_CHECKING:
     from streams.kafka_producer import AsyncProducer
@@ -42,12 +42,8 @@ CONNECT_MS = 5_000
 READ_MS = 2_000
 PAUSE_S = 0.2
 
-TOPIC_SETTINGS = {
-    "cleanup.policy": "delete",  # compaction would keep one event of a conversation
-    "retention.ms": str(KEPT_S * 1_000),
-    "max.message.bytes": str(MAX_RECORD_BYTES),
-}
-"""Of every topic that we make."""
+METADATA_MS = 30_000
+"""How soon clients notice partitions that were added."""
 
 
 class KafkaLog:
@@ -57,7 +53,8 @@ class KafkaLog:
         self.access, self.prefix = access, prefix
         self._partitions, self._replication = partitions, replication
         self._lock = threading.Lock()
-        self._known: set[str] = set()
+        self.known: set[str] = set()
+        """Topics that were asked for with `create_topic`."""
         self._identities: dict[str, str] = {}
         self._consumer: KafkaConsumer | None = None
         self._producer: KafkaProducer | None = None
@@ -69,31 +66,39 @@ class KafkaLog:
     def identity(self, topic: str) -> str:
         """The id that the cluster gave the topic when it was made: one that is made anew has another."""
         if topic not in self._identities:
-            (described,) = self._described([topic])
+            (described,) = self.described([topic])
             self._identities[topic] = str(described["topic_id"])
         return self._identities[topic]
 
-    def create_topic(self, topic: str, partitions: int | None = None) -> None:
-        """Make sure that a topic exists; an existing one keeps its partitions."""
-        made = NewTopic(
-            self.prefix + topic, partitions or self._partitions, self._replication, topic_configs=TOPIC_SETTINGS
-        )
+    def create_topic(self, topic: str, partitions: int | None = None) -> bool:
+        """Make sure that a topic exists; an existing one keeps its partitions. Whether it was made."""
+        settings = {
+            "cleanup.policy": "delete",  # compaction would keep one event of a conversation
+            "retention.ms": str(kept_s(topic) * 1_000),
+            "max.message.bytes": str(MAX_RECORD_BYTES),
+        }
+        made = NewTopic(self.prefix + topic, partitions or self._partitions, self._replication, topic_configs=settings)
         with self._clear():
-            self._known.add(topic)
-            if self.prefix + topic not in self._admin.list_topics():
-                with suppress(TopicAlreadyExistsError):  # another process was first
-                    self._admin.create_topics([made], wait_for_metadata=True)
+            self.known.add(topic)
+            if self.prefix + topic in self._admin.list_topics():
+                return False
+            with suppress(TopicAlreadyExistsError):  # another process was first
+                self._admin.create_topics([made], wait_for_metadata=True)
+                return True
+        return False
 
     def topics(self) -> dict[str, int]:
         """The topics that were asked for with `create_topic`, and how many partitions each has."""
-        described = self._described(sorted(self._known))
+        described = self.described(sorted(self.known))
         return {topic["name"].removeprefix(self.prefix): len(topic["partitions"]) for topic in described}
 
     def append(self, records: Iterable[Record]) -> None:
         """Append records, each acknowledged by every replica that is in step."""
         with self._clear():
             if self._producer is None:
-                self._producer = KafkaProducer(max_request_size=MAX_RECORD_BYTES, **self.access.client())
+                self._producer = KafkaProducer(
+                    max_request_size=MAX_RECORD_BYTES, metadata_max_age_ms=METADATA_MS, **self.access.client()
+                )
             sent = [
                 self._producer.send(
                     self.prefix + record.topic, key=record.key, value=record.value, headers=list(record.headers)
@@ -122,7 +127,12 @@ class KafkaLog:
         """The offset that comes next, for every partition of ours."""
         places = [TopicPartition(self.prefix + topic, p) for topic, n in self.topics().items() for p in range(n)]
         with self._clear():
-            ends = self._reader().end_offsets(places)
+            try:
+                ends = self._reader().end_offsets(places)
+            except KeyError:  # partitions were added that this client has not heard of yet
+                self._reader().close()
+                self._consumer = None
+                ends = self._reader().end_offsets(places)
         return self._ours(ends)
 
     def committed(self, group: str) -> dict[TP, int]:
@@ -164,13 +174,20 @@ class KafkaLog:
                 if client is not None:
                     client.close()
 
-    def _described(self, topics: Sequence[str]) -> list[dict[str, Any]]:
+    def described(self, topics: Sequence[str]) -> list[dict[str, Any]]:
+        """Topics as the cluster describes them, with their full names."""
         with self._clear():
             described: list[dict[str, Any]] = self._admin.describe_topics([self.prefix + topic for topic in topics])
             for topic in described:
                 if topic["error_code"]:
                     raise for_code(topic["error_code"])(topic["name"])
         return described
+
+    @contextmanager
+    def administer(self) -> Iterator[KafkaAdminClient]:
+        """The admin client, for what is not part of every log; raises LogError."""
+        with self._clear():
+            yield self._admin
 
     def _reader(self) -> KafkaConsumer:
         if self._consumer is None:

@@ -15,6 +15,7 @@ from aiokafka.structs import RecordMetadata
 
 from feedback.edge import Record
 from streams.kafka_access import KafkaAccess
+from streams.kafka_log import METADATA_MS
 from streams.log import MAX_RECORD_BYTES, RecordRefused
 
 LINGER_MS = 5
@@ -67,6 +68,7 @@ class AsyncProducer:
             if self._client is None:
                 client = AIOKafkaProducer(
                     **self._access.client(),
+                    metadata_max_age_ms=METADATA_MS,
                     acks="all",
                     enable_idempotence=True,
                     linger_ms=LINGER_MS,

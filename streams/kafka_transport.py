@@ -12,6 +12,7 @@ from faust.types import TP
 from faust.types.transports import ConsumerT, ProducerT
 from yarl import URL
 
+from streams import kafka_log
 from streams.kafka_log import stored
 from streams.log import Starts, Stored
 from streams.runs import RUN, NoProducer, RunConsumer
@@ -42,6 +43,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             auto_offset_reset="earliest",
             # the partitions of one number of all topics go to one worker: a rating has to meet its turn's timer
             partition_assignment_strategy=[RangePartitionAssignor],
+            metadata_max_age_ms=kafka_log.METADATA_MS,
             max_poll_records=RUN * MANY,
             fetch_max_wait_ms=FETCH_WAIT_MS,
             session_timeout_ms=SESSION_MS,  # a killed worker's partitions come back to the others then

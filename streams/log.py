@@ -23,8 +23,12 @@ TP = tuple[str, int]
 """Topic and partition."""
 
 
-KEPT_S = 7 * 86_400
+DAY_S = 86_400
+KEPT_S = 7 * DAY_S
 """How long records stay after they were received; on the embedded log, those that are done."""
+
+DEAD_LETTERS_KEPT_S = 30 * DAY_S
+"""On Kafka; the embedded log keeps dead letters for ever."""
 
 MAX_RECORD_BYTES = 2 * MAX_EVENT_BYTES
 """A dead letter holds a whole event, escaped."""
@@ -44,6 +48,11 @@ class Stored(Struct, frozen=True):
 
 Starts = Callable[[str, int], int | None]
 """Up to which offset the facts have a partition of a topic; None where the group's offsets alone count."""
+
+
+def kept_s(topic: str) -> int:
+    """How long a topic keeps its records."""
+    return DEAD_LETTERS_KEPT_S if topic.startswith("dead.letters") else KEPT_S
 
 
 class LogError(Exception):
@@ -72,8 +81,8 @@ class Log(Protocol):
     def identity(self, topic: str) -> str:
         """Says which log this is: offsets of one mean nothing in another, though it bears the same name."""
 
-    def create_topic(self, topic: str, partitions: int | None = None) -> None:
-        """Make sure that a topic exists; an existing one keeps its partitions."""
+    def create_topic(self, topic: str, partitions: int | None = None) -> bool:
+        """Make sure that a topic exists; an existing one keeps its partitions. Whether it was made."""
 
     def topics(self) -> dict[str, int]:
         """Topics and how many partitions each has."""

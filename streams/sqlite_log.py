@@ -87,12 +87,14 @@ class SqliteLog:
         """A writer thread of its own."""
         return SqliteProducer(self)
 
-    def create_topic(self, topic: str, partitions: int | None = None) -> None:
-        """Make sure that a topic exists; an existing one keeps its partitions."""
+    def create_topic(self, topic: str, partitions: int | None = None) -> bool:
+        """Make sure that a topic exists; an existing one keeps its partitions. Whether it was made."""
+        made = topic not in self.topics()
         with self._lock:
             self._begin()
             self._create(topic, partitions)
             self._connection.execute("COMMIT")
+        return made
 
     def topics(self) -> dict[str, int]:
         """Topics and how many partitions each has."""

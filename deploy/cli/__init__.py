@@ -28,6 +28,7 @@ COMMANDS = {
     "rollback": "rollout",
     "halt": "rollout",
     "dataset": "dataset",
+    "topics": "topics",
     "dead-letters": "dead_letters",
     "audit": "audit",
     "rubric": "rubric",

@@ -128,7 +128,7 @@ def _play(
     work: Callable[[Role, asyncio.Event], Awaitable[None]],
 ) -> None:
     configure(name)
-    shared = name == "worker" and context.settings.broker.url.startswith("kafka://")  # Kafka divides the partitions
+    shared = name == "worker" and context.settings.broker.on_kafka  # Kafka divides the partitions
     with nullcontext() if shared else context.state.lock(name):
         control = context.control
 

@@ -1,0 +1,110 @@
+"""`trimtab topics` and what it stands on, on a real Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from feedback.facts import Facts
+from streams import kafka_log
+from streams.app import TOPICS
+from streams.kafka_access import KafkaAccess
+from streams.kafka_log import KafkaLog
+from streams.kafka_topics import TopicState, describe, faults, mend
+from tests.deploy.commands import answer, trimtab
+from tests.fakes import until
+from tests.streams.test_worker import signed, turn, worker
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kafka")]
+
+
+@pytest.fixture
+def log(kafka_servers: str, prefix: str) -> Iterator[KafkaLog]:
+    log = KafkaLog(KafkaAccess(kafka_servers), partitions=2, prefix=prefix)
+    for topic in TOPICS:
+        log.create_topic(topic)
+    yield log
+    log.close()
+
+
+def configure(log: KafkaLog, topic: str, **settings: str) -> None:
+    """As an operator might."""
+    changed = {name.replace("_", "."): value for name, value in settings.items()}
+    with log.administer() as admin:
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, log.prefix + topic, changed)])
+
+
+def test_topics_are_made_with_what_they_need(log: KafkaLog) -> None:
+    found = describe(log)
+    assert set(found) == set(TOPICS)
+    assert {(topic.partitions, topic.cleanup, topic.max_message_bytes) for topic in found.values()} == {
+        (2, "delete", 2_000_000)
+    }
+    assert {name: topic.retention_s / 86_400 for name, topic in found.items()} == dict.fromkeys(TOPICS, 7.0) | {
+        "dead.letters": 30.0,
+        "dead.letters.redriven": 30.0,
+    }
+    assert faults(found) == []
+    assert mend(log, 2) == []
+
+
+def test_what_would_lose_events_is_refused_with_the_command_that_mends_it(
+    tmp_path: Path, log: KafkaLog, kafka_servers: str, prefix: str
+) -> None:
+    configure(log, "turns.served", cleanup_policy="compact")
+    configure(log, "ratings.given", max_message_bytes="1000")
+    with log.administer() as admin:
+        admin.create_partitions({f"{prefix}ratings.given": 3})
+    variables = {"TRIMTAB_BROKER__URL": f"kafka://{kafka_servers}", "TRIMTAB_BROKER__PREFIX": prefix}
+    refused = trimtab("topics", "lag", cwd=tmp_path, **variables)
+    assert refused.returncode == 1
+    assert f"the topic {prefix}turns.served is compacted" in refused.stderr
+    assert "`trimtab topics create` mends it" in refused.stderr
+    shown = {row["name"]: row["faults"] for row in answer("topics", "describe", cwd=tmp_path, **variables)}
+    assert "takes 1,000 bytes at most" in shown["ratings.given"][0]
+    assert "a rating would not meet its turn" in shown["turns.served"][1]
+    done = answer("topics", "create", cwd=tmp_path, TRIMTAB_BROKER__PARTITIONS="2", **variables)["done"]
+    assert f"{prefix}turns.served: 2 partitions became 3" in done
+    assert answer("topics", "create", cwd=tmp_path, TRIMTAB_BROKER__PARTITIONS="2", **variables) == {"done": []}
+    assert answer("topics", "lag", cwd=tmp_path, **variables)["lag"] == 0
+
+
+async def test_partitions_added_later_are_taken_over_by_the_running_worker(
+    tmp_path: Path, log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_log, "METADATA_MS", 300)
+    async with worker(tmp_path, log) as running:
+        log.append([signed(turn(n)) for n in range(20)])
+        await running.drained()
+        assert len(mend(log, 5)) == len(TOPICS)
+        records = [signed({**turn(n), "conversation_id": f"later {n}"}) for n in range(20, 60)]
+
+        def appended() -> bool:
+            log.append(records)
+            return any(
+                end for (topic, partition), end in log.ends().items() if topic == "turns.served" and partition > 1
+            )
+
+        await until(appended, "records on the new partitions")  # the producer too has to notice them
+        await running.drained()
+    facts = Facts(tmp_path / "facts")
+    assert {found.turn_id for found, _ in facts.turns()} == {f"t{n}" for n in range(60)}
+    assert set(facts.columns("turns", ["partition"]).column("partition").to_pylist()) > {0, 1}
+
+
+def test_the_embedded_log_has_topics_too(tmp_path: Path) -> None:
+    made = answer("topics", "create", cwd=tmp_path)["done"]
+    assert len(made) == len(TOPICS)
+    assert answer("topics", "create", cwd=tmp_path) == {"done": []}
+    rows: list[dict[str, Any]] = answer("topics", "describe", cwd=tmp_path)
+    assert {row["name"] for row in rows} == set(TOPICS)
+    assert "0 records to do" in trimtab("topics", "lag", cwd=tmp_path).stdout
+
+
+def test_longer_retention_is_no_fault() -> None:
+    state = TopicState("turns.served", 2, 3, 3, "delete", -1, 5_000_000)
+    assert faults({"turns.served": state}) == []
