@@ -25,6 +25,8 @@ from streams.log import Log, Producer, Starts
 INGEST_GROUP = "trimtab-ingest"
 JUDGE_GROUP = "trimtab-judge"
 INGEST_TOPICS = ("turns.served", "ratings.given", "verdicts.given")
+GROUPS = {**dict.fromkeys(INGEST_TOPICS, INGEST_GROUP), JUDGE_REQUESTS: JUDGE_GROUP}
+"""Which group does which topic."""
 TOPICS = (*INGEST_TOPICS, JUDGE_REQUESTS, dead_letters.TOPIC, dead_letters.DONE_TOPIC)
 GROUP_OF_TOPIC = {**dict.fromkeys(INGEST_TOPICS, INGEST_GROUP), JUDGE_REQUESTS: JUDGE_GROUP}
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "halt": "rollout",
     "dataset": "dataset",
     "topics": "topics",
+    "migrate": "migrate",
     "dead-letters": "dead_letters",
     "audit": "audit",
     "rubric": "rubric",

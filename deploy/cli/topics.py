@@ -11,11 +11,8 @@ from rich.table import Table
 from deploy.cli.common import Context, pass_context, print_json, stdout
 from deploy.errors import Failed
 from deploy.streaming import connect_log, open_log
-from streams.app import INGEST_GROUP, INGEST_TOPICS, JUDGE_GROUP, TOPICS
-from streams.ingest import JUDGE_REQUESTS
+from streams.app import GROUPS, TOPICS
 from streams.log import DAY_S, Log, LogError
-
-GROUPS = {**dict.fromkeys(INGEST_TOPICS, INGEST_GROUP), JUDGE_REQUESTS: JUDGE_GROUP}
 
 
 @click.group()
