@@ -32,6 +32,7 @@ SAMPLE = "examples/support.jsonl.gz"
 MAX_LINES = 450
 
 NEEDS = {
+    "migrate": "a Kafka cluster",
     "up": "a running service",
     "worker": "a running service",
     "gateway": "a running service",
