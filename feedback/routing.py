@@ -50,6 +50,15 @@ def step(state: State, event: Turn | Rating | None, received_at_us: int, now_us:
     return list(_questions(due))
 
 
+def merge(state: State, other: State) -> None:
+    """Take into `state` what `other` knows of the same partition."""
+    for key, until_us in other.settled.items():
+        _settle(state, key, until_us - state.grace_us)
+    for key, (due_us, turn) in other.waiting.items():
+        if key not in state.settled and key not in state.waiting:
+            _wait(state, key, turn, due_us)
+
+
 def unrouted(exchanges: Iterable[Exchange]) -> list[JudgeRequest]:
     """Questions for every exchange that nobody rated and no verdict speaks of, sorted by id."""
     open_turns = {

@@ -20,7 +20,7 @@ from streams import dead_letters
 from streams.hop import Fatal, Work, consume
 from streams.ingest import JUDGE_REQUESTS, Ingest
 from streams.judge import JudgeHop
-from streams.log import Log, Producer, Starts
+from streams.log import Log, Starts
 
 INGEST_GROUP = "trimtab-ingest"
 JUDGE_GROUP = "trimtab-judge"
@@ -52,27 +52,26 @@ class NoTables(TableManager):
         await self.recovery.start()
 
 
-def build_ingest(log: Log, ingest: Ingest, producer: Producer, fatal: Fatal, starts: Starts) -> faust.App:
+def build_ingest(log: Log, ingest: Ingest, fatal: Fatal, starts: Starts) -> faust.App:
     """The app that writes facts."""
     works: dict[str, Work] = {
         "turns.served": ingest.events,
         "ratings.given": ingest.events,
         "verdicts.given": ingest.verdicts,
     }
-    return _app(INGEST_GROUP, log, works, producer, fatal, starts)
+    return _app(INGEST_GROUP, log, works, fatal, starts)
 
 
-def build_judge(log: Log, hop: JudgeHop, producer: Producer, fatal: Fatal) -> faust.App:
+def build_judge(log: Log, hop: JudgeHop, fatal: Fatal) -> faust.App:
     """The app that asks the judge."""
     works: dict[str, Work] = {JUDGE_REQUESTS: hop.requests}
-    return _app(JUDGE_GROUP, log, works, producer, fatal, lambda topic, partition: None)
+    return _app(JUDGE_GROUP, log, works, fatal, lambda topic, partition: None)
 
 
 def _app(
     group: str,
     log: Log,
     works: dict[str, Work],
-    producer: Producer,
     fatal: Fatal,
     starts: Starts,
 ) -> faust.App:
@@ -92,13 +91,13 @@ def _app(
     app.transport = app.producer_transport = log.transport(app, starts)
     for topic, work in works.items():
         app.agent(app.topic(log.prefix + topic, key_serializer="raw", value_serializer="raw"), name=f"{group}-{topic}")(
-            _agent(topic, work, producer, fatal)
+            _agent(topic, work, fatal)
         )
     return app
 
 
-def _agent(topic: str, work: Work, producer: Producer, fatal: Fatal) -> Callable[[Any], Any]:
+def _agent(topic: str, work: Work, fatal: Fatal) -> Callable[[Any], Any]:
     async def agent(stream: Any) -> None:
-        await consume(stream, topic, work, producer, fatal)
+        await consume(stream, topic, work, fatal)
 
     return agent

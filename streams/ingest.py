@@ -19,7 +19,7 @@ from feedback.records import JudgeRequest, Rating, Turn, Unjudged, Verdict
 from streams import metrics
 from streams.dead_letters import dead_letter
 from streams.facts_sink import FactsSink
-from streams.hop import Ack, Run
+from streams.hop import Ack, Run, sift
 from streams.log import Producer, Stored
 
 JUDGE_REQUESTS = "judge.requests"
@@ -38,6 +38,7 @@ class Ingest:
         self._sink = sink
         self._producer = producer
         self._observe = observe
+        self._due: list[JudgeRequest] = []
 
     async def events(self, run: Run, ack: Ack) -> None:
         """A run of turns or ratings, mixed or not, signed or not."""
@@ -45,8 +46,11 @@ class Ingest:
         admitted: list[tuple[Turn | Rating, int]] = []
         letters: list[Record] = []
         now_us = time.time_ns() // 1000
-        for record in run:
-            event = self._edge.admit(record.value, record.headers, now_us)
+
+        def admit(record: Stored) -> Turn | Rating | Rejected:
+            return self._edge.admit(record.value, record.headers, now_us)
+
+        for record, event in await sift(run, admit, self._producer):
             if isinstance(event, Rejected):
                 letters.append(
                     dead_letter(
@@ -63,15 +67,23 @@ class Ingest:
             await self._producer.send(letters)
         if self._observe is not None:
             partition = run[0].partition
-            due = [request for event, at_us in admitted for request in self._observe(partition, event, at_us)]
-            await send_requests(self._producer, due)
+            self._due += [request for event, at_us in admitted for request in self._observe(partition, event, at_us)]
+            await self._send_due()
         await self._sink.put(_batch(run, rows), ack)  # last: nothing may fail once the batch is with the sink
+
+    async def _send_due(self) -> None:
+        """Questions are told once: those that could not be sent go with the next attempt."""
+        due, self._due = self._due, []
+        try:
+            await send_requests(self._producer, due)
+        except BaseException:
+            self._due = due + self._due
+            raise
 
     async def verdicts(self, run: Run, ack: Ack) -> None:
         """A run of verdicts, which only our own judge hop writes."""
         rows = []
-        for record in run:
-            judgement = _decode_judgement(record.value)
+        for record, judgement in await sift(run, lambda record: _decode_judgement(record.value), self._producer):
             rows.append(_row(record, judgement, hashlib.sha256(record.value).hexdigest()))
         await self._sink.put(_batch(run, rows), ack)
 

@@ -16,8 +16,8 @@ import structlog
 from feedback.edge import Record
 from feedback.records import Judgement, JudgeRequest, Unjudged
 from streams import metrics
-from streams.hop import Ack, Run
-from streams.log import Producer
+from streams.hop import ATTEMPTS, Ack, Run, bury, sift
+from streams.log import Producer, Stored
 
 VERDICTS = "verdicts.given"
 LATELY = 200_000
@@ -45,27 +45,42 @@ class JudgeHop:
 
     async def requests(self, run: Run, ack: Ack) -> None:
         """A run of questions."""
-        requests = {request.request_id: request for request in map(_decode, (record.value for record in run))}
+        questions: dict[str, tuple[Stored, JudgeRequest]] = {}
+        for record, request in await sift(run, lambda record: _decode(record.value), self._producer):
+            if request.request_id not in self._answered:
+                questions[request.request_id] = (record, request)
         async with asyncio.TaskGroup() as tasks:
-            for request in requests.values():
-                if request.request_id not in self._answered:
-                    tasks.create_task(self._one(request))
+            asked = [tasks.create_task(self._one(record, request)) for record, request in questions.values()]
+        failed = [poison for task in asked if (poison := task.result()) is not None]
+        await bury([record for record, _ in questions.values()], failed, self._producer, ATTEMPTS)
         ack()
 
-    async def _one(self, request: JudgeRequest) -> None:
-        judgement = await self._asked(request)
+    async def _one(self, record: Stored, request: JudgeRequest) -> tuple[Stored, Exception] | None:
+        """Ask and send the answer; what `ask` chokes on comes back with its error."""
+        try:
+            judgement = await self._asked(request)
+        except Exception as error:
+            return record, error
         key = f"{request.tenant}/{request.conversation_id}".encode()
         await self._producer.send([Record(VERDICTS, key, msgspec.json.encode(judgement))])
         self._answered[request.request_id] = None
         while len(self._answered) > LATELY:
             del self._answered[next(iter(self._answered))]
         metrics.observe_judgement(judgement)
+        return None
 
     async def _asked(self, request: JudgeRequest) -> Judgement:
-        pause_s = FIRST_PAUSE_S
+        pause_s, failures = FIRST_PAUSE_S, 0
         while True:
-            with metrics.JUDGE_SECONDS.time():
-                judgement = await self._ask(request)
+            try:
+                with metrics.JUDGE_SECONDS.time():
+                    judgement = await self._ask(request)
+            except Exception:
+                failures += 1
+                if failures == ATTEMPTS:
+                    raise
+                await asyncio.sleep(FIRST_PAUSE_S * 2 ** (failures - 1))
+                continue
             away = isinstance(judgement, Unjudged) and judgement.reason == "unreachable"
             metrics.JUDGE_UP.set(0 if away else 1)
             if not (away and self._patient):

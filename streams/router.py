@@ -24,6 +24,7 @@ class Router:
     def __init__(self, grace_s: float) -> None:
         self._grace_us = round(grace_s * 1e6)
         self._states: dict[int, State] = defaultdict(lambda: State(self._grace_us))
+        self._owned: set[int] = set()
 
     def observe(self, partition: int, event: Turn | Rating, received_at_us: int) -> list[JudgeRequest]:
         """Take one event in; answers what is due in its partition."""
@@ -37,21 +38,28 @@ class Router:
         """Turns within their grace period."""
         return sum(len(state.waiting) for state in self._states.values())
 
-    def own(self, partitions: set[int], facts: Facts, now_us: int) -> None:
-        """Answer for these partitions and no others. For new ones take up where whoever had them ended: turns that
-        nobody rated and no verdict speaks of."""
-        for lost in self._states.keys() - partitions:
-            del self._states[lost]
-        new = partitions - self._states.keys()
+    def rebuilt(self, partitions: set[int], facts: Facts, now_us: int) -> dict[int, State]:
+        """What whoever had these partitions ended with: their turns that nobody rated and no verdict speaks of."""
+        new = partitions - self._owned
+        states = {partition: State(self._grace_us) for partition in new}
         if not new:
-            return
+            return states
         since_us = now_us - self._grace_us - LOOK_BACK_US
         judged = {
             (verdict.tenant, turn) for verdict in facts.verdicts() for turn in (verdict.turn_id, verdict.other_turn_id)
         }
-        states = {partition: State(self._grace_us) for partition in new}
         for partition, at_us, event in sorted(facts.received_since(since_us), key=lambda item: item[1]):
             if partition in new and (event.tenant, event.turn_id) not in judged:
                 # the clock stands still while this is read: what is due is routed by the first `due`
                 routing.step(states[partition], event, at_us, 0)
-        self._states.update(states)
+        return states
+
+    def own(self, partitions: set[int], rebuilt: dict[int, State]) -> None:
+        """Answer for these partitions and no others, the new ones as `rebuilt`; what came of them meanwhile is kept."""
+        for lost in self._states.keys() - partitions:
+            del self._states[lost]
+        for partition, state in rebuilt.items():
+            if (meanwhile := self._states.get(partition)) is not None:
+                routing.merge(state, meanwhile)
+            self._states[partition] = state
+        self._owned = partitions

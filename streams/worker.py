@@ -64,13 +64,13 @@ class Worker:
         _agree(events, writer)
         self._sink = FactsSink(writer, self._fail)
         ingest = Ingest(edge, self._sink, self.producer, router.observe if router else None)
-        self._apps = [topology.build_ingest(events, ingest, self.producer, self._fail, writer.applied)]
+        self._apps = [topology.build_ingest(events, ingest, self._fail, writer.applied)]
         if router is not None:
             self._apps[0].on_partitions_assigned.connect(self._assigned)  # type: ignore[arg-type]
         self._groups = dict.fromkeys(topology.INGEST_TOPICS, topology.INGEST_GROUP)
         if ask is not None:
             hop = JudgeHop(ask, self.producer, answered, patient=router is not None)
-            self._apps.append(topology.build_judge(events, hop, self.producer, self._fail))
+            self._apps.append(topology.build_judge(events, hop, self._fail))
             self._groups[JUDGE_REQUESTS] = topology.JUDGE_GROUP
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -120,7 +120,9 @@ class Worker:
         """The partitions that are ours now: their turns' timers are too."""
         assert self._router is not None
         partitions = {tp.partition for tp in assigned if tp.topic == self._log.prefix + TURNS}
-        await asyncio.to_thread(self._router.own, partitions, Facts(self._facts), time.time_ns() // 1000)
+        now_us = time.time_ns() // 1000
+        rebuilt = await asyncio.to_thread(self._router.rebuilt, partitions, Facts(self._facts), now_us)
+        self._router.own(partitions, rebuilt)
 
     def _fail(self, error: BaseException) -> None:
         if not self.failed.done():

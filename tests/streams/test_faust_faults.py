@@ -92,7 +92,7 @@ async def our_way(stream: Any, handle: Callable[[bytes], None]) -> None:
         ack()
 
     failures: list[BaseException] = []
-    await consume(stream, TOPIC, work, Sent(), failures.append)
+    await consume(stream, TOPIC, work, failures.append)
     assert failures == []
 
 
@@ -168,7 +168,7 @@ class TestOnKafka:
             begun.set()
             await asyncio.get_running_loop().create_future()
 
-        app = our_app(log, lambda stream: consume(stream, TOPIC, work, Sent(), lambda error: None))
+        app = our_app(log, lambda stream: consume(stream, TOPIC, work, lambda error: None))
         await app.start()
         await asyncio.wait_for(begun.wait(), 30)
         await app.consumer.commit()

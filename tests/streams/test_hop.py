@@ -1,4 +1,4 @@
-"""What a hop does with a run that can't be handled: again, then alone, then buried or the end of the process."""
+"""What a hop does with a run that can't be handled: again, or the end of the process; what it chokes on is buried alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from feedback.edge import Record
 from streams import hop
 from streams.dead_letters import TOPIC, DeadLetter, _decode
-from streams.hop import Ack, Run, handle
+from streams.hop import Ack, Run, handle, sift
 from streams.log import Stored
 
 
@@ -41,7 +41,7 @@ async def test_a_run_that_works_is_acknowledged_once() -> None:
     async def work(run: Run, ack: Ack) -> None:
         ack()
 
-    await handle(run_of(b"1", b"2"), lambda: acks.append(1), "h", work, Sent())
+    await handle(run_of(b"1", b"2"), lambda: acks.append(1), work)
     assert acks == [1]
 
 
@@ -56,56 +56,54 @@ async def test_a_passing_fault_is_tried_again() -> None:
             raise OSError("away for a moment")
         ack()
 
-    sent = Sent()
-    await handle(run_of(b"1", b"2"), lambda: acks.append(1), "h", work, sent)
-    assert (acks, sent.records) == ([1], [])
-
-
-async def test_the_poison_record_alone_is_buried_with_its_bytes_and_place() -> None:
-    done: list[bytes] = []
-    acks: list[int] = []
-
-    async def work(run: Run, ack: Ack) -> None:
-        if any(record.value == b"poison" for record in run):
-            raise ValueError("can't digest this")
-        done.extend(record.value for record in run)
-        ack()
-
-    sent = Sent()
-    await handle(run_of(b"1", b"poison", b"3"), lambda: acks.append(1), "h", work, sent)
-    assert done == [b"1", b"3"]
+    await handle(run_of(b"1", b"2"), lambda: acks.append(1), work)
     assert acks == [1]
-    (letter,) = sent.letters()
-    assert (letter.value, letter.topic, letter.partition, letter.offset) == (b"poison", "a", 0, 1)
-    assert (letter.reason, letter.attempts) == ("poison", hop.ATTEMPTS)
-    assert "can't digest this" in letter.message
 
 
-async def test_when_every_record_fails_nothing_is_buried_and_nothing_acknowledged() -> None:
+async def test_what_goes_wrong_again_and_again_is_raised_and_nothing_is_acknowledged() -> None:
     acks: list[int] = []
 
     async def work(run: Run, ack: Ack) -> None:
         raise OSError("the disk is full")
 
-    sent = Sent()
     with pytest.raises(OSError, match="disk is full"):
-        await handle(run_of(b"1", b"2"), lambda: acks.append(1), "h", work, sent)
-    assert (acks, sent.records) == ([], [])
-
-
-async def test_the_run_is_acknowledged_only_when_the_last_late_acknowledgement_came() -> None:
-    acks: list[int] = []
-    later: list[Ack] = []
-
-    async def work(run: Run, ack: Ack) -> None:
-        if len(run) > 1:
-            raise ValueError("one by one, please")
-        if run[0].value == b"poison":
-            raise ValueError("no")
-        later.append(ack)
-
-    await handle(run_of(b"1", b"poison", b"3"), lambda: acks.append(1), "h", work, Sent())
+        await handle(run_of(b"1", b"2"), lambda: acks.append(1), work)
     assert acks == []
-    for ack in later:
-        ack()
-    assert acks == [1]
+
+
+def digest(record: Stored) -> bytes:
+    if record.value == b"poison":
+        raise ValueError("can't digest this")
+    return record.value
+
+
+async def test_the_poison_record_alone_is_buried_with_its_bytes_and_place() -> None:
+    sent = Sent()
+    digested = await sift(run_of(b"1", b"poison", b"3"), digest, sent)
+    assert [(record.offset, value) for record, value in digested] == [(0, b"1"), (2, b"3")]
+    (letter,) = sent.letters()
+    assert (letter.value, letter.topic, letter.partition, letter.offset) == (b"poison", "a", 0, 1)
+    assert (letter.reason, letter.attempts) == ("poison", 1)
+    assert "can't digest this" in letter.message
+
+
+async def test_a_record_that_comes_alone_is_buried_too() -> None:
+    sent = Sent()
+    assert await sift(run_of(b"poison"), digest, sent) == []
+    assert len(sent.letters()) == 1
+
+
+async def test_when_every_record_of_several_is_poison_nothing_is_buried() -> None:
+    sent = Sent()
+    with pytest.raises(ValueError, match="can't digest this"):
+        await sift(run_of(b"poison", b"poison"), digest, sent)
+    assert sent.records == []
+
+
+async def test_poison_is_buried_before_anything_that_stands_after_it_is_kept() -> None:
+    class Broken(Sent):
+        async def send(self, records: Sequence[Record]) -> None:
+            raise OSError("the broker is away")
+
+    with pytest.raises(OSError, match="away"):
+        await sift(run_of(b"poison", b"2"), digest, Broken())
