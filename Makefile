@@ -8,7 +8,7 @@ ifdef PIP_CERT
 export SSL_CERT_FILE ?= $(PIP_CERT)
 endif
 
-.PHONY: run quick test soak check bench lock reference help
+.PHONY: run quick test soak simulate check bench lock reference help
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ test: .make/dev ## all tests, with a coverage report
 
 soak: .make/dev ## kill and freeze workers on a real Kafka: make soak TURNS=200000 KILLS=50
 	@$(BIN)/python -m tests.kafka.soak --turns $(or $(TURNS),200000) --kills $(or $(KILLS),50)
+
+simulate: .make/dev ## small worlds full of misfortune: make simulate SEEDS=20000
+	@$(BIN)/python -m tests.simulator --seeds $(or $(SEEDS),20000)
 
 check: .make/dev ## lint, formatting, types, import contracts
 	@$(BIN)/ruff check .

@@ -18,8 +18,10 @@ from tests.simulator.world import Loop, now_us, pause
 class Broker:
     """Topics of one number of partitions, and how far each group has come."""
 
-    def __init__(self, loop: Loop, partitions: int, check: Callable[[str, TP, int], None]) -> None:
-        self.loop, self.partitions = loop, partitions
+    def __init__(
+        self, loop: Loop, partitions: int, check: Callable[[str, TP, int], None], tell: Callable[[str], object]
+    ) -> None:
+        self.loop, self.partitions, self._tell = loop, partitions, tell
         self.records: dict[TP, list[Stored]] = defaultdict(list)
         self.committed: dict[tuple[str, TP], int] = defaultdict(int)
         self.faults = 0.0
@@ -30,9 +32,11 @@ class Broker:
         for record in records:
             place = (record.topic, zlib.crc32(record.key) % self.partitions)
             kept = self.records[place]
+            self._tell(f"{place[0]}/{place[1]} gets {len(kept)}: {record.key.decode()}")
             kept.append(Stored(*place, len(kept), now_us(), record.key, record.value, record.headers))
 
     def commit(self, group: str, place: TP, offset: int) -> None:
+        self._tell(f"{group} commits {place[0]}/{place[1]} up to {offset}")
         self._check(group, place, offset)
         self.committed[group, place] = max(offset, self.committed[group, place])
 

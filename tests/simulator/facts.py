@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from deltalake import Transaction
@@ -30,8 +30,8 @@ class Table:
 class Writer(FactsWriter):
     """The real one, on tables that all workers share."""
 
-    def __init__(self, tables: dict[Any, Any], loop: Loop, conflicts: float) -> None:
-        self._tables, self._loop, self._conflicts = tables, loop, conflicts
+    def __init__(self, tables: dict[Any, Any], loop: Loop, conflicts: float, tell: Callable[[str], object]) -> None:
+        self._tables, self._loop, self._conflicts, self._tell = tables, loop, conflicts, tell
         self._commits = dict.fromkeys(TABLES, 0)
 
     def _identity(self, topic: str) -> str:  # type: ignore[override]
@@ -40,6 +40,8 @@ class Writer(FactsWriter):
     def _append(self, table: Any, rows: Sequence[tuple[Batch, Row]], ahead: list[Transaction]) -> None:
         if self._loop.chance.random() < self._conflicts:
             raise CommitFailedError("somebody was first")
+        places = [f"{batch.topic}/{batch.partition}/{row.offset}" for batch, row in rows]
+        self._tell(f"facts: {', '.join(places)}; applied {[(one.app_id, one.version) for one in ahead]}")
         table.before.append((dict(table.versions), len(table.rows)))
         table.rows.extend(rows)
         table.versions.update({transaction.app_id: transaction.version for transaction in ahead})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -73,16 +74,22 @@ def record_of(kind: str, number: int) -> Record:
     return made
 
 
+def _is_rated(number: int) -> bool:
+    return number % 3 == 0
+
+
 class Worker:
     """A process: its tasks die together."""
 
     def __init__(self, world: World) -> None:
         self._world = world
+        world.started += 1
+        self._number = world.started
         self.failed: BaseException | None = None
         self._assigned: asyncio.Task[None] | None = None
         producer = SimProducer(world.broker)
         self.router = Router(GRACE_S)
-        self._sink = FactsSink(Writer(world.tables, world.loop, world.conflicts), self._fail)
+        self._sink = FactsSink(Writer(world.tables, world.loop, world.conflicts, world.tell), self._fail)
         ingest = Ingest(EDGE, self._sink, producer, self.router.observe)
         answered = [verdict.request_id for verdict in Reader(world.tables).verdicts()]
         judge = JudgeHop(world.ask, producer, answered, patient=True)
@@ -104,6 +111,7 @@ class Worker:
 
     def assign(self, partitions: list[int]) -> None:
         """As after a rebalance."""
+        self._world.tell(f"worker {self._number} is assigned {partitions}")
         for consumer in self._consumers:
             consumer.assign(partitions)
         if self._assigned is not None:
@@ -117,12 +125,14 @@ class Worker:
 
     async def kill(self) -> None:
         """At whatever await each task is."""
+        self._world.tell(f"worker {self._number} is killed")
         tasks = [*self._tasks, *([self._assigned] if self._assigned else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _fail(self, error: BaseException) -> None:
+        self._world.tell(f"worker {self._number} fails: {error!r}")
         self.failed = self.failed or error
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -141,12 +151,13 @@ class Worker:
 class World:
     """Everything there is in one seed."""
 
-    def __init__(self, loop: Loop) -> None:
-        self.loop, chance = loop, loop.chance
+    def __init__(self, loop: Loop, tell: Callable[[str], object]) -> None:
+        self.loop, self.tell, chance = loop, tell, loop.chance
         self.tables = {name: Table() for name in TABLES}
-        self.broker = Broker(loop, chance.randint(1, 3), self._check_commit)
+        self.broker = Broker(loop, chance.randint(1, 3), self._check_commit, tell)
         self.broker.faults, self.conflicts = chance.choice((0.0, 0.05, 0.3)), chance.choice((0.0, 0.2))
         self.workers: list[Worker] = []
+        self.started = 0
         self.sent: list[Record] = []
         self.power_losses = chance.random() < 0.3
         self.broken: str | None = None
@@ -186,7 +197,7 @@ class World:
     async def _drive(self) -> None:
         chance = self.loop.chance
         events = [record_of("turn", n) for n in range(TURNS)]
-        events += [record_of("rating", n) for n in range(TURNS) if n % 3 == 0]
+        events += [record_of("rating", n) for n in range(TURNS) if _is_rated(n)]
         events += [Record("turns.served", b"bad", b"{no json"), Record("turns.served", b"poison", POISON)]
         events += chance.choices(events, k=3)  # some come twice
         chance.shuffle(events)
@@ -202,6 +213,7 @@ class World:
             await asyncio.sleep(chance.random() * 3)
             if self.power_losses and chance.random() < 0.2:
                 await self._kill(*self.workers)
+                self.tell("the power fails: the last commits are lost")
                 for table in self.tables.values():
                     lose_last(table)
             elif chance.random() < 0.5:
@@ -257,19 +269,18 @@ class World:
                     raise Broken(f"{topic}/{partition} at {stored.offset} is {times} facts")
                 if bool(letters[stored.value]) != bad:
                     raise Broken(f"{topic}/{partition} at {stored.offset}: {letters[stored.value]} dead letters")
-        rated = {record_of("rating", n) for n in range(TURNS) if n % 3 == 0}
         judged = {verdict.turn_id for verdict in Reader(self.tables).verdicts()}
-        unjudged = {f"t{n}" for n in range(TURNS) if record_of("rating", n) not in rated} - judged
+        unjudged = {f"t{number}" for number in range(TURNS) if not _is_rated(number)} - judged
         if unjudged:
             raise Broken(f"nobody judged {sorted(unjudged)}")
 
 
-def simulate(seed: int) -> str | None:
-    """What was wrong in one seed; None when nothing was."""
+def simulate(seed: int, tell: Callable[[str], object] = lambda line: None) -> str | None:
+    """What was wrong in one seed; None when nothing was. `tell` hears what happens."""
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     with virtual(random.Random(seed)) as loop:
         try:
-            loop.run_until_complete(World(loop).live())
+            loop.run_until_complete(World(loop, lambda line: tell(f"{loop.time():9.4f}  {line}")).live())
         except (Broken, Deadlock) as wrong:
             return f"{type(wrong).__name__}: {wrong}"
         finally:

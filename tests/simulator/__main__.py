@@ -1,0 +1,58 @@
+"""Run seeds: python -m tests.simulator --seeds 20000, or one again with what happened in it: --seed 17."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+
+from rich.console import Console
+from rich.progress import Progress
+
+from tests.simulator.simulation import simulate
+
+CHUNK = 100
+SHOWN = 10
+
+
+def chunk(first: int) -> list[tuple[int, str]]:
+    """The seeds of one chunk at which something was wrong."""
+    return [(seed, wrong) for seed in range(first, first + CHUNK) if (wrong := simulate(seed)) is not None]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3_000)
+    parser.add_argument("--seed", type=int, help="only this one, and tell what happens")
+    given = parser.parse_args()
+    if (
+        os.environ.get("PYTHONHASHSEED") != "0"
+    ):  # sets are walked in the order of hashes: a seed must mean the same again
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "tests.simulator", *sys.argv[1:]],
+            {**os.environ, "PYTHONHASHSEED": "0"},
+        )
+    if given.seed is not None:
+        wrong = simulate(given.seed, tell=print)
+        print(f"seed {given.seed}: {wrong or 'nothing is wrong'}")
+        return 1 if wrong else 0
+    started, found = time.perf_counter(), list[tuple[int, str]]()
+    with ProcessPoolExecutor() as pool, Progress(console=Console(stderr=True)) as told:
+        task = told.add_task("seeds", total=given.seeds)
+        for wrong_ones in pool.map(chunk, range(0, given.seeds, CHUNK)):
+            found += wrong_ones
+            told.advance(task, CHUNK)
+    took_s = time.perf_counter() - started
+    for seed, wrong in found[:SHOWN]:
+        print(f"seed {seed}: {wrong}")
+    print(f"{given.seeds} seeds, {len(found)} failures, {took_s:.0f} s ({given.seeds / took_s:.0f} seeds/s)")
+    if found:
+        print(f"`python -m tests.simulator --seed {found[0][0]}` tells what happens")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
