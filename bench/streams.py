@@ -44,8 +44,8 @@ from feedback.contract import Rejected  # noqa: E402
 from feedback.edge import Edge  # noqa: E402
 from feedback.personal_data import without_personal_data  # noqa: E402
 from feedback.records import JudgeRequest, Rating, Turn  # noqa: E402
-from streams.ingest import JUDGE_REQUESTS  # noqa: E402
 from streams.log import Log  # noqa: E402
+from streams.questions import JUDGE_REQUESTS  # noqa: E402
 
 QUIX = ROOT / ".make" / "quix"
 """Quix Streams and what it needs, older than what we need: only its own process sees it (`make bench` installs it)."""

@@ -26,7 +26,6 @@ from feedback.edge import Edge, Record
 from feedback.event_files import Line, lines
 from feedback.facts import TABLE_OF_TOPIC, Facts
 from streams import dead_letters
-from streams.ingest import send_requests
 from streams.log import TP, Log
 from streams.worker import Worker
 
@@ -73,7 +72,7 @@ async def _judge(worker: Worker, facts: Facts, progress: Callable[[str, int, int
     """A replay routes once, at the end of its input: what nobody rated and no verdict speaks of."""
     reduced = exchanges.reduce(facts.turns(), facts.ratings(), facts.verdicts(), 2**62)
     requests = list(routing.unrouted(reduced.exchanges.values()))
-    await send_requests(worker.producer, requests)
+    await worker.questions.send(requests)
     await worker.drained(
         lambda lag: progress("judging", len(requests) - min(len(requests), sum(lag.values())), len(requests))
     )

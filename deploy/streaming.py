@@ -76,6 +76,7 @@ def open_worker(
             ask=ask,
             answered=answered,
             router=router,
+            room=settings.judge.max_waiting if router is not None else None,
         )
     except LogError as error:
         raise Failed(str(error)) from None

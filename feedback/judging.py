@@ -25,6 +25,7 @@ BROKEN = "‹fence removed›"
 
 Reason = Literal[
     "no_judge",
+    "backlog",
     "budget_hour",
     "budget_day",
     "unreachable",

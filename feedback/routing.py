@@ -14,9 +14,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
+import xxhash
+
 from feedback.content import prompt_of, text_of, untrainable
 from feedback.exchanges import RATED_BY, TurnKey, is_rated
-from feedback.records import Exchange, JudgeRequest, Rating, Turn
+from feedback.records import Exchange, JudgeRequest, Rating, Turn, Unjudged
+
+MAX_HALVINGS = 30
 
 
 @dataclass
@@ -67,6 +71,34 @@ def unrouted(exchanges: Iterable[Exchange]) -> list[JudgeRequest]:
         if not is_rated(exchange) and not exchange.verdicts and untrainable(exchange.turn) is None
     }
     return sorted(_questions(open_turns), key=lambda request: request.request_id)
+
+
+def sampled(requests: Iterable[JudgeRequest], waiting: int, room: int) -> tuple[list[JudgeRequest], list[JudgeRequest]]:
+    """Which questions are asked while `waiting` others wait, and which are not.
+
+    All, while there is room. Then every second; at twice as many every fourth, at three times every eighth: by a hash of the
+    question's id, so that the sample favours nobody and is the same wherever it is drawn.
+    """
+    every = 1 << min(waiting // room, MAX_HALVINGS)
+    asked, left = list[JudgeRequest](), list[JudgeRequest]()
+    for request in requests:
+        (left if xxhash.xxh3_64_intdigest(request.request_id.encode()) % every else asked).append(request)
+    return asked, left
+
+
+def unjudged(request: JudgeRequest, reason: str, now_us: int) -> Unjudged:
+    """That a question was not asked, and why."""
+    name = hashlib.sha256(f"{request.request_id}:{reason}".encode()).hexdigest()[:32]
+    return Unjudged(
+        verdict_id=f"v-{name}",
+        request_id=request.request_id,
+        tenant=request.tenant,
+        conversation_id=request.conversation_id,
+        turn_id=request.turn_id,
+        other_turn_id=request.other_turn_id,
+        occurred_at_us=now_us,
+        reason=reason,
+    )
 
 
 def request_id(tenant: str, turn_id: str, other_turn_id: str | None = None) -> str:

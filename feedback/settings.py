@@ -58,6 +58,11 @@ class JudgeSettings(Section):
     grace_s: float = Field(
         3_600, ge=0, description="How long a turn may wait for a rating before it goes to the judge."
     )
+    max_waiting: int = Field(
+        10_000,
+        gt=0,
+        description="Questions that may wait for the judge; beyond, a sample is asked: every second, at twice as many every fourth.",
+    )
     parallel: int = Field(8, gt=0, description="Most questions in flight.")
     timeout_s: float = Field(60, gt=0, description="Time limit of one question.")
     attempts: int = Field(4, gt=0, description="Tries of one question, with jittered exponential backoff between them.")

@@ -18,9 +18,10 @@ from faust.tables import TableManager
 
 from streams import dead_letters
 from streams.hop import Fatal, Work, consume
-from streams.ingest import JUDGE_REQUESTS, Ingest
+from streams.ingest import Ingest
 from streams.judge import JudgeHop
 from streams.log import Log, Starts
+from streams.questions import JUDGE_REQUESTS
 
 INGEST_GROUP = "trimtab-ingest"
 JUDGE_GROUP = "trimtab-judge"
@@ -28,7 +29,6 @@ INGEST_TOPICS = ("turns.served", "ratings.given", "verdicts.given")
 GROUPS = {**dict.fromkeys(INGEST_TOPICS, INGEST_GROUP), JUDGE_REQUESTS: JUDGE_GROUP}
 """Which group does which topic."""
 TOPICS = (*INGEST_TOPICS, JUDGE_REQUESTS, dead_letters.TOPIC, dead_letters.DONE_TOPIC)
-GROUP_OF_TOPIC = {**dict.fromkeys(INGEST_TOPICS, INGEST_GROUP), JUDGE_REQUESTS: JUDGE_GROUP}
 
 NOISY = ("faust", "mode", "aiokafka", __name__, "streams.sqlite_transport", "streams.kafka_transport")
 """Loggers of libraries; Faust's log under our subclasses' modules too, where we ourselves use structlog."""

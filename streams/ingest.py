@@ -21,8 +21,7 @@ from streams.dead_letters import dead_letter
 from streams.facts_sink import FactsSink
 from streams.hop import Ack, Run, sift
 from streams.log import Producer, Stored
-
-JUDGE_REQUESTS = "judge.requests"
+from streams.questions import Questions
 
 Observe = Callable[[int, Turn | Rating, int], list[JudgeRequest]]
 """Told each event as (partition, event, received_at_us); answers what has become due for the judge."""
@@ -33,12 +32,13 @@ _decode_judgement = msgspec.json.Decoder(Verdict | Unjudged).decode
 class Ingest:
     """The two hops that write facts."""
 
-    def __init__(self, edge: Edge, sink: FactsSink, producer: Producer, observe: Observe | None) -> None:
+    def __init__(
+        self, edge: Edge, sink: FactsSink, producer: Producer, questions: Questions, observe: Observe | None
+    ) -> None:
         self._edge = edge
         self._sink = sink
         self._producer = producer
-        self._observe = observe
-        self._due: list[JudgeRequest] = []
+        self._questions, self._observe = questions, observe
 
     async def events(self, run: Run, ack: Ack) -> None:
         """A run of turns or ratings, mixed or not, signed or not."""
@@ -67,18 +67,9 @@ class Ingest:
             await self._producer.send(letters)
         if self._observe is not None:
             partition = run[0].partition
-            self._due += [request for event, at_us in admitted for request in self._observe(partition, event, at_us)]
-            await self._send_due()
+            due = [request for event, at_us in admitted for request in self._observe(partition, event, at_us)]
+            await self._questions.send(due)
         await self._sink.put(_batch(run, rows), ack)  # last: nothing may fail once the batch is with the sink
-
-    async def _send_due(self) -> None:
-        """Questions are told once: those that could not be sent go with the next attempt."""
-        due, self._due = self._due, []
-        try:
-            await send_requests(self._producer, due)
-        except BaseException:
-            self._due = due + self._due
-            raise
 
     async def verdicts(self, run: Run, ack: Ack) -> None:
         """A run of verdicts, which only our own judge hop writes."""
@@ -86,20 +77,6 @@ class Ingest:
         for record, judgement in await sift(run, lambda record: _decode_judgement(record.value), self._producer):
             rows.append(_row(record, judgement, hashlib.sha256(record.value).hexdigest()))
         await self._sink.put(_batch(run, rows), ack)
-
-
-async def send_requests(producer: Producer, requests: list[JudgeRequest]) -> None:
-    """Ask the judge: questions of one conversation stay in order."""
-    if requests:
-        await producer.send(
-            [
-                Record(JUDGE_REQUESTS, f"{r.tenant}/{r.conversation_id}".encode(), msgspec.json.encode(r))
-                for r in requests
-            ]
-        )
-        comparisons = sum(request.other_turn_id is not None for request in requests)
-        metrics.ROUTED.labels(kind="comparison").inc(comparisons)
-        metrics.ROUTED.labels(kind="reply").inc(len(requests) - comparisons)
 
 
 def _row(record: Stored, event: Turn | Rating | Verdict | Unjudged, of_content: str) -> Row:

@@ -18,8 +18,8 @@ from feedback.records import Judgement, JudgeRequest, Unjudged
 from streams import metrics
 from streams.hop import ATTEMPTS, Ack, Run, bury, sift
 from streams.log import Producer, Stored
+from streams.questions import VERDICTS
 
-VERDICTS = "verdicts.given"
 LATELY = 200_000
 """Answered questions that are remembered."""
 

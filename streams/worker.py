@@ -21,9 +21,10 @@ from feedback.facts import Facts, FactsWriter
 from streams import app as topology
 from streams import metrics
 from streams.facts_sink import FactsSink
-from streams.ingest import JUDGE_REQUESTS, Ingest, send_requests
+from streams.ingest import Ingest
 from streams.judge import Ask, JudgeHop
 from streams.log import KEPT_S, Log, LogError, lag
+from streams.questions import JUDGE_REQUESTS, Questions
 from streams.router import Router
 from streams.watchdog import Watchdog
 
@@ -44,7 +45,8 @@ def tune_collector() -> None:
 
 
 class Worker:
-    """`async with Worker(…)` runs the hops. `ask` None: there is no judge. `router` None: nothing is routed live."""
+    """`async with Worker(…)` runs the hops. `ask` None: there is no judge. `router` None: nothing is routed live.
+    `room`: how many questions may wait for the judge before only a sample is asked."""
 
     def __init__(
         self,
@@ -55,6 +57,7 @@ class Worker:
         ask: Ask | None,
         answered: list[str],
         router: Router | None,
+        room: int | None = None,
     ) -> None:
         self._log = events
         self._router, self._facts = router, facts
@@ -63,7 +66,8 @@ class Worker:
         writer = FactsWriter(facts, events.identity)
         _agree(events, writer)
         self._sink = FactsSink(writer, self._fail)
-        ingest = Ingest(edge, self._sink, self.producer, router.observe if router else None)
+        self.questions = Questions(self.producer, room)
+        ingest = Ingest(edge, self._sink, self.producer, self.questions, router.observe if router else None)
         self._apps = [topology.build_ingest(events, ingest, self._fail, writer.applied)]
         if router is not None:
             self._apps[0].on_partitions_assigned.connect(self._assigned)  # type: ignore[arg-type]
@@ -137,7 +141,7 @@ class Worker:
                     if app.crashed:
                         raise LogError(f"the consumer of {app.conf.id} ended: {app.crash_reason!r}")
                 if self._router is not None:
-                    await send_requests(self.producer, self._router.due(time.time_ns() // 1000))
+                    await self.questions.send(self._router.due(time.time_ns() // 1000))
                 await self._tell_lag(watchdog)
                 if time.monotonic() - trimmed_at > TRIM_S:
                     trimmed_at = time.monotonic()
@@ -158,7 +162,9 @@ class Worker:
     async def _tell_lag(self, watchdog: Watchdog) -> None:
         """To the metrics, and to the watchdog. A broker that is away comes back, or the hops end the worker."""
         try:
-            for topic, records in (await self.lag()).items():
+            behind = await self.lag()
+            self.questions.backlog = behind.get(JUDGE_REQUESTS, 0)
+            for topic, records in behind.items():
                 metrics.LAG.labels(topic=topic, group=self._groups[topic]).set(records)
             watchdog.look(*await asyncio.to_thread(self._standing), time.monotonic())
         except LogError as error:

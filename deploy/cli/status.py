@@ -18,7 +18,7 @@ from deploy.training import operations, since_last
 from feedback import snapshot
 from feedback.facts import TABLES, Facts
 from streams import dead_letters
-from streams.app import GROUP_OF_TOPIC
+from streams.app import GROUPS
 from streams.log import lag
 
 
@@ -72,7 +72,7 @@ def _document(context: Context) -> dict[str, Any]:
     known = log.topics()
     return {
         "state": str(state.root),
-        "lag": lag(log, {topic: group for topic, group in GROUP_OF_TOPIC.items() if topic in known}),
+        "lag": lag(log, {topic: group for topic, group in GROUPS.items() if topic in known}),
         "dead_letters": dict(Counter(letter.reason for letter in dead_letters.read(log) if not letter.redriven)),
         "facts": {name: facts.columns(name, ["partition"]).num_rows for name in TABLES},
         "snapshot": {"name": manifests[-1].name, "as_of": iso(manifests[-1].as_of_us)} if manifests else None,

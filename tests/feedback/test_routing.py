@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from feedback import exchanges
 from feedback.records import JudgeRequest, Rating, Turn
-from feedback.routing import State, request_id, step, unrouted
+from feedback.routing import State, request_id, sampled, step, unrouted
 
 GRACE_US = 1_000
 
@@ -191,3 +191,27 @@ def test_live_and_replay_ask_the_same_questions(sent: list[Turn | Rating]) -> No
         2**62,
     )
     assert {request.request_id for request in unrouted(reduced.exchanges.values())} == live
+
+
+def asked_about(number: int) -> JudgeRequest:
+    return JudgeRequest(
+        request_id=f"q{number}", tenant="d", conversation_id="c", turn_id=f"t{number}", messages=[], reply="r"
+    )
+
+
+@given(st.sets(st.integers(0, 10_000)), st.integers(0, 50), st.integers(1, 10))
+def test_a_sample_leaves_nothing_out_of_the_account_and_shrinks_as_more_wait(
+    numbers: set[int], waiting: int, room: int
+) -> None:
+    requests = [asked_about(number) for number in numbers]
+    asked, left = sampled(requests, waiting, room)
+    assert sorted([*asked, *left], key=lambda r: r.request_id) == sorted(requests, key=lambda r: r.request_id)
+    assert {r.request_id for r in sampled(requests, waiting + room, room)[0]} <= {r.request_id for r in asked}
+    if waiting < room:
+        assert left == []
+
+
+def test_half_is_asked_at_the_limit_and_a_quarter_at_twice_the_limit() -> None:
+    requests = [asked_about(number) for number in range(4_000)]
+    assert 1_900 < len(sampled(requests, 100, 100)[0]) < 2_100
+    assert 900 < len(sampled(requests, 200, 100)[0]) < 1_100

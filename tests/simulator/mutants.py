@@ -11,10 +11,12 @@ from unittest.mock import patch
 from feedback import facts
 from feedback.edge import Record
 from feedback.facts import Batch, Row
-from streams import hop, ingest, judge
+from feedback.records import JudgeRequest
+from streams import hop, ingest
 from streams.dead_letters import TOPIC
 from streams.facts_sink import FactsSink
 from streams.hop import Ack, Fatal, Run, Work
+from streams.questions import VERDICTS, Questions
 from streams.router import Router
 from streams.runs import RunOffsets
 from tests.simulator.broker import Consumer, SimProducer
@@ -95,9 +97,9 @@ def _nothing_rebuilt(router: Router, partitions: set[int], facts: Any, now_us: i
     return {}
 
 
-async def _send_once(self: ingest.Ingest) -> None:
-    due, self._due = self._due, []
-    await ingest.send_requests(self._producer, due)
+async def _send_once(self: Questions, due: list[JudgeRequest]) -> None:
+    if due:
+        await self._send(due)
 
 
 def _start_at_the_groups_offsets(consumer: Consumer, partitions: Sequence[int]) -> None:
@@ -140,12 +142,12 @@ def mutants() -> dict[str, AbstractContextManager[Any]]:
         "a run twice in one commit lands twice": patch.object(facts, "_new_rows", _twice_in_one_commit),
         "what was delivered is committed": patch.object(RunOffsets, "committable", _commit_what_was_delivered),
         "a dead letter is not awaited": _not_awaited(TOPIC),
-        "a verdict is not awaited": _not_awaited(judge.VERDICTS),
+        "a verdict is not awaited": _not_awaited(VERDICTS),
         "a run that fails is dropped": patch.object(hop, "handle", _drop_the_run),
         "a fault is committed past, as Faust does": patch("tests.simulator.simulation.consume", _commit_past_a_fault),
         "poison is passed over": patch.object(ingest, "sift", _poison_passed_over),
         "timers are not rebuilt": patch.object(Router, "rebuilt", _nothing_rebuilt),
-        "a question that could not be sent is forgotten": patch.object(ingest.Ingest, "_send_due", _send_once),
+        "a question that could not be sent is forgotten": patch.object(Questions, "send", _send_once),
         "offsets count more than the facts": patch.object(Consumer, "assign", _start_at_the_groups_offsets),
         "records of a failed run are done one by one": _one_by_one(),
     }

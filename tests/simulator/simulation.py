@@ -20,13 +20,13 @@ from feedback.edge import Edge, Record
 from feedback.facts import TABLE_OF_TOPIC, TABLES
 from feedback.records import JudgeRequest, Rating, Turn, Verdict
 from streams import dead_letters
-from streams import ingest as ingest_module
 from streams.app import INGEST_GROUP, INGEST_TOPICS, JUDGE_GROUP
 from streams.facts_sink import FactsSink
 from streams.hop import Work, consume
-from streams.ingest import JUDGE_REQUESTS, Ingest
+from streams.ingest import Ingest
 from streams.judge import JudgeHop
 from streams.log import TP
+from streams.questions import JUDGE_REQUESTS, Questions
 from streams.router import Router
 from tests.simulator.broker import Broker, Consumer, SimProducer, Stream
 from tests.simulator.facts import Reader, Table, Writer, applied, lose_last
@@ -90,7 +90,8 @@ class Worker:
         producer = SimProducer(world.broker)
         self.router = Router(GRACE_S)
         self._sink = FactsSink(Writer(world.tables, world.loop, world.conflicts, world.tell), self._fail)
-        ingest = Ingest(EDGE, self._sink, producer, self.router.observe)
+        self._questions = Questions(producer)
+        ingest = Ingest(EDGE, self._sink, producer, self._questions, self.router.observe)
         answered = [verdict.request_id for verdict in Reader(world.tables).verdicts()]
         judge = JudgeHop(world.ask, producer, answered, patient=True)
         works: dict[str, Work] = dict.fromkeys(INGEST_TOPICS, ingest.events) | {
@@ -104,7 +105,7 @@ class Worker:
         ]
         jobs = [consume(streams[topic], topic, work, self._fail) for topic, work in works.items()]
         jobs += [consumer.run() for consumer in self._consumers]
-        jobs += [self._sink.run(), self._housekeeping(producer)]
+        jobs += [self._sink.run(), self._housekeeping()]
         self._tasks = [world.loop.create_task(job) for job in jobs]
         for task in self._tasks:
             task.add_done_callback(self._ended)
@@ -139,10 +140,10 @@ class Worker:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._world.broken = f"a task ended with {error!r}"
 
-    async def _housekeeping(self, producer: SimProducer) -> None:
+    async def _housekeeping(self) -> None:
         try:
             while True:
-                await ingest_module.send_requests(producer, self.router.due(now_us()))
+                await self._questions.send(self.router.due(now_us()))
                 await asyncio.sleep(1)
         except Exception as error:
             self._fail(error)

@@ -19,7 +19,6 @@ from feedback.facts import Facts
 from feedback.records import Judgement, JudgeRequest
 from streams.app import App, NoTables
 from streams.hop import Ack, Run, consume
-from streams.ingest import send_requests
 from streams.log import lag
 from streams.runs import RUN
 from streams.sqlite_log import SqliteLog
@@ -207,7 +206,7 @@ async def test_a_judge_that_never_answers_does_not_stall_the_facts(tmp_path: Pat
         return await asyncio.get_running_loop().create_future()
 
     async with Worker(log, tmp_path / "facts", Edge(KEY), ask=ask, answered=[], router=None) as worker:
-        await send_requests(worker.producer, [request(number) for number in range(12 * RUN)])
+        await worker.questions.send([request(number) for number in range(12 * RUN)])
         await asyncio.wait_for(asked.wait(), 20)
         log.append([signed(turn(number)) for number in range(3)])
         await until(lambda: len(list(Facts(tmp_path / "facts").turns())) == 3)

@@ -14,7 +14,6 @@ from feedback.edge import Edge, Record
 from feedback.facts import Facts
 from feedback.records import Judgement, JudgeRequest, Unjudged, Verdict
 from streams import dead_letters
-from streams.ingest import send_requests
 from streams.log import Log, LogError
 from streams.sqlite_log import SqliteLog
 from streams.worker import Worker
@@ -129,7 +128,7 @@ async def test_verdicts_and_their_absence_become_facts(tmp_path: Path, log: Log)
         return Verdict(**common, model="m", rubric="r", prompt_hash="p", confidence=1, rationale="", score=0.5)
 
     async with worker(tmp_path, log, ask) as running:
-        await send_requests(running.producer, [request(0), request(1), request(1)])
+        await running.questions.send([request(0), request(1), request(1)])
         await running.drained()
     found = {judgement.verdict_id: judgement for judgement in Facts(tmp_path / "facts").verdicts()}
     assert isinstance(found["q0"], Verdict)
@@ -148,7 +147,7 @@ async def test_a_question_that_was_answered_is_not_asked_again(tmp_path: Path, l
 
     async with worker(tmp_path, log, ask) as running:
         for _ in range(2):
-            await send_requests(running.producer, [request(0)])
+            await running.questions.send([request(0)])
             await running.drained()
     assert asked == ["q0"]
 
