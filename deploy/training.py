@@ -31,7 +31,9 @@ ABANDONED_S = 7 * 86_400
 def seal_now(state: State, settings: Settings, as_of_us: int | None = None) -> Snapshot:
     """Seal the facts as of a moment (default: now)."""
     moment_us = time.time_ns() // 1000 if as_of_us is None else as_of_us
-    return snapshot.seal(Facts(state.facts), moment_us, settings.window, state.snapshots)
+    facts = Facts(state.facts)
+    with facts.pinned():
+        return snapshot.seal(facts, moment_us, settings.window, state.snapshots)
 
 
 def newest_event_us(facts: Facts) -> int:

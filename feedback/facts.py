@@ -8,6 +8,7 @@ transaction version by itself (delta-rs #2580): the version is read and the rows
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
@@ -98,7 +99,7 @@ class FactsWriter:
     """Appends batches to the facts under `root` from logs whose topics `identity` tells apart. One writer per process; many may race."""
 
     def __init__(self, root: Path, identity: Callable[[str], str], kept_for: timedelta = KEPT_FOR) -> None:
-        self._identity = identity
+        self._root, self._identity = root, identity
         self._kept_for = kept_for
         self._tables = {name: _open(root / name, kept_for) for name in TABLES}
         self._commits = dict.fromkeys(TABLES, 0)
@@ -162,14 +163,16 @@ class FactsWriter:
         )
 
     def maintain(self, name: TableName) -> None:
-        """Compact small files, write a checkpoint, and remove what neither needs any more."""
+        """Compact small files, write a checkpoint, and remove what nobody needs any more."""
         table = self._tables[name]
         try:
             table.optimize.compact(target_size=TARGET_FILE_BYTES)
-            table.create_checkpoint()
-            hours = self._kept_for.total_seconds() / 3600
-            table.vacuum(retention_hours=int(hours), dry_run=False, enforce_retention_duration=False)
-            table.cleanup_metadata()
+            with _held(self._root, fcntl.LOCK_EX) as alone:
+                if alone:  # else the files that a seal reads stay, and the checkpoint that would forget them waits
+                    table.create_checkpoint()
+                    hours = self._kept_for.total_seconds() / 3600
+                    table.vacuum(retention_hours=int(hours), dry_run=False, enforce_retention_duration=False)
+                    table.cleanup_metadata()
         except CommitFailedError:  # another writer was first; the next round catches up
             pass
         self._tables[name] = DeltaTable(table.table_uri)
@@ -183,6 +186,12 @@ class Facts:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+
+    @contextlib.contextmanager
+    def pinned(self) -> Iterator[None]:
+        """Nothing that is among the facts now is cleared away meanwhile, however long it takes."""
+        with _held(self._root, fcntl.LOCK_SH, wait=True):
+            yield
 
     def turns(self, since_us: int = 0, until_us: int = 2**62) -> Iterator[tuple[Turn, str]]:
         """Turns with their content hashes."""
@@ -264,6 +273,19 @@ class Facts:
             return DeltaTable(self._root / name)
         except TableNotFoundError:
             return None
+
+
+@contextlib.contextmanager
+def _held(root: Path, how: int, wait: bool = False) -> Iterator[bool]:
+    """Hold the lock of the facts' files, shared by who reads and alone by who clears away; whether we have it."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".reading").open("a") as file:
+        try:
+            fcntl.flock(file, how if wait else how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def _app(log: str, topic: str, partition: int) -> str:

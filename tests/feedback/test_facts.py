@@ -223,3 +223,20 @@ def test_commits_stay_as_quick_and_files_as_few_after_many_commits(tmp_path: Pat
     assert last_cpu <= 2 * first_cpu  # not the wall clock: other work on the machine would decide
     assert most_files < 4 * COMPACT_EVERY
     assert len(event_ids(tmp_path)) == commits
+
+
+def test_what_a_seal_reads_is_not_cleared_away_however_long_it_takes(tmp_path: Path) -> None:
+    writer = FactsWriter(tmp_path, log_of("log"), kept_for=timedelta(0))
+    for number in range(5):
+        writer.commit([batch(number, number + 1)])
+    facts = Facts(tmp_path)
+    with facts.pinned():
+        reading = facts.turns()
+        first = next(reading)
+        files = set((tmp_path / "turns").rglob("*.parquet"))
+        writer.maintain("turns")
+        assert files <= set((tmp_path / "turns").rglob("*.parquet"))
+        assert len({first[0].event_id, *(found.event_id for found, _ in reading)}) == 5
+    writer.maintain("turns")
+    assert not files <= set((tmp_path / "turns").rglob("*.parquet"))
+    assert event_ids(tmp_path) == [f"e{number}" for number in range(5)]
