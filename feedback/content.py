@@ -65,12 +65,13 @@ def untrainable(turn: Turn) -> str | None:
         return "reply_not_text"
     if not reply.strip():
         return "reply_empty"
-    prompt = prompt_of(turn.messages)
-    if prompt is None:
-        return "prompt_not_text"
-    if not any(message["role"] == "user" and message["content"].strip() for message in prompt):
-        return "prompt_empty"
-    return None
+    asked = False
+    for message in turn.messages:
+        text, role = text_of(message), message.get("role")
+        if text is None or role not in TEXT_ROLES:
+            return "prompt_not_text"
+        asked = asked or (role == "user" and not text.isspace() and text != "")
+    return None if asked else "prompt_empty"
 
 
 def trainable_text(turn: Turn) -> Text:

@@ -332,23 +332,24 @@ def _new_rows(batches: Iterable[Batch], applied: Mapping[tuple[str, int], int]) 
                 yield batch, row
 
 
-def _arrow(rows: Iterable[tuple[Batch, Row]], logs: Mapping[str, str]) -> pa.Table:
-    columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
-    for batch, row in rows:
-        event = row.event
-        columns["day"].append(_day(event.occurred_at_us))
-        columns["tenant"].append(event.tenant)
-        columns["event_id"].append(event.verdict_id if isinstance(event, Verdict | Unjudged) else event.event_id)
-        columns["conversation_id"].append(event.conversation_id)
-        columns["turn_id"].append(event.turn_id)
-        columns["occurred_at_us"].append(event.occurred_at_us)
-        columns["received_at_us"].append(row.received_at_us)
-        columns["content_hash"].append(row.content_hash)
-        columns["record_digest"].append(row.record_digest)
-        columns["log"].append(logs[batch.topic])
-        columns["partition"].append(batch.partition)
-        columns["offset"].append(row.offset)
-        columns["record"].append(_encode(event).decode())
+def _arrow(placed: Sequence[tuple[Batch, Row]], logs: Mapping[str, str]) -> pa.Table:
+    rows = [row for _, row in placed]
+    events = [row.event for row in rows]
+    columns: dict[str, list[Any]] = {  # column by column: half the time of row by row
+        "day": [_day(event.occurred_at_us) for event in events],
+        "tenant": [event.tenant for event in events],
+        "event_id": [e.verdict_id if isinstance(e, Verdict | Unjudged) else e.event_id for e in events],
+        "conversation_id": [event.conversation_id for event in events],
+        "turn_id": [event.turn_id for event in events],
+        "occurred_at_us": [event.occurred_at_us for event in events],
+        "received_at_us": [row.received_at_us for row in rows],
+        "content_hash": [row.content_hash for row in rows],
+        "record_digest": [row.record_digest for row in rows],
+        "partition": [batch.partition for batch, _ in placed],
+        "offset": [row.offset for row in rows],
+        "record": [_encode(event).decode() for event in events],
+        "log": [logs[batch.topic] for batch, _ in placed],
+    }
     return pa.table(columns, schema=SCHEMA)
 
 

@@ -68,7 +68,8 @@ class Redactor:
         """A chat message without personal data: text, parts and tool calls; a speaker's `name` becomes `[name]`."""
         if message.keys() == _PLAIN and isinstance(message["content"], str):  # nearly all are: no need to walk
             text = message["content"]
-            return {**message, "content": text if text.startswith("data:") else self.text(text, locale)}
+            plain = text if text.startswith("data:") else self.text(text, locale)
+            return message if plain is text else {**message, "content": plain}
         redacted: Message = self._walk(message, locale, verbatim=_VERBATIM)
         if "name" in message and message.get("role") not in ("tool", "function"):
             redacted["name"] = "[name]"
@@ -76,7 +77,7 @@ class Redactor:
 
     def value(self, value: Any, locale: str | None = None) -> Any:
         """Nested JSON without personal data, keys included; what is nested more than 64 deep becomes `[too deep]`."""
-        return self._walk(value, locale)
+        return self._walk(value, locale) if value else value
 
     def _walk(
         self, value: Any, locale: str | None, verbatim: frozenset[str] = frozenset(), key: str = "", depth: int = 0

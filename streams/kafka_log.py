@@ -225,6 +225,6 @@ def _soon(ask: Callable[[], Any]) -> Any:
 
 def stored(topic: str, record: Any) -> Stored:
     """A consumer's record, of kafka-python or aiokafka, under our topic's name; a tombstone has an empty value."""
-    headers = tuple((name, value or b"") for name, value in record.headers)
+    headers = tuple([(name, value or b"") for name, value in record.headers]) if record.headers else ()
     at_us = record.timestamp * 1000
     return Stored(topic, record.partition, record.offset, at_us, record.key or b"", record.value or b"", headers)
