@@ -8,7 +8,6 @@ sent just before a crash goes out again under the same event id.
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +22,8 @@ from deploy import metrics
 from deploy.errors import Failed
 from feedback.edge import Record
 from streams.group_commit import GroupCommit
-from streams.log import Producer, RecordRefused
+from streams.log import LogError, Producer, RecordRefused
+from streams.sqlite_log import open_sqlite
 
 RUN = 500
 """Most records that are sent at once."""
@@ -32,7 +32,6 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 SEND_S = 60.0
 """A producer that took longer is replaced."""
 CLOSE_S = 5.0
-BUSY_MS = 30_000
 REFUSED = "refused"
 """What a record is held under that the broker would not take (its topic's limit was lowered): the next start tries again."""
 
@@ -73,15 +72,10 @@ class Spool:
     def __init__(self, path: Path, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._connection = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
         try:
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
-            self._connection.executescript(_SCHEMA)
-        except sqlite3.DatabaseError as error:
-            if "not a database" in str(error):
-                raise Failed(f"{path} is no spool: move it away and start again") from None
-            raise
+            self._connection = open_sqlite(path, _SCHEMA)
+        except LogError as error:
+            raise Failed(str(error)) from None
         (self.aborted,) = self._connection.execute(
             "SELECT count(*) FROM records WHERE held <> ?", (REFUSED,)
         ).fetchone()

@@ -19,10 +19,7 @@ from feedback.edge import Edge, content_hash
 from feedback.facts import TABLE_OF_TOPIC, Batch, Facts, FactsWriter, Row, TableName
 from feedback.records import Judgement, Rating, Turn, Unjudged, Verdict
 from streams import dead_letters
-from streams.log import Log, Stored
-
-RUN = 5_000
-"""Records that are read at once."""
+from streams.log import Log, Stored, scan_partition
 
 _decode_judgement = msgspec.json.Decoder(Verdict | Unjudged).decode
 
@@ -105,7 +102,7 @@ def compare(
 
 def records(log: Log, topic: str, partition: int) -> Iterator[tuple[int, str]]:
     """Offset and digest of every record that the log still has."""
-    for stored in _all(log, topic, partition):
+    for stored in scan_partition(log, topic, partition):
         yield stored.offset, _digest(stored.value)
 
 
@@ -142,7 +139,7 @@ def repair(log: Log, writer: FactsWriter, edge: Edge, findings: Iterable[Finding
 def _missing(log: Log, finding: Finding) -> Iterator[Stored]:
     wanted = set(finding.missing)
     if wanted:
-        for stored in _all(log, finding.topic, finding.partition, min(wanted)):
+        for stored in scan_partition(log, finding.topic, finding.partition, min(wanted)):
             if stored.offset > max(wanted):
                 return
             if stored.offset in wanted:
@@ -158,13 +155,6 @@ def _event(edge: Edge, stored: Stored) -> Turn | Rating | Judgement | Rejected:
 
 def _digest(value: bytes) -> str:
     return hashlib.sha256(value).hexdigest()
-
-
-def _all(log: Log, topic: str, partition: int, offset: int = 0) -> Iterator[Stored]:
-    end = log.ends()[topic, partition]  # what comes in meanwhile is not looked at
-    while offset < end and (run := log.read(topic, partition, offset, RUN)):
-        yield from (stored for stored in run if stored.offset < end)
-        offset = run[-1].offset + 1
 
 
 def ranges(offsets: list[int]) -> str:

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from feedback.contract import Rejected
 from feedback.edge import Edge, Record
-from streams.log import Log, Stored
+from streams.log import Log, scan
 
 TOPIC = "dead.letters"
 DONE_TOPIC = "dead.letters.redriven"
@@ -76,8 +76,8 @@ def dead_letter(
 
 def read(log: Log, starts: dict[int, int] | None = None) -> Iterator[DeadLetter]:
     """Dead letters, from `starts` (offset by partition) or from the oldest kept."""
-    done = {record.key.decode() for record in _all(log, DONE_TOPIC, {})}
-    for record in _all(log, TOPIC, starts or {}):
+    done = {record.key.decode() for record in scan(log, DONE_TOPIC)}
+    for record in scan(log, TOPIC, starts):
         name = f"{record.partition}-{record.offset}"
         yield msgspec.structs.replace(_decode(record.value), id=name, redriven=name in done)
 
@@ -109,11 +109,3 @@ def selection(reason: str | None, since_us: int | None, ids: tuple[str, ...]) ->
         )
 
     return selected
-
-
-def _all(log: Log, topic: str, starts: dict[int, int]) -> Iterator[Stored]:
-    for partition in range(log.topics().get(topic, 0)):
-        offset = starts.get(partition, 0)
-        while run := log.read(topic, partition, offset, 500):
-            yield from run
-            offset = run[-1].offset + 1

@@ -6,7 +6,7 @@ names on both; a prefix that a cluster's topics may carry never shows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
@@ -45,6 +45,9 @@ class Stored(Struct, frozen=True):
     value: bytes
     headers: tuple[tuple[str, bytes], ...]
 
+
+SCAN_RUN = 5_000
+"""Records that `scan` reads at once."""
 
 Starts = Callable[[str, int], int | None]
 """Up to which offset the facts have a partition of a topic; None where the group's offsets alone count."""
@@ -122,3 +125,17 @@ def lag(log: Log, groups: Mapping[str, str]) -> dict[str, int]:
         if topic in groups:
             behind[topic] += end - done[groups[topic]].get((topic, partition), 0)
     return behind
+
+
+def scan(log: Log, topic: str, starts: Mapping[int, int] | None = None) -> Iterator[Stored]:
+    """Every record of a topic, partition by partition, from these offsets (else the oldest kept) to where it ends now."""
+    for partition in range(log.topics().get(topic, 0)):
+        yield from scan_partition(log, topic, partition, (starts or {}).get(partition, 0))
+
+
+def scan_partition(log: Log, topic: str, partition: int, offset: int = 0) -> Iterator[Stored]:
+    """Every record of one partition from an offset on, to where it ends now."""
+    end = log.ends()[topic, partition]
+    while offset < end and (run := log.read(topic, partition, offset, SCAN_RUN)):
+        yield from (stored for stored in run if stored.offset < end)
+        offset = run[-1].offset + 1

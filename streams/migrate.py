@@ -11,7 +11,7 @@ from itertools import islice
 
 from feedback.edge import Record
 from streams import dead_letters
-from streams.log import Log, Stored
+from streams.log import Log, Stored, scan
 
 FROM_HEADER = "trimtab-from"
 RUN = 500
@@ -42,24 +42,14 @@ def waiting(source: Log, groups: Mapping[str, str]) -> int:
 def _waiting(source: Log, topic: str, groups: Mapping[str, str]) -> Iterator[Stored]:
     if topic == dead_letters.TOPIC:
         redriven = {letter.id for letter in dead_letters.read(source) if letter.redriven}
-        yield from (
-            stored for stored in _all(source, topic, {}) if f"{stored.partition}-{stored.offset}" not in redriven
-        )
+        yield from (stored for stored in scan(source, topic) if f"{stored.partition}-{stored.offset}" not in redriven)
     else:
         done = source.committed(groups[topic])
-        yield from _all(source, topic, {partition: at for (name, partition), at in done.items() if name == topic})
-
-
-def _all(log: Log, topic: str, starts: Mapping[int, int]) -> Iterator[Stored]:
-    for partition in range(log.topics().get(topic, 0)):
-        offset = starts.get(partition, 0)
-        while run := log.read(topic, partition, offset, RUN):
-            yield from run
-            offset = run[-1].offset + 1
+        yield from scan(source, topic, {partition: at for (name, partition), at in done.items() if name == topic})
 
 
 def _moved(target: Log, topic: str) -> set[bytes]:
-    return {value for stored in _all(target, topic, {}) for name, value in stored.headers if name == FROM_HEADER}
+    return {value for stored in scan(target, topic) for name, value in stored.headers if name == FROM_HEADER}
 
 
 def _place(stored: Stored) -> bytes:

@@ -48,6 +48,20 @@ _encode_headers = msgspec.msgpack.encode
 _decode_headers = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...]).decode
 
 
+def open_sqlite(path: Path, schema: str) -> sqlite3.Connection:
+    """A file for several threads and processes, durable at each commit; raises LogError when it is something else."""
+    connection = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.executescript(schema)
+    except sqlite3.DatabaseError as error:
+        if "not a database" in str(error):
+            raise LogError(f"{path} is no SQLite database: move it away and start again") from None
+        raise
+    return connection
+
+
 class SqliteLog:
     """One log file. Its connection may be used from any thread, by one at a time (a lock sees to it)."""
 
@@ -56,15 +70,7 @@ class SqliteLog:
     def __init__(self, path: Path, partitions: int = 4) -> None:
         self._path, self._partitions = path, partitions
         self._lock = threading.Lock()
-        self._connection = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
-        try:
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
-            self._connection.executescript(_SCHEMA)
-        except sqlite3.DatabaseError as error:
-            if "not a database" in str(error):
-                raise LogError(f"{path} is no SQLite database: move it away and start again") from None
-            raise
+        self._connection = open_sqlite(path, _SCHEMA)
         for name, value in (("format", FORMAT), ("log_id", secrets.token_hex(16))):
             self._connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, value))
         if self._meta("format") != FORMAT:

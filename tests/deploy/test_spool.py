@@ -151,7 +151,7 @@ async def test_the_metrics_tell_how_much_waits_and_how_long(tmp_path: Path, monk
 
 def test_a_file_that_is_no_spool_is_said_to_be_none(tmp_path: Path) -> None:
     (tmp_path / "spool.db").write_text("not a database, but long enough to be looked at" * 50)
-    with pytest.raises(Failed, match="is no spool"):
+    with pytest.raises(Failed, match="is no SQLite database"):
         Spool(tmp_path / "spool.db", ROOM)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,15 +20,6 @@ from tests.fakes import until
 from tests.streams.test_worker import drain, signed, turn, unsigned, worker
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kafka")]
-
-
-@pytest.fixture
-def log(kafka_servers: str, prefix: str) -> Iterator[KafkaLog]:
-    log = KafkaLog(KafkaAccess(kafka_servers), partitions=2, prefix=prefix)
-    for topic in TOPICS:
-        log.create_topic(topic)
-    yield log
-    log.close()
 
 
 async def test_records_of_other_tools_are_events_or_dead_letters_and_stop_nothing(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from feedback.facts import Facts
 from streams import kafka_log
 from streams.app import TOPICS
-from streams.kafka_access import KafkaAccess
 from streams.kafka_log import KafkaLog
 from streams.kafka_topics import TopicState, describe, faults, mend
 from tests.deploy.commands import answer, trimtab
@@ -20,15 +18,6 @@ from tests.fakes import until
 from tests.streams.test_worker import signed, turn, worker
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kafka")]
-
-
-@pytest.fixture
-def log(kafka_servers: str, prefix: str) -> Iterator[KafkaLog]:
-    log = KafkaLog(KafkaAccess(kafka_servers), partitions=2, prefix=prefix)
-    for topic in TOPICS:
-        log.create_topic(topic)
-    yield log
-    log.close()
 
 
 def configure(log: KafkaLog, topic: str, **settings: str) -> None:

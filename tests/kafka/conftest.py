@@ -1,0 +1,21 @@
+"""For the tests on a real Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from streams.app import TOPICS
+from streams.kafka_access import KafkaAccess
+from streams.kafka_log import KafkaLog
+
+
+@pytest.fixture
+def log(kafka_servers: str, prefix: str) -> Iterator[KafkaLog]:
+    """All topics, with two partitions each."""
+    log = KafkaLog(KafkaAccess(kafka_servers), partitions=2, prefix=prefix)
+    for topic in TOPICS:
+        log.create_topic(topic)
+    yield log
+    log.close()
