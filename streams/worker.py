@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+from collections import defaultdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,7 +24,7 @@ from streams import metrics
 from streams.facts_sink import FactsSink
 from streams.ingest import Ingest
 from streams.judge import Ask, JudgeHop
-from streams.log import KEPT_S, Log, LogError, lag
+from streams.log import KEPT_S, TP, Log, LogError, lag
 from streams.questions import JUDGE_REQUESTS, Questions
 from streams.router import Router
 from streams.watchdog import Watchdog
@@ -134,7 +135,7 @@ class Worker:
 
     async def _housekeeping(self) -> None:
         """Route what has become due, tell the lag, trim what is done and old; end the worker when nothing moves."""
-        trimmed_at, watchdog = time.monotonic(), Watchdog(STALLED_S)
+        trimmed_at, watchdogs = time.monotonic(), defaultdict[TP, Watchdog](lambda: Watchdog(STALLED_S))
         while True:
             try:
                 for app in self._apps:
@@ -142,7 +143,7 @@ class Worker:
                         raise LogError(f"the consumer of {app.conf.id} ended: {app.crash_reason!r}")
                 if self._router is not None:
                     await self.questions.send(self._router.due(time.time_ns() // 1000))
-                await self._tell_lag(watchdog)
+                await self._tell_lag(watchdogs)
                 if time.monotonic() - trimmed_at > TRIM_S:
                     trimmed_at = time.monotonic()
                     await asyncio.to_thread(self._log.trim, time.time_ns() // 1000 - KEPT_S * 1_000_000, self._groups)
@@ -151,22 +152,25 @@ class Worker:
                 return
             await asyncio.sleep(TICK_S)
 
-    def _standing(self) -> tuple[int, int]:
-        """Of the ingest partitions that are ours: how many records wait, and how many were ever done."""
+    def _standing(self) -> dict[TP, tuple[int, int]]:
+        """Of each ingest partition that is ours: how many records wait, and how many were ever done."""
         app = self._apps[0]
         places = {(tp.topic.removeprefix(self._log.prefix), tp.partition) for tp in app.consumer.assignment()}
         ends, done = self._log.ends(), self._log.committed(topology.INGEST_GROUP)
-        behind = sum(ends.get(place, 0) - done.get(place, 0) for place in places)
-        return behind, sum(done.get(place, 0) for place in places)
+        return {place: (ends.get(place, 0) - done.get(place, 0), done.get(place, 0)) for place in places}
 
-    async def _tell_lag(self, watchdog: Watchdog) -> None:
+    async def _tell_lag(self, watchdogs: dict[TP, Watchdog]) -> None:
         """To the metrics, and to the watchdog. A broker that is away comes back, or the hops end the worker."""
         try:
             behind = await self.lag()
             self.questions.backlog = behind.get(JUDGE_REQUESTS, 0)
             for topic, records in behind.items():
                 metrics.LAG.labels(topic=topic, group=self._groups[topic]).set(records)
-            watchdog.look(*await asyncio.to_thread(self._standing), time.monotonic())
+            standing = await asyncio.to_thread(self._standing)
+            for gone in watchdogs.keys() - standing.keys():
+                del watchdogs[gone]
+            for place, (waiting, done) in standing.items():
+                watchdogs[place].look(waiting, done, time.monotonic())
         except LogError as error:
             log.warning("lag_unknown", error=str(error))
         except ConsumerNotStarted:  # the consumer's thread is still on its way up

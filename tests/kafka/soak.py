@@ -203,7 +203,9 @@ def soak(turns: int, kills: int, seed: int, workers: int, per_s: float, folder: 
     """Run it all; the state directory is `folder`/state."""
     counts, chance, started = Counts(turns, len(events(turns)) - turns), random.Random(seed), time.monotonic()
     admin = KafkaAdminClient(bootstrap_servers=cluster.servers)
-    admin.create_topics([NewTopic(cluster.prefix + topic, PARTITIONS, 1) for topic in TOPICS], wait_for_metadata=True)
+    room = {"max.message.bytes": "2000000"}
+    topics = [NewTopic(cluster.prefix + topic, PARTITIONS, 1, topic_configs=room) for topic in TOPICS]
+    admin.create_topics(topics, wait_for_metadata=True)
     total, last = counts.turns + counts.ratings, 0
     running = Workers(workers, folder, cluster)
     gateway = GatewayProcess(folder, **cluster.settings)
