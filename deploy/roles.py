@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable
+from functools import partial
 
 import structlog
 from fastapi import APIRouter
@@ -24,6 +25,7 @@ from deploy.streaming import open_log, open_worker
 from deploy.training import operations, seal_now, since_last, train
 from feedback.edge import Edge
 from streams import metrics as stream_metrics
+from streams.log import Producer
 from streams.router import Router
 from streams.worker import tune_collector
 
@@ -165,7 +167,7 @@ async def _serve_chats(role: Role, stop: asyncio.Event, host: str, port: int, re
         require_keys=require_keys,
     )
     await engines.start()
-    sending = asyncio.create_task(spool.run(lambda: open_log(state, settings).producer()))
+    sending = asyncio.create_task(spool.run(partial(_producer, state, settings)))
     serving = asyncio.create_task(serve(app, host, port, stop))
     try:
         while not stop.is_set() and not serving.done():
@@ -179,6 +181,15 @@ async def _serve_chats(role: Role, stop: asyncio.Event, host: str, port: int, re
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
         await spool.close()
+
+
+def _producer(state: State, settings: Settings) -> Producer:
+    """A way onto the log, once its topics are as they should be. Raises Failed."""
+    events = open_log(state, settings)
+    producer = events.producer()
+    if settings.broker.on_kafka:  # its producer has a connection of its own; the embedded log's writes through it
+        events.close()
+    return producer
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:
