@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 from msgspec import Struct
 
 from deploy.control import Control
@@ -20,7 +21,7 @@ from deploy.settings import Settings
 from deploy.state import State
 from deploy.streaming import open_log, open_worker
 from deploy.training import newest_event_us
-from feedback import exchanges, routing
+from feedback import census, exchanges, routing
 from feedback.contract import Rejected
 from feedback.edge import Edge, Record
 from feedback.event_files import Line, lines
@@ -70,8 +71,11 @@ async def run(
 
 async def _judge(worker: Worker, facts: Facts, progress: Callable[[str, int, int], object]) -> None:
     """A replay routes once, at the end of its input: what nobody rated and no verdict speaks of."""
-    reduced = exchanges.reduce(facts.turns(), facts.ratings(), facts.verdicts(), 2**62)
-    requests = list(routing.unrouted(reduced.exchanges.values()))
+    counted = census.take(facts.turns())
+    said = exchanges.said(facts.ratings(), facts.verdicts(), counted.known, 2**62)
+    settled = {key for key, ratings in said.ratings.items() if exchanges.is_rated(ratings)} | said.verdicts.keys()
+    everything = counted.payloads(np.arange(len(counted)))
+    requests = routing.unrouted((turn for turn, _ in facts.turns(only=everything)), settled)
     await worker.questions.send(requests)
     await worker.drained(
         lambda lag: progress("judging", len(requests) - min(len(requests), sum(lag.values())), len(requests))

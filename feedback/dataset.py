@@ -7,31 +7,39 @@ key that user ids are hashed with.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Protocol
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 
-from feedback import exchanges, pairing, tables, window
-from feedback.content import trainable_text, untrainable
-from feedback.exchanges import Reduced, is_rated
+from feedback import census, exchanges, pairing, tables, window
+from feedback.census import Census, Column, Rows
+from feedback.content import Text, trainable_text, untrainable
+from feedback.exchanges import Said, TurnKey, is_rated
+from feedback.near_duplicates import prompt_key
+from feedback.outline import Outline, outline
 from feedback.pairing import Labels
-from feedback.records import Judgement, Rating, Turn
+from feedback.records import Judgement, Pick, Rating, Turn
 from feedback.settings import WindowSettings
-from feedback.splits import split_of
 from feedback.tables import TABLES, Row, ServedTurn, TableName
 from feedback.window import Window
 
-RULES_VERSION = "1"
+RULES_VERSION = "2"
 """Raise it when a rule of exchanges, pairing, window or splits changes: the same facts then make another dataset."""
 
 
 class FactsReader(Protocol):
     """Facts as iterables, in any order, with duplicates and conflicting payloads; bounds are inclusive."""
 
-    def turns(self, since_us: int = ..., until_us: int = ...) -> Iterable[tuple[Turn, str]]:
-        """Turns with their content hashes."""
+    def turns(
+        self, since_us: int = ..., until_us: int = ..., only: Set[bytes] | None = ...
+    ) -> Iterable[tuple[Turn, str]]:
+        """Turns with their content hashes: all, or those whose `census.payload_of` is in `only`."""
+
+    def turns_before(self, until_us: int) -> int:
+        """How many facts of turns are older."""
 
     def ratings(self, since_us: int = ..., until_us: int = ...) -> Iterable[tuple[Rating, str]]:
         """Ratings with their content hashes."""
@@ -41,10 +49,12 @@ class FactsReader(Protocol):
 
 
 class Counts(Struct, frozen=True, kw_only=True):
-    """An account of all facts up to `as_of_us` and of what the snapshot makes of them."""
+    """An account of all facts within the window's age, up to `as_of_us`, and of what the snapshot makes of them."""
 
     turns: int
     """Distinct turns."""
+    older_turns: int = 0
+    """Facts of turns that are too old: they are not read, and what was said of them lately is an orphan."""
     ratings: dict[str, int]
     """Distinct ratings by kind; the sum equals that of `rating_uses`."""
     rating_uses: dict[str, int]
@@ -80,32 +90,97 @@ class Counts(Struct, frozen=True, kw_only=True):
 
 
 def compute(facts: FactsReader, as_of_us: int, settings: WindowSettings) -> tuple[dict[TableName, list[Row]], Counts]:
-    """The rows and the account of the snapshot of the facts as of a moment. A function of the set of facts alone."""
-    reduced = exchanges.reduce(
-        facts.turns(until_us=as_of_us), facts.ratings(until_us=as_of_us), facts.verdicts(until_us=as_of_us), as_of_us
+    """The rows and the account of the snapshot of the facts as of a moment. A function of the set of facts alone.
+
+    Turns are read three times: to count them all; for the outlines of those that somebody spoke of or that may be in the
+    window; for the texts of those that are in it. No more than that is held of them.
+    """
+    since_us = max(as_of_us - settings.max_age_s * 1_000_000, 0)
+    counted = census.take(facts.turns(since_us, as_of_us))
+    said = exchanges.said(
+        facts.ratings(since_us, as_of_us), facts.verdicts(since_us, as_of_us), counted.known, as_of_us
     )
-    reasons = {key: untrainable(exchange.turn) for key, exchange in reduced.exchanges.items()}
-    trainable = [reduced.exchanges[key] for key, reason in reasons.items() if reason is None]
-    chosen = window.select((window.key_of(exchange) for exchange in trainable), as_of_us, settings)
-    labels = pairing.labels(reduced.exchanges, chosen.kept, settings.max_user_edits)
+    before = window.candidates(counted, _standing(counted, said), settings)
+    spoken_of = _spoken_of(counted, said)
+    wanted = counted.payloads(np.union1d(spoken_of, before.rows))
+    outlines, prompts = _outlines(facts.turns(since_us, as_of_us, wanted), counted.payloads(before.rows))
+    name_of = dict(zip(counted.rows_of(outlines).tolist(), outlines, strict=True))
+
+    chosen = window.select(counted, before, [prompts[name_of[row]] for row in before.rows.tolist()], settings)
+    kept = {name_of[row] for row in chosen.rows.tolist()}
+    in_play = kept | {name_of[row] for row in spoken_of.tolist()}
+    joined = exchanges.join((outlines[key] for key in in_play), said)
+    answered = pairing.answers(joined)
+    with_text = kept | (answered.compared_with(kept) & joined.keys())
+    texts = _texts(facts.turns(since_us, as_of_us, counted.payloads(counted.rows_of(with_text))))
+    labels = pairing.labels(joined, answered, kept, texts, settings.max_user_edits)
     labels = _within_judge_share(labels, settings.max_judge_share)
     content: dict[TableName, list[Row]] = {
         "pairs": tables.sorted_rows(labels.pairs),
         "unpaired": tables.sorted_rows(labels.unpaired),
         "demonstrations": tables.sorted_rows(labels.demonstrations),
-        "turns": tables.sorted_rows(_served(reduced.exchanges[key].turn) for key in chosen.kept),
+        "turns": tables.sorted_rows(_served(outlines[key], texts[key]) for key in kept),
     }
-    unlearned = Counter(reason for reason in reasons.values() if reason is not None)
-    return content, _counts(reduced, unlearned, chosen, labels, content)
+    return content, _counts(facts.turns_before(since_us), counted, said, chosen, labels, content)
 
 
-def _served(turn: Turn) -> ServedTurn:
-    text = trainable_text(turn)
+def _standing(counted: Census, said: Said) -> Column:
+    """How each turn stands: rated by people, otherwise spoken of, or neither."""
+    standing = np.full(len(counted), window.NEITHER, dtype=np.uint8)
+    standing[counted.rows_of(said.turns)] = window.SPOKEN_OF
+    rated = (key for key, ratings in said.ratings.items() if is_rated(ratings))
+    standing[counted.rows_of(rated)] = window.RATED
+    return standing
+
+
+def _spoken_of(counted: Census, said: Said) -> Rows:
+    """The turns that a label may look at, in the window or not: those that somebody spoke of, that a pick or verdict
+    compares with them, that were replaced, or that may have replaced one that was regenerated."""
+    rivals = {
+        (rating.tenant, rating.value.over)
+        for ratings in said.ratings.values()
+        for rating in ratings
+        if isinstance(rating.value, Pick)
+    }
+    regenerated = {
+        (rating.tenant, rating.conversation_id)
+        for ratings in said.ratings.values()
+        for rating in ratings
+        if rating.kind == "signal" and rating.value == "regenerate"
+    }
+    rows = counted.rows_of(said.turns | rivals)
+    return np.unique(np.concatenate((rows[rows >= 0], counted.replaced(), counted.of_conversations(regenerated))))
+
+
+def _outlines(
+    turns: Iterable[tuple[Turn, str]], candidates: Set[bytes]
+) -> tuple[dict[TurnKey, Outline], dict[TurnKey, str]]:
+    """The outlines of the turns, and the prompt keys of those among the candidates."""
+    outlines: dict[TurnKey, Outline] = {}
+    prompts: dict[TurnKey, str] = {}
+    for turn, content_hash in turns:
+        key = (turn.tenant, turn.turn_id)
+        held = outlines.get(key)
+        if held is not None:
+            if held.user_id != turn.user_id:  # payloads that differ in nothing else belong to nobody
+                outlines[key] = msgspec.structs.replace(held, user_id=None)
+            continue
+        outlines[key] = outline(turn)
+        if census.payload_of(turn.tenant, turn.turn_id, content_hash) in candidates:
+            prompts[key] = prompt_key(turn)
+    return outlines, prompts
+
+
+def _texts(turns: Iterable[tuple[Turn, str]]) -> dict[TurnKey, Text]:
+    return {(turn.tenant, turn.turn_id): trainable_text(turn) for turn, _ in turns if untrainable(turn) is None}
+
+
+def _served(turn: Outline, text: Text) -> ServedTurn:
     return ServedTurn(
         turn_id=turn.turn_id,
         conversation_id=turn.conversation_id,
         tenant=turn.tenant,
-        split=split_of(turn.bucket),
+        split=turn.split,
         prompt=text.prompt,
         reply=text.reply,
         locale=turn.locale,
@@ -128,32 +203,35 @@ def _within_judge_share(labels: Labels, share: float) -> Labels:
 
 
 def _counts(
-    reduced: Reduced,
-    unlearned: Counter[str],
+    older: int,
+    counted: Census,
+    said: Said,
     chosen: Window,
     labels: Labels,
     content: dict[TableName, list[Row]],
 ) -> Counts:
-    unrated = [exchange for exchange in reduced.exchanges.values() if not is_rated(exchange)]
-    unjudged = Counter(
-        exchange.unjudged.reason if exchange.unjudged else "no_judge" for exchange in unrated if not exchange.verdicts
-    )
+    rated = {key for key, ratings in said.ratings.items() if is_rated(ratings)}
+    unjudged = Counter(why.reason for key, why in said.unjudged.items() if key not in rated)
+    unrated = len(counted) - len(rated)
+    unjudged["no_judge"] += unrated - len(said.verdicts.keys() - rated) - unjudged.total()
+    reasons = zip(counted.reasons, np.bincount(counted.reason, minlength=len(counted.reasons)).tolist(), strict=True)
     return Counts(
-        turns=len(reduced.exchanges),
-        ratings=reduced.ratings,
-        rating_uses=dict(Counter[str](reduced.fates) + Counter[str](labels.ratings)),
+        turns=len(counted),
+        older_turns=older,
+        ratings=said.kinds,
+        rating_uses=dict(Counter[str](said.fates) + Counter[str](labels.ratings)),
         verdict_uses=dict(Counter[str](labels.verdicts)),
-        duplicates=reduced.duplicates,
-        conflicts=reduced.conflicts,
-        orphan_ratings=len(reduced.orphans),
-        orphan_verdicts=reduced.orphan_verdicts,
-        conversation_ratings=dict(Counter(rating.kind for rating in reduced.conversation_ratings)),
-        unrated=len(unrated),
-        judged=sum(bool(exchange.verdicts) for exchange in reduced.exchanges.values()),
-        unjudged=dict(unjudged),
-        untrainable=dict(unlearned),
+        duplicates=counted.duplicates + said.duplicates,
+        conflicts=counted.conflicts + said.conflicts,
+        orphan_ratings=len(said.orphans),
+        orphan_verdicts=said.orphan_verdicts,
+        conversation_ratings=dict(Counter(rating.kind for rating in said.conversation_ratings)),
+        unrated=unrated,
+        judged=len(said.verdicts),
+        unjudged=dict(+unjudged),
+        untrainable={reason: number for reason, number in reasons if reason is not None and number},
         dropped=dict(Counter[str](chosen.dropped)),
-        in_window=len(chosen.kept),
+        in_window=len(chosen.rows),
         pairs=dict(Counter(pair.how for pair in labels.pairs)),
         unpaired=dict(Counter(label.kind for label in labels.unpaired)),
         demonstrations=len(labels.demonstrations),

@@ -9,21 +9,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Set
 
-from feedback.content import trainable_text
-from feedback.exchanges import TurnKey
+from feedback.content import Text
+from feedback.exchanges import Exchange, TurnKey
 from feedback.labels import Uses, label_id, place_of, unusable
-from feedback.records import Demonstration, Exchange, PreferencePair, Provenance, Rating, Turn
+from feedback.outline import Outline, text_digest
+from feedback.records import Demonstration, PreferencePair, Provenance, Rating
 from feedback.votes import SOURCE_WEIGHT, USER_EDIT_WEIGHT, Decision, Vote, decide, event_ids
 
 
 def edits(
     exchanges: Mapping[TurnKey, Exchange],
     kept: Set[TurnKey],
+    texts: Mapping[TurnKey, Text],
     qualities: Mapping[TurnKey, Decision],
     max_user_edits: int,
     uses: Uses,
 ) -> tuple[list[PreferencePair], list[Demonstration]]:
-    """The pairs and demonstrations that edits give; `qualities` is what was decided of each reply by itself."""
+    """The pairs and demonstrations that edits of turns in `kept` give; `qualities` is what was decided of each reply."""
     pairs: list[PreferencePair] = []
     demonstrations: list[Demonstration] = []
     by_users: defaultdict[tuple[str, str, str], list[Demonstration]] = defaultdict(list)
@@ -33,15 +35,16 @@ def edits(
         superseded = tuple(sorted(edit.event_id for edit in users)) if experts else ()
         for edit in experts:
             provenance = _provenance(edit, superseded=superseded)
-            pairs.append(_pair(turn, edit, provenance))
-            demonstrations.append(_demonstration(turn, edit, SOURCE_WEIGHT["expert"], provenance))
+            pairs.append(_pair(turn, texts[key], edit, provenance))
+            demonstrations.append(_demonstration(turn, texts[key], edit, SOURCE_WEIGHT["expert"], provenance))
         agreeing = () if experts else _found_wanting(qualities.get(key))
         uses.ratings["used"] += len(experts)
         uses.ratings["superseded"] += len(superseded)
         uses.ratings["unconfirmed"] += 0 if experts or agreeing else len(users)
         for edit in users if agreeing else ():
             rater = ("user", edit.user_id) if edit.user_id is not None else ("in", turn.conversation_id)
-            demonstration = _demonstration(turn, edit, USER_EDIT_WEIGHT, _provenance(edit, agreeing))
+            provenance = _provenance(edit, agreeing)
+            demonstration = _demonstration(turn, texts[key], edit, USER_EDIT_WEIGHT, provenance)
             by_users[edit.tenant, *rater].append(demonstration)
     for theirs in by_users.values():
         # An id is a hash of the event's, so the smallest are a fair sample.
@@ -60,8 +63,8 @@ def _changing(exchange: Exchange, in_window: bool, uses: Uses) -> tuple[list[Rat
     if why_not is not None:
         uses.ratings[why_not] += len(given)
         return [], []
-    unchanged = ("", trainable_text(exchange.turn).reply.strip())
-    changing = [edit for edit in given if _edited(edit).strip() not in unchanged]
+    unchanged = (text_digest(""), exchange.turn.reply)
+    changing = [edit for edit in given if text_digest(_edited(edit)) not in unchanged]
     uses.ratings["neutral"] += len(given) - len(changing)
     experts = [edit for edit in changing if edit.source == "expert"]
     return experts, [edit for edit in changing if edit.source == "user"]
@@ -89,12 +92,12 @@ def _provenance(edit: Rating, agreeing: tuple[Vote, ...] = (), superseded: tuple
     )
 
 
-def _pair(turn: Turn, edit: Rating, provenance: Provenance) -> PreferencePair:
+def _pair(turn: Outline, text: Text, edit: Rating, provenance: Provenance) -> PreferencePair:
     return PreferencePair(
         id=label_id("edit", edit.tenant, edit.event_id),
-        **place_of(turn),
+        **place_of(turn, text),
         chosen=_edited(edit),
-        rejected=trainable_text(turn).reply,
+        rejected=text.reply,
         how="edit",
         preference=1.0,
         weight=SOURCE_WEIGHT["expert"],
@@ -102,10 +105,10 @@ def _pair(turn: Turn, edit: Rating, provenance: Provenance) -> PreferencePair:
     )
 
 
-def _demonstration(turn: Turn, edit: Rating, weight: float, provenance: Provenance) -> Demonstration:
+def _demonstration(turn: Outline, text: Text, edit: Rating, weight: float, provenance: Provenance) -> Demonstration:
     return Demonstration(
         id=label_id("demonstration", edit.tenant, edit.event_id),
-        **place_of(turn),
+        **place_of(turn, text),
         reply=_edited(edit),
         weight=weight,
         provenance=provenance,

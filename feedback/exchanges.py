@@ -1,8 +1,7 @@
-"""From facts to exchanges: each turn with what counts of all that was said of it.
+"""What was said: of all ratings and verdicts, what counts, and each turn with what counts of it.
 
 Order-free and indifferent to duplicates, so that any replay of a log gives the same exchanges:
-- of several payloads under one event id, or several events under one turn id, the one with the smaller content hash
-  counts;
+- of several payloads under one event id the one with the smaller content hash counts (of turns: see census.py);
 - of one rater's ratings of one kind on one turn (of `score`: of one name; of rubric items: of one item; of picks: of one
   question, whichever of its two turns was rated) the greatest (`occurred_at_us`, `event_id`) counts, and a null takes it
   back;
@@ -12,13 +11,14 @@ Order-free and indifferent to duplicates, so that any replay of a log gives the 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable
-from typing import Generic, Literal, NamedTuple, TypeVar
+from collections.abc import Callable, Hashable, Iterable, Iterator, Set
+from typing import Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
-from feedback.records import Exchange, Judgement, Pick, Rating, Score, Turn, Unjudged, Verdict
+from feedback.outline import Outline
+from feedback.records import Judgement, Pick, Rating, Score, Unjudged, Verdict
 
 TurnKey = tuple[str, str]
 """(tenant, turn_id): what names a turn everywhere."""
@@ -33,45 +33,60 @@ Fate = Literal["revised", "retraction", "conversation", "orphan"]
 """What became of a rating that does not stand on an exchange: a later word of the same rater took its place or took it
 back; it is that taking back; it speaks of a whole conversation; its turn is not known."""
 
-Event = TypeVar("Event", Turn, Rating)
+
+class Exchange(Struct, frozen=True, kw_only=True):
+    """A turn and what counts of all that was said of it."""
+
+    turn: Outline
+    ratings: tuple[Rating, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
 
 
-class Reduced(Struct, frozen=True):
-    """All exchanges as of a moment, and an account of every rating that is on none."""
+class Said(Struct, frozen=True):
+    """What counts of all ratings and verdicts as of a moment, by the turn that it is of, and an account of the rest."""
 
-    exchanges: dict[TurnKey, Exchange]
+    ratings: dict[TurnKey, tuple[Rating, ...]]
+    verdicts: dict[TurnKey, tuple[Verdict, ...]]
+    unjudged: dict[TurnKey, Unjudged]
+    """The latest reason for which the judge gave no verdict, where it gave none."""
     conversation_ratings: tuple[Rating, ...]
     """Live ratings of whole conversations: they train nothing by themselves."""
     orphans: tuple[Rating, ...]
-    ratings: dict[str, int]
+    kinds: dict[str, int]
     """Distinct rating events by kind, whatever became of them."""
     fates: dict[Fate, int]
     duplicates: int
-    """Facts that repeat an event id."""
+    """Ratings that repeat an event id."""
     conflicts: int
-    """Event or turn ids that name different payloads."""
+    """Event ids of ratings that name different payloads."""
     orphan_verdicts: int
     """Judgements of turns that are not known."""
 
+    @property
+    def turns(self) -> Set[TurnKey]:
+        """The turns that somebody spoke of."""
+        return self.ratings.keys() | self.verdicts.keys()
 
-class Distinct(NamedTuple, Generic[Event]):
+
+class Distinct(NamedTuple):
     """One payload, and its content hash, under each event id."""
 
-    events: dict[tuple[str, str], tuple[str, Event]]
+    events: dict[tuple[str, str], tuple[str, Rating]]
     duplicates: int
     conflicts: int
 
 
-def reduce(
-    turns: Iterable[tuple[Turn, str]],
+def said(
     ratings: Iterable[tuple[Rating, str]],
     verdicts: Iterable[Judgement],
+    known: Callable[[Set[TurnKey]], Set[TurnKey]],
     as_of_us: int,
-) -> Reduced:
-    """The exchanges that the facts amount to, leaving out what happened after `as_of_us`."""
-    served = distinct((turn, content_hash) for turn, content_hash in turns if turn.occurred_at_us <= as_of_us)
+) -> Said:
+    """What the facts up to `as_of_us` say; `known` tells which turns there are."""
     given = distinct((rating, content_hash) for rating, content_hash in ratings if rating.occurred_at_us <= as_of_us)
-    by_turn, shared_turn_ids = _one_event_per_turn(served)
+    judgements = _by_id(verdict for verdict in verdicts if verdict.occurred_at_us <= as_of_us)
+    rated = {(rating.tenant, rating.turn_id) for _, rating in given.events.values() if rating.turn_id is not None}
+    turns = known(rated | {key for judgement in judgements for key in _turns_of(judgement)})
 
     fates: Counter[Fate] = Counter()
     placed: list[Rating] = []
@@ -80,49 +95,47 @@ def reduce(
     for _, rating in given.events.values():
         if rating.turn_id is None:
             of_conversation.append(rating)
-        elif (rating.tenant, rating.turn_id) in by_turn:
-            placed.append(rating)
         else:
-            orphans.append(rating)
-    live = live_ratings(placed, fates)
+            (placed if (rating.tenant, rating.turn_id) in turns else orphans).append(rating)
+    live: defaultdict[TurnKey, list[Rating]] = defaultdict(list)
+    for rating in live_ratings(placed, fates):
+        assert rating.turn_id is not None
+        live[rating.tenant, rating.turn_id].append(rating)
     live_of_conversation = live_ratings(of_conversation, fates)
     fates["conversation"] += len(live_of_conversation)
     fates["orphan"] += len(orphans)
 
-    judged, unjudged, orphan_verdicts = _judgements(verdicts, by_turn, as_of_us)
-    said: defaultdict[TurnKey, list[Rating]] = defaultdict(list)
-    for rating in live:
-        assert rating.turn_id is not None
-        said[rating.tenant, rating.turn_id].append(rating)
-    exchanges = {
-        key: Exchange(
-            turn=turn,
-            content_hash=content_hash,
-            ratings=tuple(sorted(said[key], key=_given_order)) if key in said else (),
-            verdicts=tuple(sorted(judged[key], key=_verdict_order)) if key in judged else (),
-            unjudged=None if key in judged else unjudged.get(key),
-        )
-        for key, (content_hash, turn) in by_turn.items()
-    }
-    return Reduced(
-        exchanges=exchanges,
+    judged, unjudged, orphan_verdicts = _judgements(judgements, turns)
+    return Said(
+        ratings={key: tuple(sorted(mine, key=_given_order)) for key, mine in live.items()},
+        verdicts={key: tuple(sorted(mine, key=_verdict_order)) for key, mine in judged.items()},
+        unjudged={key: reason for key, reason in unjudged.items() if key not in judged},
         conversation_ratings=tuple(sorted(live_of_conversation, key=_given_order)),
         orphans=tuple(sorted(orphans, key=_given_order)),
-        ratings=dict(Counter(rating.kind for _, rating in given.events.values())),
+        kinds=dict(Counter(rating.kind for _, rating in given.events.values())),
         fates=dict(+fates),
-        duplicates=served.duplicates + given.duplicates,
-        conflicts=served.conflicts + given.conflicts + shared_turn_ids,
+        duplicates=given.duplicates,
+        conflicts=given.conflicts,
         orphan_verdicts=orphan_verdicts,
     )
 
 
-def distinct(facts: Iterable[tuple[Event, str]]) -> Distinct[Event]:
+def join(turns: Iterable[Outline], said: Said) -> dict[TurnKey, Exchange]:
+    """Each of these turns with what was said of it."""
+    joined = {}
+    for turn in turns:
+        key = (turn.tenant, turn.turn_id)
+        joined[key] = Exchange(turn=turn, ratings=said.ratings.get(key, ()), verdicts=said.verdicts.get(key, ()))
+    return joined
+
+
+def distinct(facts: Iterable[tuple[Rating, str]]) -> Distinct:
     """One payload per (tenant, event id), the one with the smaller content hash.
 
     The hash does not cover the hashed user id, and nothing may depend on that id's value: payloads that differ in
     nothing else belong to nobody.
     """
-    events: dict[tuple[str, str], tuple[str, Event]] = {}
+    events: dict[tuple[str, str], tuple[str, Rating]] = {}
     conflicting = set()
     duplicates = 0
     for event, content_hash in facts:
@@ -164,9 +177,9 @@ def live_ratings(ratings: Iterable[Rating], fates: Counter[Fate]) -> list[Rating
     return live
 
 
-def is_rated(exchange: Exchange) -> bool:
+def is_rated(ratings: Iterable[Rating]) -> bool:
     """Whether somebody rated the turn itself."""
-    return any(rating.kind in RATED_BY for rating in exchange.ratings)
+    return any(rating.kind in RATED_BY for rating in ratings)
 
 
 def _rater_on(rating: Rating) -> Hashable:
@@ -184,34 +197,32 @@ def _subject(rating: Rating) -> Hashable:
     return (_rater_on(rating), rating.rubric, value.name if isinstance(value, Score) else None)
 
 
-def _one_event_per_turn(served: Distinct[Turn]) -> tuple[dict[TurnKey, tuple[str, Turn]], int]:
-    by_turn: dict[TurnKey, tuple[str, Turn]] = {}
-    shared = set()
-    for content_hash, turn in served.events.values():
-        key = (turn.tenant, turn.turn_id)
-        held = by_turn.get(key)
-        if held is None:
-            by_turn[key] = (content_hash, turn)
-            continue
-        shared.add(key)
-        by_turn[key] = min(held, (content_hash, turn), key=lambda payload: (payload[0], payload[1].event_id))
-    return by_turn, len(shared)
+def _by_id(judgements: Iterable[Judgement]) -> list[Judgement]:
+    """One judgement under each id. What it says in words counts for nothing here, and would take most of the room."""
+    by_id: dict[tuple[str, str], Judgement] = {}
+    for judgement in judgements:
+        if isinstance(judgement, Verdict):
+            judgement = msgspec.structs.replace(judgement, rationale="")
+        key = (judgement.tenant, judgement.verdict_id)
+        held = by_id.get(key)
+        by_id[key] = judgement if held is None or held == judgement else min(held, judgement, key=_payload_order)
+    return list(by_id.values())
+
+
+def _turns_of(judgement: Judgement) -> Iterator[TurnKey]:
+    yield judgement.tenant, judgement.turn_id
+    if judgement.other_turn_id is not None:
+        yield judgement.tenant, judgement.other_turn_id
 
 
 def _judgements(
-    verdicts: Iterable[Judgement], known: dict[TurnKey, tuple[str, Turn]], as_of_us: int
+    judgements: Iterable[Judgement], known: Set[TurnKey]
 ) -> tuple[dict[TurnKey, list[Verdict]], dict[TurnKey, Unjudged], int]:
     """The verdict that counts on each question, under both its turns; the latest reason why a turn has none."""
-    by_id: dict[tuple[str, str], Judgement] = {}
-    for judgement in verdicts:
-        if judgement.occurred_at_us <= as_of_us:
-            key = (judgement.tenant, judgement.verdict_id)
-            held = by_id.get(key)
-            by_id[key] = judgement if held is None or held == judgement else min(held, judgement, key=_payload_order)
     of_question: dict[Hashable, Verdict] = {}
     unjudged: dict[TurnKey, Unjudged] = {}
     orphans = 0
-    for judgement in by_id.values():
+    for judgement in judgements:
         turn_key = (judgement.tenant, judgement.turn_id)
         if turn_key not in known:
             orphans += 1
@@ -222,9 +233,8 @@ def _judgements(
             unjudged[turn_key] = max(judgement, unjudged.get(turn_key, judgement), key=_verdict_order)
     judged: defaultdict[TurnKey, list[Verdict]] = defaultdict(list)
     for verdict in of_question.values():
-        for turn_id in {verdict.turn_id, verdict.other_turn_id}:
-            if turn_id is not None and (verdict.tenant, turn_id) in known:
-                judged[verdict.tenant, turn_id].append(verdict)
+        for key in set(_turns_of(verdict)) & known:
+            judged[key].append(verdict)
     return judged, unjudged, orphans
 
 

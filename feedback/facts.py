@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from datetime import date, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +24,7 @@ from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.schema import Field, PrimitiveType
 from msgspec import Struct
 
+from feedback.census import payload_of
 from feedback.contract import typed_value
 from feedback.records import Judgement, Rating, Turn, Unjudged, Verdict
 
@@ -93,6 +94,10 @@ class Batch(Struct, frozen=True):
 
 THREADS = False
 """pyarrow's own threads abort a process that ends right after a read (7 of 30 short commands on a busy machine)."""
+
+
+SLOWLY: dict[str, Any] = {"batch_size": 8_192, "batch_readahead": 1, "fragment_readahead": 1}
+"""How whole tables are read: by default gigabytes of records would lie ready before the first is looked at."""
 
 
 class FactsWriter:
@@ -193,11 +198,19 @@ class Facts:
         with _held(self._root, fcntl.LOCK_SH, wait=True):
             yield
 
-    def turns(self, since_us: int = 0, until_us: int = 2**62) -> Iterator[tuple[Turn, str]]:
-        """Turns with their content hashes."""
-        for record, content_hash in self._records("turns", since_us, until_us):
+    def turns(
+        self, since_us: int = 0, until_us: int = 2**62, only: Set[bytes] | None = None
+    ) -> Iterator[tuple[Turn, str]]:
+        """Turns with their content hashes: all, or those whose `census.payload_of` is in `only`."""
+        for record, content_hash in self._records("turns", since_us, until_us, only):
             assert isinstance(record, Turn)
             yield record, content_hash
+
+    def turns_before(self, until_us: int) -> int:
+        """How many facts of turns are older."""
+        table = self._table("turns")
+        older = (pc.field("day") <= _day(until_us)) & (pc.field("occurred_at_us") < until_us)
+        return 0 if table is None else int(table.to_pyarrow_dataset().count_rows(filter=older, use_threads=THREADS))
 
     def ratings(self, since_us: int = 0, until_us: int = 2**62) -> Iterator[tuple[Rating, str]]:
         """Ratings with their content hashes."""
@@ -242,16 +255,21 @@ class Facts:
         table = self._table(TABLE_OF_TOPIC[topic])
         return 0 if table is None else table.transaction_version(_app(log, topic, partition)) or 0
 
-    def _records(self, name: TableName, since_us: int, until_us: int) -> Iterator[tuple[Any, str]]:
+    def _records(
+        self, name: TableName, since_us: int, until_us: int, only: Set[bytes] | None = None
+    ) -> Iterator[tuple[Any, str]]:
         table = self._table(name)
         if table is None:
             return
         span = (pc.field("occurred_at_us") >= since_us) & (pc.field("occurred_at_us") <= until_us)
         days = (pc.field("day") >= _day(since_us)) & (pc.field("day") <= _day(until_us))
         scanner = table.to_pyarrow_dataset().scanner(
-            columns=["record", "content_hash"], filter=days & span, use_threads=THREADS
+            columns=["tenant", "turn_id", "content_hash", "record"], filter=days & span, use_threads=THREADS, **SLOWLY
         )
         for batch in scanner.to_batches():
+            if only is not None:
+                names = (batch.column(name).to_pylist() for name in ("tenant", "turn_id", "content_hash"))
+                batch = batch.filter(pa.array([payload_of(*name) in only for name in zip(*names, strict=True)]))
             hashes = batch.column("content_hash").to_pylist()
             for record, content_hash in zip(batch.column("record").to_pylist(), hashes, strict=True):
                 yield _decode(record), content_hash

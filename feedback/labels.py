@@ -8,9 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from feedback.content import trainable_text, untrainable
-from feedback.records import Turn
-from feedback.splits import split_of
+from feedback.content import Text
+from feedback.outline import Outline
 from feedback.votes import Decision, Vote
 
 Use = Literal[
@@ -48,18 +47,18 @@ class Uses:
         self.verdicts[use] += sum(vote.origin == "verdict" for vote in votes)
 
 
-def unusable(turn: Turn, in_window: bool) -> Use | None:
+def unusable(turn: Outline, in_window: bool) -> Use | None:
     """Why a turn gives no labels; None where it does."""
-    if untrainable(turn) is not None:
+    if turn.untrainable is not None:
         return "untrainable"
     return None if in_window else "outside_window"
 
 
-def place_of(turn: Turn) -> dict[str, Any]:
+def place_of(turn: Outline, text: Text) -> dict[str, Any]:
     """The fields that every label takes from the turn it stands on."""
     return {
-        "prompt": trainable_text(turn).prompt,
-        "split": split_of(turn.bucket),
+        "prompt": text.prompt,
+        "split": turn.split,
         "tenant": turn.tenant,
         "conversation_id": turn.conversation_id,
         "turn_id": turn.turn_id,

@@ -16,13 +16,13 @@ from collections.abc import Mapping, Set
 
 from msgspec import Struct
 
-from feedback.content import prompt_of, trainable_text, untrainable
+from feedback.content import Text
 from feedback.edits import edits
-from feedback.exchanges import TurnKey
+from feedback.exchanges import Exchange, TurnKey
 from feedback.labels import Use, Uses, label_id, place_of, unusable
-from feedback.records import Demonstration, Exchange, PreferencePair, Rating, Turn, UnpairedLabel
+from feedback.outline import Outline
+from feedback.records import Demonstration, PreferencePair, Rating, UnpairedLabel
 from feedback.replacements import named_replacements, signalled_replacements
-from feedback.splits import split_of
 from feedback.votes import Decision, Vote, comparison_votes, decide, event_ids, quality_votes, speaks
 
 Question = tuple[str, str, str]
@@ -39,13 +39,39 @@ class Labels(Struct, frozen=True):
     verdicts: dict[Use, int]
 
 
-def labels(exchanges: Mapping[TurnKey, Exchange], kept: Set[TurnKey], max_user_edits: int) -> Labels:
-    """The labels of the exchanges in `kept`; the others only supply second replies and better sources."""
-    uses = Uses()
+class Answers(Struct, frozen=True):
+    """What is decided of each reply by itself, and all votes on each comparison."""
+
+    qualities: dict[TurnKey, Decision]
+    comparisons: dict[Question, list[Vote]]
+
+    def compared_with(self, kept: Set[TurnKey]) -> set[TurnKey]:
+        """The turns whose replies are compared with those of turns in `kept`."""
+        sides = [{(tenant, a), (tenant, b)} for tenant, a, b in self.comparisons]
+        return {key for both in sides if both & kept for key in both - kept}
+
+
+def answers(exchanges: Mapping[TurnKey, Exchange]) -> Answers:
+    """What was said of each reply and each two replies, in the window or not."""
     qualities = _qualities(exchanges)
-    unpaired = _unpaired(exchanges, kept, qualities, uses)
-    compared = _compared(exchanges, kept, qualities, uses)
-    edited, demonstrations = edits(exchanges, kept, qualities, max_user_edits, uses)
+    return Answers(qualities, _comparisons(exchanges, qualities))
+
+
+def labels(
+    exchanges: Mapping[TurnKey, Exchange],
+    answered: Answers,
+    kept: Set[TurnKey],
+    texts: Mapping[TurnKey, Text],
+    max_user_edits: int,
+) -> Labels:
+    """The labels of the exchanges in `kept`; the others only supply second replies and better sources.
+
+    `texts` holds the texts of the turns in `kept` and of those that are compared with them.
+    """
+    uses = Uses()
+    unpaired = _unpaired(exchanges, kept, texts, answered.qualities, uses)
+    compared = _compared(exchanges, kept, texts, answered.comparisons, uses)
+    edited, demonstrations = edits(exchanges, kept, texts, answered.qualities, max_user_edits, uses)
     for exchange in exchanges.values():
         uses.ratings["inert"] += sum(_is_inert(rating) for rating in exchange.ratings)
         own = [verdict for verdict in exchange.verdicts if verdict.turn_id == exchange.turn.turn_id]
@@ -75,7 +101,11 @@ def _qualities(exchanges: Mapping[TurnKey, Exchange]) -> dict[TurnKey, Decision]
 
 
 def _unpaired(
-    exchanges: Mapping[TurnKey, Exchange], kept: Set[TurnKey], qualities: Mapping[TurnKey, Decision], uses: Uses
+    exchanges: Mapping[TurnKey, Exchange],
+    kept: Set[TurnKey],
+    texts: Mapping[TurnKey, Text],
+    qualities: Mapping[TurnKey, Decision],
+    uses: Uses,
 ) -> list[UnpairedLabel]:
     unpaired = []
     for key, decision in qualities.items():
@@ -83,16 +113,16 @@ def _unpaired(
         use = unusable(turn, key in kept) or ("neutral" if decision.value == 0.5 else "used")
         uses.count(decision, use)
         if use == "used":
-            unpaired.append(_unpaired_label(turn, decision))
+            unpaired.append(_unpaired_label(turn, texts[key], decision))
     return unpaired
 
 
-def _unpaired_label(turn: Turn, decision: Decision) -> UnpairedLabel:
+def _unpaired_label(turn: Outline, text: Text, decision: Decision) -> UnpairedLabel:
     kinds = {vote.kind for vote in decision.counted}
     return UnpairedLabel(
         id=label_id("quality", turn.tenant, turn.turn_id),
-        **place_of(turn),
-        reply=trainable_text(turn).reply,
+        **place_of(turn, text),
+        reply=text.reply,
         kind="thumbs"
         if "thumbs" in kinds
         else "stars"
@@ -107,16 +137,20 @@ def _unpaired_label(turn: Turn, decision: Decision) -> UnpairedLabel:
 
 
 def _compared(
-    exchanges: Mapping[TurnKey, Exchange], kept: Set[TurnKey], qualities: Mapping[TurnKey, Decision], uses: Uses
+    exchanges: Mapping[TurnKey, Exchange],
+    kept: Set[TurnKey],
+    texts: Mapping[TurnKey, Text],
+    comparisons: Mapping[Question, list[Vote]],
+    uses: Uses,
 ) -> list[PreferencePair]:
     pairs = []
-    for question, votes in _comparisons(exchanges, qualities).items():
+    for question, votes in comparisons.items():
         decision = decide(votes)
         assert decision is not None, "a question is only there because of a vote"
         use = _incomparable(question, exchanges, kept) or ("neutral" if decision.value == 0.5 else "used")
         uses.count(decision, use)
         if use == "used":
-            pairs.append(_pair(question, exchanges, decision))
+            pairs.append(_pair(question, exchanges, texts, decision))
     return pairs
 
 
@@ -136,7 +170,7 @@ def _comparisons(
     return votes
 
 
-def _regenerated(second: Turn, value: float, earned: tuple[Vote, ...] = ()) -> Vote:
+def _regenerated(second: Outline, value: float, earned: tuple[Vote, ...] = ()) -> Vote:
     """The vote of a regenerate: behaviour, so it decides only where nobody spoke."""
     ids = tuple(sorted({second.event_id, *event_ids(earned)}))
     at_us = max([second.occurred_at_us, *(vote.at_us for vote in earned)])
@@ -149,25 +183,27 @@ def _incomparable(question: Question, exchanges: Mapping[TurnKey, Exchange], kep
     if a == b or (tenant, a) not in exchanges or (tenant, b) not in exchanges:
         return "mismatched"
     one, other = exchanges[tenant, a].turn, exchanges[tenant, b].turn
-    if untrainable(one) or untrainable(other):
+    if one.untrainable or other.untrainable:
         return "untrainable"
-    if prompt_of(one.messages) != prompt_of(other.messages) or split_of(one.bucket) != split_of(other.bucket):
+    if (one.context, one.split) != (other.context, other.split):
         return "mismatched"
     if (tenant, a) not in kept and (tenant, b) not in kept:
         return "outside_window"
-    return "neutral" if trainable_text(one).reply == trainable_text(other).reply else None
+    return "neutral" if one.reply == other.reply else None
 
 
-def _pair(question: Question, exchanges: Mapping[TurnKey, Exchange], decision: Decision) -> PreferencePair:
+def _pair(
+    question: Question, exchanges: Mapping[TurnKey, Exchange], texts: Mapping[TurnKey, Text], decision: Decision
+) -> PreferencePair:
     tenant, a, b = question
     best, worst = (a, b) if decision.value > 0.5 else (b, a)
     turn = exchanges[tenant, best].turn
     kind = decision.counted[0].kind
     return PreferencePair(
         id=label_id("comparison", *question),
-        **place_of(turn),
-        chosen=trainable_text(turn).reply,
-        rejected=trainable_text(exchanges[tenant, worst].turn).reply,
+        **place_of(turn, texts[tenant, best]),
+        chosen=texts[tenant, best].reply,
+        rejected=texts[tenant, worst].reply,
         how="verdict" if kind == "verdict" else "regenerate" if kind == "signal" else "pick",
         preference=max(decision.value, 1 - decision.value),
         weight=decision.weight,

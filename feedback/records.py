@@ -150,18 +150,6 @@ class Unjudged(Struct, frozen=True, kw_only=True, tag_field="event", tag="unjudg
 Judgement = Verdict | Unjudged
 
 
-class Exchange(Struct, frozen=True, kw_only=True):
-    """A turn and all that was said of it, already reduced: per rater and kind only the greatest rating counts."""
-
-    turn: Turn
-    content_hash: str
-    """Hash of the turn's redacted content; never covers the hashed user id."""
-    ratings: tuple[Rating, ...] = ()
-    verdicts: tuple[Verdict, ...] = ()
-    unjudged: Unjudged | None = None
-    """The latest reason for which the judge gave no verdict; None where it gave one or was never asked."""
-
-
 class Provenance(Struct, frozen=True, kw_only=True):
     """Where a label came from, so that it can explain itself."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from feedback.exchanges import TurnKey
-from feedback.records import Exchange, Turn
+from feedback.exchanges import Exchange, TurnKey
+from feedback.outline import Outline
 
 
 def named_replacements(exchanges: Mapping[TurnKey, Exchange]) -> Iterator[tuple[TurnKey, TurnKey]]:
@@ -27,7 +27,7 @@ def signalled_replacements(exchanges: Mapping[TurnKey, Exchange]) -> Iterator[tu
         for key, exchange in exchanges.items()
         if any(rating.kind == "signal" and rating.value == "regenerate" for rating in exchange.ratings)
     }
-    conversations: defaultdict[tuple[str, str], list[Turn]] = defaultdict(list)
+    conversations: defaultdict[tuple[str, str], list[Outline]] = defaultdict(list)
     with_signals = {(key[0], exchanges[key].turn.conversation_id) for key in signalled}
     for exchange in exchanges.values():
         turn = exchange.turn
@@ -38,11 +38,11 @@ def signalled_replacements(exchanges: Mapping[TurnKey, Exchange]) -> Iterator[tu
         later = [
             turn
             for turn in conversations[first.tenant, first.conversation_id]
-            if _served_order(turn) > _served_order(first) and turn.messages == first.messages
+            if _served_order(turn) > _served_order(first) and turn.context == first.context
         ]
         if later:
             yield key, (key[0], min(later, key=_served_order).turn_id)
 
 
-def _served_order(turn: Turn) -> tuple[int, str]:
+def _served_order(turn: Outline) -> tuple[int, str]:
     return turn.occurred_at_us, turn.turn_id

@@ -10,15 +10,15 @@ order in which events arrive decides nothing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
 import xxhash
 
 from feedback.content import prompt_of, text_of, untrainable
-from feedback.exchanges import RATED_BY, TurnKey, is_rated
-from feedback.records import Exchange, JudgeRequest, Rating, Turn, Unjudged
+from feedback.exchanges import RATED_BY, TurnKey
+from feedback.records import JudgeRequest, Rating, Turn, Unjudged
 
 MAX_HALVINGS = 30
 
@@ -63,12 +63,12 @@ def merge(state: State, other: State) -> None:
             _wait(state, key, turn, due_us)
 
 
-def unrouted(exchanges: Iterable[Exchange]) -> list[JudgeRequest]:
-    """Questions for every exchange that nobody rated and no verdict speaks of, sorted by id."""
+def unrouted(turns: Iterable[Turn], settled: Container[TurnKey]) -> list[JudgeRequest]:
+    """Questions for every turn but those that somebody rated or a verdict speaks of, sorted by id."""
     open_turns = {
-        (exchange.turn.tenant, exchange.turn.turn_id): exchange.turn
-        for exchange in exchanges
-        if not is_rated(exchange) and not exchange.verdicts and untrainable(exchange.turn) is None
+        (turn.tenant, turn.turn_id): turn
+        for turn in turns
+        if (turn.tenant, turn.turn_id) not in settled and untrainable(turn) is None
     }
     return sorted(_questions(open_turns), key=lambda request: request.request_id)
 

@@ -14,7 +14,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from feedback.records import Exchange, Pick, Provenance, Rating, Source, Verdict
+from feedback.exchanges import Exchange
+from feedback.records import Pick, Provenance, Rating, Source, Verdict
 
 SOURCE_WEIGHT: dict[Source, float] = {"expert": 2.0, "user": 1.0, "judge": 0.5, "system": 0.25}
 """How much one label of a source counts in a loss: an expert was asked to be careful, a user clicked, the judge is an

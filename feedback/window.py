@@ -1,119 +1,66 @@
-"""Which exchanges a snapshot is made of: young enough, not too alike, and not too many of one person or language.
+"""Which turns a snapshot is made of: not too alike, and not too many of one person or language or in all.
 
-Works on light keys, one per exchange, so that a window of millions needs no texts in memory but the prompts' last
-messages. Every choice is a function of the set of keys: near-duplicates go in (`occurred_at_us`, `turn_id`) order, samples
-are bottom-k by a hash of the turn id, and nothing looks at the value of a hashed user id. What people rated stays
-before what was judged before what nobody spoke of.
+In two steps, so that a window of millions needs few texts: `candidates` applies every cap that needs none, with twice the
+room; `select` looks at the candidates' prompts and applies the caps again. Every choice is a function of the set of
+turns: samples are bottom-k by the digest of the turn id, and nothing looks at the value of a hashed user id. What people
+rated stays before what was judged before what nobody spoke of.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
-import re
-import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable
-from functools import lru_cache
-from typing import Literal, get_args
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-import xxhash
-from datasketch import MinHash, MinHashLSH
-from msgspec import Struct
+import numpy as np
 
-from feedback.content import text_of
-from feedback.exchanges import TurnKey, is_rated
-from feedback.records import Exchange, PreferencePair, Split, Turn, UnpairedLabel
+from feedback.census import SPLITS, Census, Column, Rows
+from feedback.near_duplicates import NearDuplicates
+from feedback.records import PreferencePair, UnpairedLabel
 from feedback.settings import WindowSettings
-from feedback.splits import split_of
 
-Drop = Literal["too_old", "like_gate", "near_duplicate", "user_cap", "locale_cap", "window_full"]
-"""Why an exchange is not in the window: its age; a train prompt that nearly duplicates a gate prompt; enough of such
-prompts; enough of that user; of that locale; enough in all."""
+Drop = Literal["like_gate", "near_duplicate", "user_cap", "locale_cap", "window_full"]
+"""Why a turn that may be learned from is not in the window: a train prompt that nearly duplicates a gate prompt; enough of
+such prompts; enough of that user; of that locale; enough in all."""
 
-SHINGLE_TOKENS = 3
-PERMUTATIONS = 128
-MISS_LESS = (0.1, 0.9)
-"""Weights of false positives and negatives for the index: candidates are checked exactly, so false ones cost only time."""
+RATED, SPOKEN_OF, NEITHER = 0, 1, 2
+"""How a turn stands: rated by people, judged or otherwise spoken of, neither."""
 
-STEEPEST = 0.95
-"""Above this the index has no parameters; it is checked exactly all the same."""
+ROOM_BEFORE_TEXTS = 2
+"""Of so many times a window's size the texts are compared; what then falls out leaves a window full, as a rule."""
 
-_UNSPACED = (  # Thai and Lao, Burmese, Khmer, kana, Han
-    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-)
-_TOKEN = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+GATE, TRAIN = SPLITS.index("gate"), SPLITS.index("train")
 
 
-class WindowKey(Struct, frozen=True):
-    """All that the window wants to know of an exchange."""
+@dataclass(frozen=True)
+class Window:
+    """The turns that are in, in the order of their lots, and how many are out by reason."""
 
-    turn: TurnKey
-    occurred_at_us: int
-    split: Split
-    locale: str | None
-    person: tuple[str, ...]
-    """Whose turn it is; equal or not, its value never matters."""
-    standing: int
-    """0 rated by people, 1 judged or otherwise spoken of, 2 neither."""
-    prompt: str
-    """The prompt key, see `prompt_key`."""
+    rows: Rows
+    dropped: Counter[Drop]
 
 
-class Window(Struct, frozen=True):
-    """The exchanges that are in, and how many are out by reason."""
-
-    kept: frozenset[TurnKey]
-    dropped: dict[Drop, int]
-
-
-def key_of(exchange: Exchange) -> WindowKey:
-    """The key of an exchange whose turn is trainable."""
-    turn = exchange.turn
-    return WindowKey(
-        turn=(turn.tenant, turn.turn_id),
-        occurred_at_us=turn.occurred_at_us,
-        split=split_of(turn.bucket),
-        locale=turn.locale,
-        person=(turn.tenant, "user", turn.user_id) if turn.user_id else (turn.tenant, "in", turn.conversation_id),
-        standing=0 if is_rated(exchange) else 1 if exchange.verdicts or exchange.ratings else 2,
-        prompt=prompt_key(turn),
-    )
+def candidates(census: Census, standing: Column, settings: WindowSettings) -> Window:
+    """What may be in the window, as far as can be told without texts; `standing` is one of RATED, SPOKEN_OF, NEITHER."""
+    rows = np.flatnonzero(census.reason == census.reasons.index(None))
+    rows = rows[np.lexsort((census.turn[rows, 1], census.turn[rows, 0], standing[rows]))]
+    dropped: Counter[Drop] = Counter()
+    prompts = _numbered(census.prompt[rows]) * len(SPLITS) + census.split[rows]
+    rows = _few_of_each(prompts, rows, settings.max_per_prompt, "near_duplicate", dropped)
+    return Window(_capped(census, rows, settings, ROOM_BEFORE_TEXTS, dropped), dropped)
 
 
-def prompt_key(turn: Turn) -> str:
-    """What makes prompts alike: the last user message and the assistant message before it, normalised.
-
-    Not the whole context: in a chat it grows turn by turn, so that two turns would be alike just for being late.
-    """
-    spoken = [message for message in turn.messages if message.get("role") in ("user", "assistant")]
-    last = max((i for i, message in enumerate(spoken) if message["role"] == "user"), default=-1)
-    texts = [text_of(message) or "" for message in spoken[max(last - 1, 0) : last + 1]]
-    if len(texts) == 2 and spoken[last - 1]["role"] == "user":
-        texts = texts[1:]
-    return " ".join(unicodedata.normalize("NFKC", "\n".join(texts)).casefold().split())
-
-
-def select(keys: Iterable[WindowKey], as_of_us: int, settings: WindowSettings) -> Window:
-    """The window as of a moment. Steps in order: age, likeness to gate prompts, near-duplicates, users, locales, size."""
-    oldest_us = as_of_us - settings.max_age_s * 1_000_000
-    locale_room = int(settings.max_exchanges * settings.max_locale_share)
-    steps: tuple[tuple[Drop, Callable[[list[WindowKey]], list[WindowKey]]], ...] = (
-        ("too_old", lambda kept: [key for key in kept if key.occurred_at_us >= oldest_us]),
-        ("like_gate", lambda kept: _unlike_gate(kept, settings.near_duplicate)),
-        ("near_duplicate", lambda kept: _few_alike(kept, settings.near_duplicate, settings.max_per_prompt)),
-        ("user_cap", lambda kept: _sample_by(lambda key: key.person, kept, settings.max_per_user)),
-        ("locale_cap", lambda kept: _sample_locales(kept, locale_room)),
-        ("window_full", lambda kept: _sample(kept, settings.max_exchanges)),
-    )
-    kept = list(keys)
-    dropped: dict[Drop, int] = {}
-    for reason, step in steps:
-        left = step(kept)
-        if len(left) < len(kept):
-            dropped[reason] = len(kept) - len(left)
-        kept = left
-    return Window(frozenset(key.turn for key in kept), dropped)
+def select(census: Census, before: Window, prompts: Sequence[str], settings: WindowSettings) -> Window:
+    """The window, of its candidates and their prompt keys."""
+    dropped = Counter(before.dropped)
+    splits = census.split[before.rows].tolist()
+    kept = _few_alike(splits, prompts, settings.near_duplicate, settings.max_per_prompt)
+    dropped["near_duplicate"] += len(before.rows) - len(kept)
+    unlike = _unlike_gate(splits, prompts, kept, settings.near_duplicate)
+    dropped["like_gate"] += len(kept) - len(unlike)
+    return Window(_capped(census, before.rows[unlike], settings, 1, dropped), +dropped)
 
 
 def beyond_judge_share(labels: Iterable[PreferencePair | UnpairedLabel], share: float) -> frozenset[str]:
@@ -133,113 +80,62 @@ def beyond_judge_share(labels: Iterable[PreferencePair | UnpairedLabel], share: 
     return frozenset(sorted(judged)[room:])
 
 
-class NearDuplicates:
-    """Of the prompts added so far, the first that a prompt nearly duplicates (Jaccard similarity of word 3-shingles).
-
-    MinHash LSH (Broder 1997; Indyk and Motwani 1998) proposes candidates, the shingles decide. It misses about one in
-    eight pairs right at the threshold and hardly any above.
-    """
-
-    def __init__(self, prompts: Iterable[str], threshold: float) -> None:
-        """`prompts` are all that will be asked about or added: they are hashed in bulk."""
-        self._threshold = threshold
-        self._shingles = {prompt: shingles(prompt) for prompt in prompts}
-        sketches = MinHash.generator(
-            ([shingle.encode() for shingle in self._shingles[prompt]] for prompt in self._shingles),
-            num_perm=PERMUTATIONS,
-            hashfunc=xxhash.xxh32_intdigest,
-        )
-        self._sketches = dict(zip(self._shingles, sketches, strict=True))
-        self._index = MinHashLSH(num_perm=PERMUTATIONS, params=_bands(threshold))
-        self._added: dict[str, int] = {}
-
-    def add(self, prompt: str) -> None:
-        """Make a prompt one that others can duplicate."""
-        if prompt not in self._added:
-            self._added[prompt] = len(self._added)
-            self._index.insert(prompt, self._sketches[prompt])
-
-    def first_like(self, prompt: str) -> str | None:
-        """The prompt itself if it was added, else the first added one that it nearly duplicates."""
-        if prompt in self._added:
-            return prompt
-        alike = [other for other in self._index.query(self._sketches[prompt]) if self._jaccard(prompt, other)]
-        return min(alike, key=self._added.__getitem__, default=None)
-
-    def _jaccard(self, a: str, b: str) -> bool:
-        one, other = self._shingles[a], self._shingles[b]
-        common = len(one & other)
-        return common / (len(one) + len(other) - common) >= self._threshold
-
-
-@lru_cache
-def _bands(threshold: float) -> tuple[int, int]:
-    """How many bands of how many hashes the index has; found by a search that is worth doing once."""
-    index = MinHashLSH(threshold=min(threshold, STEEPEST), num_perm=PERMUTATIONS, weights=MISS_LESS)
-    return index.b, index.r
-
-
-def shingles(prompt: str) -> frozenset[str]:
-    """Runs of three tokens, a token being a word or, in scripts without spaces, a character.
-
-    >>> sorted(shingles("where is my order"))
-    ['is my order', 'where is my']
-    """
-    tokens = _TOKEN.findall(prompt)
-    if not tokens:
-        return frozenset((prompt,))
-    return frozenset(" ".join(tokens[i : i + SHINGLE_TOKENS]) for i in range(max(1, len(tokens) - SHINGLE_TOKENS + 1)))
-
-
-def _unlike_gate(keys: list[WindowKey], threshold: float) -> list[WindowKey]:
-    alike = NearDuplicates((key.prompt for key in keys if key.split != "calibrate"), threshold)
-    for key in keys:
-        if key.split == "gate":
-            alike.add(key.prompt)
-    return [key for key in keys if key.split != "train" or alike.first_like(key.prompt) is None]
-
-
-def _few_alike(keys: list[WindowKey], threshold: float, most: int) -> list[WindowKey]:
-    """At most `most` exchanges per group of near-duplicates, within each split: the first, labelled ones before others."""
+def _few_alike(splits: Sequence[int], prompts: Sequence[str], threshold: float, most: int) -> list[int]:
+    """At most `most` places per group of near-duplicates, within each split: those that come first."""
     kept = []
-    for split in get_args(Split):
-        mine = sorted((key for key in keys if key.split == split), key=_first_come)
-        alike = NearDuplicates((key.prompt for key in mine), threshold)
+    for split in sorted(set(splits)):
+        alike = NearDuplicates(threshold)
+        leaders: dict[str, str] = {}
         sizes: Counter[str] = Counter()
-        for key in mine:
-            leader = alike.first_like(key.prompt)
-            if leader is None:
-                leader = key.prompt
-                alike.add(leader)
-            sizes[leader] += 1
-            if sizes[leader] <= most:
-                kept.append(key)
-    return kept
+        for at, prompt in enumerate(prompts):
+            if splits[at] != split:
+                continue
+            if prompt not in leaders:
+                leader = alike.first_like(prompt)
+                if leader is None:
+                    leader = prompt
+                    alike.add(prompt)
+                leaders[prompt] = leader
+            sizes[leaders[prompt]] += 1
+            if sizes[leaders[prompt]] <= most:
+                kept.append(at)
+    return sorted(kept)
 
 
-def _sample_locales(keys: list[WindowKey], room: int) -> list[WindowKey]:
-    """Where there are several locales none takes more than `room`, so that the others find a place in a full window."""
-    if len({key.locale for key in keys}) < 2:
-        return keys
-    return _sample_by(lambda key: key.locale, keys, room)
+def _unlike_gate(splits: Sequence[int], prompts: Sequence[str], places: list[int], threshold: float) -> Rows:
+    """The places but those of train prompts that nearly duplicate a gate prompt."""
+    gate = NearDuplicates(threshold)
+    for at in places:
+        if splits[at] == GATE:
+            gate.add(prompts[at])
+    unlike = [at for at in places if splits[at] != TRAIN or gate.first_like(prompts[at]) is None]
+    return np.array(unlike, dtype=np.intp)
 
 
-def _sample_by(group: Callable[[WindowKey], Hashable], keys: list[WindowKey], most: int) -> list[WindowKey]:
-    groups: defaultdict[Hashable, list[WindowKey]] = defaultdict(list)
-    for key in keys:
-        groups[group(key)].append(key)
-    return [key for members in groups.values() for key in _sample(members, most)]
+def _capped(census: Census, rows: Rows, settings: WindowSettings, times: int, dropped: Counter[Drop]) -> Rows:
+    """No more of one user, of one locale where there are several (so that the others find a place in a full window), and in
+    all than `times` what the settings say."""
+    rows = _few_of_each(census.person[rows], rows, times * settings.max_per_user, "user_cap", dropped)
+    locales = census.locale[rows]
+    if len(np.unique(locales)) > 1:
+        room = int(settings.max_exchanges * settings.max_locale_share)
+        rows = _few_of_each(locales, rows, times * room, "locale_cap", dropped)
+    dropped["window_full"] += max(len(rows) - times * settings.max_exchanges, 0)
+    return rows[: times * settings.max_exchanges]
 
 
-def _sample(keys: list[WindowKey], most: int) -> list[WindowKey]:
-    """Bottom-k by a hash of the turn id, labelled ones before others: the same k whatever else comes and goes."""
-    return keys if len(keys) <= most else heapq.nsmallest(most, keys, key=_lot)
+def _few_of_each(groups: Column, rows: Rows, most: int, reason: Drop, dropped: Counter[Drop]) -> Rows:
+    """The first `most` rows of each group, in the order in which they come."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order], prepend=groups[order][:1]) != 0)
+    begins = np.zeros(len(rows), dtype=np.intp)
+    begins[starts] = starts
+    rank = np.arange(len(rows)) - np.maximum.accumulate(begins)
+    kept = np.empty(len(rows), dtype=bool)
+    kept[order] = rank < most
+    dropped[reason] += len(rows) - int(kept.sum())
+    return rows[kept]
 
 
-def _lot(key: WindowKey) -> tuple[int, int, TurnKey]:
-    return key.standing, xxhash.xxh3_64_intdigest("\0".join(key.turn).encode()), key.turn
-
-
-def _first_come(key: WindowKey) -> tuple[int, int, str, str]:
-    tenant, turn_id = key.turn
-    return key.standing, key.occurred_at_us, turn_id, tenant
+def _numbered(values: Column) -> Column:
+    return np.unique(values, return_inverse=True)[1]

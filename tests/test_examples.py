@@ -12,15 +12,15 @@ from types import ModuleType
 
 import pytest
 
-from feedback import contract, window
+from feedback import contract
 from feedback.content import untrainable
 from feedback.contract import Rejected
+from feedback.dataset import compute
 from feedback.edge import Edge
-from feedback.exchanges import TurnKey
+from feedback.near_duplicates import prompt_key
 from feedback.records import Rating, Turn
 from feedback.settings import WindowSettings
-from feedback.splits import split_of
-from feedback.window import WindowKey
+from tests.feedback.builders import MemoryFacts
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 LOG = EXAMPLES / "support.jsonl.gz"
@@ -128,7 +128,7 @@ def test_replacements_and_picks_are_about_the_same_context(turns: dict[str, Turn
     replacing = [(turn.turn_id, turn.replaces) for turn in turns.values() if turn.replaces]
     picked = [(rating.turn_id, rating.value.over) for rating in ratings if rating.kind == "pick"]
     both = [(a, b) for a, b in replacing + picked if a in plain and b in plain]
-    same = sum(window.prompt_key(turns[str(a)]) == window.prompt_key(turns[str(b)]) for a, b in both)
+    same = sum(prompt_key(turns[str(a)]) == prompt_key(turns[str(b)]) for a, b in both)
     assert len(both) > 60
     assert same == len(both)
 
@@ -150,26 +150,12 @@ def test_personal_data_is_in_the_log_and_does_not_get_past_the_edge(
 
 
 def test_nearly_all_turns_outlast_the_removal_of_near_duplicates(turns: dict[str, Turn]) -> None:
-    trainable = [turn for turn in turns.values() if untrainable(turn) is None]
-    keys = [_key(turn) for turn in trainable]
-    kept = window.select(keys, max(key.occurred_at_us for key in keys), WindowSettings()).kept
+    content, _ = compute(MemoryFacts(turns.values()), max(t.occurred_at_us for t in turns.values()), WindowSettings())
+    kept = content["turns"]
     assert len(kept) > 0.75 * len(turns)
-    shares = Counter(key.split for key in keys if key.turn in kept)
+    shares = Counter(row["split"] for row in kept)
     assert shares["train"] > 1_700
     assert shares["gate"] > 400
-
-
-def _key(turn: Turn) -> WindowKey:
-    name: TurnKey = (turn.tenant, turn.turn_id)
-    return WindowKey(
-        turn=name,
-        occurred_at_us=turn.occurred_at_us,
-        split=split_of(turn.bucket),
-        locale=turn.locale,
-        person=(turn.conversation_id,),
-        standing=2,
-        prompt=window.prompt_key(turn),
-    )
 
 
 def test_displeased_customers_say_so_more_often_than_content_ones_praise(ratings: list[Rating]) -> None:

@@ -19,7 +19,7 @@ import openai
 import pytest
 
 from deploy.settings import load_settings
-from feedback import exchanges
+from feedback import census, exchanges
 from feedback.facts import Facts
 from feedback.records import Verdict
 from models.bases import Base, find_base
@@ -206,9 +206,8 @@ def test_a_thumb_with_nothing_but_its_turn_id_is_joined(loop: Loop, service: Ser
 
     def labels() -> list[Any]:
         facts = Facts(loop.state / "facts")
-        reduced = exchanges.reduce(facts.turns(), facts.ratings(), facts.verdicts(), 2**62)
-        (exchange,) = [exchange for exchange in reduced.exchanges.values() if exchange.turn.turn_id == turn_id]
-        return list(exchange.ratings)
+        said = exchanges.said(facts.ratings(), [], census.take(facts.turns()).known, 2**62)
+        return [rating for (_, rated), ratings in said.ratings.items() if rated == turn_id for rating in ratings]
 
     wait_for(lambda: bool(labels()), "the thumb at its turn")
     assert [(rating.kind, rating.value) for rating in labels()] == [("thumbs", True)]

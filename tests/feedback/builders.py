@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 import msgspec
 
+from feedback.census import payload_of
 from feedback.records import Judgement, Rating, Turn, Unjudged, Verdict
 
 START_US = 1_700_000_000_000_000
@@ -101,8 +102,12 @@ class MemoryFacts:
     def __init__(self, events: Iterable[Turn | Rating | Judgement]) -> None:
         self.events: Sequence[Turn | Rating | Judgement] = list(events)
 
-    def turns(self, since_us: int = 0, until_us: int = 2**62) -> list[tuple[Turn, str]]:
-        return [(e, content_hash(e)) for e in self._between(since_us, until_us) if isinstance(e, Turn)]
+    def turns(self, since_us: int = 0, until_us: int = 2**62, only: Set[bytes] | None = None) -> list[tuple[Turn, str]]:
+        turns = [(e, content_hash(e)) for e in self._between(since_us, until_us) if isinstance(e, Turn)]
+        return [(e, name) for e, name in turns if only is None or payload_of(e.tenant, e.turn_id, name) in only]
+
+    def turns_before(self, until_us: int) -> int:
+        return len(self.turns(until_us=until_us - 1))
 
     def ratings(self, since_us: int = 0, until_us: int = 2**62) -> list[tuple[Rating, str]]:
         return [(e, content_hash(e)) for e in self._between(since_us, until_us) if isinstance(e, Rating)]

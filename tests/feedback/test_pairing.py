@@ -2,8 +2,11 @@ from typing import Any
 
 import pytest
 
-from feedback.exchanges import TurnKey, reduce
-from feedback.pairing import Labels, labels
+from feedback import census
+from feedback.content import trainable_text, untrainable
+from feedback.exchanges import TurnKey, join, said
+from feedback.outline import outline
+from feedback.pairing import Labels, answers, labels
 from feedback.records import Judgement, Pick, Rating, Turn
 from feedback.votes import MOST_RATERS, SIGNAL_WEIGHT, SOURCE_WEIGHT, USER_EDIT_WEIGHT
 from tests.feedback.builders import (
@@ -27,9 +30,12 @@ TWO = turn("t2", messages=says("where is it?"), reply="there", occurred_at_us=ST
 
 def learn(*events: Event, kept: set[str] | None = None, max_user_edits: int = 20) -> Labels:
     facts = MemoryFacts(events)
-    exchanges = reduce(facts.turns(), facts.ratings(), facts.verdicts(), AS_OF_US).exchanges
+    turns = [turn for turn, _ in facts.turns()]
+    heard = said(facts.ratings(), facts.verdicts(), census.take(facts.turns()).known, AS_OF_US)
+    exchanges = join(map(outline, turns), heard)
+    texts = {(turn.tenant, turn.turn_id): trainable_text(turn) for turn in turns if untrainable(turn) is None}
     inside: set[TurnKey] = {key for key in exchanges if kept is None or key[1] in kept}
-    return labels(exchanges, inside, max_user_edits)
+    return labels(exchanges, answers(exchanges), inside, texts, max_user_edits)
 
 
 def by_expert(event_id: str, turn_id: str, kind: str, value: Any) -> Rating:

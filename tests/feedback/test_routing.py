@@ -184,13 +184,11 @@ def test_when_within_the_grace_period_an_event_comes_decides_nothing(sent: list[
 def test_live_and_replay_ask_the_same_questions(sent: list[Turn | Rating]) -> None:
     distinct = list({event.event_id: event for event in sent}.values())
     live = {request.request_id for request in run(distinct)}
-    reduced = exchanges.reduce(
-        [(event, event.event_id) for event in distinct if isinstance(event, Turn)],
-        [(event, event.event_id) for event in distinct if isinstance(event, Rating)],
-        [],
-        2**62,
-    )
-    assert {request.request_id for request in unrouted(reduced.exchanges.values())} == live
+    turns = [event for event in distinct if isinstance(event, Turn)]
+    ratings = [(event, event.event_id) for event in distinct if isinstance(event, Rating)]
+    said = exchanges.said(ratings, [], lambda keys: keys, 2**62)
+    settled = {key for key, given in said.ratings.items() if exchanges.is_rated(given)}
+    assert {request.request_id for request in unrouted(turns, settled)} == live
 
 
 def asked_about(number: int) -> JudgeRequest:

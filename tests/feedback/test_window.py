@@ -3,57 +3,70 @@ from typing import Any
 
 import pytest
 
-from feedback.exchanges import TurnKey
-from feedback.records import Exchange, Provenance, Source, Turn, UnpairedLabel
+from feedback.dataset import compute
+from feedback.near_duplicates import shingles
+from feedback.records import Judgement, Provenance, Rating, Source, Turn, UnpairedLabel
 from feedback.settings import WindowSettings
-from feedback.window import Window, beyond_judge_share, key_of, prompt_key, select, shingles
-from tests.feedback.builders import AS_OF_US, CALIBRATE, GATE, MINUTE_US, START_US, TRAIN, rating, says, turn, verdict
+from feedback.window import beyond_judge_share
+from tests.feedback.builders import (
+    AS_OF_US,
+    CALIBRATE,
+    GATE,
+    MINUTE_US,
+    START_US,
+    TRAIN,
+    MemoryFacts,
+    rating,
+    says,
+    turn,
+    verdict,
+)
+
+Event = Turn | Rating | Judgement
 
 LONG = "please tell me where my parcel with the green ribbon has gone since last tuesday morning"
 LIKE_LONG = LONG + " sir"
 UNLIKE = "can I change the address of an order that is already on its way to the old one"
 
 
-def window(*turns: Turn | Exchange, **settings: Any) -> Window:
-    exchanges = [t if isinstance(t, Exchange) else Exchange(turn=t, content_hash="") for t in turns]
-    return select((key_of(exchange) for exchange in exchanges), AS_OF_US, WindowSettings(**settings))
+def sealed(*events: Event, **settings: Any) -> tuple[list[str], dict[str, int]]:
+    content, counts = compute(MemoryFacts(events), AS_OF_US, WindowSettings(**settings))
+    return [row["turn_id"] for row in content["turns"]], counts.dropped
 
 
-def ids(kept: frozenset[TurnKey]) -> list[str]:
-    return sorted(turn_id for _, turn_id in kept)
+def window(*events: Event, **settings: Any) -> list[str]:
+    """The turns that are in, in order."""
+    return sealed(*events, **settings)[0]
+
+
+def dropped(*events: Event, **settings: Any) -> dict[str, int]:
+    return sealed(*events, **settings)[1]
 
 
 def asks(turn_id: str, text: str, **changes: Any) -> Turn:
     return turn(turn_id, messages=says(text), **changes)
 
 
-def test_age_counts_against_as_of_and_the_very_moment_is_in() -> None:
-    old = turn("old", occurred_at_us=AS_OF_US - 60_000_001)
-    just = turn("just", occurred_at_us=AS_OF_US - 60_000_000)
-    kept = window(old, just, max_age_s=60)
-    assert ids(kept.kept) == ["just"]
-    assert kept.dropped == {"too_old": 1}
-
-
-def test_of_prompts_that_are_alike_the_earliest_stay() -> None:
-    turns = [asks(f"t{i}", [LONG, LIKE_LONG][i % 2], occurred_at_us=START_US - i * MINUTE_US) for i in range(5)]
+def test_of_prompts_that_are_alike_so_many_stay_and_no_other_lot_changes_which() -> None:
+    turns = [asks(f"t{i}", [LONG, LIKE_LONG][i % 2]) for i in range(5)]
     kept = window(*turns, asks("u", UNLIKE), max_per_prompt=2)
-    assert ids(kept.kept) == ["t3", "t4", "u"]
-    assert kept.dropped == {"near_duplicate": 3}
+    assert "u" in kept
+    assert len(kept) == 3
+    assert dropped(*turns, asks("u", UNLIKE), max_per_prompt=2) == {"near_duplicate": 3}
+    gone = next(turn for turn in turns if turn.turn_id not in kept)
+    assert window(*(t for t in turns if t != gone), asks("u", UNLIKE), max_per_prompt=2) == kept
 
 
 def test_of_prompts_that_are_alike_labelled_ones_stay_first() -> None:
-    early = Exchange(turn=asks("t1", LONG), content_hash="")
-    judged = Exchange(turn=asks("t2", LONG), content_hash="", verdicts=(verdict("v", "t2", score=1.0),))
-    late = asks("t3", LONG, occurred_at_us=START_US + 9 * MINUTE_US)
-    rated = Exchange(turn=late, content_hash="", ratings=(rating("a", "t3", "thumbs", True),))
-    assert ids(window(early, judged, rated, max_per_prompt=1).kept) == ["t3"]
-    assert ids(window(early, judged, rated, max_per_prompt=2).kept) == ["t2", "t3"]
+    events = [asks(f"t{i}", [LONG, LIKE_LONG][i % 2]) for i in range(10)]
+    said = (rating("a", "t7", "thumbs", True), verdict("v", "t2", score=1.0), rating("b", "t4", "comment", "hm"))
+    assert window(*events, *said, max_per_prompt=1) == ["t7"]
+    assert window(*events, *said, max_per_prompt=3) == ["t2", "t4", "t7"]
 
 
 def test_likeness_is_per_split() -> None:
     turns = [asks("a", LONG, bucket=CALIBRATE), asks("b", LONG, bucket=TRAIN)]
-    assert ids(window(*turns, max_per_prompt=1).kept) == ["a", "b"]
+    assert window(*turns, max_per_prompt=1) == ["a", "b"]
 
 
 def test_train_prompts_like_a_gate_prompt_are_dropped_whatever_came_first() -> None:
@@ -64,9 +77,7 @@ def test_train_prompts_like_a_gate_prompt_are_dropped_whatever_came_first() -> N
         asks("other", UNLIKE),
         asks("calibrate", LONG, bucket=CALIBRATE),
     ]
-    kept = window(*turns)
-    assert ids(kept.kept) == ["calibrate", "gate", "other"]
-    assert kept.dropped == {"like_gate": 2}
+    assert sealed(*turns) == (["calibrate", "gate", "other"], {"like_gate": 2})
 
 
 def test_the_threshold_of_likeness_is_the_setting() -> None:
@@ -74,98 +85,85 @@ def test_the_threshold_of_likeness_is_the_setting() -> None:
     one, other = shingles(LONG), shingles(LIKE_LONG)
     similarity = len(one & other) / len(one | other)
     assert 0.8 < similarity < 0.95
-    assert ids(window(*turns, max_per_prompt=1, near_duplicate=similarity).kept) == ["a"]
-    assert ids(window(*turns, max_per_prompt=1, near_duplicate=similarity + 0.01).kept) == ["a", "b"]
-    assert ids(window(asks("a", LONG), asks("b", LONG), max_per_prompt=1, near_duplicate=1.0).kept) == ["a"]
-
-
-def test_nearly_all_near_duplicates_are_found() -> None:
-    words = random.Random(0).choices([f"word{i}" for i in range(500)], k=40 * 200)
-    texts = [" ".join(words[i * 40 : i * 40 + 40]) for i in range(200)]
-    originals = [asks(f"a{i:03}", text) for i, text in enumerate(texts)]
-    # one more word at the end: 38 shingles of 39 are common
-    copies = [asks(f"b{i:03}", text + " indeed") for i, text in enumerate(texts)]
-    assert window(*originals, *copies, max_per_prompt=1).dropped["near_duplicate"] >= 198
-
-
-@pytest.mark.parametrize(
-    ("messages", "key"),
-    [
-        (says("Hi"), "hi"),
-        (says("Hello", "What?\n  NOW", "ＹＥＳ"), "what? now yes"),
-        ([*says("first"), *says("second")], "second"),
-        ([{"role": "system", "content": "be kind"}, *says("Straße")], "strasse"),
-        ([*says("question"), {"role": "assistant", "content": "after"}], "question"),
-    ],
-)
-def test_prompts_are_compared_by_the_last_user_message_and_the_answer_before_it(messages: list[Any], key: str) -> None:
-    assert prompt_key(turn("t", messages=messages)) == key
+    assert window(*turns, max_per_prompt=1, near_duplicate=similarity - 0.05) == ["a"]
+    assert window(*turns, max_per_prompt=1, near_duplicate=similarity + 0.01) == ["a", "b"]
+    assert window(asks("a", LONG), asks("b", LONG), max_per_prompt=1, near_duplicate=1.0) == ["a"]
 
 
 def test_a_growing_chat_is_no_duplicate_of_itself() -> None:
     spoken = [LONG, "We are looking into it right now, please wait a little", UNLIKE]
-    assert ids(window(asks("a", LONG), turn("b", messages=says(*spoken)), max_per_prompt=1).kept) == ["a", "b"]
-
-
-def test_scripts_without_spaces_are_compared_by_character() -> None:
-    assert shingles("我的包裹") == {"我 的 包", "的 包 裹"}
-    assert shingles("iPhone多少钱") == {"iPhone 多 少", "多 少 钱"}
-    assert shingles("두 단어") == {"두 단어"}
-    assert shingles("🙂") == {"🙂"}
+    assert window(asks("a", LONG), turn("b", messages=says(*spoken)), max_per_prompt=1) == ["a", "b"]
 
 
 def test_one_user_fills_no_more_than_the_cap_whatever_the_id() -> None:
     texts = [f"{i} {UNLIKE} {i} {i + 1} {i + 2} {i * 7} {i * 11} {i * 13}" for i in range(30)]
-    for name in ("a", "zzz"):
+
+    def kept(name: str) -> tuple[list[str], dict[str, int]]:
         turns = [asks(f"t{i:02}", text, user_id=name if i < 20 else "someone") for i, text in enumerate(texts)]
-        kept = window(*turns, max_per_user=5, max_per_prompt=100)
-        assert kept.dropped == {"user_cap": 20}
-        if name == "a":
-            first = kept.kept
-    assert kept.kept == first
+        return sealed(*turns, max_per_user=5, max_per_prompt=100)
+
+    assert kept("a")[1] == {"user_cap": 20}
+    assert kept("a") == kept("zzz")
 
 
 def test_a_sample_does_not_look_at_user_ids() -> None:
-    def kept(names: list[str]) -> frozenset[TurnKey]:
-        return window(*(turn(f"t{i:02}", user_id=names[i % 2]) for i in range(30)), max_exchanges=10).kept
+    def kept(names: list[str]) -> list[str]:
+        return window(*(turn(f"t{i:02}", user_id=names[i % 2]) for i in range(30)), max_exchanges=10)
 
     assert kept(["a", "b"]) == kept(["b", "a"])
 
 
 def test_a_full_window_keeps_what_people_rated() -> None:
-    rated = Exchange(turn=turn("rated"), content_hash="", ratings=(rating("a", "rated", "thumbs", True),))
-    assert "rated" in ids(window(*(turn(f"t{i}") for i in range(50)), rated, max_exchanges=1).kept)
+    many = (turn(f"t{i}") for i in range(50))
+    assert window(*many, turn("rated"), rating("a", "rated", "thumbs", True), max_exchanges=1) == ["rated"]
 
 
 def test_without_a_user_the_conversation_is_capped() -> None:
     turns = [turn(f"t{i}", user_id=None, conversation_id="c1" if i < 4 else "c2") for i in range(6)]
-    assert window(*turns, max_per_user=2).dropped == {"user_cap": 2}
+    assert dropped(*turns, max_per_user=2) == {"user_cap": 2}
 
 
 def test_a_sample_changes_only_by_what_comes_and_goes() -> None:
     turns = [turn(f"t{i:03}") for i in range(200)]
-    before = window(*turns[:150], max_exchanges=50, max_per_prompt=1000).kept
-    after = window(*turns, max_exchanges=50, max_per_prompt=1000).kept
-    assert before - after <= before
+    before = window(*turns[:150], max_exchanges=50, max_per_prompt=1000)
+    after = window(*turns, max_exchanges=50, max_per_prompt=1000)
     assert len(before) == len(after) == 50
-    assert {key for key in after if key[1] < "t150"} <= before
+    assert {name for name in after if name < "t150"} <= set(before)
 
 
 def test_one_locale_leaves_room_for_others_only_where_there_are_others() -> None:
-    english = [turn(f"e{i}", locale="en") for i in range(12)]
-    assert len(window(*english, max_exchanges=10).kept) == 10
-    kept = window(*english, turn("f", locale="fr"), max_exchanges=10, max_locale_share=0.5)
-    assert kept.dropped == {"locale_cap": 7}
-    assert "f" in ids(kept.kept)
+    english = [asks(f"e{i}", f"{i} {i + 1} {i + 2}", locale="en") for i in range(12)]
+    french = asks("f", UNLIKE, locale="fr")
+    assert len(window(*english, max_exchanges=10)) == 10
+    kept, why = sealed(*english, french, max_exchanges=10, max_locale_share=0.5)
+    assert why == {"locale_cap": 7}
+    assert "f" in kept
     # Below max_exchanges there is room for all: one stray locale costs the others nothing.
-    assert window(*english, turn("f", locale="fr"), max_exchanges=100).dropped == {}
+    assert dropped(*english, french, max_exchanges=100) == {}
 
 
-def test_the_order_of_keys_does_not_matter() -> None:
+def test_a_window_is_full_though_much_of_it_was_alike() -> None:
+    alike = [asks(f"a{i}", f"{LONG} {'x' * i}") for i in range(40)]
+    others = [asks(f"b{i}", f"{i} {UNLIKE[i:]}", bucket=GATE) for i in range(20)]
+    kept, why = sealed(*alike, *others, max_exchanges=30, max_per_prompt=15, near_duplicate=0.7)
+    assert len(kept) == 30
+    assert sum(why.values()) == 30
+
+
+def test_the_order_of_turns_does_not_matter() -> None:
     turns = [asks(f"t{i}", [LONG, LIKE_LONG, UNLIKE][i % 3], bucket=i * 7 % 100) for i in range(30)]
-    expected = window(*turns, max_per_prompt=3, max_exchanges=8)
+    expected = sealed(*turns, max_per_prompt=3, max_exchanges=8)
     shuffled = random.Random(1).sample(turns, len(turns))
-    assert window(*shuffled, max_per_prompt=3, max_exchanges=8) == expected
+    assert sealed(*shuffled, max_per_prompt=3, max_exchanges=8) == expected
+
+
+def test_turns_beyond_the_age_are_not_looked_at_and_the_very_moment_is_in() -> None:
+    old = turn("old", occurred_at_us=AS_OF_US - 60_000_001)
+    just = turn("just", occurred_at_us=AS_OF_US - 60_000_000)
+    late = rating("a", "old", "thumbs", True, occurred_at_us=AS_OF_US)
+    content, counts = compute(MemoryFacts([old, just, late]), AS_OF_US, WindowSettings(max_age_s=60))
+    assert [row["turn_id"] for row in content["turns"]] == ["just"]
+    assert (counts.turns, counts.older_turns, counts.orphan_ratings) == (1, 1, 1)
 
 
 def label(number: int, source: Source) -> UnpairedLabel:
