@@ -44,6 +44,7 @@ def prompt_key(turn: Turn) -> str:
     return " ".join(unicodedata.normalize("NFKC", "\n".join(texts)).casefold().split())
 
 
+@lru_cache(maxsize=4_096)
 def shingles(prompt: str) -> frozenset[str]:
     """Runs of three tokens, a token being a word or, in scripts without spaces, a character.
 

@@ -35,7 +35,7 @@ class WindowSettings(Section):
     max_per_prompt: int = Field(
         8,
         gt=0,
-        description="Most exchanges whose prompts are the same or nearly so: labelled ones first, then the earliest.",
+        description="Most exchanges whose prompts are the same or nearly so: labelled ones first, then a sample by hash.",
     )
     near_duplicate: float = Field(
         0.8, gt=0, le=1, description="Jaccard similarity of word 3-shingles from which two prompts are near-duplicates."
