@@ -57,7 +57,6 @@ class Rejected(Struct, frozen=True):
 
 _KINDS: dict[str, type[WireTurn] | type[WireRating]] = {"turn": WireTurn, "rating": WireRating}
 _FIELDS = {kind: frozenset(wire.__struct_fields__) for kind, wire in _KINDS.items()}
-_KEPT = {kind: tuple(fields - {"schema", "occurred_at", "value"}) for kind, fields in _FIELDS.items()}
 _IDS = {
     kind: tuple(
         name
@@ -166,9 +165,18 @@ def _load(raw: bytes) -> dict[str, Any]:
         raise _Reject("bad_json", "", f"no valid JSON: {error}") from None
     if not isinstance(document, dict):
         raise _Reject("not_an_object", "", "JSON, but no object")
-    if len(_COLON.findall(raw)) > _count_keys(document):
+    if _may_repeat_keys(raw, document):
         _refuse_duplicate_keys(raw)
     return document
+
+
+def _may_repeat_keys(raw: bytes, document: dict[str, Any]) -> bool:
+    """Whether more keys may be written than there are; each question costs more than the one before."""
+    messages = document.get("messages")
+    keys = len(document) + (sum([len(m) for m in messages if type(m) is dict]) if type(messages) is list else 0)
+    if raw.count(b":") <= keys or (written := len(_COLON.findall(raw))) <= keys:
+        return False
+    return written > _count_keys(document)
 
 
 def _count_keys(document: dict[str, Any]) -> int:
@@ -208,35 +216,42 @@ def _convert(document: dict[str, Any], now_us: int) -> Turn | Rating:
     schema = document.get("schema", SCHEMA)
     if schema != SCHEMA or isinstance(schema, bool):
         raise _Reject("unknown_schema", "schema", f"schema is {_shown(schema)}; known is {SCHEMA}")
-    known, extra = {}, {}
-    for name, value in document.items():
-        if name in _FIELDS[kind]:
-            known[name] = value
-        elif name not in ("event", "extra"):
-            extra[name] = value
-    if isinstance(document.get("extra"), dict):
-        extra = {**document["extra"], **extra}
+    fields = _FIELDS[kind]
+    known = {name: value for name, value in document.items() if name in fields}
+    extra = dict[str, Any]()
+    if len(known) + 1 < len(document):  # there is more than that and `event`
+        extra = {name: value for name, value in document.items() if name not in fields and name not in ("event", "extra")}
+        if isinstance(document.get("extra"), dict):
+            extra = {**document["extra"], **extra}
     try:
         wire = msgspec.convert(known, _KINDS[kind])
     except msgspec.ValidationError as error:
         raise _explained(error) from None
     _check_ids(wire, _IDS[kind])
     occurred_at_us = _check_time(wire.occurred_at, now_us)
-    common = {name: getattr(wire, name) for name in _KEPT[kind]}
+    common = msgspec.structs.asdict(wire)
+    del common["schema"], common["occurred_at"]
     if isinstance(wire, WireTurn):
         _check_messages(wire)
         return Turn(**common, occurred_at_us=occurred_at_us, extra=extra)
     if wire.turn_id is None and wire.kind in NEEDS_TURN:
         raise _Reject("missing_field", "turn_id", f"turn_id is missing: {wire.kind} speaks of one reply")
     try:
-        value = typed_value(wire.kind, wire.value)
+        value = typed_value(wire.kind, common.pop("value"))
     except ValueError as error:
         raise _Reject("bad_value", "value", f"value is {_shown(wire.value)}: {error}") from None
     return Rating(**common, value=value, occurred_at_us=occurred_at_us, extra=extra)
 
 
 def _check_ids(wire: WireTurn | WireRating, names: tuple[str, ...]) -> None:
-    ids = [(name, value) for name in names if (value := getattr(wire, name)) is not None]
+    ids = [value for name in names if (value := getattr(wire, name)) is not None]
+    if not (all(ids) and max(map(len, ids)) <= MAX_ID_CHARACTERS and "".join(ids).isprintable()):
+        _check_each_id([(name, value) for name in names if (value := getattr(wire, name)) is not None])
+    if len(wire.tags) > MAX_TAGS:
+        raise _Reject("bad_value", "tags", f"{len(wire.tags)} tags; at most {MAX_TAGS} are taken")
+
+
+def _check_each_id(ids: list[tuple[str, str]]) -> None:
     if _CONTROL.search("".join([value for _, value in ids])) is not None:
         name = next(name for name, value in ids if _CONTROL.search(value))
         raise _Reject("bad_value", name, f"{name} holds a control character")
@@ -247,8 +262,6 @@ def _check_ids(wire: WireTurn | WireRating, names: tuple[str, ...]) -> None:
             raise _Reject(
                 "bad_value", name, f"{name} has {len(value)} characters; at most {MAX_ID_CHARACTERS} are taken"
             )
-    if len(wire.tags) > MAX_TAGS:
-        raise _Reject("bad_value", "tags", f"{len(wire.tags)} tags; at most {MAX_TAGS} are taken")
 
 
 def _check_time(value: str | float, now_us: int) -> int:
@@ -265,7 +278,9 @@ def _check_time(value: str | float, now_us: int) -> int:
 
 def _check_messages(wire: WireTurn) -> None:
     for position, message in enumerate(wire.messages):
-        _check_message(message, f"messages[{position}]")
+        role = message.get("role")
+        if type(role) is not str or role not in ROLES or type(message.get("content")) is not str:  # nearly all are so
+            _check_message(message, f"messages[{position}]")
     if isinstance(wire.reply, dict):
         _check_message(wire.reply, "reply")
 
