@@ -77,9 +77,7 @@ def _speech(chance: random.Random) -> Callable[[int], str]:
     return says
 
 
-def _context(
-    last: Turn | None, again: bool, chance: random.Random, says: Callable[[int], str]
-) -> list[dict[str, Any]]:
+def _context(last: Turn | None, again: bool, chance: random.Random, says: Callable[[int], str]) -> list[dict[str, Any]]:
     if last is not None and again:
         return last.messages
     short = chance.choice(SHORT).format(n=chance.randrange(10**6))

@@ -82,10 +82,9 @@ class Census:
         first = first[self.turn[np.minimum(first, len(self) - 1), 0] == wanted] if len(self) else first
         return np.union1d(rows, first)
 
-    def of_conversations(self, conversations: Iterable[tuple[str, str]]) -> Rows:
-        """The turns of these (tenant, conversation id)."""
-        wanted = [_conversation(*conversation) for conversation in conversations]
-        return np.flatnonzero(np.isin(self.conversation, np.array(wanted, dtype=np.uint64)))
+    def beside(self, rows: Rows) -> Rows:
+        """The turns of the conversations that these are of."""
+        return np.flatnonzero(np.isin(self.conversation, self.conversation[rows]))
 
     def payloads(self, rows: Rows) -> Set[bytes]:
         """What names the payloads that count, for picking them out of the facts."""

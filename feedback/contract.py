@@ -220,7 +220,9 @@ def _convert(document: dict[str, Any], now_us: int) -> Turn | Rating:
     known = {name: value for name, value in document.items() if name in fields}
     extra = dict[str, Any]()
     if len(known) + 1 < len(document):  # there is more than that and `event`
-        extra = {name: value for name, value in document.items() if name not in fields and name not in ("event", "extra")}
+        extra = {
+            name: value for name, value in document.items() if name not in fields and name not in ("event", "extra")
+        }
         if isinstance(document.get("extra"), dict):
             extra = {**document["extra"], **extra}
     try:

@@ -7,7 +7,7 @@ key that user ids are hashed with.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator, Set
 from typing import Protocol
 
 import msgspec
@@ -17,14 +17,15 @@ from msgspec import Struct
 from feedback import census, exchanges, pairing, tables, window
 from feedback.census import Census, Column, Rows
 from feedback.content import Text, trainable_text, untrainable
-from feedback.exchanges import Said, TurnKey, is_rated
+from feedback.exchanges import Exchange, Said, TurnKey, is_rated
+from feedback.labels import Use
 from feedback.near_duplicates import prompt_key
 from feedback.outline import Outline, outline
 from feedback.pairing import Labels
 from feedback.records import Judgement, Pick, Rating, Turn
 from feedback.settings import WindowSettings
 from feedback.tables import TABLES, Row, ServedTurn, TableName
-from feedback.window import Window
+from feedback.window import Drop
 
 RULES_VERSION = "2"
 """Raise it when a rule of exchanges, pairing, window or splits changes: the same facts then make another dataset."""
@@ -92,36 +93,43 @@ class Counts(Struct, frozen=True, kw_only=True):
 def compute(facts: FactsReader, as_of_us: int, settings: WindowSettings) -> tuple[dict[TableName, list[Row]], Counts]:
     """The rows and the account of the snapshot of the facts as of a moment. A function of the set of facts alone.
 
-    Turns are read three times: to count them all; for the outlines of those that somebody spoke of or that may be in the
-    window; for the texts of those that are in it. No more than that is held of them.
+    Turns are read three times: to count them all; for the outlines of those that may be in the window or are compared
+    with others; for the texts of those that are in it. No more than that is held of them.
     """
     since_us = max(as_of_us - settings.max_age_s * 1_000_000, 0)
     counted = census.take(facts.turns(since_us, as_of_us))
     said = exchanges.said(
         facts.ratings(since_us, as_of_us), facts.verdicts(since_us, as_of_us), counted.known, as_of_us
     )
-    before = window.candidates(counted, _standing(counted, said), settings)
-    spoken_of = _spoken_of(counted, said)
-    wanted = counted.payloads(np.union1d(spoken_of, before.rows))
-    outlines, prompts = _outlines(facts.turns(since_us, as_of_us, wanted), counted.payloads(before.rows))
-    name_of = dict(zip(counted.rows_of(outlines).tolist(), outlines, strict=True))
-
-    chosen = window.select(counted, before, [prompts[name_of[row]] for row in before.rows.tolist()], settings)
-    kept = {name_of[row] for row in chosen.rows.tolist()}
-    in_play = kept | {name_of[row] for row in spoken_of.tolist()}
-    joined = exchanges.join((outlines[key] for key in in_play), said)
+    kept, joined, dropped = _in_play(facts, since_us, as_of_us, counted, said, settings)
     answered = pairing.answers(joined)
     with_text = kept | (answered.compared_with(kept) & joined.keys())
     texts = _texts(facts.turns(since_us, as_of_us, counted.payloads(counted.rows_of(with_text))))
-    labels = pairing.labels(joined, answered, kept, texts, settings.max_user_edits)
+    elsewhere = pairing.unused(said, _elsewhere(counted, said.turns - joined.keys()))
+    labels = pairing.labels(joined, answered, kept, texts, settings.max_user_edits, elsewhere)
     labels = _within_judge_share(labels, settings.max_judge_share)
     content: dict[TableName, list[Row]] = {
         "pairs": tables.sorted_rows(labels.pairs),
         "unpaired": tables.sorted_rows(labels.unpaired),
         "demonstrations": tables.sorted_rows(labels.demonstrations),
-        "turns": tables.sorted_rows(_served(outlines[key], texts[key]) for key in kept),
+        "turns": tables.sorted_rows(_served(joined[key].turn, texts[key]) for key in kept),
     }
-    return content, _counts(facts.turns_before(since_us), counted, said, chosen, labels, content)
+    return content, _counts(facts.turns_before(since_us), counted, said, len(kept), dropped, labels, content)
+
+
+def _in_play(
+    facts: FactsReader, since_us: int, as_of_us: int, counted: Census, said: Said, settings: WindowSettings
+) -> tuple[set[TurnKey], dict[TurnKey, Exchange], dict[Drop, int]]:
+    """The turns in the window; they and those that may be compared with them, as exchanges; and the others by reason."""
+    before = window.candidates(counted, _standing(counted, said), settings)
+    compared = _compared(counted, said)
+    wanted = counted.payloads(np.union1d(compared, before.rows))
+    outlines, prompts = _outlines(facts.turns(since_us, as_of_us, wanted), counted.payloads(before.rows))
+    name_of = dict(zip(counted.rows_of(outlines).tolist(), outlines, strict=True))
+    chosen = window.select(counted, before, [prompts[name_of[row]] for row in before.rows.tolist()], settings)
+    kept = {name_of[row] for row in chosen.rows.tolist()}
+    in_play = kept | {name_of[row] for row in compared.tolist()}
+    return kept, exchanges.join((outlines[key] for key in in_play), said), dict(chosen.dropped)
 
 
 def _standing(counted: Census, said: Said) -> Column:
@@ -133,23 +141,28 @@ def _standing(counted: Census, said: Said) -> Column:
     return standing
 
 
-def _spoken_of(counted: Census, said: Said) -> Rows:
-    """The turns that a label may look at, in the window or not: those that somebody spoke of, that a pick or verdict
-    compares with them, that were replaced, or that may have replaced one that was regenerated."""
-    rivals = {
-        (rating.tenant, rating.value.over)
-        for ratings in said.ratings.values()
-        for rating in ratings
-        if isinstance(rating.value, Pick)
-    }
-    regenerated = {
-        (rating.tenant, rating.conversation_id)
-        for ratings in said.ratings.values()
-        for rating in ratings
-        if rating.kind == "signal" and rating.value == "regenerate"
-    }
-    rows = counted.rows_of(said.turns | rivals)
-    return np.unique(np.concatenate((rows[rows >= 0], counted.replaced(), counted.of_conversations(regenerated))))
+def _compared(counted: Census, said: Said) -> Rows:
+    """The turns that a label may look at, in the window or not: those that a pick or a verdict compares, that were replaced,
+    or that may have replaced one that was regenerated."""
+    compared, regenerated = set[TurnKey](), set[TurnKey]()
+    for key, ratings in said.ratings.items():
+        for rating in ratings:
+            if isinstance(rating.value, Pick):
+                compared |= {key, (rating.tenant, rating.value.over)}
+            elif rating.kind == "signal" and rating.value == "regenerate":
+                regenerated.add(key)
+    for key, verdicts in said.verdicts.items():
+        compared |= {key for verdict in verdicts if verdict.other_turn_id is not None}
+    rows = counted.rows_of(compared)
+    return np.unique(
+        np.concatenate((rows[rows >= 0], counted.replaced(), counted.beside(counted.rows_of(regenerated))))
+    )
+
+
+def _elsewhere(counted: Census, turns: Set[TurnKey]) -> Iterator[tuple[TurnKey, Use]]:
+    """Why each of these turns gives no label."""
+    for key, reason in zip(turns, counted.reason[counted.rows_of(turns)].tolist(), strict=True):
+        yield key, "outside_window" if counted.reasons[reason] is None else "untrainable"
 
 
 def _outlines(
@@ -206,7 +219,8 @@ def _counts(
     older: int,
     counted: Census,
     said: Said,
-    chosen: Window,
+    in_window: int,
+    dropped: dict[Drop, int],
     labels: Labels,
     content: dict[TableName, list[Row]],
 ) -> Counts:
@@ -230,8 +244,8 @@ def _counts(
         judged=len(said.verdicts),
         unjudged=dict(+unjudged),
         untrainable={reason: number for reason, number in reasons if reason is not None and number},
-        dropped=dict(Counter[str](chosen.dropped)),
-        in_window=len(chosen.rows),
+        dropped=dict(Counter[str](dropped)),
+        in_window=in_window,
         pairs=dict(Counter(pair.how for pair in labels.pairs)),
         unpaired=dict(Counter(label.kind for label in labels.unpaired)),
         demonstrations=len(labels.demonstrations),

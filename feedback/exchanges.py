@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Set
-from typing import Literal, NamedTuple
+from sys import intern
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -25,6 +26,9 @@ TurnKey = tuple[str, str]
 
 RATED_BY = frozenset({"thumbs", "stars", "pick", "edit"})
 """A turn without a live rating of these kinds is unrated, and a question for the judge."""
+
+_NOTHING: dict[str, Any] = {}
+Event = TypeVar("Event", Rating, Judgement)
 
 _MANY_SUBJECTS = frozenset({"pick", "score"})
 """A null of these kinds names no subject: it takes back all that the rater gave of the kind, on that turn, until then."""
@@ -83,8 +87,8 @@ def said(
     as_of_us: int,
 ) -> Said:
     """What the facts up to `as_of_us` say; `known` tells which turns there are."""
-    given = distinct((rating, content_hash) for rating, content_hash in ratings if rating.occurred_at_us <= as_of_us)
-    judgements = _by_id(verdict for verdict in verdicts if verdict.occurred_at_us <= as_of_us)
+    given = distinct((_lean(rating), name) for rating, name in ratings if rating.occurred_at_us <= as_of_us)
+    judgements = _by_id(_lean(verdict) for verdict in verdicts if verdict.occurred_at_us <= as_of_us)
     rated = {(rating.tenant, rating.turn_id) for _, rating in given.events.values() if rating.turn_id is not None}
     turns = known(rated | {key for judgement in judgements for key in _turns_of(judgement)})
 
@@ -197,12 +201,21 @@ def _subject(rating: Rating) -> Hashable:
     return (_rater_on(rating), rating.rubric, value.name if isinstance(value, Score) else None)
 
 
+def _lean(said: Event) -> Event:
+    """Without what no rule looks at, and with one copy of the words that come again and again: there may be millions."""
+    changes: dict[str, Any] = {"tenant": intern(said.tenant)}
+    if isinstance(said, Rating):
+        changes |= {"user_id": said.user_id and intern(said.user_id), "tags": _NOTHING, "extra": _NOTHING}
+    elif isinstance(said, Verdict):
+        changes |= {name: intern(getattr(said, name)) for name in ("model", "rubric", "prompt_hash")}
+        changes |= {"request_id": "", "rationale": "", "items": _NOTHING}
+    return msgspec.structs.replace(said, **changes)
+
+
 def _by_id(judgements: Iterable[Judgement]) -> list[Judgement]:
-    """One judgement under each id. What it says in words counts for nothing here, and would take most of the room."""
+    """One judgement under each id."""
     by_id: dict[tuple[str, str], Judgement] = {}
     for judgement in judgements:
-        if isinstance(judgement, Verdict):
-            judgement = msgspec.structs.replace(judgement, rationale="")
         key = (judgement.tenant, judgement.verdict_id)
         held = by_id.get(key)
         by_id[key] = judgement if held is None or held == judgement else min(held, judgement, key=_payload_order)

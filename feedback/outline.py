@@ -1,4 +1,4 @@
-"""A turn without its texts: what the rules look at, small enough to be held for every turn that anybody spoke of."""
+"""A turn without its texts: all that the rules of pairing look at, however long the texts are."""
 
 from __future__ import annotations
 

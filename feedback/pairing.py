@@ -12,16 +12,16 @@ exchanges; ids name the question that a label answers, so that a late rating cha
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 
 from msgspec import Struct
 
 from feedback.content import Text
 from feedback.edits import edits
-from feedback.exchanges import Exchange, TurnKey
+from feedback.exchanges import Exchange, Said, TurnKey
 from feedback.labels import Use, Uses, label_id, place_of, unusable
 from feedback.outline import Outline
-from feedback.records import Demonstration, PreferencePair, Rating, UnpairedLabel
+from feedback.records import Demonstration, PreferencePair, Rating, UnpairedLabel, Verdict
 from feedback.replacements import named_replacements, signalled_replacements
 from feedback.votes import Decision, Vote, comparison_votes, decide, event_ids, quality_votes, speaks
 
@@ -63,19 +63,17 @@ def labels(
     kept: Set[TurnKey],
     texts: Mapping[TurnKey, Text],
     max_user_edits: int,
+    uses: Uses,
 ) -> Labels:
     """The labels of the exchanges in `kept`; the others only supply second replies and better sources.
 
-    `texts` holds the texts of the turns in `kept` and of those that are compared with them.
+    `texts` holds the texts of the turns in `kept` and of those that are compared with them, `uses` what was said elsewhere.
     """
-    uses = Uses()
     unpaired = _unpaired(exchanges, kept, texts, answered.qualities, uses)
     compared = _compared(exchanges, kept, texts, answered.comparisons, uses)
     edited, demonstrations = edits(exchanges, kept, texts, answered.qualities, max_user_edits, uses)
-    for exchange in exchanges.values():
-        uses.ratings["inert"] += sum(_is_inert(rating) for rating in exchange.ratings)
-        own = [verdict for verdict in exchange.verdicts if verdict.turn_id == exchange.turn.turn_id]
-        uses.verdicts["neutral"] += sum(not speaks(verdict) for verdict in own)
+    for key, exchange in exchanges.items():
+        _count_idle(key, exchange.ratings, exchange.verdicts, uses)
     return Labels(
         pairs=tuple(sorted(compared + edited, key=_by_id)),
         unpaired=tuple(sorted(unpaired, key=_by_id)),
@@ -83,6 +81,24 @@ def labels(
         ratings=dict(+uses.ratings),
         verdicts=dict(+uses.verdicts),
     )
+
+
+def unused(said: Said, turns: Iterable[tuple[TurnKey, Use]]) -> Uses:
+    """The uses of what was said of turns that give no labels, nor help others to one, each with the reason why."""
+    uses = Uses()
+    for key, use in turns:
+        ratings, verdicts = said.ratings.get(key, ()), said.verdicts.get(key, ())
+        decision = decide(quality_votes(ratings, verdicts))
+        if decision is not None:
+            uses.count(decision, use)
+        uses.ratings[use] += sum(rating.kind == "edit" and rating.source != "system" for rating in ratings)
+        _count_idle(key, ratings, verdicts, uses)
+    return uses
+
+
+def _count_idle(key: TurnKey, ratings: Iterable[Rating], verdicts: Iterable[Verdict], uses: Uses) -> None:
+    uses.ratings["inert"] += sum(_is_inert(rating) for rating in ratings)
+    uses.verdicts["neutral"] += sum(verdict.turn_id == key[1] and not speaks(verdict) for verdict in verdicts)
 
 
 def _is_inert(rating: Rating) -> bool:
@@ -94,7 +110,7 @@ def _is_inert(rating: Rating) -> bool:
 
 def _qualities(exchanges: Mapping[TurnKey, Exchange]) -> dict[TurnKey, Decision]:
     """What is decided of each reply by itself."""
-    votes = {key: quality_votes(exchange) for key, exchange in exchanges.items()}
+    votes = {key: quality_votes(exchange.ratings, exchange.verdicts) for key, exchange in exchanges.items()}
     for first, second in named_replacements(exchanges):
         votes[first].append(_regenerated(exchanges[second].turn, 0.0))
     return {key: decided for key, cast in votes.items() if (decided := decide(cast)) is not None}

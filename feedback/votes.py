@@ -92,10 +92,10 @@ def decide(votes: Iterable[Vote]) -> Decision | None:
     return Decision(value=fsum(means) / len(means), weight=weight, counted=counted, superseded=superseded)
 
 
-def quality_votes(exchange: Exchange) -> list[Vote]:
-    """What was said of the reply by itself: thumbs, stars, `regenerate`, the judge's score."""
+def quality_votes(ratings: Iterable[Rating], verdicts: Iterable[Verdict]) -> list[Vote]:
+    """What was said of a reply by itself: thumbs, stars, `regenerate`, the judge's score."""
     votes = []
-    for rating in exchange.ratings:
+    for rating in ratings:
         if rating.kind == "signal" and rating.value == "regenerate":
             votes.append(_rating_vote(rating, "signal", 0.0))
         elif rating.source == "system":
@@ -106,7 +106,7 @@ def quality_votes(exchange: Exchange) -> list[Vote]:
             votes.append(_rating_vote(rating, "stars", STARS_VALUE[rating.value]))
     votes += [
         _verdict_vote(verdict, verdict.score)
-        for verdict in exchange.verdicts
+        for verdict in verdicts
         if verdict.other_turn_id is None and verdict.score is not None  # see speaks()
     ]
     return votes

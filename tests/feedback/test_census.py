@@ -97,8 +97,8 @@ def test_turns_that_took_anothers_place_are_found_with_those_others() -> None:
     assert sorted(counted.replaced().tolist()) == sorted(expected.tolist())
 
 
-def test_the_turns_of_a_conversation_are_found() -> None:
+def test_the_other_turns_of_a_conversation_are_found() -> None:
     counted = taken(turn("t1", conversation_id="a"), turn("t2", conversation_id="b"), turn("t3", conversation_id="a"))
     expected = counted.rows_of(("default", name) for name in ("t1", "t3"))
-    assert sorted(counted.of_conversations([("default", "a")]).tolist()) == sorted(expected.tolist())
-    assert counted.of_conversations([]).tolist() == []
+    assert sorted(counted.beside(expected[:1]).tolist()) == sorted(expected.tolist())
+    assert counted.beside(expected[:0]).tolist() == []

@@ -5,6 +5,7 @@ import pytest
 from feedback import census
 from feedback.content import trainable_text, untrainable
 from feedback.exchanges import TurnKey, join, said
+from feedback.labels import Uses
 from feedback.outline import outline
 from feedback.pairing import Labels, answers, labels
 from feedback.records import Judgement, Pick, Rating, Turn
@@ -35,7 +36,7 @@ def learn(*events: Event, kept: set[str] | None = None, max_user_edits: int = 20
     exchanges = join(map(outline, turns), heard)
     texts = {(turn.tenant, turn.turn_id): trainable_text(turn) for turn in turns if untrainable(turn) is None}
     inside: set[TurnKey] = {key for key in exchanges if kept is None or key[1] in kept}
-    return labels(exchanges, answers(exchanges), inside, texts, max_user_edits)
+    return labels(exchanges, answers(exchanges), inside, texts, max_user_edits, Uses())
 
 
 def by_expert(event_id: str, turn_id: str, kind: str, value: Any) -> Rating:

@@ -5,6 +5,7 @@ import stat
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pyarrow as pa
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feedback import contract, snapshot, splits
+from feedback import contract, snapshot, splits, window
 from feedback.dataset import RULES_VERSION, compute
 from feedback.records import Judgement, Pick, Rating, Score, Turn, Unjudged, Verdict
 from feedback.settings import WindowSettings
@@ -24,6 +25,7 @@ from tests.feedback.builders import (
     GATE,
     MINUTE_US,
     START_US,
+    TRAIN,
     MemoryFacts,
     rating,
     says,
@@ -371,6 +373,18 @@ def test_every_event_is_accounted_for_once(events: list[Event]) -> None:
     assert min([0, *counts.rating_uses.values(), *counts.verdict_uses.values()]) == 0
     ids = [row["id"] for table in TABLES if table != "turns" for row in content[table]]
     assert len(ids) == len(set(ids))
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(HISTORIES)
+def test_how_many_texts_are_looked_at_changes_nothing_where_no_two_are_alike(events: list[Event]) -> None:
+    tight = WindowSettings(max_exchanges=1, max_per_prompt=100, near_duplicate=1.0, max_per_user=1)
+    apart = [msgspec.structs.replace(e, bucket=TRAIN) if isinstance(e, Turn) else e for e in events]
+    content, counts = compute(MemoryFacts(apart), AS_OF_US, tight)
+    with patch.object(window, "ROOM_BEFORE_TEXTS", 100):
+        same, more = compute(MemoryFacts(apart), AS_OF_US, tight)
+    assert same == content
+    assert (counts.rating_uses, counts.verdict_uses) == (more.rating_uses, more.verdict_uses)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
