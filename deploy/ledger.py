@@ -19,12 +19,12 @@ class SqlLedger:
         self._database = database
         self._budget = budget
 
-    def reserve(self, cost_usd: float, now_us: int) -> Reservation | Refusal:
+    def reserve(self, cost_usd: float, now_us: int, lot: int = 0) -> Reservation | Refusal:
         """Look and reserve in one transaction: two processes can't both take the last cent."""
         with self._database.write() as connection:
             if not cost_usd <= 0:  # a judge that costs nothing does not wait for the sum of the day
                 lock(connection)
-                refused = refusal(_spent(connection, now_us), self._budget, cost_usd)
+                refused = refusal(_spent(connection, now_us), self._budget, cost_usd, lot)
                 if refused is not None:
                     return refused
             name = f"r-{secrets.token_hex(12)}"

@@ -17,7 +17,7 @@ from msgspec import Struct
 from feedback import judging
 from feedback.judge_call import Answer, Caller, Tokens, open_client, worst
 from feedback.judging import Prompt, Reason, Scores, Unparsable, Winner
-from feedback.ledger import Ledger, Refusal, Reservation
+from feedback.ledger import Ledger, Refusal, Reservation, lot_of
 from feedback.records import Judgement, JudgeRequest, Unjudged, Verdict
 from feedback.rubric import Rubric
 from feedback.settings import JudgeSettings
@@ -61,7 +61,7 @@ class Judge:
         if max(len(request.reply), len(request.other_reply or "")) > judging.MAX_REPLY_CHARACTERS:
             return self._unjudged(request, prompts, "too_long", "a reply is too long to be judged", [])
         async with self._questions:  # only what is about to be asked holds money
-            answers = await self._paid(prompts)
+            answers = await self._paid(prompts, lot_of(request.request_id))
         if isinstance(answers, str):
             return self._unjudged(request, prompts, answers, "the judge's budget is used up", [])
         return self._read(request, prompts, answers)
@@ -70,12 +70,12 @@ class Judge:
         """Close the connections."""
         await self._caller.close()
 
-    async def _paid(self, prompts: Sequence[Prompt]) -> list[Answer] | Refusal:
+    async def _paid(self, prompts: Sequence[Prompt], lot: int) -> list[Answer] | Refusal:
         """Answers to all prompts, with the worst that they may cost reserved before and settled after.
 
         Where this is cut short, what was reserved stays so: nobody knows what the server has done meanwhile.
         """
-        first = await self._reserve(prompts)
+        first = await self._reserve(prompts, lot)
         if not isinstance(first, Reservation):
             return first
         more: list[Reservation] = []
@@ -96,9 +96,9 @@ class Judge:
             await asyncio.to_thread(self._ledger.settle, reservation.id, 0.0)
         return answers
 
-    async def _reserve(self, prompts: Sequence[Prompt]) -> Reservation | Refusal:
+    async def _reserve(self, prompts: Sequence[Prompt], lot: int = 0) -> Reservation | Refusal:
         most = sum((worst(prompt, self._settings.max_tokens) for prompt in prompts), Tokens())
-        return await asyncio.to_thread(self._ledger.reserve, self._price_usd(most), self._clock_us())
+        return await asyncio.to_thread(self._ledger.reserve, self._price_usd(most), self._clock_us(), lot)
 
     def _price_usd(self, tokens: Tokens) -> float:
         return (

@@ -1,14 +1,22 @@
-"""The judge's money: reserved before a question is asked, settled after, per UTC hour and per UTC day."""
+"""The judge's money: reserved before a question is asked, settled after, per UTC hour and per UTC day.
+
+The first half of a budget is there for every question, the next quarter for every second, the next eighth for every
+fourth: so that what is judged is a sample of the hour and of the day, not what came first.
+"""
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import Literal, Protocol
 
+import xxhash
 from msgspec import Struct
 
 RESERVATION_EXPIRES_US = 3_600_000_000
 """A question that was never settled (its process died) counts in full for an hour, then not at all."""
+
+MAX_HALVINGS = 30
 
 
 class Spent(Struct, frozen=True):
@@ -34,15 +42,31 @@ class Reservation(Struct, frozen=True):
 Refusal = Literal["budget_hour", "budget_day"]
 
 
-def refusal(spent: Spent, budget: Budget, cost_usd: float) -> Refusal | None:
-    """Why a question of this cost may not be asked; None when it may. What costs nothing is always allowed."""
+def refusal(spent: Spent, budget: Budget, cost_usd: float, lot: int = 0) -> Refusal | None:
+    """Why a question of this cost may not be asked; None when it may. What costs nothing is always allowed.
+
+    `lot` is drawn by a hash of the question; with 0 only a budget that does not suffice refuses it.
+    """
     if cost_usd <= 0:
         return None
-    if not spent.day_usd + cost_usd <= budget.usd_per_day:  # so put, a sum that is no number is refused too
+    if _refuses(spent.day_usd, budget.usd_per_day, cost_usd, lot):
         return "budget_day"
-    if not spent.hour_usd + cost_usd <= budget.usd_per_hour:
+    if _refuses(spent.hour_usd, budget.usd_per_hour, cost_usd, lot):
         return "budget_hour"
     return None
+
+
+def _refuses(spent_usd: float, most_usd: float, cost_usd: float, lot: int) -> bool:
+    if not spent_usd + cost_usd <= most_usd:  # so put, a sum that is no number is refused too
+        return True
+    left = 1 - spent_usd / most_usd
+    every = 1 << int(min(-math.log2(left), MAX_HALVINGS)) if left > 0 else 1  # 0: the cost is too small to be seen
+    return lot % every != 0
+
+
+def lot_of(request_id: str) -> int:
+    """The lot of a question. Not the bits that the sample of a backlog looks at: the two are independent."""
+    return xxhash.xxh3_64_intdigest(request_id.encode()) >> 32
 
 
 def hour_of(at_us: int) -> str:
@@ -53,8 +77,8 @@ def hour_of(at_us: int) -> str:
 class Ledger(Protocol):
     """Where reservations are kept; one for all processes that ask the judge."""
 
-    def reserve(self, cost_usd: float, now_us: int) -> Reservation | Refusal:
-        """Set money aside, or say why not."""
+    def reserve(self, cost_usd: float, now_us: int, lot: int = 0) -> Reservation | Refusal:
+        """Set money aside, or say why not; for `lot` see `refusal`."""
 
     def settle(self, reservation_id: str, cost_usd: float) -> None:
         """Replace what was reserved by what it really cost."""

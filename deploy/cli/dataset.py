@@ -67,7 +67,8 @@ def show(context: Context, name: str) -> None:
     table.add_row("as of", moment(manifest.as_of_us))
     table.add_row("rules version", manifest.rules_version)
     table.add_row("after", manifest.predecessor.name if manifest.predecessor else "nothing: it is the first")
-    table.add_row("turns", f"{counts.turns:,}, in the window {counts.in_window:,}")
+    older = f"; {counts.older_turns:,} older ones were not read" if counts.older_turns else ""
+    table.add_row("turns", f"{counts.turns:,}, in the window {counts.in_window:,}{older}")
     for title, figures in (
         ("left out of the window", counts.dropped),
         ("can't be learned from", counts.untrainable),

@@ -7,13 +7,14 @@ import random
 import threading
 from typing import Any
 
+import msgspec
 import pytest
 from pydantic import SecretStr
 
 from feedback import rubric
 from feedback.judge_client import Judge
 from feedback.judging import MAX_REPLY_CHARACTERS
-from feedback.ledger import Budget, Refusal, Reservation, Spent, refusal
+from feedback.ledger import Budget, Refusal, Reservation, Spent, lot_of, refusal
 from feedback.records import JudgeRequest, Unjudged, Verdict
 from feedback.settings import JudgeSettings
 from tests.fakes import until
@@ -27,13 +28,13 @@ NOW_US = 1_790_000_000_000_000
 class MemoryLedger:
     """The rule of the ledger, kept in memory."""
 
-    def __init__(self, budget_usd: float = 1e9) -> None:
-        self.budget = Budget(budget_usd, budget_usd)
+    def __init__(self, budget_usd: float = 1e9, sampled: bool = True) -> None:
+        self.budget, self._sampled = Budget(budget_usd, budget_usd), sampled
         self.reserved: dict[str, float] = {}
         self.settled: dict[str, float] = {}
 
-    def reserve(self, cost_usd: float, now_us: int) -> Reservation | Refusal:
-        refused = refusal(self.spent(now_us), self.budget, cost_usd)
+    def reserve(self, cost_usd: float, now_us: int, lot: int = 0) -> Reservation | Refusal:
+        refused = refusal(self.spent(now_us), self.budget, cost_usd, lot if self._sampled else 0)
         if refused is not None:
             return refused
         name = f"r{len(self.reserved)}"
@@ -232,11 +233,23 @@ async def test_a_try_is_not_repeated_on_money_that_is_not_there() -> None:
     assert ledger.spent(NOW_US).hour_usd <= ledger.budget.usd_per_hour
 
 
+async def test_of_a_budget_that_is_half_spent_a_sample_of_questions_gets_money() -> None:
+    ledger = MemoryLedger(1.0)
+    ledger.reserved["before"] = 0.5
+    with judge_server(scores()) as server:
+        asked = judge(server, ledger, usd_per_million_prompt_tokens=1.0)
+        questions = [msgspec.structs.replace(request(), request_id=f"q{number}") for number in range(40)]
+        answers = [await asked.judge(question) for question in questions]
+    refused = [answer for answer in answers if isinstance(answer, Unjudged)]
+    assert {answer.reason for answer in refused} == {"budget_day"}
+    assert len(server.asked) == 40 - len(refused) == sum(lot_of(q.request_id) % 2 == 0 for q in questions)
+
+
 async def test_questions_that_wait_hold_no_money() -> None:
     one = MemoryLedger()
     with judge_server(scores()) as server:
         await judge(server, one, usd_per_million_completion_tokens=10.0).judge(request())
-        ledger = MemoryLedger(one.reserved["r0"] * 2 + one.settled["r0"] * 18 + 1e-9)
+        ledger = MemoryLedger(one.reserved["r0"] * 2 + one.settled["r0"] * 18 + 1e-9, sampled=False)
         asked = judge(server, ledger, parallel=2, usd_per_million_completion_tokens=10.0)
         answers = await asyncio.gather(*(asked.judge(request()) for _ in range(20)))
     assert all(isinstance(answer, Verdict) for answer in answers)
