@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 
+import structlog
 import uvicorn
 from fastapi import APIRouter, FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -17,7 +20,10 @@ from deploy.errors import Failed
 Ready = Callable[[], str | None]
 """None when the role can do its work, else one sentence on what it waits for."""
 
-SHUTDOWN_S = 20
+SHUTDOWN_S = 15
+"""How long requests under way may take when a role stops; leaves time for the rest within `process.stop_within_s`."""
+
+log = structlog.get_logger()
 
 
 def admin_app(ready: Ready, routers: Sequence[APIRouter] = ()) -> FastAPI:
@@ -77,11 +83,24 @@ async def serve(app: object, host: str, port: int, stop: asyncio.Event) -> None:
     await serving
 
 
-async def run_until_stopped(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Run `work(stop)`; SIGTERM and SIGINT set `stop`."""
+async def run_until_stopped(work: Callable[[asyncio.Event], Awaitable[None]], within_s: float) -> None:
+    """Run `work(stop)`; SIGTERM and SIGINT set `stop`, and end the process `within_s` later, whatever it does then."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def asked() -> None:
+        if not stop.is_set():
+            stop.set()
+            at_last = threading.Timer(within_s, _end, [within_s])  # a thread: the loop may be what hangs
+            at_last.daemon = True
+            at_last.start()
+
     for number in (signal.SIGTERM, signal.SIGINT):
         with suppress(NotImplementedError):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, asked)
     await work(stop)
+
+
+def _end(within_s: float) -> None:
+    log.error("stopped_unfinished", after_s=within_s, setting="process.stop_within_s", rest="is done at the next start")
+    os._exit(1)

@@ -50,6 +50,16 @@ class BrokerSettings(Section):
         return self.url.startswith("kafka://")
 
 
+class ProcessSettings(Section):
+    """How the roles run, each in a process of its own."""
+
+    stop_within_s: float = Field(
+        25,
+        gt=0,
+        description="How long a role that is asked to stop may finish what it has begun. Then it ends all the same; nothing is lost: what was not done is done at the next start.",
+    )
+
+
 class ControlSettings(Section):
     """Where decisions are kept: candidates, approvals, rollouts, assignments, keys, the judge's ledger."""
 
@@ -159,6 +169,7 @@ class Settings(BaseSettings):
     )
 
     broker: BrokerSettings = BrokerSettings()
+    process: ProcessSettings = ProcessSettings()
     control: ControlSettings = ControlSettings()
     window: WindowSettings = WindowSettings()
     judge: JudgeSettings = JudgeSettings()

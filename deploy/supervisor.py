@@ -14,7 +14,9 @@ from urllib.request import urlopen
 import structlog
 
 READY_WITHIN_S = 60.0
-STOP_WITHIN_S = 30.0
+STOP_MARGIN_S = 5.0
+"""How much longer than it may take a role is waited for, before it is killed."""
+
 LOOK_S = 0.2
 STEADY_S = 60.0
 """A role that ran this long begins with the shortest pause again when it dies."""
@@ -56,7 +58,9 @@ class Role:
             return False
 
 
-def supervise(roles: Sequence[Role], stopping: Callable[[], bool], on_ready: Callable[[], object]) -> int:
+def supervise(
+    roles: Sequence[Role], stopping: Callable[[], bool], on_ready: Callable[[], object], stop_within_s: float
+) -> int:
     """Run all roles until `stopping()`; returns an exit code: 1 if a role refused to start at all."""
     for role in roles:
         role.start()
@@ -79,7 +83,7 @@ def supervise(roles: Sequence[Role], stopping: Callable[[], bool], on_ready: Cal
                 on_ready()
             time.sleep(LOOK_S)
     finally:
-        _stop(roles)
+        _stop(roles, stop_within_s + STOP_MARGIN_S)
     return 0
 
 
@@ -101,11 +105,11 @@ def _look_after(role: Role) -> int | None:
     return code if code != 0 else 1
 
 
-def _stop(roles: Sequence[Role]) -> None:
+def _stop(roles: Sequence[Role], within_s: float) -> None:
     running = [role.process for role in roles if role.process is not None]
     for process in running:
         process.terminate()
-    deadline = time.monotonic() + STOP_WITHIN_S
+    deadline = time.monotonic() + within_s
     for process in running:
         try:
             process.wait(max(0.1, deadline - time.monotonic()))

@@ -135,4 +135,4 @@ def _play(
         async def main(stop: asyncio.Event) -> None:
             await work(Role(context.state, context.settings, control, admin_host, admin_port), stop)
 
-        asyncio.run(run_until_stopped(main))
+        asyncio.run(run_until_stopped(main, context.settings.process.stop_within_s))
