@@ -6,12 +6,13 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 
 from rich.console import Console
 from rich.progress import Progress
 
-from tests.simulator.simulation import simulate
+from tests.simulator import disk, simulation
 
 CHUNK = 100
 SHOWN = 10
@@ -20,6 +21,11 @@ SHOWN = 10
 def chunk(first: int) -> list[tuple[int, str]]:
     """The seeds of one chunk at which something was wrong."""
     return [(seed, wrong) for seed in range(first, first + CHUNK) if (wrong := simulate(seed)) is not None]
+
+
+def simulate(seed: int, tell: Callable[[str], object] = lambda line: None) -> str | None:
+    """One seed of the workers' world, and of sealing's."""
+    return simulation.simulate(seed, tell) or disk.simulate(seed, tell)
 
 
 def main() -> int:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from feedback import facts
+import msgspec
+
+from deploy.ledger import SqlLedger
+from feedback import facts, snapshot, tables
 from feedback.edge import Record
 from feedback.facts import Batch, Row
+from feedback.ledger import Refusal, Reservation, refusal
 from feedback.records import JudgeRequest
+from feedback.snapshot import Manifest, Snapshot
 from streams import hop, ingest
 from streams.dead_letters import TOPIC
 from streams.facts_sink import FactsSink
@@ -20,6 +27,7 @@ from streams.questions import VERDICTS, Questions
 from streams.router import Router
 from streams.runs import RunOffsets
 from tests.simulator.broker import Consumer, SimProducer
+from tests.simulator.facts import Writer
 
 Applied = Mapping[tuple[str, int], int]
 
@@ -111,6 +119,73 @@ def _start_at_the_groups_offsets(consumer: Consumer, partitions: Sequence[int]) 
 ASSIGN = Consumer.assign
 
 
+def _not_reserved(self: SqlLedger, cost_usd: float, now_us: int, lot: int = 0) -> Reservation | Refusal:
+    """The money is looked at, and not set aside."""
+    return refusal(self.spent(now_us), self._budget, cost_usd, lot) or Reservation("nothing")
+
+
+def _unfenced(writer: Writer, *arguments: Any) -> None:
+    """A worker goes on with what it knew when it began, though its partitions are somebody else's by now."""
+    WRITER(writer, *arguments)
+    shared = writer._tables
+
+    class Remembered:
+        def __init__(self, name: str) -> None:
+            self._name, self._known = name, dict(shared[name].versions)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(shared[self._name], name)
+
+        def transaction_version(self, app: str) -> int | None:
+            return self._known.get(app)
+
+        @property
+        def versions(self) -> Any:
+            return self
+
+        def update(self, reached: Mapping[str, int]) -> None:
+            self._known |= reached
+            shared[self._name].versions |= reached
+
+        def keys(self) -> Any:
+            return shared[self._name].versions.keys()
+
+        def __getitem__(self, app: str) -> int:
+            return shared[self._name].versions[app]
+
+    writer._tables = {name: Remembered(name) for name in shared}
+
+
+WRITER = Writer.__init__
+
+
+def _marker_first(path: Path, manifest: Manifest, content: Any) -> Snapshot:
+    """In the place where it will be, its marker before what it vouches for."""
+    if not path.exists():
+        path.mkdir()
+        encoded = msgspec.json.format(msgspec.json.encode(manifest, order="sorted"))
+        (path / snapshot.MANIFEST).write_bytes(encoded)
+        (path / snapshot.MARKER).write_text(hashlib.sha256(encoded).hexdigest() + "\n")
+        for table in tables.TABLES:
+            tables.write(path / f"{table}.parquet", table, content[table])
+        for file in (*path.iterdir(), path, path.parent):
+            snapshot._sync(file)
+    return Snapshot(path, snapshot.load_manifest(path))
+
+
+@contextmanager
+def _not_synced() -> Iterator[None]:
+    """A sealing takes the files for durable once they are written."""
+    publish = snapshot._publish
+
+    def hastily(*arguments: Any) -> Snapshot:
+        with patch.object(snapshot, "_sync", lambda path: None):
+            return publish(*arguments)
+
+    with patch.object(snapshot, "_publish", hastily):
+        yield
+
+
 @contextmanager
 def _one_by_one() -> Iterator[None]:
     """A run whose handling fails is done record by record, and what fails is buried at the end."""
@@ -133,9 +208,19 @@ def _one_by_one() -> Iterator[None]:
         yield
 
 
+def disk_mutants() -> dict[str, AbstractContextManager[Any]]:
+    """Mistakes in sealing, for the disk that loses power."""
+    return {
+        "the marker is written first": patch.object(snapshot, "_publish", _marker_first),
+        "a snapshot is not synced before it appears": _not_synced(),
+    }
+
+
 def mutants() -> dict[str, AbstractContextManager[Any]]:
     """By name; enter one and the mistake is made."""
     return {
+        "a budget is not reserved": patch.object(SqlLedger, "reserve", _not_reserved),
+        "a writer is not fenced": patch.object(Writer, "__init__", _unfenced),
         "acknowledged before the facts were committed": patch.object(FactsSink, "put", _ack_before_commit),
         "an overlapping batch is not trimmed": patch.object(facts, "_new_rows", _untrimmed),
         "an overlapping batch is skipped": patch.object(facts, "_new_rows", _skip_overlapping),

@@ -18,7 +18,7 @@ import structlog
 from feedback.contract import Rejected
 from feedback.edge import Edge, Record
 from feedback.facts import TABLE_OF_TOPIC, TABLES
-from feedback.records import JudgeRequest, Rating, Turn, Verdict
+from feedback.records import Rating, Turn
 from streams import dead_letters
 from streams.app import INGEST_GROUP, INGEST_TOPICS, JUDGE_GROUP
 from streams.facts_sink import FactsSink
@@ -30,6 +30,7 @@ from streams.questions import JUDGE_REQUESTS, Questions
 from streams.router import Router
 from tests.simulator.broker import Broker, Consumer, SimProducer, Stream
 from tests.simulator.facts import Reader, Table, Writer, applied, lose_last
+from tests.simulator.judge import SimJudge, ledger
 from tests.simulator.world import START_S, Deadlock, Loop, now_us, pause, virtual
 
 GRACE_S = 4.0
@@ -93,7 +94,8 @@ class Worker:
         self._questions = Questions(producer)
         ingest = Ingest(EDGE, self._sink, producer, self._questions, self.router.observe)
         answered = [verdict.request_id for verdict in Reader(world.tables).verdicts()]
-        judge = JudgeHop(world.ask, producer, answered, patient=True)
+        ask = SimJudge(world.loop, world.ledger, world.charge).judge
+        judge = JudgeHop(ask, producer, answered, patient=True)
         works: dict[str, Work] = dict.fromkeys(INGEST_TOPICS, ingest.events) | {
             "verdicts.given": ingest.verdicts,
             JUDGE_REQUESTS: judge.requests,
@@ -162,19 +164,19 @@ class World:
         self.sent: list[Record] = []
         self.power_losses = chance.random() < 0.3
         self.broken: str | None = None
+        self._charged_usd, self._budget_usd = 0.0, chance.choice((1.0, 0.01, 0.005))
+        self.ledger = ledger(self._budget_usd)
 
     def applied(self, place: TP) -> int:
         """Where a consumer of facts begins."""
         return applied(self.tables, *place)
 
-    async def ask(self, request: JudgeRequest) -> Verdict:
-        """The judge: slow and always right."""
-        await pause(self.loop)
-        return Verdict(
-            verdict_id=request.request_id, request_id=request.request_id, tenant=request.tenant, turn_id=request.turn_id,
-            conversation_id=request.conversation_id, occurred_at_us=START_S * 1_000_000, model="m", rubric="r",
-            prompt_hash="p", confidence=1, rationale="", score=0.5,
-        )  # fmt: skip
+    def charge(self, cost_usd: float) -> None:
+        """The judge's server wants its money."""
+        self._charged_usd += cost_usd
+        self.tell(f"the judge charges {cost_usd:.6f} $, {self._charged_usd:.6f} $ in all")
+        if self._charged_usd > self._budget_usd:
+            self.broken = f"the judge has cost {self._charged_usd} $, more than {self._budget_usd} $"
 
     async def live(self) -> None:
         """Trouble, then calm."""

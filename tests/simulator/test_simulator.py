@@ -7,14 +7,15 @@ import sys
 
 import pytest
 
-from tests.simulator.mutants import mutants
+from tests.simulator import disk
+from tests.simulator.mutants import disk_mutants, mutants
 from tests.simulator.simulation import simulate
 
 SEEDS, ENOUGH = 2_000, 200
 
 
 @pytest.mark.slow
-def test_whatever_happens_every_record_is_one_fact_and_every_unrated_turn_is_judged() -> None:
+def test_whatever_happens_every_record_is_one_fact_every_unrated_turn_is_judged_and_every_snapshot_is_whole() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.simulator", "--seeds", str(SEEDS)], capture_output=True, text=True, check=False
     )
@@ -28,6 +29,12 @@ def test_a_mistake_is_noticed(name: str) -> None:
         found = next((seed for seed in range(ENOUGH) if simulate(seed) is not None), None)
     assert found is not None, f"{ENOUGH} seeds and nobody noticed"
     assert simulate(found) is None, "without the mistake nothing is wrong"
+
+
+@pytest.mark.parametrize("name", disk_mutants())
+def test_a_mistake_in_sealing_is_noticed(name: str) -> None:
+    with disk_mutants()[name]:
+        assert any(disk.simulate(seed) is not None for seed in range(ENOUGH))
 
 
 def test_a_seed_means_the_same_again() -> None:
