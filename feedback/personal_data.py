@@ -32,13 +32,14 @@ class Rule(NamedTuple):
     """Group 1 of `pattern` is personal data where `check` says so; `marker` takes its place.
 
     A check that returns a number means so many characters of the group. No match has fewer than so many `digits`
-    in a row, with gaps as in `_MANY_DIGITS`.
+    in a row, with gaps as in `_MANY_DIGITS`, or is in a text that has none of `words` (folded, see `_folded`).
     """
 
     marker: str
     pattern: re.Pattern[str]
     check: Check
     digits: int = 0
+    words: tuple[str, ...] = ()
 
 
 def maybe_personal(text: str) -> bool:
@@ -69,11 +70,28 @@ def _one_pass(text: str, region: str | None) -> str:
     if not stretches:
         return text
     digits = max(sum(map(str.isdecimal, stretch)) for stretch in stretches)
-    rules = _NUMBERS if region is None else (*_NUMBERS, _national_phone(region))
+    rules = _NUMBERS if _ANY_ID.search(text) else _NO_ID
+    if region is not None:
+        rules = (*rules, _national_phone(region))
+    folded = _folded(text)
     for rule in rules:
-        if rule.digits <= digits:
+        if rule.digits <= digits and (not rule.words or any(word in folded for word in rule.words)):
             text = _replace(rule, text)
     return text
+
+
+def _folded(text: str) -> str:
+    """In small letters: two texts that differ, for the patterns, in nothing but case are the same."""
+    return text.lower() if text.isascii() else text.translate(_LIKE_I).casefold()
+
+
+def _words(alternatives: str) -> tuple[str, ...]:
+    """Of plain words as a pattern's alternatives, those that tell whether any of them is in a text."""
+    words = [word.casefold() for word in alternatives.split("|")]
+    return tuple(word for word in words if not any(other != word and other in word for other in words))
+
+
+_LIKE_I = str.maketrans("İı", "ii")
 
 
 def _replace(rule: Rule, text: str) -> str:
@@ -210,7 +228,7 @@ def _id_rule(kind: IdNumber) -> Rule:
         except (ArithmeticError, LookupError, ValueError):  # stdnum raises KeyError on a few made-up numbers
             return False
 
-    return Rule("[id]", pattern, check, kind.digits)
+    return Rule("[id]", pattern, check, kind.digits, _words(kind.cue) if kind.cue else ())
 
 
 # --- phone numbers
@@ -259,7 +277,7 @@ def _valid_phone(number: str, region: str | None) -> bool:
 
 _NOT_AN_ORDER = r"(?<!#)(?<![A-Za-z][\-_])"  # "#555-123-4567" and "RET-555-123-4567" are no phones
 _PHONES = (
-    Rule("[phone]", re.compile(rf"([+＋][1-9](?:{_GAP}{{0,3}}\d){{6,14}}){_END}"), _has_calling_code, 7),
+    Rule("[phone]", re.compile(rf"([+＋][1-9](?:{_GAP}{{0,3}}\d){{6,14}}){_END}"), _has_calling_code, 7, ("+", "＋")),
     Rule("[phone]", re.compile(rf"{_START}(00[1-9](?:{_GAP}{{0,3}}\d){{7,13}}){_END}"), _is_abroad, 10),
     Rule(
         "[phone]",
@@ -290,6 +308,7 @@ _PHONES = (
         ),
         _is_no_date,
         7,
+        _words(f"{_CUE}|{_CUE_ZH}"),
     ),
 )
 
@@ -310,4 +329,8 @@ def _national_phone(region: str) -> Rule:
 
 _MAYBE = re.compile(r"[\d@＠:]")
 _MANY_DIGITS = re.compile(r"\d(?:\D{0,3}\d){5,}")  # no number of _NUMBERS has fewer digits, or wider gaps
-_NUMBERS = (_IBAN, _CARD, *map(_id_rule, ID_NUMBERS), *_PHONES)
+_IDS = tuple(map(_id_rule, ID_NUMBERS))
+_NUMBERS = (_IBAN, _CARD, *_IDS, *_PHONES)
+_ANY_ID = re.compile(f"{_START}(?:{'|'.join(kind.shape for kind in ID_NUMBERS if not kind.cue)}){_END}", re.I)
+_NO_ID = (_IBAN, _CARD, *(rule for rule in _IDS if rule.words), *_PHONES)
+"""For texts in which nothing has the shape of an id that counts without a word before it."""

@@ -157,6 +157,8 @@ def test_a_rule_is_left_out_only_where_it_can_not_match(rule: Rule, data: st.Dat
     assert match is not None
     stretches = personal_data._MANY_DIGITS.findall(match[1])
     assert not stretches or max(sum(map(str.isdecimal, stretch)) for stretch in stretches) >= rule.digits
+    assert not rule.words or any(word in personal_data._folded(text) for word in rule.words)
+    assert rule in personal_data._NO_ID or rule.marker == "[phone]" or personal_data._ANY_ID.search(text)
 
 
 @given(st.text(st.characters(exclude_categories=["Nd"], exclude_characters="@＠:")))
