@@ -299,6 +299,11 @@ def child(name: str, servers: str, prefix: str, count: int, folder: Path) -> Non
 
     if name == "quix":
         import quixstreams  # noqa: F401
+    if "ours" in name:
+        import streams.kafka_producer
+        import streams.kafka_transport
+        import streams.sqlite_transport
+        import streams.worker  # noqa: F401
     wall, cpu = time.perf_counter(), time.process_time()
     CONTESTANTS[name](servers, prefix, count, folder)
     took = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
