@@ -71,7 +71,7 @@ async def run(
 
 async def _judge(worker: Worker, facts: Facts, progress: Callable[[str, int, int], object]) -> None:
     """A replay routes once, at the end of its input: what nobody rated and no verdict speaks of."""
-    counted = census.take(facts.turns())
+    counted = census.take(facts.turns())  # of turns that come twice, the payload that a seal would take
     said = exchanges.said(facts.ratings(), facts.verdicts(), counted.known, 2**62)
     settled = {key for key, ratings in said.ratings.items() if exchanges.is_rated(ratings)} | said.verdicts.keys()
     everything = counted.payloads(np.arange(len(counted)))

@@ -48,10 +48,9 @@ class Census:
     split: Column
     """uint8: which of SPLITS."""
     locale: Column
-    """uint16: which of `locales`."""
+    """uint16: equal where the locales are."""
     reason: Column
     """uint8: which of `reasons`, why nothing may be learned from the turn."""
-    locales: tuple[str | None, ...]
     reasons: tuple[str | None, ...]
     duplicates: int
     """Facts that repeat an event id."""
@@ -125,7 +124,6 @@ def take(turns: Iterable[tuple[Turn, str]]) -> Census:
         split=np.frombuffer(split, dtype=np.uint8),
         locale=np.frombuffer(locale, dtype=np.uint16),
         reason=np.frombuffer(reason, dtype=np.uint8),
-        locales=tuple(locales),
         reasons=tuple(reasons),
         duplicates=0,
         conflicts=0,
@@ -153,7 +151,8 @@ def _distinct(every: Census, event: Column) -> Census:
     starts = np.flatnonzero(new_event)
     of_event = np.cumsum(new_event) - 1
     first = order[starts]
-    same = ~new_event & (np.cumsum(new_payload) - 1 == (np.cumsum(new_payload) - 1)[starts][of_event])
+    of_payload = np.cumsum(new_payload)
+    same = ~new_event & (of_payload == of_payload[starts][of_event])
     disputed = np.unique(of_event[same & (every.person[order] != every.person[first][of_event])])
     person = every.person.copy()
     person[first[disputed]] = every.conversation[first[disputed]]
