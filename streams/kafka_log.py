@@ -24,6 +24,7 @@ from kafka.errors import (
     NotCoordinatorError,
     TopicAlreadyExistsError,
     UnknownMemberIdError,
+    UnsupportedVersionError,
     for_code,
 )
 from kafka.structs import OffsetAndMetadata
@@ -181,6 +182,8 @@ class KafkaLog:
             for topic in described:
                 if topic["error_code"]:
                     raise for_code(topic["error_code"])(topic["name"])
+                if "topic_id" not in topic:
+                    raise UnsupportedVersionError("it gives topics no ids")
         return described
 
     @contextmanager

@@ -21,7 +21,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 POM = Path(__file__).with_name("pom.xml")
-JARS = ROOT / ".make" / "kafka-4.1.0"
+VERSION = "4.1.0"
 READY_WITHIN_S = 60.0
 
 PROPERTIES = """
@@ -66,10 +66,10 @@ class Broker:
 
     def __init__(self, folder: Path, *, secured: bool = False) -> None:
         self.folder = folder
-        self.port, controller = _free_port(), _free_port()
+        self.port, controller = free_port(), free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self._properties = folder / "server.properties"
-        self.secured_port = _free_port() if secured else None
+        self.secured_port = free_port() if secured else None
         words = {"port": self.port, "controller": controller, "folder": folder, "secured": self.secured_port}
         text = PROPERTIES.format(**words)
         users: list[str] = []
@@ -81,7 +81,7 @@ class Broker:
         self._properties.write_text(text)
         cluster = base64.urlsafe_b64encode(b"\0" + secrets.token_bytes(15)).decode().rstrip("=")  # no leading dash
         command = ["format", "--standalone", "-t", cluster, "-c", str(self._properties), *users]
-        subprocess.run(_java("256m", "kafka.tools.StorageTool", *command), check=True, capture_output=True, timeout=120)
+        subprocess.run(java("256m", "kafka.tools.StorageTool", *command), check=True, capture_output=True, timeout=120)
 
     @property
     def servers(self) -> str:
@@ -91,18 +91,15 @@ class Broker:
         """Start it and wait until it listens."""
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                _java("512m", "kafka.Kafka", str(self._properties)), stdout=log, stderr=log, start_new_session=True
+                java("512m", "kafka.Kafka", str(self._properties)), stdout=log, stderr=log, start_new_session=True
             )
         deadline = time.monotonic() + READY_WITHIN_S
         while True:
-            try:
-                for port in filter(None, (self.port, self.secured_port)):
-                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            if all(map(listens, filter(None, (self.port, self.secured_port)))):
                 return
-            except OSError:
-                assert self.process.poll() is None, f"Kafka ended, see {self.folder / 'server.log'}"
-                assert time.monotonic() < deadline, f"Kafka does not listen, see {self.folder / 'server.log'}"
-                time.sleep(0.1)
+            assert self.process.poll() is None, f"Kafka ended, see {self.folder / 'server.log'}"
+            assert time.monotonic() < deadline, f"Kafka does not listen, see {self.folder / 'server.log'}"
+            time.sleep(0.1)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it; SIGKILL is a crash."""
@@ -114,16 +111,7 @@ class Broker:
 @contextmanager
 def broker(folder: Path, *, secured: bool = False) -> Iterator[Broker]:
     """A running broker. Without Java the test is skipped, in CI it fails."""
-    _need("java", "a JRE, 17 or later")
-    if not JARS.exists():
-        _need("mvn", "Maven, for Kafka's jars")
-        fresh = JARS.with_name(f"{JARS.name}.{os.getpid()}")
-        goal = ["dependency:copy-dependencies", f"-DoutputDirectory={fresh}", "-DincludeScope=runtime"]
-        subprocess.run(["mvn", "-q", "-B", "-f", str(POM), *goal], check=True, capture_output=True, timeout=300)
-        try:
-            fresh.rename(JARS)
-        except OSError:  # another process was first
-            shutil.rmtree(fresh)
+    jars()
     made = Broker(folder, secured=secured)
     made.start()
     try:
@@ -134,6 +122,32 @@ def broker(folder: Path, *, secured: bool = False) -> Iterator[Broker]:
             made.stop(signal.SIGKILL)
 
 
+def jars(version: str = VERSION) -> Path:
+    """Where the jars of this version of Kafka are, fetched if need be. Without Java the test is skipped, in CI it fails."""
+    _need("java", "a JRE, 17 or later")
+    folder = ROOT / ".make" / f"kafka-{version}"
+    if not folder.exists():
+        _need("mvn", "Maven, for Kafka's jars")
+        fresh = folder.with_name(f"{folder.name}.{os.getpid()}")
+        goal = ["dependency:copy-dependencies", f"-DoutputDirectory={fresh}", "-DincludeScope=runtime"]
+        command = ["mvn", "-q", "-B", "-f", str(POM), f"-Dkafka.version={version}", *goal]
+        subprocess.run(command, check=True, capture_output=True, timeout=300)
+        try:
+            fresh.rename(folder)
+        except OSError:  # another process was first
+            shutil.rmtree(fresh)
+    return folder
+
+
+def listens(port: int) -> bool:
+    """Whether somebody takes connections there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 def _make_certificate(folder: Path) -> None:
     """A key and a certificate of its own authority for 127.0.0.1, and that authority for clients: server.p12, ca.pem."""
     store = ["-keystore", str(folder / "server.p12"), "-storepass", PASSWORD, "-alias", "server"]
@@ -142,8 +156,9 @@ def _make_certificate(folder: Path) -> None:
         subprocess.run(["keytool", *arguments, *store], check=True, capture_output=True, timeout=60)
 
 
-def _java(memory: str, *arguments: str) -> list[str]:
-    return ["java", f"-Xmx{memory}", "-XX:+UseSerialGC", "-cp", f"{JARS}/*", *arguments]
+def java(memory: str, *arguments: str, jars: Path = ROOT / ".make" / f"kafka-{VERSION}") -> list[str]:
+    """The command that runs a class of Kafka's."""
+    return ["java", f"-Xmx{memory}", "-XX:+UseSerialGC", "-cp", f"{jars}/*", *arguments]
 
 
 def _need(program: str, what: str) -> None:
@@ -154,7 +169,8 @@ def _need(program: str, what: str) -> None:
         pytest.skip(reason)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

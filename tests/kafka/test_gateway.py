@@ -38,7 +38,7 @@ def gateway(tmp_path: Path, own_broker: Broker) -> Iterator[GatewayProcess]:
 
 
 def arrived(own_broker: Broker, turns: set[str]) -> dict[str, list[str]]:
-    """The topic's turns, once these are among them."""
+    """The topic's turns, once these, which must not grow, are among them."""
     deadline = time.monotonic() + DEADLINE_S
     while missing := turns - (found := turns_on(own_broker.servers, TOPIC, PARTITIONS)).keys():
         assert time.monotonic() < deadline, f"{len(missing)} of {len(turns)} turns are missing"
@@ -46,11 +46,20 @@ def arrived(own_broker: Broker, turns: set[str]) -> dict[str, list[str]]:
     return found
 
 
+def complete(chats: Chats, turns: int) -> None:
+    """Wait until so many turns were told to the end."""
+    deadline = time.monotonic() + DEADLINE_S
+    while len(chats.complete) < turns:
+        assert time.monotonic() < deadline, f"{len(chats.complete)} of {turns} turns were told to the end"
+        time.sleep(0.01)
+
+
 def test_while_the_broker_is_away_the_gateway_answers_and_later_catches_up(
     own_broker: Broker, gateway: GatewayProcess
 ) -> None:
     chats = Chats(gateway.url)
-    arrived(own_broker, set(chats.complete) or chats.begun)
+    complete(chats, 1)
+    arrived(own_broker, set(chats.complete))
     own_broker.stop()
     before, until_s = len(chats.complete), time.monotonic() + AWAY_S
     while time.monotonic() < until_s or len(chats.complete) < before + 10:
@@ -73,11 +82,7 @@ def test_a_gateway_that_is_killed_while_it_streams_loses_no_turn_that_was_told_t
 ) -> None:
     chats = Chats(gateway.url, people=4)
     for _ in range(3):
-        so_far = len(chats.complete)
-        deadline = time.monotonic() + DEADLINE_S
-        while len(chats.complete) < so_far + 20:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        complete(chats, len(chats.complete) + 20)
         gateway.kill()
         gateway.start()
         gateway.wait_ready()
