@@ -39,6 +39,8 @@ class IdNumber(NamedTuple):
 
 def decimal_digits(number: str) -> str:
     """Its digits as 0-9, whatever script they are written in."""
+    if number.isascii():  # by far most: a fifth of the time
+        return "".join(filter(str.isdecimal, number))
     return "".join(str(int(character)) for character in number if character.isdecimal())
 
 
