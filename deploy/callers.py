@@ -13,9 +13,9 @@ from fastapi import Request
 
 from deploy.keys import PREFIX, SCOPES, Key
 from deploy.openai_errors import ApiError
+from feedback.wire import DEFAULT_TENANT
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-DEFAULT_TENANT = "default"
 
 
 class KeyFinder(Protocol):

@@ -67,7 +67,9 @@ def untrainable(turn: Turn) -> str | None:
         return "reply_empty"
     asked = False
     for message in turn.messages:
-        text, role = text_of(message), message.get("role")
+        text, role = message.get("content"), message.get("role")
+        if len(message) != 2 or type(text) is not str:  # hardly ever: ask the long way
+            text = text_of(message)
         if text is None or role not in TEXT_ROLES:
             return "prompt_not_text"
         asked = asked or (role == "user" and not text.isspace() and text != "")

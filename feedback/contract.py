@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Set
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Literal, get_args
 
 import msgspec
 from msgspec import Struct
 
 from feedback.records import Pick, Rating, RatingKind, Score, Signal, Turn
-from feedback.wire import SCHEMA, WireRating, WireTurn
+from feedback.wire import DEFAULT_TENANT, SCHEMA, WireRating, WireTurn
 
 MAX_EVENT_BYTES = 1_000_000  # what a Kafka broker takes by default
 MAX_ID_CHARACTERS = 256
@@ -55,26 +57,11 @@ class Rejected(Struct, frozen=True):
     message: str
 
 
-_KINDS: dict[str, type[WireTurn] | type[WireRating]] = {"turn": WireTurn, "rating": WireRating}
-_FIELDS = {kind: frozenset(wire.__struct_fields__) for kind, wire in _KINDS.items()}
-_IDS = {
-    kind: tuple(
-        name
-        for name in (
-            "event_id",
-            "conversation_id",
-            "tenant",
-            "turn_id",
-            "replaces",
-            "policy",
-            "user_id",
-            "locale",
-            "rubric",
-        )
-        if name in fields
-    )
-    for kind, fields in _FIELDS.items()
-}
+_KINDS: dict[str, type[Turn] | type[Rating]] = {"turn": Turn, "rating": Rating}
+_FIELDS = {"turn": {*WireTurn.__struct_fields__, "event"}, "rating": {*WireRating.__struct_fields__, "event"}}
+_COMMON_IDS = ("event_id", "conversation_id", "tenant", "turn_id", "user_id", "locale")
+_IDS = {"turn": (*_COMMON_IDS, "policy", "replaces"), "rating": (*_COMMON_IDS, "rubric")}
+_ids_of = {kind: attrgetter(*names) for kind, names in _IDS.items()}
 _TOPIC_OF = {"turn": "turns.served", "rating": "ratings.given"}
 _COLON = re.compile(rb'"\s*:')
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -216,41 +203,42 @@ def _convert(document: dict[str, Any], now_us: int) -> Turn | Rating:
     schema = document.get("schema", SCHEMA)
     if schema != SCHEMA or isinstance(schema, bool):
         raise _Reject("unknown_schema", "schema", f"schema is {_shown(schema)}; known is {SCHEMA}")
-    fields = _FIELDS[kind]
-    known = {name: value for name, value in document.items() if name in fields}
-    extra = dict[str, Any]()
-    if len(known) + 1 < len(document):  # there is more than that and `event`
-        extra = {
-            name: value for name, value in document.items() if name not in fields and name not in ("event", "extra")
-        }
-        if isinstance(document.get("extra"), dict):
-            extra = {**document["extra"], **extra}
+    known = _in_our_words(document, _FIELDS[kind])
+    known["occurred_at_us"] = _take_time(known, now_us)
     try:
-        wire = msgspec.convert(known, _KINDS[kind])
+        event = msgspec.convert(known, _KINDS[kind])
     except msgspec.ValidationError as error:
         raise _explained(error) from None
-    _check_ids(wire, _IDS[kind])
-    occurred_at_us = _check_time(wire.occurred_at, now_us)
-    common = msgspec.structs.asdict(wire)
-    del common["schema"], common["occurred_at"]
-    if isinstance(wire, WireTurn):
-        _check_messages(wire)
-        return Turn(**common, occurred_at_us=occurred_at_us, extra=extra)
-    if wire.turn_id is None and wire.kind in NEEDS_TURN:
-        raise _Reject("missing_field", "turn_id", f"turn_id is missing: {wire.kind} speaks of one reply")
+    _check_ids(event, kind)
+    if isinstance(event, Turn):
+        _check_messages(event)
+        return event
+    if event.turn_id is None and event.kind in NEEDS_TURN:
+        raise _Reject("missing_field", "turn_id", f"turn_id is missing: {event.kind} speaks of one reply")
     try:
-        value = typed_value(wire.kind, common.pop("value"))
+        value = typed_value(event.kind, event.value)
     except ValueError as error:
-        raise _Reject("bad_value", "value", f"value is {_shown(wire.value)}: {error}") from None
-    return Rating(**common, value=value, occurred_at_us=occurred_at_us, extra=extra)
+        raise _Reject("bad_value", "value", f"value is {_shown(event.value)}: {error}") from None
+    return msgspec.structs.replace(event, value=value)
 
 
-def _check_ids(wire: WireTurn | WireRating, names: tuple[str, ...]) -> None:
-    ids = [value for name in names if (value := getattr(wire, name)) is not None]
+def _in_our_words(document: dict[str, Any], fields: Set[str]) -> dict[str, Any]:
+    """What the wire's `fields` hold as the record has it (but for the time), and everything else under `extra`."""
+    known = {"tenant": DEFAULT_TENANT, **document}
+    if not known.keys() <= fields:
+        extra = {name: known.pop(name) for name in document if name not in fields}
+        inner = extra.pop("extra", {})
+        known["extra"] = {**(inner if isinstance(inner, dict) else {"extra": inner}), **extra}
+    known.pop("schema", None)
+    return known
+
+
+def _check_ids(event: Turn | Rating, kind: str) -> None:
+    ids = [value for value in _ids_of[kind](event) if value is not None]
     if not (all(ids) and max(map(len, ids)) <= MAX_ID_CHARACTERS and "".join(ids).isprintable()):
-        _check_each_id([(name, value) for name in names if (value := getattr(wire, name)) is not None])
-    if len(wire.tags) > MAX_TAGS:
-        raise _Reject("bad_value", "tags", f"{len(wire.tags)} tags; at most {MAX_TAGS} are taken")
+        _check_each_id([(name, value) for name in _IDS[kind] if (value := getattr(event, name)) is not None])
+    if len(event.tags) > MAX_TAGS:
+        raise _Reject("bad_value", "tags", f"{len(event.tags)} tags; at most {MAX_TAGS} are taken")
 
 
 def _check_each_id(ids: list[tuple[str, str]]) -> None:
@@ -266,7 +254,12 @@ def _check_each_id(ids: list[tuple[str, str]]) -> None:
             )
 
 
-def _check_time(value: str | float, now_us: int) -> int:
+def _take_time(known: dict[str, Any], now_us: int) -> int:
+    if "occurred_at" not in known:
+        raise _Reject("missing_field", "occurred_at", "occurred_at is missing")
+    value = known.pop("occurred_at")
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise _Reject("wrong_type", "occurred_at", f"occurred_at is {_shown(value)}: neither text nor a number")
     try:
         at_us = time_us(value)
     except (ValueError, OverflowError) as error:
@@ -278,13 +271,13 @@ def _check_time(value: str | float, now_us: int) -> int:
     return at_us
 
 
-def _check_messages(wire: WireTurn) -> None:
-    for position, message in enumerate(wire.messages):
+def _check_messages(turn: Turn) -> None:
+    for position, message in enumerate(turn.messages):
         role = message.get("role")
         if type(role) is not str or role not in ROLES or type(message.get("content")) is not str:  # nearly all are so
             _check_message(message, f"messages[{position}]")
-    if isinstance(wire.reply, dict):
-        _check_message(wire.reply, "reply")
+    if isinstance(turn.reply, dict):
+        _check_message(turn.reply, "reply")
 
 
 def _check_message(message: dict[str, Any], place: str) -> None:

@@ -25,7 +25,7 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode: Callable[[bytes], Turn | Rating] = msgspec.json.Decoder(Turn | Rating).decode
 
 
-class Record(Struct, frozen=True):
+class Record(Struct, frozen=True, gc=False):
     """What a producer sends: `key` decides the partition, so that one conversation stays in order."""
 
     topic: str
@@ -51,7 +51,7 @@ class Edge:
 
     def admit(self, value: bytes, headers: tuple[tuple[str, bytes], ...], now_us: int) -> Turn | Rating | Rejected:
         """The event of a record on a topic: what this edge signed as it is, anything else redacted here."""
-        signature = dict(headers).get(SIGNATURE_HEADER)
+        signature = dict(headers).get(SIGNATURE_HEADER) if headers else None
         if signature is not None and hmac.compare_digest(signature, self._sign(value)):
             event = _decode(value)
             if isinstance(event, Rating):

@@ -72,7 +72,7 @@ _decode: Callable[[str], Turn | Rating | Verdict | Unjudged] = msgspec.json.Deco
 ).decode
 
 
-class Row(Struct, frozen=True):
+class Row(Struct, frozen=True, gc=False):
     """One fact and where in the log it stood."""
 
     event: Turn | Rating | Judgement

@@ -1,7 +1,8 @@
 """The nouns of Trimtab: what happened (turn, rating, verdict) and what is learned from it (pair, label, demonstration).
 
 Every record is frozen. Times are integer microseconds since the epoch, UTC, and say so in their name. A `user_id` here
-is always the keyed hash that the edge made, never the id that the chat app sent.
+is always the keyed hash that the edge made, never the id that the chat app sent. What flows by the thousand says `gc=False`:
+it can't be part of a cycle, so the collector need not look at it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ RatingValue = bool | int | str | Pick | Score | None
 """By kind: thumbs bool, stars int 1-5, pick Pick, edit and comment str, signal Signal, score Score; None retracts."""
 
 
-class Turn(Struct, frozen=True, kw_only=True, tag_field="event", tag="turn", omit_defaults=True):
+class Turn(Struct, frozen=True, gc=False, kw_only=True, tag_field="event", tag="turn", omit_defaults=True):
     """One reply that was served, with the context that it answers."""
 
     tenant: str
@@ -65,7 +66,7 @@ class Turn(Struct, frozen=True, kw_only=True, tag_field="event", tag="turn", omi
     extra: dict[str, Any] = {}
 
 
-class Rating(Struct, frozen=True, kw_only=True, tag_field="event", tag="rating", omit_defaults=True):
+class Rating(Struct, frozen=True, gc=False, kw_only=True, tag_field="event", tag="rating", omit_defaults=True):
     """One thing that someone said of a reply, or (`turn_id` None) of a whole conversation."""
 
     tenant: str
@@ -85,7 +86,7 @@ class Rating(Struct, frozen=True, kw_only=True, tag_field="event", tag="rating",
     extra: dict[str, Any] = {}
 
 
-class JudgeRequest(Struct, frozen=True, kw_only=True):
+class JudgeRequest(Struct, frozen=True, gc=False, kw_only=True):
     """A question for the judge: score `reply`, or compare it with `other_reply` to the same context."""
 
     request_id: str

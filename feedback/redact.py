@@ -33,7 +33,6 @@ _REGIONS = {
     "ko": "KR",
 }
 _VERBATIM = frozenset({"role", "type", "id", "tool_call_id", "data"})  # in a message: names of things and binary data
-_PLAIN = frozenset({"role", "content"})
 _PHONE_KEY = re.compile(r"phone|mobile|telefon|handy|tel$|móvil|celular|电话|手机", re.I)
 _NUMBER_ONLY = re.compile(r"\D{0,3}\d(?:\D{0,3}\d){6,14}\D{0,2}")
 
@@ -52,9 +51,10 @@ class Redactor:
         Redacting twice changes nothing. `locale` (BCP 47) adds the phone numbers of one country as they are written
         at home; without it, those count that are international, have a telling shape or stand behind a telling word.
         """
+        region = region_of(locale) if locale else None
         if len(text) > CACHED_CHARACTERS:
-            return personal_data.without_personal_data(text, region_of(locale))
-        return self._remembered(text, region_of(locale))
+            return personal_data.without_personal_data(text, region)
+        return self._remembered(text) if region is None else self._remembered(text, region)
 
     def user(self, raw: str) -> str:
         """The keyed hash that stands for a user id: `u_` and 20 hex digits."""
@@ -66,8 +66,8 @@ class Redactor:
 
     def message(self, message: Message, locale: str | None = None) -> Message:
         """A chat message without personal data: text, parts and tool calls; a speaker's `name` becomes `[name]`."""
-        if message.keys() == _PLAIN and isinstance(message["content"], str):  # nearly all are: no need to walk
-            text = message["content"]
+        text = message.get("content")
+        if len(message) == 2 and type(text) is str and "role" in message:  # nearly all are so: no need to walk
             plain = text if text.startswith("data:") else self.text(text, locale)
             return message if plain is text else {**message, "content": plain}
         redacted: Message = self._walk(message, locale, verbatim=_VERBATIM)

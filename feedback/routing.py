@@ -155,6 +155,8 @@ def _due(state: State, now_us: int) -> dict[TurnKey, Turn]:
 
 def _together(state: State, key: TurnKey) -> set[TurnKey]:
     """The turn and all waiting turns that a chain of replacements links it with."""
+    if state.waiting[key][1].replaces is None and key not in state.replacing:
+        return {key}
     found, open_ends = {key}, [key]
     while open_ends:
         at = open_ends.pop()

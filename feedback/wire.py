@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from feedback.records import Outcome, RatingKind
 
 SCHEMA = 1
+DEFAULT_TENANT = "default"
 
 
 class _Wire(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -23,7 +24,7 @@ class _Wire(Struct, kw_only=True, forbid_unknown_fields=True):
         ),
     ]
     schema: Annotated[int, Meta(description="Version of this page; another one is a dead letter.")] = SCHEMA
-    tenant: Annotated[str, Meta(description="Whose events these are; part of every id.")] = "default"
+    tenant: Annotated[str, Meta(description="Whose events these are; part of every id.")] = DEFAULT_TENANT
     user_id: Annotated[
         str | None, Meta(description="Who spoke or rated; replaced by a keyed hash before anything is kept.")
     ] = None

@@ -34,7 +34,7 @@ MAX_RECORD_BYTES = 2 * MAX_EVENT_BYTES
 """A dead letter holds a whole event, escaped."""
 
 
-class Stored(Struct, frozen=True):
+class Stored(Struct, frozen=True, gc=False):
     """A record as it stands in the log; `at_us` is the time of its receipt."""
 
     topic: str
