@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hmac
+import importlib
 import json
 import os
 import statistics
@@ -67,6 +68,12 @@ REPLIES = (
     "Usually three to five working days, depending on your bank. Is there anything else that I can do for you?",
 )
 SYSTEM = "You are the support assistant of a shop. Be brief and friendly; never promise what the shop does not keep."
+IMPORTED = (
+    "aiokafka", "deltalake.writer", "faust.app.router", "faust.assignor.partition_assignor", "faust.fixups.django",
+    "faust.tables.sets", "faust.topics", "faust.transport.drivers.aiokafka", "faust.worker", "kafka.admin", "pandas",
+    "pyarrow.dataset", "streams.kafka_producer", "streams.kafka_transport", "streams.sqlite_transport", "streams.worker",
+)  # fmt: skip
+"""What the contestants import, some of it at their first record (pyarrow looks whether pandas is there)."""
 RATED = 6
 """One event in so many is a thumb."""
 
@@ -293,17 +300,8 @@ CONTESTANTS: dict[str, Callable[[str, str, int, Path], None]] = {
 
 def child(name: str, servers: str, prefix: str, count: int, folder: Path) -> None:
     """Run one contestant in this process and write what it took to `folder`/measured-PID."""
-    import aiokafka  # noqa: F401
-    import deltalake  # noqa: F401
-    import faust  # noqa: F401
-
-    if name == "quix":
-        import quixstreams  # noqa: F401
-    if "ours" in name:
-        import streams.kafka_producer
-        import streams.kafka_transport
-        import streams.sqlite_transport
-        import streams.worker  # noqa: F401
+    for module in ("quixstreams",) if name == "quix" else IMPORTED:
+        importlib.import_module(module)
     wall, cpu = time.perf_counter(), time.process_time()
     CONTESTANTS[name](servers, prefix, count, folder)
     took = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}

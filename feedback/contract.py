@@ -235,7 +235,7 @@ def _in_our_words(document: dict[str, Any], fields: Set[str]) -> dict[str, Any]:
 
 def _check_ids(event: Turn | Rating, kind: str) -> None:
     ids = [value for value in _ids_of[kind](event) if value is not None]
-    if not (all(ids) and max(map(len, ids)) <= MAX_ID_CHARACTERS and "".join(ids).isprintable()):
+    if "" in ids or max(map(len, ids)) > MAX_ID_CHARACTERS or not "".join(ids).isprintable():
         _check_each_id([(name, value) for name in _IDS[kind] if (value := getattr(event, name)) is not None])
     if len(event.tags) > MAX_TAGS:
         raise _Reject("bad_value", "tags", f"{len(event.tags)} tags; at most {MAX_TAGS} are taken")

@@ -135,9 +135,8 @@ class FactsWriter:
         for attempt in range(ATTEMPTS):
             table = self._tables[name]
             table.update_incremental()
-            applied = {
-                (b.topic, b.partition): table.transaction_version(self._app(b.topic, b.partition)) or 0 for b in batches
-            }
+            places = {(batch.topic, batch.partition) for batch in batches}
+            applied = {place: table.transaction_version(self._app(*place)) or 0 for place in places}
             rows = list(_new_rows(batches, applied))
             reached: dict[tuple[str, int], int] = {}
             for batch in batches:

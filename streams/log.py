@@ -7,7 +7,7 @@ names on both; a prefix that a cluster's topics may carry never shows.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -117,13 +117,35 @@ class Log(Protocol):
     def close(self) -> None: ...
 
 
-def lag(log: Log, groups: Mapping[str, str]) -> dict[str, int]:
-    """Records of each topic that its group has still to do, by the offsets that it committed."""
+class Standing(NamedTuple):
+    """How far a group has come in a partition: the offset up to which it committed, and the one that comes next."""
+
+    done: int
+    end: int
+
+    @property
+    def lag(self) -> int:
+        """Records that the group has still to do."""
+        return self.end - self.done
+
+
+def standings(log: Log, groups: Mapping[str, str]) -> dict[TP, Standing]:
+    """Every partition of the topics of `groups` (group by topic)."""
     done = {group: log.committed(group) for group in set(groups.values())}
-    behind = dict.fromkeys(groups, 0)
-    for (topic, partition), end in log.ends().items():
-        if topic in groups:
-            behind[topic] += end - done[groups[topic]].get((topic, partition), 0)
+    ends = {place: end for place, end in log.ends().items() if place[0] in groups}
+    return {place: Standing(done[groups[place[0]]].get(place, 0), end) for place, end in ends.items()}
+
+
+def lag(log: Log, groups: Mapping[str, str]) -> dict[str, int]:
+    """Records of each topic that its group has still to do."""
+    return lag_of(standings(log, groups), groups)
+
+
+def lag_of(places: Mapping[TP, Standing], topics: Iterable[str]) -> dict[str, int]:
+    """The lag of each topic, over its partitions."""
+    behind = dict.fromkeys(topics, 0)
+    for (topic, _), standing in places.items():
+        behind[topic] += standing.lag
     return behind
 
 

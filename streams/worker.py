@@ -24,7 +24,7 @@ from streams import metrics
 from streams.facts_sink import FactsSink
 from streams.ingest import Ingest
 from streams.judge import Ask, JudgeHop
-from streams.log import KEPT_S, TP, Log, LogError, lag
+from streams.log import KEPT_S, TP, Log, LogError, lag, lag_of, standings
 from streams.questions import JUDGE_REQUESTS, Questions
 from streams.router import Router
 from streams.watchdog import Watchdog
@@ -152,25 +152,20 @@ class Worker:
                 return
             await asyncio.sleep(TICK_S)
 
-    def _standing(self) -> dict[TP, tuple[int, int]]:
-        """Of each ingest partition that is ours: how many records wait, and how many were ever done."""
-        app = self._apps[0]
-        places = {(tp.topic.removeprefix(self._log.prefix), tp.partition) for tp in app.consumer.assignment()}
-        ends, done = self._log.ends(), self._log.committed(topology.INGEST_GROUP)
-        return {place: (ends.get(place, 0) - done.get(place, 0), done.get(place, 0)) for place in places}
-
     async def _tell_lag(self, watchdogs: dict[TP, Watchdog]) -> None:
         """To the metrics, and to the watchdog. A broker that is away comes back, or the hops end the worker."""
         try:
-            behind = await self.lag()
+            places = await asyncio.to_thread(standings, self._log, self._groups)
+            behind = lag_of(places, self._groups)
             self.questions.backlog = behind.get(JUDGE_REQUESTS, 0)
             for topic, records in behind.items():
                 metrics.LAG.labels(topic=topic, group=self._groups[topic]).set(records)
-            standing = await asyncio.to_thread(self._standing)
-            for gone in watchdogs.keys() - standing.keys():
+            assigned = self._apps[0].consumer.assignment()
+            ours = {(tp.topic.removeprefix(self._log.prefix), tp.partition) for tp in assigned} & places.keys()
+            for gone in watchdogs.keys() - ours:
                 del watchdogs[gone]
-            for place, (waiting, done) in standing.items():
-                watchdogs[place].look(waiting, done, time.monotonic())
+            for place in ours:
+                watchdogs[place].look(places[place].lag, places[place].done, time.monotonic())
         except LogError as error:
             log.warning("lag_unknown", error=str(error))
         except ConsumerNotStarted:  # the consumer's thread is still on its way up

@@ -12,7 +12,7 @@ from deploy.cli.common import Context, pass_context, print_json, stdout
 from deploy.errors import Failed
 from deploy.streaming import connect_log, open_log
 from streams.app import GROUPS, TOPICS
-from streams.log import DAY_S, Log, LogError
+from streams.log import DAY_S, Log, LogError, standings
 
 
 @click.group()
@@ -123,23 +123,13 @@ def lag(context: Context) -> None:
     """How far each group has come, and how many records it has still to do."""
     log = open_log(context.state, context.settings)
     try:
-        ends, done = log.ends(), {group: log.committed(group) for group in set(GROUPS.values())}
+        places = standings(log, GROUPS)
     except LogError as error:
         raise Failed(str(error)) from None
-    rows: list[dict[str, Any]] = []
-    for (topic, partition), end in sorted(ends.items()):
-        if topic in GROUPS:
-            at = done[GROUPS[topic]].get((topic, partition), 0)
-            rows.append(
-                {
-                    "group": GROUPS[topic],
-                    "topic": topic,
-                    "partition": partition,
-                    "done": at,
-                    "end": end,
-                    "lag": end - at,
-                }
-            )
+    rows: list[dict[str, Any]] = [
+        {"group": GROUPS[topic], "topic": topic, "partition": partition, "done": at.done, "end": at.end, "lag": at.lag}
+        for (topic, partition), at in sorted(places.items())
+    ]
     if context.as_json:
         print_json({"lag": sum(row["lag"] for row in rows), "partitions": rows})
     else:
