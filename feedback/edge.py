@@ -75,8 +75,7 @@ class Edge:
         }
         if isinstance(event, Turn):
             reply = redact.text(event.reply) if isinstance(event.reply, str) else redact.message(event.reply)
-            messages = [redact.message(message) for message in event.messages]
-            return msgspec.structs.replace(event, reply=reply, messages=messages, **common)
+            return msgspec.structs.replace(event, reply=reply, messages=redact.messages(event.messages), **common)
         value = (
             redact.text(event.value) if event.kind in ("edit", "comment") and event.value is not None else event.value
         )

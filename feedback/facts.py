@@ -19,7 +19,15 @@ from typing import Any, Literal
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, write_deltalake
+from deltalake import (
+    ColumnProperties,
+    CommitProperties,
+    DeltaTable,
+    PostCommitHookProperties,
+    Transaction,
+    WriterProperties,
+    write_deltalake,
+)
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.schema import Field, PrimitiveType
 from msgspec import Struct
@@ -62,6 +70,14 @@ COMPACT_EVERY = 100
 TARGET_FILE_BYTES = 32_000_000
 KEPT_FOR = timedelta(hours=1)
 """How long files that compaction replaced stay for readers that still use them."""
+
+UNIQUE = ("event_id", "turn_id", "content_hash", "record_digest", "record")
+WRITING = WriterProperties(
+    compression="ZSTD",
+    compression_level=1,
+    column_properties={name: ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE") for name in UNIQUE},
+)
+"""Two fifths of the size that the defaults give, for the same time; a dictionary of what never comes again is for nothing."""
 
 ATTEMPTS = 20
 EPOCH, LAST_DAY = date(1970, 1, 1), (date.max - date(1970, 1, 1)).days
@@ -162,6 +178,7 @@ class FactsWriter:
             table,
             _arrow(rows, logs),
             mode="append",
+            writer_properties=WRITING,
             commit_properties=CommitProperties(app_transactions=ahead),
             post_commithook_properties=PostCommitHookProperties(False, False),
         )
@@ -170,7 +187,7 @@ class FactsWriter:
         """Compact small files, write a checkpoint, and remove what nobody needs any more."""
         table = self._tables[name]
         try:
-            table.optimize.compact(target_size=TARGET_FILE_BYTES)
+            table.optimize.compact(target_size=TARGET_FILE_BYTES, writer_properties=WRITING)
             with _held(self._root, fcntl.LOCK_EX) as alone:
                 if alone:  # else the files that a seal reads stay, and the checkpoint that would forget them waits
                     table.create_checkpoint()

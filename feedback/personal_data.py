@@ -25,6 +25,7 @@ _START = r"(?<![\dA-Za-z_])"
 _END = r"(?![\dA-Za-z_])"
 _GAP = r"[ \u00a0\u202f./\-–()]"
 
+ID = "[id]"
 Check = Callable[[re.Match[str]], bool | int]
 
 
@@ -69,12 +70,11 @@ def _one_pass(text: str, region: str | None) -> str:
     digits, first = _digits(text)
     if not digits:
         return text
-    rules = _NUMBERS if _ANY_ID.search(text, max(0, first - ID_LEAD)) else _NO_ID
-    if region is not None:
-        rules = (*rules, _national_phone(region))
+    most = min(digits, MOST_DIGITS)
+    rules = _rules(most, _any_id(most).search(text, max(0, first - ID_LEAD)) is not None, region)
     folded = _folded(text)
     for rule in rules:
-        if rule.digits <= digits and (not rule.words or _says(folded, rule.words)):
+        if not rule.words or _says(folded, rule.words):
             shorter = _replace(rule, text)
             if shorter is not text:
                 text = shorter
@@ -248,7 +248,7 @@ def _id_rule(kind: IdNumber) -> Rule:
         except (ArithmeticError, LookupError, ValueError):  # stdnum raises KeyError on a few made-up numbers
             return False
 
-    return Rule("[id]", pattern, check, kind.digits, _words(kind.cue) if kind.cue else ())
+    return Rule(ID, pattern, check, kind.digits, _words(kind.cue) if kind.cue else ())
 
 
 # --- phone numbers
@@ -351,8 +351,19 @@ ID_LEAD = 6
 """No id that counts without a word before it has more characters before its digits."""
 _MAYBE = re.compile(r"[\d@＠:]")
 _MANY_DIGITS = re.compile(r"\d(?:\D{0,4}\d){5,}")  # no number of _NUMBERS has fewer digits, or wider gaps
-_IDS = tuple(map(_id_rule, ID_NUMBERS))
-_NUMBERS = (_IBAN, _CARD, *_IDS, *_PHONES)
-_ANY_ID = re.compile(f"{_START}(?:{'|'.join(kind.shape for kind in ID_NUMBERS if not kind.cue)}){_END}", re.I)
-_NO_ID = (_IBAN, _CARD, *(rule for rule in _IDS if rule.words), *_PHONES)
-"""For texts in which nothing has the shape of an id that counts without a word before it."""
+_NUMBERS = (_IBAN, _CARD, *map(_id_rule, ID_NUMBERS), *_PHONES)
+MOST_DIGITS = max(rule.digits for rule in _NUMBERS)
+
+
+@lru_cache(maxsize=MOST_DIGITS)
+def _any_id(digits: int) -> re.Pattern[str]:
+    """Finds whatever has the shape of an id of at most so many digits that counts without a word before it."""
+    shapes = [kind.shape for kind in ID_NUMBERS if not kind.cue and kind.digits <= digits]
+    return re.compile(f"{_START}(?:{'|'.join(shapes)}){_END}", re.I)
+
+
+@lru_cache(maxsize=1_024)
+def _rules(digits: int, ids: bool, region: str | None) -> tuple[Rule, ...]:
+    """Those that can match in a text whose longest stretch has so many digits; `ids`: whether `_any_id` found something."""
+    rules = (*_NUMBERS, _national_phone(region)) if region is not None else _NUMBERS
+    return tuple(rule for rule in rules if rule.digits <= digits and (ids or rule.words or rule.marker != ID))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -51,7 +52,9 @@ class Redactor:
         Redacting twice changes nothing. `locale` (BCP 47) adds the phone numbers of one country as they are written
         at home; without it, those count that are international, have a telling shape or stand behind a telling word.
         """
-        region = region_of(locale) if locale else None
+        return self._text(text, region_of(locale) if locale else None)
+
+    def _text(self, text: str, region: str | None) -> str:
         if len(text) > CACHED_CHARACTERS:
             return personal_data.without_personal_data(text, region)
         return self._remembered(text) if region is None else self._remembered(text, region)
@@ -64,12 +67,19 @@ class Redactor:
         digest = hmac.digest(self._key, b"user\0" + raw.encode("utf-8", "surrogatepass"), "sha256")
         return f"u_{digest[:10].hex()}"
 
+    def messages(self, messages: Sequence[Message], locale: str | None = None) -> list[Message]:
+        """Chat messages without personal data."""
+        region, plain = region_of(locale) if locale else None, list[Message]()
+        for message in messages:
+            text = message.get("content")
+            if len(message) == 2 and type(text) is str and "role" in message:  # nearly all are so: no need to walk
+                plain.append(message if text.startswith("data:") else {**message, "content": self._text(text, region)})
+            else:
+                plain.append(self.message(message, locale))
+        return plain
+
     def message(self, message: Message, locale: str | None = None) -> Message:
         """A chat message without personal data: text, parts and tool calls; a speaker's `name` becomes `[name]`."""
-        text = message.get("content")
-        if len(message) == 2 and type(text) is str and "role" in message:  # nearly all are so: no need to walk
-            plain = text if text.startswith("data:") else self.text(text, locale)
-            return message if plain is text else {**message, "content": plain}
         redacted: Message = self._walk(message, locale, verbatim=_VERBATIM)
         if "name" in message and message.get("role") not in ("tool", "function"):
             redacted["name"] = "[name]"

@@ -18,7 +18,6 @@ from streams.kafka_access import KafkaAccess
 from streams.kafka_log import METADATA_MS
 from streams.log import MAX_RECORD_BYTES, RecordRefused
 
-LINGER_MS = 5
 BATCH_BYTES = 256_000
 
 
@@ -71,7 +70,6 @@ class AsyncProducer:
                     metadata_max_age_ms=METADATA_MS,
                     acks="all",
                     enable_idempotence=True,
-                    linger_ms=LINGER_MS,
                     max_batch_size=BATCH_BYTES,
                     max_request_size=MAX_RECORD_BYTES,
                 )
