@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Struct
+from msgspec.structs import fields
 
 from feedback.contract import MAX_EVENT_BYTES, Rejected, parse, time_us
 from feedback.records import Pick, Rating, Score, Turn
+from feedback.wire import WireRating, WireTurn
 
 NOW_US = 1_790_000_000_000_000
 
@@ -47,6 +50,30 @@ def test_a_turn_keeps_everything_it_was_sent_with() -> None:
     assert (turn.locale, turn.replaces, turn.usage) == ("de", "t0", {"latency_ms": 12.5})
     assert turn.extra == {"shoe_size": 43}
     assert turn.tenant == "default"
+
+
+def test_an_extra_that_is_no_object_is_kept_beside_the_others() -> None:
+    for extra, kept in ((5, {"extra": 5}), ({"hat": 1}, {"hat": 1})):
+        turn = parsed(TURN, extra=extra, shoe_size=43)
+        assert isinstance(turn, Turn)
+        assert turn.extra == {**kept, "shoe_size": 43}
+
+
+def test_what_only_the_edge_stamps_is_nothing_but_extra_from_outside() -> None:
+    turn = parsed(TURN, bucket=7, occurred_at_us=1)
+    assert isinstance(turn, Turn)
+    assert turn.extra == {"bucket": 7, "occurred_at_us": 1}
+    assert (turn.bucket, turn.occurred_at_us) == (0, time_us(TURN["occurred_at"]))
+
+
+@pytest.mark.parametrize(("wire", "record"), [(WireTurn, Turn), (WireRating, Rating)])
+def test_wire_and_record_agree_on_every_field(wire: type[Struct], record: type[Struct]) -> None:
+    theirs, ours = get_type_hints(wire), get_type_hints(record)
+    defaults = {field.name: field.default for field in fields(record)}
+    for field in fields(wire):
+        if field.name not in ("schema", "occurred_at"):
+            assert theirs[field.name] == ours[field.name]
+            assert field.name == "tenant" or field.default == defaults[field.name]
 
 
 def test_times_are_rfc_3339_with_an_offset_or_seconds() -> None:
