@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections import Counter as Counts
+from collections.abc import Sequence
 from typing import get_args
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -53,15 +55,21 @@ for outcome in ("verdict", *get_args(Reason)):
     JUDGEMENTS.labels(outcome=outcome)
 
 
-def observe_events(events: Iterable[tuple[Turn | Rating, int]], topic: str) -> None:
+def observe_events(events: Sequence[tuple[Turn | Rating, int]], topic: str) -> None:
     """Count events of one run that become facts, each with the time of its receipt."""
-    delay, taken = RECEIPT_DELAY_SECONDS.labels(topic=topic), 0
-    for event, received_at_us in events:
-        taken += 1
-        delay.observe(max(0, received_at_us - event.occurred_at_us) / 1e6)
+    delays = [max(0, received_at_us - event.occurred_at_us) / 1e6 for event, received_at_us in events]
+    observe_all(RECEIPT_DELAY_SECONDS.labels(topic=topic), delays)
+    for event, _ in events:
         if isinstance(event, Rating):
             RATINGS.labels(kind=event.kind, source=event.source).inc()
-    EVENTS.labels(topic=topic, outcome="accepted").inc(taken)
+    EVENTS.labels(topic=topic, outcome="accepted").inc(len(delays))
+
+
+def observe_all(histogram: Histogram, amounts: Sequence[float]) -> None:
+    """Like `histogram.observe` of each. The client knows no such thing, and one by one costs a fortieth of all work."""
+    for bucket, count in Counts(bisect_left(histogram._upper_bounds, amount) for amount in amounts).items():
+        histogram._buckets[bucket].inc(count)
+    histogram._sum.inc(sum(amounts))
 
 
 def observe_judgement(judgement: Judgement) -> None:
