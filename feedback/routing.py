@@ -51,7 +51,7 @@ def step(state: State, event: Turn | Rating | None, received_at_us: int, now_us:
     for key in due:
         _settle(state, key, now_us)
     _forget(state, now_us)
-    return list(_questions(due))
+    return list(_questions(due)) if due else []
 
 
 def merge(state: State, other: State) -> None:
@@ -182,7 +182,7 @@ def _comparable(second: Turn, first: Turn) -> bool:
 def _questions(turns: Mapping[TurnKey, Turn]) -> Iterator[JudgeRequest]:
     """A comparison for a reply and the one that it replaced, where both are asked about; else one question each."""
     compared: set[TurnKey] = set()
-    for key in sorted(turns):
+    for key in sorted(key for key, turn in turns.items() if turn.replaces is not None):
         turn = turns[key]
         replaced = (turn.tenant, turn.replaces or "")
         first = turns.get(replaced)

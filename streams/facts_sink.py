@@ -1,6 +1,6 @@
 """Into the facts: collects batches of many partitions and commits them together, then acknowledges their runs.
 
-A commit happens every second or every 5,000 rows, in a thread. What waits is bounded: when the facts are slower than the
+A commit happens every second or every 10,000 rows, in a thread. What waits is bounded: when the facts are slower than the
 stream, `put` waits, and with it the consumer.
 """
 
@@ -14,8 +14,8 @@ from streams import metrics
 from streams.hop import Ack, Fatal
 
 COMMIT_EVERY_S = 1.0
-COMMIT_ROWS = 5_000
-WAITING_ROWS = 4 * COMMIT_ROWS
+COMMIT_ROWS = 10_000
+WAITING_ROWS = 2 * COMMIT_ROWS
 
 
 class FactsSink:

@@ -16,7 +16,7 @@ from faust.types import TP, ConsumerMessage
 
 from streams.log import Stored
 
-RUN = 500
+RUN = 1_000
 """Most records in one run, that is in one Faust event."""
 
 
