@@ -169,13 +169,13 @@ def _may_repeat_keys(raw: bytes, document: dict[str, Any]) -> bool:
 
 
 def _count_keys(document: dict[str, Any]) -> int:
-    keys, open_ends = 0, list[Any]([document])
-    while open_ends:
-        value = open_ends.pop()
+    keys, values = len(document), list(document.values())
+    for value in values:  # grows meanwhile
         if type(value) is dict:
             keys += len(value)
-            value = value.values()
-        open_ends += [inner for inner in value if type(inner) is dict or type(inner) is list]
+            values += value.values()
+        elif type(value) is list:
+            values += value
     return keys
 
 
