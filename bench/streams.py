@@ -138,9 +138,9 @@ def run_sqlite(servers: str, prefix: str, count: int, folder: Path) -> None:
 async def _worker(log: Log, folder: Path) -> None:
     from streams.app import TOPICS as ALL
     from streams.router import Router
-    from streams.worker import Worker, tune_collector
+    from streams.worker import Worker, tune_interpreter
 
-    tune_collector()
+    tune_interpreter()
     tally = Counter[str]()
 
     class Tallying(Router):

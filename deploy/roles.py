@@ -27,7 +27,7 @@ from feedback.edge import Edge
 from streams import metrics as stream_metrics
 from streams.log import Producer
 from streams.router import Router
-from streams.worker import tune_collector
+from streams.worker import tune_interpreter
 
 REFRESH_S = 2.0
 READY_S = 0.2
@@ -63,7 +63,7 @@ async def run_worker(role: Role, stop: asyncio.Event) -> None:
 async def _work(role: Role, stop: asyncio.Event) -> None:
     state, settings = role.state, role.settings
     ask = make_ask(settings.judge, role.control)
-    tune_collector()
+    tune_interpreter()
     router = Router(settings.judge.grace_s) if ask is not None else None
     async with open_worker(
         open_log(state, settings), state, settings, Edge(state.secret("edge")), ask, router
