@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from datetime import date, timedelta
@@ -124,6 +125,9 @@ class FactsWriter:
         self._kept_for = kept_for
         self._tables = {name: _open(root / name, kept_for) for name in TABLES}
         self._commits = dict.fromkeys(TABLES, 0)
+        self._alone = threading.Lock()
+        """Held from reading what is applied to writing on it: whoever brought the loaded table up to date in between would
+        hide what another writer did meanwhile, and the same rows would land twice."""
 
     def commit(self, batches: Sequence[Batch]) -> int:
         """Make batches durable, at most one transaction per table; returns how many rows were new."""
@@ -131,14 +135,16 @@ class FactsWriter:
         for name in TABLES:
             mine = [batch for batch in batches if TABLE_OF_TOPIC[batch.topic] == name]
             if mine:
-                new += self._commit(name, mine)
+                with self._alone:
+                    new += self._commit(name, mine)
         return new
 
     def applied(self, topic: str, partition: int) -> int:
-        """The offset up to which a partition of this log has been applied (0: nothing)."""
-        table = self._tables[TABLE_OF_TOPIC[topic]]
-        table.update_incremental()
-        return table.transaction_version(self._app(topic, partition)) or 0
+        """The offset up to which a partition of this log has been applied (0: nothing); waits for a commit under way."""
+        table = TABLE_OF_TOPIC[topic]
+        with self._alone:
+            self._tables[table].update_incremental()
+            return self._tables[table].transaction_version(self._app(topic, partition)) or 0
 
     def fill(self, batches: Sequence[Batch]) -> None:
         """Add rows that are missing below what is applied, and nothing else: for who has looked, alone."""

@@ -7,11 +7,13 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -152,6 +154,30 @@ def test_a_run_that_comes_again_before_it_was_committed_lands_once(tmp_path: Pat
     writer = FactsWriter(tmp_path, log_of("log"))
     assert writer.commit([batch(0, 6), batch(2, 9), batch(0, 6), batch(0, 3, 1)]) == 12
     assert len(event_ids(tmp_path)) == 12
+
+
+def test_a_question_in_mid_commit_does_not_hide_what_another_writer_did_meanwhile(tmp_path: Path) -> None:
+    """A worker was frozen in mid-commit, another did its work; then it is asked where to begin, and goes on."""
+    in_commit, go_on = threading.Event(), threading.Event()
+
+    class Frozen(FactsWriter):
+        def _append(self, *arguments: Any) -> None:
+            if not in_commit.is_set():
+                in_commit.set()
+                assert go_on.wait(60)
+            super()._append(*arguments)
+
+    frozen, other = Frozen(tmp_path, log_of("log")), FactsWriter(tmp_path, log_of("log"))
+    with ThreadPoolExecutor() as pool:
+        committed = pool.submit(frozen.commit, [batch(0, 10)])
+        assert in_commit.wait(60)
+        assert other.commit([batch(0, 10)]) == 10
+        asked = pool.submit(frozen.applied, "turns.served", 0)
+        wait([asked], timeout=1)  # it may have to wait for the commit
+        go_on.set()
+        assert committed.result(60) == 0
+        assert asked.result(60) == 10
+    assert len(event_ids(tmp_path)) == 10
 
 
 def test_racing_writers_land_every_record_once(tmp_path: Path) -> None:
