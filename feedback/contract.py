@@ -62,7 +62,6 @@ _FIELDS = {"turn": {*WireTurn.__struct_fields__, "event"}, "rating": {*WireRatin
 _COMMON_IDS = ("event_id", "conversation_id", "tenant", "turn_id", "user_id", "locale")
 _IDS = {"turn": (*_COMMON_IDS, "policy", "replaces"), "rating": (*_COMMON_IDS, "rubric")}
 _ids_of = {kind: attrgetter(*names) for kind, names in _IDS.items()}
-_TOPIC_OF = {"turn": "turns.served", "rating": "ratings.given"}
 _COLON = re.compile(rb'"\s*:')
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _PATH = re.compile(r" - at (?:key in )?`\$\.?(.*?)`$")
