@@ -123,11 +123,14 @@ class FactsWriter:
     def __init__(self, root: Path, identity: Callable[[str], str], kept_for: timedelta = KEPT_FOR) -> None:
         self._root, self._identity = root, identity
         self._kept_for = kept_for
-        self._tables = {name: _open(root / name, kept_for) for name in TABLES}
+        self._tables = self._opened()
         self._commits = dict.fromkeys(TABLES, 0)
         self._alone = threading.Lock()
         """Held from reading what is applied to writing on it: whoever brought the loaded table up to date in between would
         hide what another writer did meanwhile, and the same rows would land twice."""
+
+    def _opened(self) -> dict[TableName, DeltaTable]:
+        return {name: _open(self._root / name, self._kept_for) for name in TABLES}
 
     def commit(self, batches: Sequence[Batch]) -> int:
         """Make batches durable, at most one transaction per table; returns how many rows were new."""

@@ -42,6 +42,9 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
     redriven: bool = False
 
 
+VERSION = version("trimtab")
+"""Looked up once: it is read from a file, and a whole run may be dead letters."""
+
 _decode = msgspec.json.Decoder(DeadLetter).decode
 
 
@@ -63,7 +66,7 @@ def dead_letter(
         message=rejected.message,
         at_us=time.time_ns() // 1000,
         attempts=attempts,
-        version=version("trimtab"),
+        version=VERSION,
         value=value,
         topic=topic,
         partition=partition,

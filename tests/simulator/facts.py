@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from deltalake import Transaction
 from deltalake.exceptions import CommitFailedError
 
-from feedback.facts import TABLE_OF_TOPIC, TABLES, Batch, FactsWriter, Row
+from feedback.facts import TABLE_OF_TOPIC, Batch, FactsWriter, Row
 from feedback.records import Judgement, Rating, Turn, Unjudged, Verdict
 from tests.simulator.world import Loop
 
@@ -31,11 +32,11 @@ class Writer(FactsWriter):
     """The real one, on tables that all workers share."""
 
     def __init__(self, tables: dict[Any, Any], loop: Loop, conflicts: float, tell: Callable[[str], object]) -> None:
-        self._tables, self._loop, self._conflicts, self._tell = tables, loop, conflicts, tell
-        self._commits = dict.fromkeys(TABLES, 0)
+        self._shared, self._loop, self._conflicts, self._tell = tables, loop, conflicts, tell
+        super().__init__(Path(), lambda topic: "log")
 
-    def _identity(self, topic: str) -> str:  # type: ignore[override]
-        return "log"
+    def _opened(self) -> dict[Any, Any]:
+        return self._shared
 
     def _append(self, table: Any, rows: Sequence[tuple[Batch, Row]], ahead: list[Transaction]) -> None:
         if self._loop.chance.random() < self._conflicts:
