@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Set
+from collections.abc import Callable
 from datetime import datetime
-from operator import attrgetter
+from operator import attrgetter, is_not
 from typing import Any, Literal, get_args
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import asdict, astuple, fields
 
 from feedback.records import Pick, Rating, RatingKind, Score, Signal, Turn
-from feedback.wire import DEFAULT_TENANT, SCHEMA, WireRating, WireTurn
+from feedback.wire import SCHEMA, WireRating, WireTurn
 
 MAX_EVENT_BYTES = 1_000_000  # what a Kafka broker takes by default
 MAX_ID_CHARACTERS = 256
@@ -57,11 +58,14 @@ class Rejected(Struct, frozen=True):
     message: str
 
 
-_KINDS: dict[str, type[Turn] | type[Rating]] = {"turn": Turn, "rating": Rating}
-_FIELDS = {"turn": {*WireTurn.__struct_fields__, "event"}, "rating": {*WireRating.__struct_fields__, "event"}}
+Wire = WireTurn | WireRating
+_KINDS: dict[str, type[WireTurn] | type[WireRating]] = {"turn": WireTurn, "rating": WireRating}
+_FIELDS = {kind: {*wire.__struct_fields__, "event"} for kind, wire in _KINDS.items()}
+_DEFAULTS = {wire: tuple(field.default for field in fields(wire)) for wire in _KINDS.values()}
 _COMMON_IDS = ("event_id", "conversation_id", "tenant", "turn_id", "user_id", "locale")
-_IDS = {"turn": (*_COMMON_IDS, "policy", "replaces"), "rating": (*_COMMON_IDS, "rubric")}
-_ids_of = {kind: attrgetter(*names) for kind, names in _IDS.items()}
+_IDS = {WireTurn: (*_COMMON_IDS, "policy", "replaces"), WireRating: (*_COMMON_IDS, "rubric")}
+_ids_of = {wire: attrgetter(*names) for wire, names in _IDS.items()}
+_decode: Callable[[bytes], Wire] = msgspec.json.Decoder(Wire).decode
 _COLON = re.compile(rb'"\s*:')
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _PATH = re.compile(r" - at (?:key in )?`\$\.?(.*?)`$")
@@ -81,7 +85,7 @@ def topic_of(event: Turn | Rating) -> str:
 def parse(raw: bytes, now_us: int) -> Turn | Rating | Rejected:
     """The event that `raw` holds, as it was sent (not yet redacted; `bucket` not yet stamped)."""
     try:
-        return _convert(_load(raw), now_us)
+        return _event(*(_decoded(raw) or _converted(_load(raw))), now_us)
     except _Reject as reject:
         return reject.rejected
 
@@ -89,7 +93,7 @@ def parse(raw: bytes, now_us: int) -> Turn | Rating | Rejected:
 def parse_object(document: dict[str, Any], now_us: int) -> Turn | Rating | Rejected:
     """Like `parse`, for a document that is already decoded."""
     try:
-        return _convert(document, now_us)
+        return _event(*_converted(document), now_us)
     except _Reject as reject:
         return reject.rejected
 
@@ -134,6 +138,25 @@ def time_us(value: str | float) -> int:
     return round(value * 1_000_000)
 
 
+def _decoded(raw: bytes) -> tuple[Wire, dict[str, Any]] | None:
+    """Most events have our fields, each at most once, and no others; None where that is not clear: `_load` them."""
+    try:
+        wire = _decode(raw) if len(raw) <= MAX_EVENT_BYTES else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return None if wire is None or wire.schema != SCHEMA or _may_repeat_keys(raw, wire) else (wire, {})
+
+
+def _may_repeat_keys(raw: bytes, wire: Wire) -> bool:
+    """Whether more keys may be written than there are. One that was not written has its default, the very same object."""
+    keys = sum(map(is_not, astuple(wire), _DEFAULTS[type(wire)]))  # and `event`, but for `tags`, which are always new
+    if wire.tags:
+        keys += 1 + len(wire.tags)
+    if isinstance(wire, WireTurn):
+        keys += sum(map(len, wire.messages)) + len(wire.usage or ())
+    return raw.count(b":") > keys and len(_COLON.findall(raw)) > keys
+
+
 def _load(raw: bytes) -> dict[str, Any]:
     if len(raw) > MAX_EVENT_BYTES:
         raise _Reject("too_large", "", f"{len(raw)} bytes; at most {MAX_EVENT_BYTES} are taken")
@@ -151,20 +174,9 @@ def _load(raw: bytes) -> dict[str, Any]:
         raise _Reject("bad_json", "", f"no valid JSON: {error}") from None
     if not isinstance(document, dict):
         raise _Reject("not_an_object", "", "JSON, but no object")
-    if _may_repeat_keys(raw, document):
+    if len(_COLON.findall(raw)) > _count_keys(document):
         _refuse_duplicate_keys(raw)
     return document
-
-
-def _may_repeat_keys(raw: bytes, document: dict[str, Any]) -> bool:
-    """Whether more keys may be written than there are; each question costs more than the one before."""
-    try:  # of a turn, messages that are no objects are refused later
-        keys = len(document) + (sum(map(len, document["messages"])) if document.get("event") == "turn" else 0)
-    except (KeyError, TypeError):
-        keys = 0
-    if raw.count(b":") <= keys or (written := len(_COLON.findall(raw))) <= keys:
-        return False
-    return written > _count_keys(document)
 
 
 def _count_keys(document: dict[str, Any]) -> int:
@@ -195,7 +207,8 @@ def _refuse_duplicate_keys(raw: bytes) -> None:
         return
 
 
-def _convert(document: dict[str, Any], now_us: int) -> Turn | Rating:
+def _converted(document: dict[str, Any]) -> tuple[Wire, dict[str, Any]]:
+    """An event's fields, and whatever else it says."""
     kind = document.get("event")
     if kind is None:
         raise _Reject("missing_field", "event", "event is missing ('turn' or 'rating')")
@@ -204,42 +217,42 @@ def _convert(document: dict[str, Any], now_us: int) -> Turn | Rating:
     schema = document.get("schema", SCHEMA)
     if schema != SCHEMA or isinstance(schema, bool):
         raise _Reject("unknown_schema", "schema", f"schema is {_shown(schema)}; known is {SCHEMA}")
-    known = _in_our_words(document, _FIELDS[kind])
-    known["occurred_at_us"] = _take_time(known, now_us)
+    known, extra = document, dict[str, Any]()
+    if not document.keys() <= _FIELDS[kind]:
+        known = {name: value for name, value in document.items() if name in _FIELDS[kind]}
+        extra = {name: value for name, value in document.items() if name not in _FIELDS[kind]}
+        inner = extra.pop("extra", {})
+        extra = {**(inner if isinstance(inner, dict) else {"extra": inner}), **extra}
     try:
-        event = msgspec.convert(known, _KINDS[kind])
+        return msgspec.convert(known, _KINDS[kind]), extra
     except msgspec.ValidationError as error:
         raise _explained(error) from None
-    _check_ids(event, kind)
-    if isinstance(event, Turn):
-        _check_messages(event)
-        return event
-    if event.turn_id is None and event.kind in NEEDS_TURN:
-        raise _Reject("missing_field", "turn_id", f"turn_id is missing: {event.kind} speaks of one reply")
+
+
+def _event(wire: Wire, extra: dict[str, Any], now_us: int) -> Turn | Rating:
+    _check_ids(wire)
+    said = asdict(wire)
+    del said["schema"], said["occurred_at"]
+    said["occurred_at_us"], said["extra"] = _checked_time(wire.occurred_at, now_us), extra
+    if isinstance(wire, WireTurn):
+        _check_messages(wire)
+        return Turn(**said)
+    if wire.turn_id is None and wire.kind in NEEDS_TURN:
+        raise _Reject("missing_field", "turn_id", f"turn_id is missing: {wire.kind} speaks of one reply")
     try:
-        value = typed_value(event.kind, event.value)
+        said["value"] = typed_value(wire.kind, wire.value)
     except ValueError as error:
-        raise _Reject("bad_value", "value", f"value is {_shown(event.value)}: {error}") from None
-    return msgspec.structs.replace(event, value=value)
+        raise _Reject("bad_value", "value", f"value is {_shown(wire.value)}: {error}") from None
+    return Rating(**said)
 
 
-def _in_our_words(document: dict[str, Any], fields: Set[str]) -> dict[str, Any]:
-    """What the wire's `fields` hold as the record has it (but for the time), and everything else under `extra`."""
-    known = {"tenant": DEFAULT_TENANT, **document}
-    if not known.keys() <= fields:
-        extra = {name: known.pop(name) for name in document if name not in fields}
-        inner = extra.pop("extra", {})
-        known["extra"] = {**(inner if isinstance(inner, dict) else {"extra": inner}), **extra}
-    known.pop("schema", None)
-    return known
-
-
-def _check_ids(event: Turn | Rating, kind: str) -> None:
-    ids = [value for value in _ids_of[kind](event) if value is not None]
-    if "" in ids or max(map(len, ids)) > MAX_ID_CHARACTERS or not "".join(ids).isprintable():
-        _check_each_id([(name, value) for name in _IDS[kind] if (value := getattr(event, name)) is not None])
-    if len(event.tags) > MAX_TAGS:
-        raise _Reject("bad_value", "tags", f"{len(event.tags)} tags; at most {MAX_TAGS} are taken")
+def _check_ids(wire: Wire) -> None:
+    ids = [value for value in _ids_of[type(wire)](wire) if value is not None]
+    together = "".join(ids)
+    if not together.isprintable() or "" in ids or len(together) > MAX_ID_CHARACTERS:  # look closer
+        _check_each_id([(name, value) for name in _IDS[type(wire)] if (value := getattr(wire, name)) is not None])
+    if len(wire.tags) > MAX_TAGS:
+        raise _Reject("bad_value", "tags", f"{len(wire.tags)} tags; at most {MAX_TAGS} are taken")
 
 
 def _check_each_id(ids: list[tuple[str, str]]) -> None:
@@ -255,12 +268,7 @@ def _check_each_id(ids: list[tuple[str, str]]) -> None:
             )
 
 
-def _take_time(known: dict[str, Any], now_us: int) -> int:
-    if "occurred_at" not in known:
-        raise _Reject("missing_field", "occurred_at", "occurred_at is missing")
-    value = known.pop("occurred_at")
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise _Reject("wrong_type", "occurred_at", f"occurred_at is {_shown(value)}: neither text nor a number")
+def _checked_time(value: str | float, now_us: int) -> int:
     try:
         at_us = time_us(value)
     except (ValueError, OverflowError) as error:
@@ -272,7 +280,7 @@ def _take_time(known: dict[str, Any], now_us: int) -> int:
     return at_us
 
 
-def _check_messages(turn: Turn) -> None:
+def _check_messages(turn: WireTurn) -> None:
     for position, message in enumerate(turn.messages):
         role = message.get("role")
         if type(role) is not str or role not in ROLES or type(message.get("content")) is not str:  # nearly all are so

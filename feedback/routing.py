@@ -141,7 +141,11 @@ def _due(state: State, now_us: int) -> dict[TurnKey, Turn]:
         _, key = heappop(state.timers)
         if key not in state.waiting or key in due:
             continue
-        if state.waiting[key][0] <= now_us:
+        due_us, turn = state.waiting[key]
+        if due_us <= now_us:
+            if turn.replaces is None and key not in state.replacing:  # nearly all: nothing to be compared with
+                due[key] = turn
+                continue
             together = _together(state, key)
             last_us = max(state.waiting[member][0] for member in together)
             if last_us <= now_us:
@@ -155,8 +159,6 @@ def _due(state: State, now_us: int) -> dict[TurnKey, Turn]:
 
 def _together(state: State, key: TurnKey) -> set[TurnKey]:
     """The turn and all waiting turns that a chain of replacements links it with."""
-    if state.waiting[key][1].replaces is None and key not in state.replacing:
-        return {key}
     found, open_ends = {key}, [key]
     while open_ends:
         at = open_ends.pop()

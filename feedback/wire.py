@@ -12,7 +12,7 @@ SCHEMA = 1
 DEFAULT_TENANT = "default"
 
 
-class _Wire(Struct, kw_only=True, forbid_unknown_fields=True):
+class _Wire(Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
     event_id: Annotated[
         str, Meta(description="Your idempotency key, unique per tenant: the same id twice counts once.")
     ]
@@ -34,7 +34,7 @@ class _Wire(Struct, kw_only=True, forbid_unknown_fields=True):
     ] = {}
 
 
-class WireTurn(_Wire, kw_only=True, forbid_unknown_fields=True):
+class WireTurn(_Wire, kw_only=True, forbid_unknown_fields=True, gc=False, tag_field="event", tag="turn"):
     """One reply of the chatbot and what it answered."""
 
     turn_id: Annotated[str, Meta(description="Names this reply; ratings refer to it.")]
@@ -63,7 +63,7 @@ class WireTurn(_Wire, kw_only=True, forbid_unknown_fields=True):
     rollout: Annotated[dict[str, Any] | None, Meta(description="`id`, `arm`, `share`; stamped by the gateway.")] = None
 
 
-class WireRating(_Wire, kw_only=True, forbid_unknown_fields=True):
+class WireRating(_Wire, kw_only=True, forbid_unknown_fields=True, gc=False, tag_field="event", tag="rating"):
     """What somebody said of a reply, or of a whole conversation."""
 
     source: Annotated[

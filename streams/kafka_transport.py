@@ -72,11 +72,11 @@ class Consumer(RunConsumer, driver.Consumer):
         }
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        committed = await super().seek_to_committed()
+        committed = await super().seek_to_committed()  # does nothing where that is 0, or nothing at all
         places = await self._kept(committed)
         for tp, offset in places.items():
-            if offset != committed[tp]:
-                await self._seek(tp, offset)
+            if offset != committed[tp] or not offset:
+                await self._seek(tp, offset)  # what the log no longer has, it leaves out: `auto_offset_reset`
         return places
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:

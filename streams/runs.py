@@ -63,12 +63,11 @@ class RunConsumer:
     _acked_index: Any
 
     async def _kept(self, committed: Mapping[TP, int]) -> dict[TP, int]:
-        """Where to begin: at the group's offsets, or earlier where the facts hold less than that."""
-        places = dict(committed)
+        """Where to begin: at the group's offsets (0 where it never committed), or earlier where the facts hold less."""
+        places = {}
         for tp, offset in committed.items():
             start = await asyncio.to_thread(self.transport.starts, tp.topic, tp.partition)
-            if offset is not None and start is not None:
-                places[tp] = min(offset, start)
+            places[tp] = min(offset or 0, start if start is not None else offset or 0)
         return places
 
     def on_init(self) -> None:

@@ -34,12 +34,12 @@ class FakeGeneration:
         assert self._engine.go.wait(DEADLINE_S)
         if self._engine.breaks_after == self.completion_tokens:
             raise RuntimeError("out of memory")
-        if self.completion_tokens == min(self._limit, len(self._words)):
+        if self.completion_tokens == min(self._limit, len(self._words)) and not self._engine.endless:
             self.finish_reason = "stop" if self._limit >= len(self._words) else "length"
             self.close()
             raise StopIteration
         self.completion_tokens += 1
-        return self._words[self.completion_tokens - 1]
+        return self._words[(self.completion_tokens - 1) % len(self._words)]
 
     def close(self) -> None:
         if self._open:
@@ -55,6 +55,8 @@ class FakeEngine:
         self.words = [" says", " hello", "."]
         self.broken: set[str] = set()
         self.breaks_after: int | None = None
+        self.endless = False
+        """Begins again after the last word, until nobody wants more."""
         self.go = threading.Event()
         self.go.set()
         self.under_way = 0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 from msgspec.structs import fields
 
-from feedback.contract import MAX_EVENT_BYTES, Rejected, parse, time_us
+from feedback.contract import MAX_EVENT_BYTES, Rejected, parse, parse_object, time_us
 from feedback.records import Pick, Rating, Score, Turn
 from feedback.wire import WireRating, WireTurn
 
@@ -208,6 +208,55 @@ json_values = st.recursive(
 def test_any_mutated_event_is_either_an_event_or_rejected_with_a_sentence(base: dict[str, Any], changes: Any) -> None:
     result = parse(json.dumps({**base, **changes}).encode(), NOW_US)
     assert isinstance(result, Turn | Rating) or (result.code and result.message)
+
+
+OPTIONAL = {
+    "tenant": ["default", "acme"],
+    "schema": [1],
+    "user_id": [None, "u1"],
+    "locale": [None, "de"],
+    "tags": [{}, {"channel": "web", "a:b": "12:30"}],
+    "shoe_size": [43],
+}
+OPTIONAL_OF_TURN = {
+    "messages": [[], [{"role": "user", "content": 'at "12": 30, or "role": 5'}, {"role": "user", "content": [{}]}]],
+    "outcome": ["ok", "aborted"],
+    "usage": [None, {}, {"latency_ms": 1}],
+    "truncated": [0, 2],
+    "replaces": [None, "t0"],
+    "rollout": [None, {"arm": "a"}],
+}
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> dict[str, Any]:
+    base, optional = draw(st.sampled_from([(TURN, OPTIONAL | OPTIONAL_OF_TURN), (RATING, OPTIONAL)]))
+    chosen = draw(st.fixed_dictionaries({}, optional={name: st.sampled_from(of) for name, of in optional.items()}))
+    return {**base, **chosen}
+
+
+@given(documents())
+def test_an_event_is_the_same_whether_it_comes_as_bytes_or_as_an_object(document: dict[str, Any]) -> None:
+    assert parse(json.dumps(document).encode(), NOW_US) == parse_object(document, NOW_US)
+
+
+@given(documents(), st.data())
+def test_any_key_that_stands_there_twice_is_noticed(document: dict[str, Any], data: st.DataObject) -> None:
+    twice = data.draw(st.sampled_from(sorted(document)))
+    raw = json.dumps({**document, "TWICE": document[twice]}).replace('"TWICE"', json.dumps(twice)).encode()
+    result = parse(raw, NOW_US)
+    assert isinstance(result, Rejected)
+    assert (result.code, result.field) == ("duplicate_key", twice)
+
+
+@given(documents().filter(lambda document: document.get("messages")), st.data())
+def test_any_key_of_a_message_that_stands_there_twice_is_noticed(document: dict[str, Any], data: st.DataObject) -> None:
+    messages = [dict(message) for message in document["messages"]]
+    data.draw(st.sampled_from(messages))["TWICE"] = "user"
+    raw = json.dumps({**document, "messages": messages}).replace('"TWICE"', '"role"').encode()
+    result = parse(raw, NOW_US)
+    assert isinstance(result, Rejected)
+    assert (result.code, result.field) == ("duplicate_key", "role")
 
 
 @given(st.binary(max_size=200))

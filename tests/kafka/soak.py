@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -295,18 +296,16 @@ def main() -> int:
     parser.add_argument("--per-s", type=float, default=1_500.0, help="events produced in a second")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, broker(Path(name)) as running:
-        counts = soak(
-            given.turns,
-            given.kills,
-            given.seed,
-            given.workers,
-            given.per_s,
-            Path(name),
-            Cluster(running.servers, "", running),
-        )
+    folder = Path(tempfile.mkdtemp(prefix="trimtab-soak-"))
+    with broker(folder) as running:
+        cluster = Cluster(running.servers, "", running)
+        counts = soak(given.turns, given.kills, given.seed, given.workers, given.per_s, folder, cluster)
     print(json.dumps(counts.__dict__))
-    return 0 if counts.good() else 1
+    if not counts.good():
+        print(f"the state directory, the workers' log and the broker's files are in {folder}", file=sys.stderr)
+        return 1
+    shutil.rmtree(folder)
+    return 0
 
 
 if __name__ == "__main__":

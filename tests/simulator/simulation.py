@@ -280,6 +280,7 @@ class World:
 
 def simulate(seed: int, tell: Callable[[str], object] = lambda line: None) -> str | None:
     """What was wrong in one seed; None when nothing was. `tell` hears what happens."""
+    logging = structlog.get_config()
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     with virtual(random.Random(seed)) as loop:
         try:
@@ -291,4 +292,5 @@ def simulate(seed: int, tell: Callable[[str], object] = lambda line: None) -> st
             for task in left:
                 task.cancel()
             loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            structlog.configure(**logging)
     return None

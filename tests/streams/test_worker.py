@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -64,6 +65,32 @@ async def test_every_event_becomes_a_fact_or_a_dead_letter(tmp_path: Path, log: 
     letters = list(dead_letters.read(log))
     assert sorted((letter.reason, letter.field) for letter in letters) == [("bad_json", ""), ("wrong_type", "reply")]
     assert {letter.value for letter in letters} == {record.value for record in bad}
+
+
+async def test_what_was_fetched_while_the_flow_stood_still_is_fetched_again(tmp_path: Path, log: Log) -> None:
+    """Faust drops it, and seeks to what was committed: of a new partition, nothing."""
+    log.append([signed(turn(n)) for n in range(100)])
+    starting = worker(tmp_path, log)
+    consumer: Any = starting._apps[0].consumer
+    fetch, seek, dropped = consumer._getmany, consumer.perform_seek, list[object]()
+
+    async def stopped_once(*arguments: Any, **options: Any) -> Any:
+        fetched = await fetch(*arguments, **options)
+        if fetched and not dropped:  # a rebalance begins
+            dropped.append(fetched)
+            consumer.stop_flow()
+        return fetched
+
+    async def resumed() -> None:
+        await seek()
+        if dropped:
+            consumer.resume_flow()
+
+    consumer._getmany, consumer.perform_seek = stopped_once, resumed
+    async with starting as running:
+        await asyncio.wait_for(running.drained(), 60)
+    assert dropped
+    assert len(list(Facts(tmp_path / "facts").turns())) == 100
 
 
 async def test_what_nobody_signed_is_redacted_at_ingest(tmp_path: Path, log: Log) -> None:
