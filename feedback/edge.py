@@ -94,7 +94,8 @@ class Edge:
 
 def _foreign(event: Turn | Rating | Rejected) -> Turn | Rating | Rejected:
     """What others wrote can't be rollout evidence: only what our gateway stamped and signed is."""
-    return msgspec.structs.replace(event, rollout=None) if isinstance(event, Turn) else event
+    claimed = isinstance(event, Turn) and event.rollout is not None
+    return msgspec.structs.replace(event, rollout=None) if claimed else event
 
 
 def content_hash(event: Turn | Rating) -> str:

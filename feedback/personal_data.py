@@ -86,6 +86,8 @@ def _one_pass(text: str, region: str | None) -> str:
 
 def _digits(text: str) -> tuple[int, int]:
     """How many digits the longest stretch has, of those with as many as any number has, and where the first begins."""
+    if text.isascii() and len(text) - len(text.encode().translate(None, _ASCII_DIGITS)) < FEWEST_DIGITS:
+        return 0, -1  # nearly all texts; told in a fifth of the time
     most, first = 0, -1
     for stretch in _MANY_DIGITS.finditer(text):
         most = max(most, len(decimal_digits(stretch[0])))
@@ -350,7 +352,10 @@ def _national_phone(region: str) -> Rule:
 ID_LEAD = 6
 """No id that counts without a word before it has more characters before its digits."""
 _MAYBE = re.compile(r"[\d@＠:]")
-_MANY_DIGITS = re.compile(r"\d(?:\D{0,4}\d){5,}")  # no number of _NUMBERS has fewer digits, or wider gaps
+FEWEST_DIGITS, _ASCII_DIGITS = 6, b"0123456789"
+_MANY_DIGITS = re.compile(
+    rf"\d(?:\D{{0,4}}\d){{{FEWEST_DIGITS - 1},}}"
+)  # no number of _NUMBERS has fewer digits, or wider gaps
 _NUMBERS = (_IBAN, _CARD, *map(_id_rule, ID_NUMBERS), *_PHONES)
 MOST_DIGITS = max(rule.digits for rule in _NUMBERS)
 

@@ -73,7 +73,8 @@ class Redactor:
         for message in messages:
             text = message.get("content")
             if len(message) == 2 and type(text) is str and "role" in message:  # nearly all are so: no need to walk
-                plain.append(message if text.startswith("data:") else {**message, "content": self._text(text, region)})
+                shown = text if text.startswith("data:") else self._text(text, region)
+                plain.append(message if shown is text else {**message, "content": shown})
             else:
                 plain.append(self.message(message, locale))
         return plain

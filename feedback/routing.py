@@ -184,15 +184,16 @@ def _comparable(second: Turn, first: Turn) -> bool:
 def _questions(turns: Mapping[TurnKey, Turn]) -> Iterator[JudgeRequest]:
     """A comparison for a reply and the one that it replaced, where both are asked about; else one question each."""
     compared: set[TurnKey] = set()
-    for key in sorted(key for key, turn in turns.items() if turn.replaces is not None):
+    for key in sorted([key for key, turn in turns.items() if turn.replaces is not None]):
         turn = turns[key]
         replaced = (turn.tenant, turn.replaces or "")
         first = turns.get(replaced)
         if first is not None and not compared & {key, replaced} and _comparable(turn, first):
             compared |= {key, replaced}
             yield _request(turn, first)
-    for key in sorted(turns.keys() - compared):
-        yield _request(turns[key], None)
+    for key in sorted(turns):
+        if key not in compared:
+            yield _request(turns[key], None)
 
 
 def _request(turn: Turn, other: Turn | None) -> JudgeRequest:
