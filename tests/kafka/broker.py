@@ -89,17 +89,8 @@ class Broker:
 
     def start(self) -> None:
         """Start it and wait until it listens."""
-        with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                java("512m", "kafka.Kafka", str(self._properties)), stdout=log, stderr=log, start_new_session=True
-            )
-        deadline = time.monotonic() + READY_WITHIN_S
-        while True:
-            if all(map(listens, filter(None, (self.port, self.secured_port)))):
-                return
-            assert self.process.poll() is None, f"Kafka ended, see {self.folder / 'server.log'}"
-            assert time.monotonic() < deadline, f"Kafka does not listen, see {self.folder / 'server.log'}"
-            time.sleep(0.1)
+        ports = filter(None, (self.port, self.secured_port))
+        self.process = launched(java("512m", "kafka.Kafka", str(self._properties)), self.folder / "server.log", *ports)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it; SIGKILL is a crash."""
@@ -139,7 +130,20 @@ def jars(version: str = VERSION) -> Path:
     return folder
 
 
-def listens(port: int) -> bool:
+def launched(command: list[str], told: Path, *ports: int) -> subprocess.Popen[bytes]:
+    """Start a server that writes to `told`, and wait until it listens on all ports."""
+    with told.open("ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=told.parent, start_new_session=True)
+    deadline = time.monotonic() + READY_WITHIN_S
+    while not all(map(_listens, ports)):
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            pytest.fail(f"it ended or does not listen, see {told}")
+        time.sleep(0.1)
+    return process
+
+
+def _listens(port: int) -> bool:
     """Whether somebody takes connections there."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()

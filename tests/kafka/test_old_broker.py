@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.deploy.commands import trimtab
-from tests.kafka.broker import READY_WITHIN_S, free_port, jars, java, listens
+from tests.kafka.broker import free_port, jars, java, launched
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kafka")]
 
@@ -34,14 +33,8 @@ def servers(tmp_path: Path) -> Iterator[str]:
             ("zookeeper", "org.apache.zookeeper.server.quorum.QuorumPeerMain", zookeeper),
             ("kafka", "kafka.Kafka", kafka),
         ):
-            with (tmp_path / f"{name}.log").open("wb") as log:
-                command = java("256m", main, str(tmp_path / f"{name}.properties"), jars=found)
-                processes.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path))
-            deadline = time.monotonic() + READY_WITHIN_S
-            while not listens(port):
-                assert processes[-1].poll() is None, f"it ended, see {tmp_path / name}.log"
-                assert time.monotonic() < deadline, f"it does not listen, see {tmp_path / name}.log"
-                time.sleep(0.1)
+            command = java("256m", main, str(tmp_path / f"{name}.properties"), jars=found)
+            processes.append(launched(command, tmp_path / f"{name}.log", port))
         yield f"127.0.0.1:{kafka}"
     finally:
         for process in reversed(processes):
