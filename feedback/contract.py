@@ -139,12 +139,16 @@ def time_us(value: str | float) -> int:
 
 
 def _decoded(raw: bytes) -> tuple[Wire, dict[str, Any]] | None:
-    """Most events have our fields, each at most once, and no others; None where that is not clear: `_load` them."""
+    """Most events have our fields and no others; None where that is not so: `_load` and convert them."""
     try:
         wire = _decode(raw) if len(raw) <= MAX_EVENT_BYTES else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return None if wire is None or wire.schema != SCHEMA or _may_repeat_keys(raw, wire) else (wire, {})
+    if wire is None or wire.schema != SCHEMA:
+        return None
+    if _may_repeat_keys(raw, wire):
+        _load(raw)  # raises where one is
+    return wire, {}
 
 
 def _may_repeat_keys(raw: bytes, wire: Wire) -> bool:

@@ -352,10 +352,9 @@ def _national_phone(region: str) -> Rule:
 ID_LEAD = 6
 """No id that counts without a word before it has more characters before its digits."""
 _MAYBE = re.compile(r"[\d@＠:]")
-FEWEST_DIGITS, _ASCII_DIGITS = 6, b"0123456789"
-_MANY_DIGITS = re.compile(
-    rf"\d(?:\D{{0,4}}\d){{{FEWEST_DIGITS - 1},}}"
-)  # no number of _NUMBERS has fewer digits, or wider gaps
+_ASCII_DIGITS = b"0123456789"
+FEWEST_DIGITS, MOST_GAP = 6, 4  # of any number of _NUMBERS
+_MANY_DIGITS = re.compile(rf"\d(?:\D{{0,{MOST_GAP}}}\d){{{FEWEST_DIGITS - 1},}}")
 _NUMBERS = (_IBAN, _CARD, *map(_id_rule, ID_NUMBERS), *_PHONES)
 MOST_DIGITS = max(rule.digits for rule in _NUMBERS)
 

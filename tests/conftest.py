@@ -7,14 +7,37 @@ import secrets
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 gc.disable()  # while torch and its kin are imported: a million objects that live to the end, looked at again and again
+
+
+class ToldAtOnce:
+    """Says which test failed when it does: a run that is cut off has said it."""
+
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self._terminal = terminal
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._terminal.write_line(f"\n{report.nodeid}: {report.when} failed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if (terminal := config.pluginmanager.get_plugin("terminalreporter")) is not None:
+        config.pluginmanager.register(ToldAtOnce(terminal))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()
     atexit.register(gc.unfreeze)  # at the end everything may go: some libraries report what outlives them
     gc.enable()
+
+
+settings.register_profile(
+    "the same everywhere", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("the same everywhere")
 
 
 @pytest.fixture(scope="session")

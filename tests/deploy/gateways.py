@@ -22,6 +22,7 @@ from deploy.gateway import gateway_app
 from deploy.operations import Operations
 from deploy.settings import GatewaySettings, Settings
 from feedback.edge import Edge
+from models.bases import Base
 from tests.deploy.candidates import make_candidate
 from tests.fakes import BASE, FakeEngine, MemoryProducer, until
 
@@ -82,15 +83,22 @@ async def served(app: FastAPI) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def running(
-    control: Control, candidates: Path, *, require_keys: bool = False, queue: int = 64, **options: Any
+    control: Control,
+    candidates: Path,
+    *,
+    base: Base | None = BASE,
+    require_keys: bool = False,
+    queue: int = 64,
+    **options: Any,
 ) -> AsyncIterator[Gateway]:
-    """A gateway with these settings, ready to serve."""
+    """A gateway with these settings, ready to serve (without a base: to say so)."""
     engine, producer = FakeEngine(), MemoryProducer()
-    engines = Engines(lambda: BASE, candidates, control, queue=queue, make=lambda _: engine)
+    engines = Engines(lambda: base, candidates, control, queue=queue, make=lambda _: engine)
     settings = Settings(gateway=GatewaySettings(queue=queue, **options))
     app = gateway_app(settings, control, Edge(KEY), producer, engines, KEY, require_keys=require_keys)
+    loading = engines.ready()
     await engines.start()
-    await until(lambda: engines.ready() is None)
+    await until(lambda: engines.ready() != loading)
     async with served(app) as url:
         gateway = Gateway(url, control, engine, engines, producer)
         yield gateway

@@ -213,12 +213,12 @@ async def test_too_many_waiting_are_told_to_come_back(control: Control, folder: 
         assert len(gateway.events()) == 2
 
 
-async def test_without_a_base_the_answer_is_503_and_what_to_do(gateway: Gateway) -> None:
-    gateway.engines._why = "no base model yet: run `trimtab replay FILE` or `trimtab train` first"
-    with pytest.raises(openai.InternalServerError, match="trimtab train") as raised:
-        await gateway.openai().chat.completions.create(model=ALIAS, messages=HELLO)
-    assert raised.value.status_code == 503
-    assert raised.value.response.headers["retry-after"]
+async def test_without_a_base_the_answer_is_503_and_what_to_do(control: Control, folder: Path) -> None:
+    async with running(control, folder, base=None) as gateway:
+        with pytest.raises(openai.InternalServerError, match="trimtab train") as raised:
+            await gateway.openai().chat.completions.create(model=ALIAS, messages=HELLO)
+        assert raised.value.status_code == 503
+        assert raised.value.response.headers["retry-after"]
 
 
 async def test_the_rollout_decides_the_adapter_and_the_turn_says_so(

@@ -280,7 +280,7 @@ def test_no_body_whatsoever_is_a_500(tmp_path: Path) -> None:
     bodies = st.tuples(st.just("/v1/chat/completions"), chat) | st.tuples(st.just("/v1/feedback"), rating)
     bodies |= st.tuples(st.just("/v1/events"), event)
 
-    @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=200, suppress_health_check=list(HealthCheck))
     @given(bodies | st.tuples(st.sampled_from(["/v1/chat/completions", "/v1/feedback"]), anything))
     def check(request: tuple[str, Any]) -> None:
         path, body = request

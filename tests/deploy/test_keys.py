@@ -46,7 +46,7 @@ def test_an_expired_key_opens_nothing(control: Control) -> None:
 
 
 @given(guess=st.text(max_size=300) | st.text(max_size=50).map("tt_{}".format))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 def test_any_other_text_opens_nothing(control: Control, guess: str) -> None:
     assert control.key(guess, 2) is None
 

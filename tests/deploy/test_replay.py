@@ -183,9 +183,7 @@ values = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=5),
 
 
 @pytest.mark.slow
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.tuples(st.integers(0, 9), st.booleans(), st.lists(st.tuples(mutations, values), max_size=2)), max_size=25

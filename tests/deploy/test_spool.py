@@ -155,7 +155,7 @@ def test_a_file_that_is_no_spool_is_said_to_be_none(tmp_path: Path) -> None:
         Spool(tmp_path / "spool.db", ROOM)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps=st.lists(st.tuples(st.sampled_from(["send", "hold", "release", "crash", "drain"]), st.integers(0, 3))))
 def test_whatever_happens_each_record_arrives_and_a_turn_is_complete_or_aborted(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]

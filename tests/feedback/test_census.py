@@ -30,7 +30,7 @@ TURNS = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 @given(st.lists(TURNS, max_size=12), st.randoms(use_true_random=False))
 def test_each_turn_counts_once_whatever_the_order_and_everything_is_accounted_for(
     turns: list[Turn], order: object

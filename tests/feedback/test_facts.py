@@ -126,7 +126,7 @@ def test_no_facts_yet_is_no_error(tmp_path: Path) -> None:
     assert Facts(tmp_path).columns("turns", ["event_id"]).num_rows == 0
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30), st.integers(1, 12)), min_size=1, max_size=8),
     st.integers(1, 4),

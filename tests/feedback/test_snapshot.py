@@ -341,7 +341,7 @@ TIGHT: dict[str, Any] = {
 }
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(HISTORIES, st.data())
 def test_any_order_with_any_duplicates_is_the_same_dataset(events: list[Event], data: st.DataObject) -> None:
     again = data.draw(st.lists(st.sampled_from(events), max_size=6))
@@ -349,7 +349,7 @@ def test_any_order_with_any_duplicates_is_the_same_dataset(events: list[Event], 
     assert dataset_hash(*shuffled, **TIGHT) == dataset_hash(*events, **TIGHT)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(HISTORIES)
 def test_the_key_that_user_ids_are_hashed_with_does_not_show(events: list[Event]) -> None:
     def rekeyed(event: Event) -> Event:
@@ -360,7 +360,7 @@ def test_the_key_that_user_ids_are_hashed_with_does_not_show(events: list[Event]
     assert dataset_hash(*map(rekeyed, events), **TIGHT) == dataset_hash(*events, **TIGHT)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(HISTORIES)
 def test_every_event_is_accounted_for_once(events: list[Event]) -> None:
     content, counts = compute(MemoryFacts(events), AS_OF_US, WindowSettings(**TIGHT))
@@ -375,7 +375,7 @@ def test_every_event_is_accounted_for_once(events: list[Event]) -> None:
     assert len(ids) == len(set(ids))
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(HISTORIES)
 def test_how_many_texts_are_looked_at_changes_nothing_where_no_two_are_alike(events: list[Event]) -> None:
     tight = WindowSettings(max_exchanges=1, max_per_prompt=100, near_duplicate=1.0, max_per_user=1)
@@ -387,7 +387,7 @@ def test_how_many_texts_are_looked_at_changes_nothing_where_no_two_are_alike(eve
     assert (counts.rating_uses, counts.verdict_uses) == (more.rating_uses, more.verdict_uses)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(HISTORIES, TIMES)
 def test_what_comes_after_as_of_does_not_matter(events: list[Event], as_of_us: int) -> None:
     past = [event for event in events if event.occurred_at_us <= as_of_us]

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from models.chat import Chat
 from models.text_stream import TextStream
 
-fixture_is_constant = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+fixture_is_constant = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def stream(chat: Chat, text: str, stop: tuple[str, ...] = ()) -> list[str]:

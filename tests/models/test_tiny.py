@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from models.tiny import longest_contexts, windows
 from tests.models.snapshots import said, turn
 
-fixture_is_constant = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+fixture_is_constant = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def test_a_conversation_is_learned_from_once_with_its_longest_context() -> None:

@@ -108,7 +108,7 @@ def test_many_writers_share_one_file_without_holes(tmp_path: Path) -> None:
         assert offsets == list(range(len(offsets)))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5)), max_size=6), max_size=6))
 def test_every_record_stands_once_in_the_order_of_its_key(
     tmp_path_factory: pytest.TempPathFactory, appends: list[list[tuple[str, int]]]
