@@ -23,9 +23,10 @@ class ToldAtOnce:
             self._terminal.write_line(f"\n{report.nodeid}: {report.when} failed")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    if (terminal := config.pluginmanager.get_plugin("terminalreporter")) is not None:
-        config.pluginmanager.register(ToldAtOnce(terminal))
+def pytest_sessionstart(session: pytest.Session) -> None:
+    plugins = session.config.pluginmanager
+    if (terminal := plugins.get_plugin("terminalreporter")) is not None:
+        plugins.register(ToldAtOnce(terminal))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
