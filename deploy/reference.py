@@ -75,6 +75,7 @@ def events_reference() -> str:
         parts.append(f"## `{name}`\n\n{_first_line(wire.__doc__)}\n")
         parts.append("| field | type | required | meaning |\n|---|---|---|---|")
         parts.append(f'| `event` | `"{name}"` | yes | The kind of event. |')
+        del schema["properties"]["event"]  # of another kind than the rest
         for field in sorted(schema["properties"], key=lambda field: field not in schema["required"]):
             detail = schema["properties"][field]
             need = "yes" if field in schema["required"] else _default(detail.get("default"))
