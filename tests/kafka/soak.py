@@ -37,6 +37,8 @@ from tests.kafka.chats import Chats, GatewayProcess
 PARTITIONS = 8
 TOPICS = {"turns.served": "turns", "ratings.given": "ratings"}
 EPOCH_S = 1_767_268_800
+STEP = 200
+"""Records after which the driver looks at the clock."""
 BROKER_SHARE, GATEWAY_SHARE = 0.05, 0.1
 CHAT_PAUSE_S = 0.2
 STOPPED_S = (1.0, 9.0)
@@ -114,17 +116,20 @@ def events(turns: int) -> list[tuple[str, dict[str, object]]]:
     return found
 
 
-def drive(cluster: Cluster, turns: int, per_s: float, told: Progress) -> None:
-    """Produce everything, at about this speed."""
+def drive(cluster: Cluster, counts: Counts, kills: int, per_s: float, told: Progress) -> None:
+    """Produce everything, at most at this speed, and never so far that too little would be left for the kills to come."""
+    turns, total = counts.turns, counts.turns + counts.ratings
     producer = KafkaProducer(bootstrap_servers=cluster.servers, linger_ms=20)
     task, started = told.add_task("produced", total=turns), time.monotonic()
     for number, (topic, event) in enumerate(events(turns)):
         producer.send(
             cluster.prefix + topic, key=str(event["conversation_id"]).encode(), value=json.dumps(event).encode()
         )
-        if number % 1_000 == 0:
-            told.update(task, completed=number * 0.8)
+        if number % STEP == 0:
+            told.update(task, completed=number * turns / total)
             time.sleep(max(0.0, started + number / per_s - time.monotonic()))
+            while number * (kills + 1) > total * (counts.killed.total() + 1):
+                time.sleep(0.1)
     producer.flush(120)
     told.update(task, completed=turns)
     producer.close()
@@ -213,11 +218,11 @@ def soak(turns: int, kills: int, seed: int, workers: int, per_s: float, folder: 
     gateway.wait_ready()
     chats = Chats(gateway.url, people=2, pause_s=CHAT_PAUSE_S)
     with Progress(console=Console(stderr=True)) as told:
-        driver = threading.Thread(target=drive, args=(cluster, turns, per_s, told), daemon=True)
+        driver = threading.Thread(target=drive, args=(cluster, counts, kills, per_s, told), daemon=True)
         driver.start()
         task = told.add_task("done", total=total)
         deadline = time.monotonic() + DRAINED_WITHIN_S
-        while (now := done(admin, cluster.prefix)) < total:
+        while (now := done(admin, cluster.prefix)) < total or driver.is_alive():  # what people chat counts as done too
             told.update(task, completed=now)
             if now > last:
                 deadline = time.monotonic() + DRAINED_WITHIN_S
