@@ -15,6 +15,8 @@ from models.bases import Base
 
 BASE = Base("/nowhere", "tiny-0123456789ab", "r1", "0" * 64, "1" * 64)
 DEADLINE_S = 10.0
+PACE_S = 0.001
+"""Between two words of an endless reply: as fast as they can be made, they would leave the loop no time for anything else."""
 
 
 class FakeGeneration:
@@ -38,6 +40,8 @@ class FakeGeneration:
             self.finish_reason = "stop" if self._limit >= len(self._words) else "length"
             self.close()
             raise StopIteration
+        if self._engine.endless:
+            time.sleep(PACE_S)
         self.completion_tokens += 1
         return self._words[(self.completion_tokens - 1) % len(self._words)]
 
