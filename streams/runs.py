@@ -67,7 +67,7 @@ class RunConsumer:
         places = {}
         for tp, offset in committed.items():
             start = await asyncio.to_thread(self.transport.starts, tp.topic, tp.partition)
-            places[tp] = min(offset or 0, start if start is not None else offset or 0)
+            places[tp] = offset or 0 if start is None else min(offset or 0, start)
         return places
 
     def on_init(self) -> None:
