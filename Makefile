@@ -38,7 +38,7 @@ bench: .make/bench .make/quix ## figures: streams, training, parsing; as ratios 
 	@for bench in bench/*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
 
 reference: .make/dev ## write docs/reference from the code
-	@$(BIN)/python -m deploy.reference docs/reference
+	@$(BIN)/python -m deploy.cli.reference docs/reference
 
 lock: .make/uv ## resolve the lock files anew
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml --extra dev --extra bench -o requirements-bench.lock

@@ -3,7 +3,7 @@
     python bench/contract.py [FILE] [--rounds N]
 
 Three ways to make a checked turn or rating of a line: pydantic's tagged union; msgspec's tagged union, the same fields and
-types; `feedback.contract.parse`, which is msgspec with everything else that the contract asks for (unknown fields kept,
+types; `feedback.intake.contract.parse`, which is msgspec with everything else that the contract asks for (unknown fields kept,
 duplicate keys refused, a reason that names the field).
 """
 
@@ -19,16 +19,16 @@ from typing import Annotated, Any, Literal
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from feedback import contract, event_files
-from feedback.contract import Rejected
+from feedback.intake import contract, event_files
+from feedback.intake.contract import Rejected
+from feedback.intake.wire import WireRating, WireTurn
 from feedback.records import Outcome, RatingKind
-from feedback.wire import WireRating, WireTurn
 
 SAMPLE = Path(__file__).parent.parent / "examples" / "support.jsonl.gz"
 
 
 class Common(BaseModel):
-    """The contract's fields for pydantic; the msgspec side takes them from feedback/contract.py."""
+    """The contract's fields for pydantic; the msgspec side takes them from feedback/intake/contract.py."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -25,11 +25,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from feedback import splits
-from feedback.edge import content_hash
-from feedback.facts import Batch, Facts, FactsWriter, Row
+from feedback.dataset.snapshot import seal
+from feedback.facts.reader import Facts
+from feedback.facts.tables import Batch, Row
+from feedback.facts.writer import FactsWriter
+from feedback.intake.edge import content_hash
 from feedback.records import Judgement, Pick, Rating, Turn, Verdict
 from feedback.settings import WindowSettings
-from feedback.snapshot import seal
 
 START_US, DAY_US, STEP_US = 1_767_225_600_000_000, 86_400_000_000, 30_000_000
 DAYS = 89

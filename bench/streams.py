@@ -40,13 +40,13 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from feedback import routing  # noqa: E402
-from feedback.contract import Rejected  # noqa: E402
-from feedback.edge import Edge  # noqa: E402
-from feedback.personal_data import without_personal_data  # noqa: E402
+from feedback.intake.contract import Rejected  # noqa: E402
+from feedback.intake.edge import Edge  # noqa: E402
+from feedback.judge import routing  # noqa: E402
+from feedback.privacy.personal_data import without_personal_data  # noqa: E402
 from feedback.records import JudgeRequest, Rating, Turn  # noqa: E402
+from streams.hops.questions import JUDGE_REQUESTS  # noqa: E402
 from streams.log import Log  # noqa: E402
-from streams.questions import JUDGE_REQUESTS  # noqa: E402
 
 QUIX = ROOT / ".make" / "quix"
 """Quix Streams and what it needs, older than what we need: only its own process sees it (`make bench` installs it)."""
@@ -71,7 +71,7 @@ SYSTEM = "You are the support assistant of a shop. Be brief and friendly; never 
 IMPORTED = (
     "aiokafka", "deltalake.writer", "faust.app.router", "faust.assignor.partition_assignor", "faust.fixups.django",
     "faust.tables.sets", "faust.topics", "faust.transport.drivers.aiokafka", "faust.worker", "kafka.admin", "pandas",
-    "pyarrow.dataset", "streams.kafka_producer", "streams.kafka_transport", "streams.sqlite_transport", "streams.worker",
+    "pyarrow.dataset", "streams.kafka.producer", "streams.kafka.transport", "streams.sqlite.transport", "streams.worker",
 )  # fmt: skip
 """What the contestants import, some of it at their first record (pyarrow looks whether pandas is there)."""
 RATED = 6
@@ -123,27 +123,27 @@ class Work:
 
 
 def run_ours(servers: str, prefix: str, count: int, folder: Path) -> None:
-    from streams.kafka_access import KafkaAccess
-    from streams.kafka_log import KafkaLog
+    from streams.kafka.access import KafkaAccess
+    from streams.kafka.log import KafkaLog
 
     asyncio.run(_worker(KafkaLog(KafkaAccess(servers), PARTITIONS, 1, prefix), folder))
 
 
 def run_sqlite(servers: str, prefix: str, count: int, folder: Path) -> None:
-    from streams.sqlite_log import SqliteLog
+    from streams.sqlite.log import SqliteLog
 
     asyncio.run(_worker(SqliteLog(folder / "log.db", PARTITIONS), folder))
 
 
 async def _worker(log: Log, folder: Path) -> None:
     from streams.app import TOPICS as ALL
-    from streams.router import Router
+    from streams.hops.waiting_turns import WaitingTurns
     from streams.worker import Worker, tune_interpreter
 
     tune_interpreter()
     tally = Counter[str]()
 
-    class Tallying(Router):
+    class Tallying(WaitingTurns):
         def observe(self, partition: int, event: Turn | Rating, received_at_us: int) -> list[JudgeRequest]:
             if isinstance(event, Turn):
                 tally[event.policy] += 1
@@ -312,10 +312,10 @@ def measure(
     name: str, servers: str, prefix: str, sent: list[tuple[str, bytes, bytes]], broker_pid: int
 ) -> dict[str, float]:
     """Seconds of one run on fresh topics that hold all events already: wall, CPU of the contestant, CPU of the broker."""
-    from feedback.edge import Record
-    from streams.kafka_access import KafkaAccess
-    from streams.kafka_log import KafkaLog
-    from streams.sqlite_log import SqliteLog
+    from feedback.intake.edge import Record
+    from streams.kafka.access import KafkaAccess
+    from streams.kafka.log import KafkaLog
+    from streams.sqlite.log import SqliteLog
 
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from deploy.errors import Failed
 from feedback.settings import JudgeSettings, Section, WindowSettings
 from models.settings import BaseModelSettings, PolicySettings, RewardSettings, TinySettings
-from streams.kafka_access import Mechanism, Security
+from streams.kafka.access import Mechanism, Security
 
 
 class BrokerSettings(Section):

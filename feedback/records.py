@@ -17,6 +17,12 @@ Outcome = Literal["ok", "error", "aborted", "filtered"]
 Split = Literal["train", "calibrate", "gate"]
 Signal = Literal["regenerate", "copy", "abandon", "escalate", "rephrase"]
 
+TurnKey = tuple[str, str]
+"""(tenant, turn_id): what names a turn everywhere."""
+
+RATED_BY = frozenset({"thumbs", "stars", "pick", "edit"})
+"""A turn without a live rating of these kinds is unrated, and a question for the judge."""
+
 Message = dict[str, Any]
 """One OpenAI chat message, verbatim: `role`, `content` and whatever else it carried."""
 

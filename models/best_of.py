@@ -13,8 +13,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from feedback.dataset.tables import ServedTurn
 from feedback.records import PreferencePair, Provenance
-from feedback.tables import ServedTurn
 from models.chat import Chat
 from models.files import write_json
 from models.loop import Report

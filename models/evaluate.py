@@ -13,8 +13,8 @@ from typing import Any, Literal
 from msgspec import Struct, to_builtins
 from peft import PeftModel
 
+from feedback.dataset.tables import ServedTurn
 from feedback.records import Message, PreferencePair, UnpairedLabel
-from feedback.tables import ServedTurn
 from models.bases import Base
 from models.chat import Chat, text_of
 from models.loading import load_causal

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from msgspec import Struct
 
+from feedback.dataset.tables import ServedTurn
 from feedback.records import Message
-from feedback.tables import ServedTurn
 from models.batches import lay_out, reply_logps
 from models.chat import Chat
 from models.loading import device, pad_id

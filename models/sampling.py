@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from feedback.tables import ServedTurn
+from feedback.dataset.tables import ServedTurn
 from models.chat import Chat
 from models.loading import device, pad_id
 

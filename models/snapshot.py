@@ -6,9 +6,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from feedback import snapshot
+from feedback.dataset import snapshot
+from feedback.dataset.tables import ServedTurn
 from feedback.records import Demonstration, PreferencePair, UnpairedLabel
-from feedback.tables import ServedTurn
 from models.errors import JobFailed
 
 

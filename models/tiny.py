@@ -15,7 +15,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from feedback.tables import ServedTurn
+from feedback.dataset.tables import ServedTurn
 from models.bases import MARKER, TINY, Base, describe, tiny_pointer
 from models.batches import lay_out_text, plan_by_tokens, reply_logps
 from models.chat import TINY_MARKERS, TINY_TEMPLATE, Chat, plain

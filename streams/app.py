@@ -17,11 +17,11 @@ import faust
 from faust.tables import TableManager
 
 from streams import dead_letters
-from streams.hop import Fatal, Work, consume
-from streams.ingest import Ingest
-from streams.judge import JudgeHop
+from streams.hops.hop import Fatal, Work, consume
+from streams.hops.ingest import Ingest
+from streams.hops.judge import JudgeHop
+from streams.hops.questions import JUDGE_REQUESTS
 from streams.log import Log, Starts
-from streams.questions import JUDGE_REQUESTS
 
 INGEST_GROUP = "trimtab-ingest"
 JUDGE_GROUP = "trimtab-judge"
@@ -30,7 +30,7 @@ GROUPS = {**dict.fromkeys(INGEST_TOPICS, INGEST_GROUP), JUDGE_REQUESTS: JUDGE_GR
 """Which group does which topic."""
 TOPICS = (*INGEST_TOPICS, JUDGE_REQUESTS, dead_letters.TOPIC, dead_letters.DONE_TOPIC)
 
-NOISY = ("faust", "mode", "aiokafka", __name__, "streams.sqlite_transport", "streams.kafka_transport")
+NOISY = ("faust", "mode", "aiokafka", __name__, "streams.sqlite.transport", "streams.kafka.transport")
 """Loggers of libraries; Faust's log under our subclasses' modules too, where we ourselves use structlog."""
 
 EVENTS_WAITING = 4

@@ -13,8 +13,8 @@ from importlib.metadata import version
 import msgspec
 from msgspec import Struct
 
-from feedback.contract import Rejected
-from feedback.edge import Edge, Record
+from feedback.intake.contract import Rejected
+from feedback.intake.edge import Edge, Record
 from streams.log import Log, scan
 
 TOPIC = "dead.letters"

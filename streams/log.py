@@ -1,6 +1,6 @@
 """What the hops stand on: topics of records with offsets, and groups that have done so much of them.
 
-Two of them: `streams.sqlite_log` (embedded, one file) and `streams.kafka_log` (a Kafka cluster). Topics go by the same
+Two of them: `streams.sqlite.log` (embedded, one file) and `streams.kafka.log` (a Kafka cluster). Topics go by the same
 names on both; a prefix that a cluster's topics may carry never shows.
 """
 
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from msgspec import Struct
 
-from feedback.contract import MAX_EVENT_BYTES
+from feedback.intake.contract import MAX_EVENT_BYTES
 
 if TYPE_CHECKING:
     import faust
     from faust.types.transports import TransportT
 
-    from feedback.edge import Record
+    from feedback.intake.edge import Record
 
 TP = tuple[str, int]
 """Topic and partition."""

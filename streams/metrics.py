@@ -9,8 +9,8 @@ from typing import get_args
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from feedback.contract import Code
-from feedback.judging import Reason
+from feedback.intake.contract import Code
+from feedback.judge.prompt import Reason
 from feedback.records import Judgement, Rating, Turn, Unjudged
 
 EVENTS = Counter("trimtab_events_total", "Records read by the ingest hop.", ["topic", "outcome"])

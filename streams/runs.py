@@ -48,7 +48,7 @@ class NoProducer(Producer):
     """Faust wants one; the hops send through the log's own, which waits until a record is durable."""
 
     async def create_topic(self, topic: str, partitions: int, replication: int, **_: Any) -> None:
-        raise NotImplementedError(f"{topic}: topics are made before (`deploy.streaming.open_log`)")
+        raise NotImplementedError(f"{topic}: topics are made before (`deploy.parts.open_log`)")
 
     async def flush(self) -> None:
         await self.buffer.flush()

@@ -18,16 +18,17 @@ from typing import Any
 import structlog
 from faust.exceptions import ConsumerNotStarted
 
-from feedback.edge import Edge
-from feedback.facts import Facts, FactsWriter
+from feedback.facts.reader import Facts
+from feedback.facts.writer import FactsWriter
+from feedback.intake.edge import Edge
 from streams import app as topology
 from streams import metrics
-from streams.facts_sink import FactsSink
-from streams.ingest import Ingest
-from streams.judge import Ask, JudgeHop
+from streams.hops.facts_sink import FactsSink
+from streams.hops.ingest import Ingest
+from streams.hops.judge import Ask, JudgeHop
+from streams.hops.questions import JUDGE_REQUESTS, Questions
+from streams.hops.waiting_turns import WaitingTurns
 from streams.log import KEPT_S, TP, Log, LogError, lag, lag_of, standings
-from streams.questions import JUDGE_REQUESTS, Questions
-from streams.router import Router
 from streams.watchdog import Watchdog
 
 TURNS = "turns.served"
@@ -61,7 +62,7 @@ class Worker:
         *,
         ask: Ask | None,
         answered: list[str],
-        router: Router | None,
+        router: WaitingTurns | None,
         room: int | None = None,
     ) -> None:
         self._log = events

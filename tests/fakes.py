@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from feedback.edge import Record
+from feedback.intake.edge import Record
 from feedback.records import Message
 from models.bases import Base
 

@@ -20,11 +20,11 @@ import msgspec
 import pytest
 
 from deploy.cli import trimtab
-from deploy.reference import PAGES
+from deploy.cli.reference import PAGES
 from deploy.settings import SECRETS, Settings
-from feedback import contract
+from feedback.intake import contract
+from feedback.judge.rubric import Rubric
 from feedback.records import Rating, Turn
-from feedback.rubric import Rubric
 
 ROOT = Path(__file__).parents[1]
 DOCS = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -173,7 +173,7 @@ def test_every_command_of_a_page_exists_with_its_options(
             assert set(rest) <= targets, command
         elif first == "curl":
             route = next(word for word in rest if word.startswith("http://127.0.0.1:8400/")).split(":8400")[1]
-            assert any(f'"{route}"' in file.read_text() for file in (ROOT / "deploy").glob("*_api.py")), command
+            assert any(f'"{route}"' in file.read_text() for file in (ROOT / "deploy" / "gateway").glob("*.py")), command
             for body in (rest[at + 1] for at, word in enumerate(rest) if word == "-d"):
                 assert isinstance(json.loads(body), dict), command
         else:
@@ -297,7 +297,7 @@ def test_messages_in_the_troubleshooting_table_are_those_of_the_code() -> None:
 
 @pytest.mark.slow
 def test_no_reference_page_is_stale(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-P", "-m", "deploy.reference", str(tmp_path)], check=True, timeout=100)
+    subprocess.run([sys.executable, "-P", "-m", "deploy.cli.reference", str(tmp_path)], check=True, timeout=100)
     for name in PAGES:
         kept = (ROOT / "docs" / "reference" / name).read_text()
         assert kept == (tmp_path / name).read_text(), f"docs/reference/{name} is stale: make reference"
@@ -315,7 +315,7 @@ def test_no_tracked_file_names_a_machine_or_a_package_index() -> None:
     machine = re.compile("|".join(["/wo" + "rk/", "/ro" + "ot/", "/home" + "/(?!trimtab)", "/Use" + "rs/"]))
     index = re.compile("|".join(["py" + r"pi\.org", "python" + r"hosted\.", "download\\." + "pytorch"]))
     for path in tracked():
-        if path.suffix in (".gz", ".png"):
+        if path.suffix in (".gz", ".xz", ".png"):
             continue
         text = path.read_text()
         assert not machine.search(text), page_name(path)
@@ -324,7 +324,7 @@ def test_no_tracked_file_names_a_machine_or_a_package_index() -> None:
 
 
 def test_no_file_is_too_long_to_read() -> None:
-    generated = (".lock", ".json", ".gz")
+    generated = (".lock", ".json", ".gz", ".xz")
     for path in tracked():
         if path.suffix in generated or path.name == "LICENSE" or path.parent.name == "reference":
             continue

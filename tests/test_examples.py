@@ -12,12 +12,12 @@ from types import ModuleType
 
 import pytest
 
-from feedback import contract
 from feedback.content import untrainable
-from feedback.contract import Rejected
-from feedback.dataset import compute
-from feedback.edge import Edge
-from feedback.near_duplicates import prompt_key
+from feedback.dataset.compute import compute
+from feedback.dataset.near_duplicates import prompt_key
+from feedback.intake import contract
+from feedback.intake.contract import Rejected
+from feedback.intake.edge import Edge
 from feedback.records import Rating, Turn
 from feedback.settings import WindowSettings
 from tests.feedback.builders import MemoryFacts

@@ -144,7 +144,7 @@ def test_the_wheel_holds_the_packages_with_their_data_and_nothing_else(wheel: Pa
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {*PACKAGES, "dashboards"}
-    assert {"feedback/rubric.toml", "dashboards/alerts.yaml", "deploy/cli/__main__.py"} <= set(names)
+    assert {"feedback/judge/rubric.toml", "dashboards/alerts.yaml", "deploy/cli/__main__.py"} <= set(names)
     assert not [name for name in names if "__pycache__" in name or name.startswith("tests")]
 
 

@@ -19,8 +19,9 @@ import openai
 import pytest
 
 from deploy.settings import load_settings
-from feedback import census, exchanges
-from feedback.facts import Facts
+from feedback.dataset import census
+from feedback.facts.reader import Facts
+from feedback.labels import exchanges
 from feedback.records import Verdict
 from models.bases import Base, find_base
 from tests.dashboards.conftest import Target, running_prometheus, wait_for

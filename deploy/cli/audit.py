@@ -8,11 +8,12 @@ import click
 from rich.table import Table
 
 from deploy.cli.common import DONE, FAILED, Context, pass_context, print_json, stdout
-from deploy.streaming import open_log
-from feedback.edge import Edge
-from feedback.facts import Facts, FactsWriter
-from streams.audit import Finding, ranges, repair
-from streams.audit import audit as look
+from deploy.parts import open_log
+from feedback.facts.reader import Facts
+from feedback.facts.writer import FactsWriter
+from feedback.intake.edge import Edge
+from streams.care.audit import Finding, ranges, repair
+from streams.care.audit import audit as look
 
 SHOWN = 200
 """Characters of a list of offsets."""

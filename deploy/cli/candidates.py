@@ -12,10 +12,10 @@ from deploy.cli.candidate_view import print_candidate
 from deploy.cli.common import Context, pass_context, print_json, stderr, stdout
 from deploy.cli.decide import actor, operations
 from deploy.cli.rollout import account
+from deploy.control.trainings import PREFIX
+from deploy.decisions.operations import Operations
 from deploy.errors import Refused
-from deploy.operations import Operations
 from deploy.text import shown
-from deploy.trainings import PREFIX
 
 
 @click.command()

@@ -18,7 +18,7 @@ import click
 from deltalake.exceptions import DeltaError
 from rich.console import Console
 
-from deploy.control import Control, open_control
+from deploy.control.store import Control, open_control
 from deploy.errors import Failed, Refused
 from deploy.settings import Settings, load_settings
 from deploy.state import State, open_state

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
-from deploy.reference import config_reference
+from deploy.cli.reference import config_reference
 from deploy.settings import Settings
 
 

@@ -8,8 +8,8 @@ import click
 from rich.table import Table
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
-from deploy.judging import ledger
-from feedback.facts import Facts
+from deploy.parts import ledger
+from feedback.facts.reader import Facts
 from feedback.records import Verdict
 
 

@@ -11,8 +11,8 @@ from rich.table import Table
 from deploy.cli.common import Context, pass_context, print_json, stdout
 from deploy.errors import Failed
 from deploy.text import moment, shown
-from feedback import snapshot
-from feedback.snapshot import Manifest, SnapshotError
+from feedback.dataset import snapshot
+from feedback.dataset.snapshot import Manifest, SnapshotError
 
 
 @click.group()

@@ -11,9 +11,9 @@ from rich.table import Table
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
 from deploy.errors import Failed
-from deploy.streaming import open_log
+from deploy.parts import open_log
 from deploy.text import iso, moment, plain, shown
-from feedback.edge import Edge
+from feedback.intake.edge import Edge
 from streams import dead_letters as letters
 from streams.dead_letters import DeadLetter
 

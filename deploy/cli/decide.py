@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from deploy.cli.common import Context
-from deploy.operations import Operations
+from deploy.decisions.operations import Operations
 
 
 @contextmanager

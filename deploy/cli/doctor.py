@@ -14,12 +14,11 @@ import click
 
 from deploy.cli.common import FAILED, Context, pass_context, print_json, stdout
 from deploy.errors import Failed
-from deploy.judging import load_rubric
-from deploy.streaming import open_log
+from deploy.parts import load_rubric, open_log
 from deploy.text import ago
-from deploy.training import newest_event_us
-from feedback.facts import Facts
-from feedback.judge_client import JudgeKeyError, probe
+from deploy.training.train import newest_event_us
+from feedback.facts.reader import Facts
+from feedback.judge.client import JudgeKeyError, probe
 from models.bases import find_base
 from models.errors import JobFailed
 

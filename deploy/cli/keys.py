@@ -9,8 +9,8 @@ from rich.table import Table
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
 from deploy.cli.decide import actor, operations
-from deploy.keys import SCOPES, Key
-from deploy.operations import now_us, one_line
+from deploy.control.keys import SCOPES, Key
+from deploy.decisions.operations import now_us, one_line
 from deploy.text import iso, shown
 
 DAY_US = 86_400 * 1_000_000

@@ -9,13 +9,13 @@ from rich.progress import Progress
 
 from deploy.cli.common import Context, pass_context, print_json, stderr, stdout
 from deploy.errors import Failed, Refused
+from deploy.parts import open_log
 from deploy.settings import BrokerSettings
-from deploy.streaming import open_log
 from streams.app import GROUPS
+from streams.care.migrate import migrate as move
+from streams.care.migrate import waiting
 from streams.log import LogError
-from streams.migrate import migrate as move
-from streams.migrate import waiting
-from streams.sqlite_log import SqliteLog
+from streams.sqlite.log import SqliteLog
 
 ROLES = ("up", "gateway", "worker")
 MOVED = ".moved"

@@ -9,18 +9,19 @@ from typing import Any
 
 import click
 
-from deploy.account import account, print_account
 from deploy.cli.common import Context, pass_context, print_json, stderr, stdout
-from deploy.control import Control
+from deploy.cli.progress import Steps
+from deploy.control.store import Control
 from deploy.errors import Failed
-from deploy.logs import configure
-from deploy.progress import Steps
-from deploy.replay import Intake, run
+from deploy.parts import operations
+from deploy.replay.account import account, print_account
+from deploy.replay.run import Intake, run
+from deploy.roles.logs import configure
 from deploy.text import moment
-from deploy.training import newest_event_us, operations, seal_now, train
-from feedback.contract import time_us
-from feedback.facts import Facts
-from feedback.snapshot import Snapshot
+from deploy.training.train import newest_event_us, seal_now, train
+from feedback.dataset.snapshot import Snapshot
+from feedback.facts.reader import Facts
+from feedback.intake.contract import time_us
 
 
 @click.command()

@@ -10,12 +10,15 @@ from ipaddress import ip_address
 
 import click
 
-from deploy import roles
-from deploy.admin import run_until_stopped
 from deploy.cli.common import Context, pass_context
 from deploy.errors import Refused
-from deploy.logs import configure
-from deploy.roles import Role
+from deploy.roles.controller import run_controller
+from deploy.roles.gateway import run_gateway
+from deploy.roles.logs import configure
+from deploy.roles.role import Role
+from deploy.roles.trainer import run_trainer
+from deploy.roles.worker import run_worker
+from deploy.web.serving import run_until_stopped
 
 ADMIN_PORT = 8401
 PORT = 8400
@@ -48,7 +51,7 @@ def worker(context: Context, admin_host: str, admin_port: int) -> None:
     Example:
       trimtab worker --state /var/lib/trimtab
     """
-    _play(context, "worker", admin_host, admin_port, roles.run_worker)
+    _play(context, "worker", admin_host, admin_port, run_worker)
 
 
 @click.command()
@@ -62,7 +65,7 @@ def trainer(context: Context, admin_host: str, admin_port: int) -> None:
     Example:
       trimtab trainer --state /var/lib/trimtab
     """
-    _play(context, "trainer", admin_host, admin_port, roles.run_trainer)
+    _play(context, "trainer", admin_host, admin_port, run_trainer)
 
 
 @click.command()
@@ -77,7 +80,7 @@ def controller(context: Context, admin_host: str, admin_port: int) -> None:
       trimtab controller --admin-port 8401
     """
     keys = keys_needed(context, admin_host)
-    _play(context, "controller", admin_host, admin_port, partial(roles.run_controller, require_keys=keys))
+    _play(context, "controller", admin_host, admin_port, partial(run_controller, require_keys=keys))
 
 
 @click.command()
@@ -94,7 +97,7 @@ def gateway(context: Context, host: str, port: int, admin_host: str, admin_port:
       trimtab gateway --host 0.0.0.0 --port 8400
     """
     keys = keys_needed(context, host)
-    work = partial(roles.run_gateway, host=host, port=port, require_keys=keys)
+    work = partial(run_gateway, host=host, port=port, require_keys=keys)
     _play(context, "gateway", admin_host, admin_port, work)
 
 

@@ -9,9 +9,9 @@ import msgspec
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
 from deploy.errors import Failed
-from deploy.judging import load_rubric
-from feedback import rubric as rubrics
-from feedback.rubric import Rubric, RubricError
+from deploy.parts import load_rubric
+from feedback.judge import rubric as rubrics
+from feedback.judge.rubric import Rubric, RubricError
 
 RUBRIC_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 

@@ -9,14 +9,15 @@ from typing import Any
 import click
 from rich.table import Table
 
-from deploy import schedule
 from deploy.cli.common import Context, pass_context, print_json, stdout
-from deploy.schedule import Start
-from deploy.streaming import open_log
+from deploy.parts import open_log, operations
+from deploy.rules import schedule
+from deploy.rules.schedule import Start
 from deploy.text import ago, iso, shown
-from deploy.training import operations, since_last
-from feedback import snapshot
-from feedback.facts import TABLES, Facts
+from deploy.training.train import since_last
+from feedback.dataset import snapshot
+from feedback.facts.reader import Facts
+from feedback.facts.tables import TABLES
 from streams import dead_letters
 from streams.app import GROUPS
 from streams.log import lag

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
 from deploy.errors import Failed
-from deploy.streaming import connect_log, open_log
+from deploy.parts import connect_log, open_log
 from streams.app import GROUPS, TOPICS
 from streams.log import DAY_S, Log, LogError, standings
 
@@ -55,8 +55,8 @@ def create(context: Context, partitions: int | None) -> None:
 
 
 def _mend(log: Log, partitions: int) -> list[str]:
-    from streams.kafka_log import KafkaLog
-    from streams.kafka_topics import mend
+    from streams.kafka.log import KafkaLog
+    from streams.kafka.topics import mend
 
     assert isinstance(log, KafkaLog)
     return mend(log, partitions)
@@ -88,8 +88,8 @@ def describe(context: Context) -> None:
 
 
 def _on_kafka(log: Log) -> list[dict[str, Any]]:
-    from streams.kafka_log import KafkaLog
-    from streams.kafka_topics import describe, faults, why_kept
+    from streams.kafka.log import KafkaLog
+    from streams.kafka.topics import describe, faults, why_kept
 
     assert isinstance(log, KafkaLog)
     states = describe(log)

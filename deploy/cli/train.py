@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from deploy.cli.common import Context, pass_context, print_json, stderr, stdout
-from deploy.logs import configure
-from deploy.progress import Steps
+from deploy.cli.progress import Steps
+from deploy.parts import operations
+from deploy.roles.logs import configure
 from deploy.text import shown
-from deploy.training import operations, seal_now
-from deploy.training import train as train_candidate
+from deploy.training.train import seal_now
+from deploy.training.train import train as train_candidate
 
 
 @click.command()

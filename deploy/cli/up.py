@@ -10,8 +10,8 @@ import click
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
 from deploy.cli.roles import ADMIN_OFFSET, ADMIN_PORT, PORT, PORTS, keys_needed
-from deploy.logs import configure
-from deploy.supervisor import Role, supervise
+from deploy.roles.logs import configure
+from deploy.roles.supervisor import Child, supervise
 
 
 @click.command()
@@ -57,7 +57,7 @@ def up(context: Context, host: str, port: int, admin_host: str, admin_port: int)
         arguments = [*common, "--admin-port", str(admin_port + offset)]
         if name == "gateway":
             arguments += ["--host", host, "--port", str(port)]
-        children.append(Role(name, arguments, f"http://{shown}:{admin_port + offset}"))
+        children.append(Child(name, arguments, f"http://{shown}:{admin_port + offset}"))
 
     def ready() -> None:
         addresses = {"chat": f"http://{host}:{port}/v1", "admin": f"http://{shown}:{admin_port}"}

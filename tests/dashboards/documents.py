@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "dashboards" / "alerts.yaml"
 ALERTS_TEST = ROOT / "dashboards" / "alerts_test.yaml"
 OVERVIEW = ROOT / "dashboards" / "overview.json"
-PROMETHEUS = ROOT / "deploy" / "prometheus.yml"
+PROMETHEUS = ROOT / "deploy" / "stack" / "prometheus.yml"
 
 VARIABLES = {"$__rate_interval": "1m", "$__range": "5m"}
 """What Grafana puts in; a dashboard may use no others."""

@@ -16,13 +16,14 @@ from pathlib import Path
 
 from fastapi import Request, Response
 
-from deploy import control_metrics
-from deploy import metrics as serving
-from deploy.admin import admin_app, serve
-from deploy.control import Control, open_control
-from deploy.gate import Comparisons
-from deploy.operations import Operations
+from deploy.console.port import admin_app
+from deploy.control.store import Control, open_control
+from deploy.decisions import figures
+from deploy.decisions.operations import Operations
+from deploy.gateway import metrics as serving
+from deploy.rules.gate import Comparisons
 from deploy.settings import Settings
+from deploy.web.serving import serve
 from streams import metrics as streams
 from tests.deploy.candidates import make_candidate
 from tests.feedback.builders import rating, turn, unjudged, verdict
@@ -46,7 +47,7 @@ class Loop:
         self._take_in()
         self._judge()
         self._serve()
-        control_metrics.refresh(self.control, _now_us())
+        figures.refresh(self.control, _now_us())
 
     def _decide(self) -> None:
         trainings = self.control.trainings

@@ -6,8 +6,8 @@ from functools import cache
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from deploy import control_metrics
-from deploy import metrics as serving
+from deploy.decisions import figures
+from deploy.gateway import metrics as serving
 from streams import metrics as streams
 
 
@@ -16,7 +16,7 @@ def collectors() -> tuple[MetricWrapperBase, ...]:
     """Every metric of the three modules."""
     found = {
         id(value): value
-        for module in (streams, serving, control_metrics)
+        for module in (streams, serving, figures)
         for value in vars(module).values()
         if isinstance(value, MetricWrapperBase)
     }

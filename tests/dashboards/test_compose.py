@@ -14,16 +14,16 @@ from deploy.cli.roles import ADMIN_OFFSET, ADMIN_PORT, PORT
 from tests.dashboards.documents import ALERTS, ALERTS_TEST, OVERVIEW, PROMETHEUS, ROOT, read_yaml
 from tests.dashboards.test_alerts import assert_exists
 
-DEPLOY = ROOT / "deploy"
-COMPOSE = read_yaml(DEPLOY / "compose.yaml")
+STACK = ROOT / "deploy" / "stack"
+COMPOSE = read_yaml(STACK / "compose.yaml")
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
+DOCKERFILE = (STACK / "Dockerfile").read_text()
 
 
 def mounts(service: str) -> dict[str, Path]:
     """From the path in the container to the file or folder here; named volumes left out."""
     bound = [volume.split(":") for volume in SERVICES[service]["volumes"] if volume.startswith(".")]
-    return {inside: (DEPLOY / outside).resolve() for outside, inside, *_ in bound}
+    return {inside: (STACK / outside).resolve() for outside, inside, *_ in bound}
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -89,7 +89,7 @@ def test_trimtab_is_started_as_the_command_line_has_it() -> None:
     outside = {port.rsplit(":", 1)[1] for port in service["ports"]}
     assert outside == {str(PORT), str(ADMIN_PORT)}
     build = service["build"]
-    assert (DEPLOY / build["context"]).resolve() == ROOT
+    assert (STACK / build["context"]).resolve() == ROOT
     assert (ROOT / build["dockerfile"]).is_file()
     state = re.search(r"TRIMTAB_STATE=(\S+)", DOCKERFILE)
     assert state is not None
@@ -97,7 +97,7 @@ def test_trimtab_is_started_as_the_command_line_has_it() -> None:
 
 
 def test_the_keys_that_compose_wants_are_explained_with_commands_that_exist() -> None:
-    text = (DEPLOY / "compose.yaml").read_text()
+    text = (STACK / "compose.yaml").read_text()
     commands = re.findall(r"run --rm trimtab (keys create .*)", text)
     assert len(commands) == 2
     for command in commands:
@@ -111,7 +111,7 @@ def test_the_image_runs_as_nobody_in_particular_with_locked_hashes() -> None:
 
 
 def test_everything_that_the_image_copies_exists_and_is_let_through() -> None:
-    let_through = set(re.findall(r"^!(\S+)$", (DEPLOY / "Dockerfile.dockerignore").read_text(), re.MULTILINE))
+    let_through = set(re.findall(r"^!(\S+)$", (STACK / "Dockerfile.dockerignore").read_text(), re.MULTILINE))
     copied = {word for line in re.findall(r"^COPY (?!--)(.+)$", DOCKERFILE, re.MULTILINE) for word in line.split()[:-1]}
     assert copied
     assert copied == let_through

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.control import Control, open_control
-from deploy.gate import Comparisons
-from deploy.operations import Operations
+from deploy.control.store import Control, open_control
+from deploy.decisions.operations import Operations
+from deploy.rules.gate import Comparisons
 from deploy.settings import Settings
 from tests.deploy.candidates import ManualClock
 from tests.deploy.postgres import server

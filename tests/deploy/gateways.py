@@ -16,12 +16,12 @@ import uvicorn
 from fastapi import FastAPI
 from openai import AsyncOpenAI
 
-from deploy.control import Control
-from deploy.engines import Engines
-from deploy.gateway import gateway_app
-from deploy.operations import Operations
+from deploy.control.store import Control
+from deploy.decisions.operations import Operations
+from deploy.engine.adapters import Engines
+from deploy.gateway.app import gateway_app
 from deploy.settings import GatewaySettings, Settings
-from feedback.edge import Edge
+from feedback.intake.edge import Edge
 from models.bases import Base
 from tests.deploy.candidates import make_candidate
 from tests.fakes import BASE, FakeEngine, MemoryProducer, until

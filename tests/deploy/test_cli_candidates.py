@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from deploy.cli import common, trimtab
-from deploy.control import open_control
+from deploy.control.store import open_control
 from deploy.state import open_state
 from tests.deploy.candidates import make_candidate
 

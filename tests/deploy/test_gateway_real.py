@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from deploy.control import Control
-from deploy.engines import Engines
-from deploy.gateway import gateway_app
-from deploy.operations import Operations
+from deploy.control.store import Control
+from deploy.decisions.operations import Operations
+from deploy.engine.adapters import Engines
+from deploy.gateway.app import gateway_app
+from deploy.gateway.spool import Spool
 from deploy.settings import Settings
-from deploy.spool import Spool
-from feedback.edge import Edge
-from streams.sqlite_log import SqliteLog
+from feedback.intake.edge import Edge
+from streams.sqlite.log import SqliteLog
 from tests.deploy.gateways import KEY, Gateway, full, served
 from tests.fakes import until
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.control import open_control
+from deploy.control.store import open_control
 from deploy.errors import Failed, Refused
 from deploy.state import open_state
-from deploy.training import ABANDONED_S
+from deploy.training.train import ABANDONED_S
 from tests.deploy.commands import SAMPLE, answer, trimtab
 
 

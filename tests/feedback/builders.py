@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from feedback.census import payload_of
+from feedback.digests import payload_of
 from feedback.records import Judgement, Rating, Turn, Unjudged, Verdict
 
 START_US = 1_700_000_000_000_000

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 from kafka import KafkaConsumer, TopicPartition
 
-from deploy.chat_api import TURN_HEADER
+from deploy.gateway.chat import TURN_HEADER
 from tests.deploy.commands import environment
 
 READY_WITHIN_S = 60.0

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from streams.app import TOPICS
-from streams.kafka_access import KafkaAccess
-from streams.kafka_log import KafkaLog
+from streams.kafka.access import KafkaAccess
+from streams.kafka.log import KafkaLog
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from kafka.admin import KafkaAdminClient, NewTopic
 from rich.console import Console
 from rich.progress import Progress
 
-from deploy.turn_ids import PREFIX
+from deploy.gateway.turn_ids import PREFIX
 from tests.deploy.commands import answer, environment
 from tests.kafka.broker import Broker, broker
 from tests.kafka.chats import Chats, GatewayProcess

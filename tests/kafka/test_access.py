@@ -20,11 +20,11 @@ from kafka.admin import (
     ResourceType,
 )
 
-from feedback.facts import Facts
+from feedback.facts.reader import Facts
 from streams import dead_letters
 from streams.app import TOPICS
-from streams.kafka_access import KafkaAccess, Mechanism
-from streams.kafka_log import KafkaLog
+from streams.kafka.access import KafkaAccess, Mechanism
+from streams.kafka.log import KafkaLog
 from streams.log import LogError
 from tests.deploy.commands import trimtab
 from tests.kafka.broker import PASSWORD, USER, Broker, broker

@@ -11,17 +11,17 @@ import msgspec
 import pytest
 
 from deploy.state import open_state
-from feedback.contract import Rejected
-from feedback.edge import Edge, Record
-from feedback.facts import Facts
+from feedback.facts.reader import Facts
+from feedback.intake.contract import Rejected
+from feedback.intake.edge import Edge, Record
 from streams import dead_letters
 from streams.app import GROUPS, TOPICS
-from streams.audit import audit
-from streams.kafka_access import KafkaAccess
-from streams.kafka_log import KafkaLog
+from streams.care.audit import audit
+from streams.care.migrate import migrate
+from streams.kafka.access import KafkaAccess
+from streams.kafka.log import KafkaLog
 from streams.log import LogError
-from streams.migrate import migrate
-from streams.sqlite_log import SqliteLog
+from streams.sqlite.log import SqliteLog
 from tests.deploy.commands import answer, trimtab
 from tests.streams.test_worker import drain, request, signed, turn, worker
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from kafka import KafkaProducer
 
-from feedback.contract import MAX_EVENT_BYTES
-from feedback.edge import Record
-from feedback.facts import Facts
+from feedback.facts.reader import Facts
+from feedback.intake.contract import MAX_EVENT_BYTES
+from feedback.intake.edge import Record
 from streams import dead_letters
 from streams.app import INGEST_GROUP, TOPICS
-from streams.audit import audit
-from streams.kafka_access import KafkaAccess
-from streams.kafka_log import KafkaLog
+from streams.care.audit import audit
+from streams.kafka.access import KafkaAccess
+from streams.kafka.log import KafkaLog
 from streams.log import RecordRefused
 from tests.fakes import until
 from tests.streams.test_worker import drain, signed, turn, unsigned, worker

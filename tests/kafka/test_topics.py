@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from feedback.facts import Facts
-from streams import kafka_log
+from feedback.facts.reader import Facts
 from streams.app import TOPICS
-from streams.kafka_log import KafkaLog
-from streams.kafka_topics import TopicState, describe, faults, mend
+from streams.kafka import log as log_module
+from streams.kafka.log import KafkaLog
+from streams.kafka.topics import TopicState, describe, faults, mend
 from tests.deploy.commands import answer, trimtab
 from tests.fakes import until
 from tests.streams.test_worker import signed, turn, worker
@@ -65,7 +65,7 @@ def test_what_would_lose_events_is_refused_with_the_command_that_mends_it(
 async def test_partitions_added_later_are_taken_over_by_the_running_worker(
     tmp_path: Path, log: KafkaLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka_log, "METADATA_MS", 300)
+    monkeypatch.setattr(log_module, "METADATA_MS", 300)
     async with worker(tmp_path, log) as running:
         log.append([signed(turn(n)) for n in range(20)])
         await running.drained()

@@ -40,7 +40,7 @@ def start_job(spec: TrainingSpec, path: Path) -> subprocess.Popen[str]:
 @pytest.fixture(scope="session")
 def chat(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The encoding of a tokenizer that was trained on a few support conversations."""
-    from feedback.tables import ServedTurn
+    from feedback.dataset.tables import ServedTurn
     from models.chat import Chat
     from models.tiny import longest_contexts, train_tokenizer
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from feedback import snapshot, tables
+from feedback.dataset import snapshot, tables
+from feedback.dataset.tables import Record, ServedTurn, TableName
 from feedback.records import Demonstration, Message, PreferencePair, Provenance, Split, UnpairedLabel
-from feedback.tables import Record, ServedTurn, TableName
 
 _QUESTIONS = ("Where is order {n}?", "Please cancel order {n}.", "Order {n} arrived broken.", "Can I change order {n}?")
 _GOOD = "I have looked up order {n} and will help you with it right away."
@@ -91,7 +91,7 @@ def support_log(conversations: int, seed: int = 0) -> list[Record]:
 
 
 def seal(path: Path, records: Sequence[Record]) -> Path:
-    """Write the records as a sealed snapshot directory at `path`, as feedback.snapshot would."""
+    """Write the records as a sealed snapshot directory at `path`, as feedback.dataset.snapshot would."""
     path.mkdir(parents=True)
     rows: dict[TableName, list[tables.Row]] = {
         name: tables.sorted_rows(record for record in records if isinstance(record, kind))

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from feedback.edge import Record
+from feedback.intake.edge import Record
 from streams.app import GROUPS
 from streams.log import TP, Stored
 from streams.runs import RunOffsets

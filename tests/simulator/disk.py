@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from feedback import snapshot, tables
-from feedback.dataset import compute
+from feedback.dataset import snapshot, tables
+from feedback.dataset.compute import compute
+from feedback.dataset.snapshot import SnapshotError
 from feedback.settings import WindowSettings
-from feedback.snapshot import SnapshotError
 from tests.feedback.builders import AS_OF_US, MemoryFacts, rating, turn
 
 STEPS = 20
@@ -48,7 +48,7 @@ class Disk:
             raise PowerCut
 
     def sync(self, path: Path) -> None:
-        """As `feedback.snapshot._sync`."""
+        """As `feedback.dataset.snapshot._sync`."""
         self.step(f"sync {path.name}")
         inode = path.stat().st_ino
         if path.is_dir():

@@ -9,7 +9,8 @@ from typing import Any
 from deltalake import Transaction
 from deltalake.exceptions import CommitFailedError
 
-from feedback.facts import TABLE_OF_TOPIC, Batch, FactsWriter, Row
+from feedback.facts.tables import TABLE_OF_TOPIC, Batch, Row
+from feedback.facts.writer import FactsWriter
 from feedback.records import Judgement, Rating, Turn, Unjudged, Verdict
 from tests.simulator.world import Loop
 
@@ -51,7 +52,7 @@ class Writer(FactsWriter):
 
 
 class Reader:
-    """As much of `feedback.facts.Facts` as the router reads."""
+    """As much of `feedback.facts.reader.Facts` as the router reads."""
 
     def __init__(self, tables: dict[Any, Table]) -> None:
         self._tables = tables

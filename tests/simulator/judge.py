@@ -9,14 +9,14 @@ from functools import cache
 import msgspec
 from sqlalchemy import delete
 
-from deploy.database import Database, open_database
-from deploy.ledger import SqlLedger
-from deploy.schema import ledger as ledger_table
-from feedback import rubric
-from feedback.judge_call import Answer, worst
-from feedback.judge_client import Judge
-from feedback.judging import Prompt
-from feedback.ledger import Budget
+from deploy.control.database import Database, open_database
+from deploy.control.ledger import SqlLedger
+from deploy.control.schema import ledger as ledger_table
+from feedback.judge import rubric
+from feedback.judge.call import Answer, worst
+from feedback.judge.client import Judge
+from feedback.judge.ledger import Budget
+from feedback.judge.prompt import Prompt
 from feedback.settings import JudgeSettings
 from tests.simulator.world import Loop, now_us, pause
 

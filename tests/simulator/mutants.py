@@ -12,19 +12,20 @@ from unittest.mock import patch
 
 import msgspec
 
-from deploy.ledger import SqlLedger
-from feedback import facts, snapshot, tables
-from feedback.edge import Record
-from feedback.facts import Batch, Row
-from feedback.ledger import Refusal, Reservation, refusal
+from deploy.control.ledger import SqlLedger
+from feedback.dataset import snapshot, tables
+from feedback.dataset.snapshot import Manifest, Snapshot
+from feedback.facts import writer
+from feedback.facts.tables import Batch, Row
+from feedback.intake.edge import Record
+from feedback.judge.ledger import Refusal, Reservation, refusal
 from feedback.records import JudgeRequest
-from feedback.snapshot import Manifest, Snapshot
-from streams import hop, ingest
 from streams.dead_letters import TOPIC
-from streams.facts_sink import FactsSink
-from streams.hop import Ack, Fatal, Run, Work
-from streams.questions import VERDICTS, Questions
-from streams.router import Router
+from streams.hops import hop, ingest
+from streams.hops.facts_sink import FactsSink
+from streams.hops.hop import Ack, Fatal, Run, Work
+from streams.hops.questions import VERDICTS, Questions
+from streams.hops.waiting_turns import WaitingTurns
 from streams.runs import RunOffsets
 from tests.simulator.broker import Consumer, SimProducer
 from tests.simulator.facts import Writer
@@ -101,7 +102,7 @@ async def _poison_passed_over(run: Run, digest: Any, producer: Any) -> list[Any]
     return digested
 
 
-def _nothing_rebuilt(router: Router, partitions: set[int], facts: Any, now_us: int) -> dict[int, Any]:
+def _nothing_rebuilt(router: WaitingTurns, partitions: set[int], facts: Any, now_us: int) -> dict[int, Any]:
     return {}
 
 
@@ -222,16 +223,16 @@ def mutants() -> dict[str, AbstractContextManager[Any]]:
         "a budget is not reserved": patch.object(SqlLedger, "reserve", _not_reserved),
         "a writer is not fenced": patch.object(Writer, "__init__", _unfenced),
         "acknowledged before the facts were committed": patch.object(FactsSink, "put", _ack_before_commit),
-        "an overlapping batch is not trimmed": patch.object(facts, "_new_rows", _untrimmed),
-        "an overlapping batch is skipped": patch.object(facts, "_new_rows", _skip_overlapping),
-        "a run twice in one commit lands twice": patch.object(facts, "_new_rows", _twice_in_one_commit),
+        "an overlapping batch is not trimmed": patch.object(writer, "_new_rows", _untrimmed),
+        "an overlapping batch is skipped": patch.object(writer, "_new_rows", _skip_overlapping),
+        "a run twice in one commit lands twice": patch.object(writer, "_new_rows", _twice_in_one_commit),
         "what was delivered is committed": patch.object(RunOffsets, "committable", _commit_what_was_delivered),
         "a dead letter is not awaited": _not_awaited(TOPIC),
         "a verdict is not awaited": _not_awaited(VERDICTS),
         "a run that fails is dropped": patch.object(hop, "handle", _drop_the_run),
         "a fault is committed past, as Faust does": patch("tests.simulator.simulation.consume", _commit_past_a_fault),
         "poison is passed over": patch.object(ingest, "sift", _poison_passed_over),
-        "timers are not rebuilt": patch.object(Router, "rebuilt", _nothing_rebuilt),
+        "timers are not rebuilt": patch.object(WaitingTurns, "rebuilt", _nothing_rebuilt),
         "a question that could not be sent is forgotten": patch.object(Questions, "send", _send_once),
         "offsets count more than the facts": patch.object(Consumer, "assign", _start_at_the_groups_offsets),
         "records of a failed run are done one by one": _one_by_one(),

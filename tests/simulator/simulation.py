@@ -15,19 +15,19 @@ from typing import Any
 
 import structlog
 
-from feedback.contract import Rejected
-from feedback.edge import Edge, Record
-from feedback.facts import TABLE_OF_TOPIC, TABLES
+from feedback.facts.tables import TABLE_OF_TOPIC, TABLES
+from feedback.intake.contract import Rejected
+from feedback.intake.edge import Edge, Record
 from feedback.records import Rating, Turn
 from streams import dead_letters
 from streams.app import INGEST_GROUP, INGEST_TOPICS, JUDGE_GROUP
-from streams.facts_sink import FactsSink
-from streams.hop import Work, consume
-from streams.ingest import Ingest
-from streams.judge import JudgeHop
+from streams.hops.facts_sink import FactsSink
+from streams.hops.hop import Work, consume
+from streams.hops.ingest import Ingest
+from streams.hops.judge import JudgeHop
+from streams.hops.questions import JUDGE_REQUESTS, Questions
+from streams.hops.waiting_turns import WaitingTurns
 from streams.log import TP
-from streams.questions import JUDGE_REQUESTS, Questions
-from streams.router import Router
 from tests.simulator.broker import Broker, Consumer, SimProducer, Stream
 from tests.simulator.facts import Reader, Table, Writer, applied, lose_last
 from tests.simulator.judge import SimJudge, ledger
@@ -89,7 +89,7 @@ class Worker:
         self.failed: BaseException | None = None
         self._assigned: asyncio.Task[None] | None = None
         producer = SimProducer(world.broker)
-        self.router = Router(GRACE_S)
+        self.router = WaitingTurns(GRACE_S)
         self._sink = FactsSink(Writer(world.tables, world.loop, world.conflicts, world.tell), self._fail)
         self._questions = Questions(producer)
         ingest = Ingest(EDGE, self._sink, producer, self._questions, self.router.observe)

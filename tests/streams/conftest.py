@@ -9,7 +9,7 @@ import pytest
 
 from streams.app import TOPICS
 from streams.log import Log
-from streams.sqlite_log import SqliteLog
+from streams.sqlite.log import SqliteLog
 
 
 @pytest.fixture(params=["sqlite", pytest.param("kafka", marks=[pytest.mark.slow, pytest.mark.xdist_group("kafka")])])
@@ -17,8 +17,8 @@ def log(request: pytest.FixtureRequest, tmp_path: Path, prefix: str) -> Iterator
     """Each of the logs in turn, with all topics made."""
     made: Log
     if request.param == "kafka":
-        from streams.kafka_access import KafkaAccess
-        from streams.kafka_log import KafkaLog
+        from streams.kafka.access import KafkaAccess
+        from streams.kafka.log import KafkaLog
 
         made = KafkaLog(KafkaAccess(request.getfixturevalue("kafka_servers")), partitions=2, prefix=prefix)
         for topic in TOPICS:

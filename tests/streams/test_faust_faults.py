@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any
 import faust
 import pytest
 
-from feedback.edge import Edge, Record
-from feedback.facts import Facts
+from feedback.facts.reader import Facts
+from feedback.intake.edge import Edge, Record
 from feedback.records import Judgement, JudgeRequest
 from streams.app import App, NoTables
-from streams.hop import Ack, Run, consume
+from streams.hops.hop import Ack, Run, consume
 from streams.log import lag
 from streams.runs import RUN
-from streams.sqlite_log import SqliteLog
+from streams.sqlite.log import SqliteLog
 from streams.worker import Worker
 from tests.fakes import until
 from tests.streams.test_worker import KEY, request, signed, turn
 
 if TYPE_CHECKING:
-    from streams.kafka_log import KafkaLog
+    from streams.kafka.log import KafkaLog
 
 TOPIC, GROUP, RECORDS = "work", "group", 20
 on_kafka = [pytest.mark.slow, pytest.mark.xdist_group("kafka")]
@@ -98,8 +98,8 @@ async def our_way(stream: Any, handle: Callable[[bytes], None]) -> None:
 @pytest.fixture
 def log(kafka_servers: str, prefix: str) -> Iterator[KafkaLog]:
     """A topic of one partition that holds the numbers up to RECORDS."""
-    from streams.kafka_access import KafkaAccess
-    from streams.kafka_log import KafkaLog
+    from streams.kafka.access import KafkaAccess
+    from streams.kafka.log import KafkaLog
 
     made = KafkaLog(KafkaAccess(kafka_servers), partitions=1, prefix=prefix)
     made.create_topic(TOPIC)

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from feedback.contract import Rejected
-from feedback.edge import Edge, Record
-from feedback.facts import Facts
+from feedback.facts.reader import Facts
+from feedback.intake.contract import Rejected
+from feedback.intake.edge import Edge, Record
 from feedback.records import Judgement, JudgeRequest, Unjudged, Verdict
 from streams import dead_letters
 from streams.log import Log, LogError
-from streams.sqlite_log import SqliteLog
+from streams.sqlite.log import SqliteLog
 from streams.worker import Worker
 
 KEY = b"k" * 32

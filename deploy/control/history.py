@@ -1,0 +1,74 @@
+"""The history of decisions: who changed what, when and why. Append-only; each row's hash covers the row before it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, insert, select, update
+
+from deploy.control import schema
+from models.files import canonical
+
+GENESIS = "0" * 64
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One change. `subject` is a candidate's digest, a key, a training; None for the whole service."""
+
+    at_us: int
+    actor: str
+    action: str
+    subject: str | None
+    before: str | None
+    after: str | None
+    reason: str
+
+
+def append(connection: Connection, entry: Entry) -> None:
+    """Add the entry; within the transaction of the change that it tells of."""
+    lock(connection)
+    last = connection.execute(
+        select(schema.history.c.id, schema.history.c.sha256).order_by(schema.history.c.id.desc()).limit(1)
+    ).one_or_none()
+    number, previous = (1, GENESIS) if last is None else (last.id + 1, last.sha256)
+    connection.execute(
+        insert(schema.history).values(id=number, **dataclasses.asdict(entry), sha256=_sha256(number, entry, previous))
+    )
+
+
+def read(connection: Connection, limit: int | None = None, subject: str | None = None) -> Sequence[Entry]:
+    """Entries, newest first; of one subject, or of all."""
+    query = select(schema.history).order_by(schema.history.c.id.desc()).limit(limit)
+    if subject is not None:
+        query = query.where(schema.history.c.subject == subject)
+    return [_entry(row._asdict()) for row in connection.execute(query)]
+
+
+def first_broken(connection: Connection) -> int | None:
+    """Number of the first row that was changed, removed or put in afterwards; None where the chain is whole.
+
+    The newest rows can be cut off without a trace here: keep the last hash elsewhere to see that.
+    """
+    previous = GENESIS
+    for expected, row in enumerate(connection.execute(select(schema.history).order_by(schema.history.c.id)), 1):
+        if row.id != expected or row.sha256 != _sha256(row.id, _entry(row._asdict()), previous):
+            return expected
+        previous = row.sha256
+    return None
+
+
+def lock(connection: Connection) -> None:
+    """Changes happen one after another: this row's lock orders them (SQLite's write lock does so already)."""
+    connection.execute(update(schema.serving).where(schema.serving.c.id == 1).values(id=1))
+
+
+def _entry(row: dict[str, object]) -> Entry:
+    return Entry(**{field.name: row[field.name] for field in dataclasses.fields(Entry)})  # type: ignore[arg-type]
+
+
+def _sha256(number: int, entry: Entry, previous: str) -> str:
+    return hashlib.sha256(canonical([number, dataclasses.asdict(entry), previous])).hexdigest()

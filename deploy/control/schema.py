@@ -1,0 +1,148 @@
+"""The control database: every table that a person's decisions and the gateway's promises live in.
+
+SQLite embedded (control.db in the state directory), PostgreSQL in production; through SQLAlchemy either way. Changing a
+table means a new SCHEMA_VERSION and a migration.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("reservation_id", String, primary_key=True),
+    Column("reserved_at_us", BigInteger, nullable=False),
+    Column("hour", String(13), nullable=False, index=True, doc="UTC hour, 2026-11-24T02"),
+    Column("reserved_usd", Float, nullable=False),
+    Column("settled_usd", Float, doc="null while the question is in flight"),
+)
+
+candidates = Table(
+    "candidates",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("snapshot", String, nullable=False),
+    Column("dataset_hash", String, nullable=False),
+    Column("report_sha256", String(64), nullable=False),
+    Column("created_at_us", BigInteger, nullable=False),
+    Column("registered_at_us", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False, doc="deploy.rules.rollout.CandidateState"),
+    Column("stage", String(16), nullable=False, doc="how far it came: gate, approval, canary, full"),
+    Column("rejected_by", String, doc="the person who rejected it; null where only the gate did"),
+)
+
+seals = Table(
+    "seals",
+    metadata,
+    Column("seal", String(64), primary_key=True, doc="sha256 of the evidence"),
+    Column("candidate", String(64), nullable=False, index=True),
+    Column("decision", String(8), nullable=False, doc="pass, hold or reject"),
+    Column("reasons", JSON, nullable=False),
+    Column("evidence", JSON, nullable=False),
+    Column("sealed_at_us", BigInteger, nullable=False),
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("rollout_id", String(32), nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("candidate", String(64), nullable=False, index=True),
+    Column("seal", String(64), nullable=False),
+    Column("actor", String, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("override_hold", Boolean, nullable=False),
+)
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("candidate", String(64), nullable=False, index=True),
+    Column("incumbent", String(64), doc="what it runs against; null: the bare base"),
+    Column("state", String(16), nullable=False),
+    Column("share", Float, nullable=False),
+    Column("approved_at_us", BigInteger, nullable=False),
+    Column("ended_at_us", BigInteger, doc="when it was full or rolled back; null while under way"),
+)
+
+serving = Table(
+    "serving",
+    metadata,
+    Column("id", Integer, primary_key=True, doc="always 1; its row lock orders every change"),
+    Column("incumbents", JSON, nullable=False, doc="digests, the current one last; null is the bare base"),
+    Column("rollout_id", String(32), doc="the rollout under way"),
+    Column("halted", Boolean, nullable=False),
+)
+
+history = Table(
+    "history",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("actor", String, nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("subject", String(64), doc="candidate, key or training; null: the whole service"),
+    Column("before", String, doc="what it was"),
+    Column("after", String, doc="what it became"),
+    Column("reason", Text, nullable=False),
+    Column("sha256", String(64), nullable=False, doc="over this row and the sha256 of the row before it"),
+)
+
+assignments = Table(
+    "assignments",
+    metadata,
+    Column("rollout_id", String(32), primary_key=True),
+    Column("tenant", String, primary_key=True),
+    Column("conversation_id", String, primary_key=True),
+    Column("unit", String, nullable=False),
+    Column("arm", String(16), nullable=False),
+    Column("share", Float, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Index("assignments_by_unit", "rollout_id", "tenant", "unit"),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("name", String, nullable=False),
+    Column("tenant", String, nullable=False),
+    Column("scopes", String, nullable=False, doc="sorted, with commas"),
+    Column("sha256", String(64), nullable=False, unique=True, doc="of the token, which is kept nowhere"),
+    Column("created_at_us", BigInteger, nullable=False),
+    Column("expires_at_us", BigInteger),
+    Column("revoked_at_us", BigInteger),
+)
+
+trainings = Table(
+    "trainings",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("started_at_us", BigInteger, nullable=False),
+    Column("ended_at_us", BigInteger),
+    Column("outcome", String(16), doc="done, failed or stopped; null while it runs"),
+    Column("error", Text),
+    Column("snapshot", String),
+    Column("candidate", String(64)),
+)
+
+training_requests = Table(
+    "training_requests",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("requested_at_us", BigInteger, nullable=False),
+    Column("answer", String(16), doc="approved, rejected or used; null while nobody has answered"),
+    Column("actor", String),
+    Column("answered_at_us", BigInteger),
+)

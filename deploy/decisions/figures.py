@@ -1,0 +1,130 @@
+"""Metrics of decisions: trainings, candidates, the rollout and the kill switch, as the control database has them.
+
+Only the controller serves these: every role shares the database, and one fact from four processes would be four facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import version
+from typing import get_args
+
+from prometheus_client import REGISTRY, Gauge
+from sqlalchemy import Connection, func, select
+
+from deploy.control import schema
+from deploy.control.store import Candidate, Control
+from deploy.rules.rollout import CandidateState, Serving
+
+TRAINING_RUNS = Gauge(
+    "trimtab_training_runs", "Trainings that ended, by how: done, failed or stopped.", ["outcome"], registry=None
+)
+TRAINING_FAILURES_IN_A_ROW = Gauge(
+    "trimtab_training_failures_in_a_row", "Failed trainings since the last one that was done.", registry=None
+)
+TRAINING_LAST_SUCCESS = Gauge(
+    "trimtab_training_last_success_timestamp_seconds",
+    "Unix time at which a training was last done; 0 where none was.",
+    registry=None,
+)
+TRAINING_RUNNING = Gauge("trimtab_training_running", "1 while a training runs.", registry=None)
+TRAINING_REQUEST_WAITING_SECONDS = Gauge(
+    "trimtab_training_request_waiting_seconds",
+    "How long a training has waited for a person's yes; 0 where none waits.",
+    registry=None,
+)
+CANDIDATES = Gauge("trimtab_candidates", "Candidates by state.", ["state"], registry=None)
+CANDIDATE_WAITING_SECONDS = Gauge(
+    "trimtab_candidate_waiting_seconds",
+    "How long the oldest candidate that a person must approve or reject has waited; 0 where none waits.",
+    registry=None,
+)
+ROLLOUT_SHARE = Gauge(
+    "trimtab_rollout_share", "Part of the units that the candidate under rollout serves, 0 to 1.", registry=None
+)
+ROLLOUT_STATE = Gauge(
+    "trimtab_rollout_state", "1 for the state of the rollout under way, else 0; `none`: none is.", ["state"], registry=None
+)  # fmt: skip
+ROLLBACKS = Gauge("trimtab_rollbacks", "Rollbacks in the history, of rollouts and of incumbents.", registry=None)
+HALTED = Gauge("trimtab_halted", "1 while everything is halted: the bare base serves.", registry=None)
+BUILD_INFO = Gauge("trimtab_build_info", "1; its label is the version that runs.", ["version"], registry=None)
+
+GAUGES = (
+    TRAINING_RUNS,
+    TRAINING_FAILURES_IN_A_ROW,
+    TRAINING_LAST_SUCCESS,
+    TRAINING_RUNNING,
+    TRAINING_REQUEST_WAITING_SECONDS,
+    CANDIDATES,
+    CANDIDATE_WAITING_SECONDS,
+    ROLLOUT_SHARE,
+    ROLLOUT_STATE,
+    ROLLBACKS,
+    HALTED,
+    BUILD_INFO,
+)
+
+OUTCOMES = ("done", "failed", "stopped")
+ROLLOUT_STATES = ("none", "approved", "canary", "paused")
+CANDIDATE_STATES = tuple(state for state in get_args(CandidateState) if state != "halted")  # that one is only shown
+
+
+@cache
+def serve() -> None:
+    """Put the gauges on this process's /metrics; `refresh` does so by itself."""
+    for gauge in GAUGES:
+        REGISTRY.register(gauge)
+
+
+def refresh(control: Control, now_us: int) -> None:
+    """Set every gauge to what the control database says now; cheap enough for every few seconds."""
+    with control.read() as tx:
+        candidates, serving = tx.candidates(), tx.serving()
+        _set_trainings(tx.connection)
+        rolled_back = select(func.count()).select_from(schema.history).where(schema.history.c.after == "rolled_back")
+        ROLLBACKS.set(tx.connection.execute(rolled_back).scalar_one())
+    TRAINING_FAILURES_IN_A_ROW.set(control.trainings.failures_in_a_row())
+    request = control.trainings.open_request()
+    asked_at_us = request.requested_at_us if request is not None and request.answer is None else None
+    TRAINING_REQUEST_WAITING_SECONDS.set(_age_s(asked_at_us, now_us))
+    for state in CANDIDATE_STATES:
+        CANDIDATES.labels(state=state).set(sum(candidate.state == state for candidate in candidates))
+    CANDIDATE_WAITING_SECONDS.set(_age_s(waiting_since_us(candidates, serving), now_us))
+    _set_rollout(serving)
+    BUILD_INFO.labels(version=version("trimtab")).set(1)
+    serve()
+
+
+def waiting_since_us(candidates: Sequence[Candidate], serving: Serving) -> int | None:
+    """Since when the oldest candidate has waited for an approval or a rejection; None where none waits.
+
+    One that is older than the adapter that serves, or than the one under rollout, was passed over: nobody waits for it.
+    """
+    chosen = {serving.incumbent, serving.rollout.candidate if serving.rollout is not None else None}
+    overtaken_us = max((c.created_at_us for c in candidates if c.digest in chosen), default=0)
+    waiting = (c for c in candidates if c.state in ("held", "passed") and c.created_at_us > overtaken_us)
+    return min((c.registered_at_us for c in waiting), default=None)
+
+
+def _set_trainings(connection: Connection) -> None:
+    table = schema.trainings
+    rows = connection.execute(select(table.c.outcome, func.count().label("runs")).group_by(table.c.outcome))
+    counts: dict[str | None, int] = {row.outcome: row.runs for row in rows}
+    for outcome in OUTCOMES:
+        TRAINING_RUNS.labels(outcome=outcome).set(counts.get(outcome, 0))
+    TRAINING_RUNNING.set(1 if counts.get(None) else 0)
+    last_done_us = connection.execute(select(func.max(table.c.ended_at_us)).where(table.c.outcome == "done")).scalar()
+    TRAINING_LAST_SUCCESS.set((last_done_us or 0) / 1e6)
+
+
+def _set_rollout(serving: Serving) -> None:
+    under_way = serving.rollout
+    ROLLOUT_SHARE.set(serving.share(under_way.candidate) if under_way is not None else 0)
+    for state in ROLLOUT_STATES:
+        ROLLOUT_STATE.labels(state=state).set(state == (under_way.state if under_way is not None else "none"))
+    HALTED.set(serving.halted)
+
+
+def _age_s(since_us: int | None, now_us: int) -> float:
+    return 0.0 if since_us is None else max(0, now_us - since_us) / 1e6

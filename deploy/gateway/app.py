@@ -1,0 +1,67 @@
+"""The public port: an OpenAI-compatible front door whose replies are logged and can be rated."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from deploy.control.store import Control
+from deploy.engine.adapters import Engines
+from deploy.gateway.chat import ADAPTER_HEADER, TURN_HEADER, chat_router
+from deploy.gateway.dispatch import Dispatcher
+from deploy.gateway.event_log import EventLog, Outbox
+from deploy.gateway.events import events_router
+from deploy.gateway.feedback import IDEMPOTENCY_HEADER, feedback_router
+from deploy.gateway.identity import HEADER
+from deploy.gateway.turn_ids import TurnIds
+from deploy.settings import Settings
+from deploy.web.callers import Callers
+from deploy.web.errors import install
+from feedback.intake.edge import Edge
+
+
+def gateway_app(
+    settings: Settings,
+    control: Control,
+    edge: Edge,
+    spool: Outbox,
+    engine: Engines,
+    key: bytes,
+    *,
+    require_keys: bool,
+) -> FastAPI:
+    """The app. `key` seals turn ids and must be the same for every gateway of a deployment.
+
+    Without `require_keys` it must be bound to loopback. The caller starts `engine` before and stops it, and then the
+    spool, after the app has been shut down.
+    """
+    events, turn_ids = EventLog(edge, spool), TurnIds(key)
+    origins = settings.gateway.cors_origins
+    callers = Callers(control, require_keys=require_keys, origins=origins)
+    dispatcher = Dispatcher(settings.gateway, control, engine, events, turn_ids)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await dispatcher.drain()
+
+    app = FastAPI(
+        title="Trimtab", version=version("trimtab"), docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
+    )
+    install(app)
+    app.include_router(chat_router(dispatcher, callers))
+    app.include_router(feedback_router(settings.gateway, callers, events, turn_ids))
+    app.include_router(events_router(settings.gateway, callers, events))
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type", IDEMPOTENCY_HEADER, HEADER],
+            expose_headers=[TURN_HEADER, HEADER, ADAPTER_HEADER],
+        )
+    return app

@@ -1,0 +1,142 @@
+"""Who answers a chat request: the rollout's choice for its conversation, or the adapter that an operator names."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from deploy.control.store import Control, UnknownCandidate
+from deploy.engine.adapters import Engines
+from deploy.engine.port import NotReady, Overloaded
+from deploy.gateway.event_log import EventLog
+from deploy.gateway.identity import Identity, identify
+from deploy.gateway.live_turn import RETRY_S, LiveTurn, Plan, not_logged
+from deploy.gateway.request import ChatRequest, parse_chat
+from deploy.gateway.turn_ids import TurnId, TurnIds
+from deploy.rules.assignment import Arm
+from deploy.settings import GatewaySettings
+from deploy.web.callers import Caller
+from deploy.web.errors import ApiError, bad
+from models.adapters import engine_name
+
+_ADAPTER = re.compile(r"tt-[0-9a-f]{16}|[0-9a-f]{64}")
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Who answers. `rollout` None: this turn is no evidence for the rollout."""
+
+    adapter: str | None
+    arm: Arm = "incumbent"
+    rollout: dict[str, Any] | None = None
+
+
+class Dispatcher:
+    """Starts turns."""
+
+    def __init__(
+        self, settings: GatewaySettings, control: Control, engines: Engines, events: EventLog, turn_ids: TurnIds
+    ) -> None:
+        self.settings, self.engines = settings, engines
+        self._control, self._events, self._turn_ids = control, events, turn_ids
+        self._turns: set[asyncio.Task[None]] = set()
+
+    async def start(self, caller: Caller, body: Mapping[str, Any], header: str | None) -> LiveTurn:
+        """The turn that answers `body`; `header` is X-Trimtab-Conversation's. Raises ApiError."""
+        began_s, now_us = time.perf_counter(), time.time_ns() // 1000
+        request = parse_chat(body, self.settings.max_tokens)
+        who = identify(caller.tenant, body, request.messages, header)
+        self._check_model(request.model, caller)
+        base = self.engines.base
+        if (waiting := self.engines.ready()) is not None or base is None:
+            raise _not_ready(waiting or "the base model is being loaded")
+        if self._events.full and self.settings.on_full == "refuse":
+            raise not_logged()
+        choice = await self._choose(caller.tenant, who, request, now_us)
+        turn_id = self._turn_ids.seal(TurnId(caller.tenant, who.conversation_id, choice.arm, choice.adapter))
+        plan = Plan(caller.tenant, who, request, turn_id, base.name, choice.adapter, choice.arm, choice.rollout, now_us)
+        try:
+            reply = self.engines.reply(request.messages, choice.adapter, request.sampling)
+        except NotReady as error:
+            raise _not_ready(str(error)) from None
+        except Overloaded as error:
+            raise ApiError(429, "overloaded", f"{error}: try again shortly", retry_after_s=RETRY_S) from None
+        turn = LiveTurn(plan, reply, self._events, self.settings.on_full, began_s)
+        self._turns.add(turn.task)
+        turn.task.add_done_callback(self._turns.discard)
+        return turn
+
+    async def drain(self) -> None:
+        """Wait for the turns under way."""
+        await asyncio.gather(*self._turns, return_exceptions=True)
+
+    def _check_model(self, model: str, caller: Caller) -> None:
+        if model == self.settings.model_alias:
+            return
+        if not _ADAPTER.fullmatch(model) or not caller.allows("operate"):
+            message = f"there is no model of this name; ask for {self.settings.model_alias!r}"
+            raise ApiError(404, "model_not_found", message, "model")
+
+    async def _choose(self, tenant: str, who: Identity, request: ChatRequest, now_us: int) -> Choice:
+        if request.model != self.settings.model_alias:
+            return await self._named(request.model)
+        unit = self._events.edge.user(who.user_id) if who.user_id is not None else who.conversation_id
+        try:
+            exposure = await asyncio.to_thread(self._control.expose, tenant, who.conversation_id, unit, now_us)
+        except Exception as error:
+            raise _control_away(error) from error
+        if exposure.policy is not None and not await self.engines.use(exposure.policy):
+            return await self._instead(exposure.policy)
+        rollout = {"id": exposure.rollout_id, "arm": exposure.arm, "share": exposure.share}
+        return Choice(exposure.policy, exposure.arm, rollout if exposure.rollout_id is not None else None)
+
+    async def _instead(self, broken: str) -> Choice:
+        """Who answers when an adapter can't be loaded: the incumbent, else the base; never as the rollout's evidence."""
+        try:
+            incumbent = (await asyncio.to_thread(self._control.routing)).policy("incumbent")
+        except Exception as error:
+            raise _control_away(error) from error
+        if incumbent is not None and (incumbent == broken or not await self.engines.use(incumbent)):
+            incumbent = None
+        log.warning(
+            "served_instead", wanted=engine_name(broken), adapter=engine_name(incumbent) if incumbent else "base"
+        )
+        return Choice(incumbent)
+
+    async def _named(self, model: str) -> Choice:
+        def find() -> tuple[bool, str]:
+            with self._control.read() as transaction:
+                return transaction.serving().halted, transaction.candidate(model).digest
+
+        try:
+            halted, digest = await asyncio.to_thread(find)
+        except UnknownCandidate as error:
+            raise ApiError(404, "model_not_found", str(error), "model") from None
+        except Exception as error:
+            raise _control_away(error) from error
+        if halted:
+            raise ApiError(
+                409, "halted", "everything is halted: only the bare base is served, under the usual model name"
+            )
+        if not await self.engines.use(digest, by_name=True):
+            raise bad(
+                f"{engine_name(digest)} can't be loaded: the gateway's log says why", "model", "model_not_loadable"
+            )
+        return Choice(digest)
+
+
+def _not_ready(why: str) -> ApiError:
+    return ApiError(503, "not_ready", why, retry_after_s=RETRY_S)
+
+
+def _control_away(error: Exception) -> ApiError:
+    log.error("control_not_read", error=type(error).__name__)
+    return ApiError(503, "not_ready", "the control database can't be read at the moment", retry_after_s=RETRY_S)

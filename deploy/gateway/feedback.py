@@ -1,0 +1,150 @@
+"""`POST /v1/feedback`: one rating of one reply. A sealed turn id is permission enough; anything else needs a key.
+
+Whoever holds only the turn id speaks as its conversation's anonymous user: it can't name a user, nor claim to be an
+expert or a system, and its Idempotency-Key counts for that turn alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+
+from deploy.gateway import metrics
+from deploy.gateway.event_log import EventLog
+from deploy.gateway.identity import checked_id
+from deploy.gateway.live_turn import not_logged
+from deploy.gateway.turn_ids import PREFIX, TurnIds
+from deploy.settings import GatewaySettings
+from deploy.web.bodies import json_object, read_body
+from deploy.web.callers import Caller, Callers
+from deploy.web.errors import ApiError, bad
+from feedback.intake.contract import Rejected
+from feedback.records import RatingKind
+
+IDEMPOTENCY_HEADER = "Idempotency-Key"
+_FIELDS = {"turn_id", "kind", "value", "conversation_id", "event_id", "occurred_at", "source", "user_id", "rubric"}
+_FIELDS |= {"locale", "tags"}
+_NEEDS_SCOPE = {"expert": "label", "system": "ingest"}
+_KINDS = frozenset(get_args(RatingKind))
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is rated; `proven` when its turn id says so itself."""
+
+    tenant: str
+    conversation_id: str
+    turn_id: str | None
+    proven: bool
+
+
+def feedback_router(settings: GatewaySettings, callers: Callers, events: EventLog, turn_ids: TurnIds) -> APIRouter:
+    """The router."""
+    router = APIRouter()
+
+    @router.post("/v1/feedback", status_code=202)
+    async def give(request: Request) -> JSONResponse:
+        kind = "unknown"
+        try:
+            caller = await callers.known(request)
+            if caller is not None and not caller.allows("label"):
+                caller.need("feedback")
+            body = json_object(await read_body(request, settings.max_request_bytes))
+            kind = body["kind"] if isinstance(body.get("kind"), str) and body["kind"] in _KINDS else kind
+            now_us = time.time_ns() // 1000
+            document = rating_event(body, caller, turn_ids, request.headers.get(IDEMPOTENCY_HEADER), now_us)
+            record = events.edge.record_of(document, now_us)
+            if isinstance(record, Rejected):
+                raise bad(record.message, record.field or None, record.code)
+            if not await events.send([record]):
+                raise not_logged()
+        except ApiError as error:
+            metrics.FEEDBACK.labels(kind=kind, outcome="failed" if error.status >= 500 else "refused").inc()
+            raise
+        metrics.FEEDBACK.labels(kind=kind, outcome="accepted").inc()
+        return JSONResponse({"status": "accepted", "event_id": document["event_id"]}, 202)
+
+    return router
+
+
+def rating_event(
+    body: Mapping[str, Any], caller: Caller | None, turn_ids: TurnIds, idempotency_key: str | None, now_us: int
+) -> dict[str, Any]:
+    """The `rating` event of a feedback request, with its defaults filled in; what is left to check, the contract does.
+
+    `caller` None: nobody but whoever holds the turn id. Raises ApiError.
+    """
+    for name in body:
+        if name not in _FIELDS:
+            shown = name[:60].encode("ascii", "replace").decode()
+            raise bad(f"there is no field {shown!r}", shown, "unknown_field")
+    for name in ("kind", "value"):
+        if name not in body:
+            raise bad(f"{name} is missing", name, "missing_field")
+    subject = _subject(body, caller, turn_ids)
+    user_id = checked_id(body.get("user_id"), "user_id")
+    if user_id is not None and caller is None:
+        raise ApiError(403, "key_needed", "naming a user needs a key", "user_id")
+    given = checked_id(body.get("event_id"), "event_id") or checked_id(idempotency_key, IDEMPOTENCY_HEADER)
+    event = {
+        "event": "rating",
+        "event_id": _event_id(given, subject, caller),
+        "tenant": subject.tenant,
+        "conversation_id": subject.conversation_id,
+        "turn_id": subject.turn_id,
+        "occurred_at": body.get("occurred_at") if body.get("occurred_at") is not None else now_us / 1_000_000,
+        "source": _source(body.get("source"), caller),
+        "kind": body["kind"],
+        "user_id": user_id,
+        **{name: body.get(name) for name in ("rubric", "locale", "tags")},
+    }
+    return {name: value for name, value in event.items() if value is not None} | {"value": body["value"]}
+
+
+def _subject(body: Mapping[str, Any], caller: Caller | None, turn_ids: TurnIds) -> _Subject:
+    turn_id = checked_id(body.get("turn_id"), "turn_id")
+    named = checked_id(body.get("conversation_id"), "conversation_id")
+    sealed = turn_ids.open(turn_id) if turn_id is not None else None
+    if sealed is not None and turn_id is not None:
+        if caller is not None and caller.key is not None and caller.tenant != sealed.tenant:
+            raise ApiError(403, "wrong_tenant", "this turn belongs to another tenant than the key", "turn_id")
+        if named not in (None, sealed.conversation_id):
+            raise bad("this turn belongs to another conversation", "conversation_id")
+        return _Subject(sealed.tenant, sealed.conversation_id, turn_id, True)
+    if turn_id is not None and turn_id.startswith(PREFIX):
+        raise bad("this turn id was not sealed by this service, or was changed", "turn_id", "forged_turn_id")
+    if caller is None:
+        raise ApiError(401, "invalid_api_key", "without a key, turn_id must be one that this service sealed", "turn_id")
+    if named is None:
+        raise bad("conversation_id is missing: this turn id does not tell it", "conversation_id", "missing_field")
+    return _Subject(caller.tenant, named, turn_id, False)
+
+
+def _source(asked: Any, caller: Caller | None) -> str:
+    """`user`, unless a key with scope `label` makes it `expert`; what is asked for must be allowed."""
+    if asked is None:
+        return "expert" if caller is not None and caller.key is not None and caller.allows("label") else "user"
+    if asked == "judge":
+        raise bad("the judge's verdicts come from within: source is user, expert or system", "source")
+    if not isinstance(asked, str) or asked not in ("user", *_NEEDS_SCOPE):
+        raise bad("source must be user, expert or system", "source")
+    scope = _NEEDS_SCOPE.get(asked)
+    if scope is not None and (caller is None or not caller.allows(scope)):
+        raise ApiError(403, "insufficient_scope", f"source {asked} needs a key with the scope {scope}", "source")
+    return asked
+
+
+def _event_id(given: str | None, subject: _Subject, caller: Caller | None) -> str:
+    if given is None:
+        return f"fb-{secrets.token_hex(12)}"
+    if caller is not None:
+        return given
+    # a stranger must not be able to collide with the ids of other people's events
+    return f"fb-{hashlib.sha256(f'{subject.turn_id} {given}'.encode()).hexdigest()[:32]}"

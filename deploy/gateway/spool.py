@@ -1,0 +1,240 @@
+"""The gateway's spool: events are durable in a file beside it first, and go to the log from there.
+
+So a turn is kept before the last piece of its answer is sent, however far away the broker is. A turn under way is *held*:
+should the process die, the next one logs it as aborted. Records go out in the order in which they came in; one that was
+sent just before a crash goes out again under the same event id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from deploy.errors import Failed
+from deploy.gateway import metrics
+from feedback.intake.edge import Record
+from streams.log import LogError, Producer, RecordRefused
+from streams.sqlite.group_commit import GroupCommit
+from streams.sqlite.log import open_sqlite
+
+RUN = 500
+"""Most records that are sent at once."""
+RUN_BYTES = 8_000_000
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
+SEND_S = 60.0
+"""A producer that took longer is replaced."""
+CLOSE_S = 5.0
+REFUSED = "refused"
+"""What a record is held under that the broker would not take (its topic's limit was lowered): the next start tries again."""
+
+_Row = tuple[int, bytes]
+"""Place and record."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS records (
+  place INTEGER PRIMARY KEY AUTOINCREMENT, at_us INTEGER NOT NULL, held TEXT, record BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS held ON records (held) WHERE held IS NOT NULL;
+"""
+
+log = structlog.get_logger()
+_encode = msgspec.msgpack.encode
+_decode = msgspec.msgpack.Decoder(Record).decode
+
+
+class SpoolFull(Exception):
+    """No more records are taken until some were sent."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What becomes durable at once: `held` None: these records may be sent; else they wait under that name.
+
+    A job that `releases` a name does away with what is held under it.
+    """
+
+    records: Sequence[Record]
+    held: str | None = None
+    releases: str | None = None
+
+
+class Spool:
+    """One file, one process. `run` sends what is in it; everything else works without."""
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        try:
+            self._connection = open_sqlite(path, _SCHEMA)
+        except LogError as error:
+            raise Failed(str(error)) from None
+        (self.aborted,) = self._connection.execute(
+            "SELECT count(*) FROM records WHERE held <> ?", (REFUSED,)
+        ).fetchone()
+        """Turns that were under way when the process before this one died."""
+        self._connection.execute("UPDATE records SET held = NULL WHERE held IS NOT NULL")
+        self.records: int
+        self.size: int
+        self.records, self.size = self._connection.execute(
+            "SELECT count(*), coalesce(sum(length(record)), 0) FROM records"
+        ).fetchone()
+        self._held = set[str]()
+        self._commits = GroupCommit(self._write)
+        self._filled, self._drained = asyncio.Event(), asyncio.Event()
+        metrics.TURNS_ABORTED.inc(self.aborted)
+        metrics.SPOOL_LIMIT_BYTES.set(max_bytes)
+        metrics.SPOOL_RECORDS.set_function(lambda: self.records)
+        metrics.SPOOL_BYTES.set_function(lambda: self.size)
+        metrics.SPOOL_OLDEST_SECONDS.set_function(self._oldest_s)
+
+    @property
+    def full(self) -> bool:
+        """Whether new events are refused. What is held is taken all the same once it is complete."""
+        return self.size >= self._max_bytes
+
+    async def hold(self, name: str, record: Record) -> None:
+        """Keep a record that is only sent if this process dies before `name` is released. Raises SpoolFull."""
+        self._check()
+        await self._commits.do(_Job([record], held=name))
+        self._held.add(name)
+
+    async def send(self, records: Sequence[Record], releases: str | None = None) -> None:
+        """Returns when the records are durable here, in place of what was held under `releases`. Raises SpoolFull."""
+        if releases not in self._held:
+            self._check()
+        await self._commits.do(_Job(records, releases=releases))
+        self._held.discard(releases or "")
+        self._drained.clear()
+        self._filled.set()
+
+    async def run(self, connect: Callable[[], Producer]) -> None:
+        """Send what comes in, until cancelled; `connect` may fail, then and later: it is tried again."""
+        producer: Producer | None = None
+        pause_s = FIRST_PAUSE_S
+        try:
+            while True:
+                try:
+                    if producer is None:
+                        producer = await asyncio.to_thread(connect)
+                    while await self._forward(producer):
+                        pause_s = FIRST_PAUSE_S
+                except Exception as error:
+                    log.warning("spool_waits", records=self.records, again_in_s=pause_s, error=str(error)[:300])
+                    if producer is not None:
+                        await _close(producer)
+                        producer = None
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                    continue
+                await self._filled.wait()
+        finally:
+            if producer is not None:
+                await _close(producer)
+
+    async def drained(self, within_s: float) -> bool:
+        """Whether everything that may be sent was, within that time; `run` has to be running."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._drained.wait(), within_s)
+        return self._drained.is_set()
+
+    async def close(self) -> None:
+        """Write what waits to be written, then let go of the file."""
+        await self._commits.close()
+        with self._lock:
+            self._connection.close()
+
+    async def _forward(self, producer: Producer) -> bool:
+        """Send the oldest records; False when there are none."""
+        self._filled.clear()
+        run = await asyncio.to_thread(self._next)
+        if not run:
+            if not self._filled.is_set():
+                self._drained.set()
+            return False
+        try:
+            await _send(producer, run)
+        except RecordRefused:
+            for one in run:
+                try:
+                    await _send(producer, [one])
+                except RecordRefused as error:
+                    log.error("record_refused", error=str(error), kept="it is sent again when the gateway starts")
+                    metrics.SPOOL_REFUSED.inc()
+                    await asyncio.to_thread(self._refuse, one[0])
+        await asyncio.to_thread(self._remove, run)
+        return True
+
+    def _next(self) -> list[_Row]:
+        run: list[_Row] = []
+        size = 0
+        with self._lock:
+            rows = self._connection.execute(
+                "SELECT place, record FROM records WHERE held IS NULL ORDER BY place LIMIT ?", (RUN,)
+            )
+            for place, record in rows:
+                run.append((place, record))
+                size += len(record)
+                if size >= RUN_BYTES:
+                    break
+            rows.close()
+        return run
+
+    def _remove(self, run: list[_Row]) -> None:
+        with self._lock:
+            gone = self._connection.execute(
+                "DELETE FROM records WHERE held IS NULL AND place <= ? RETURNING length(record)", (run[-1][0],)
+            ).fetchall()
+            self.records -= len(gone)
+            self.size -= sum(length for (length,) in gone)
+
+    def _refuse(self, place: int) -> None:
+        with self._lock:
+            self._connection.execute("UPDATE records SET held = ? WHERE place = ?", (REFUSED, place))
+
+    def _write(self, jobs: list[_Job]) -> None:
+        now_us, records, size = time.time_ns() // 1000, 0, 0
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                for job in jobs:
+                    gone = self._connection.execute(
+                        "DELETE FROM records WHERE held = ? RETURNING length(record)", (job.releases,)
+                    ).fetchall()
+                    records, size = records - len(gone), size - sum(length for (length,) in gone)
+                    rows = [(now_us, job.held, _encode(record)) for record in job.records]
+                    self._connection.executemany("INSERT INTO records (at_us, held, record) VALUES (?, ?, ?)", rows)
+                    records, size = records + len(rows), size + sum(len(record) for _, _, record in rows)
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:  # a full disk has ended it already
+                    self._connection.execute("ROLLBACK")
+                raise
+            self.records, self.size = self.records + records, self.size + size
+
+    def _check(self) -> None:
+        if self.full:
+            raise SpoolFull(f"the spool holds {self.size:,} bytes and may hold {self._max_bytes:,}")
+
+    def _oldest_s(self) -> float:
+        with self._lock:
+            oldest = self._connection.execute(
+                "SELECT at_us FROM records WHERE held IS NULL ORDER BY place LIMIT 1"
+            ).fetchone()
+        return max(0.0, time.time() - oldest[0] / 1e6) if oldest else 0.0
+
+
+async def _send(producer: Producer, run: list[_Row]) -> None:
+    await asyncio.wait_for(producer.send([_decode(record) for _, record in run]), SEND_S)
+
+
+async def _close(producer: Producer) -> None:
+    with suppress(Exception):  # it is given up; what it had not sent is still in the spool
+        await asyncio.wait_for(producer.close(), CLOSE_S)

@@ -1,0 +1,133 @@
+"""The parts of one deployment, put together as its settings say: the log, the worker, the judge, the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from deploy.control.ledger import SqlLedger
+from deploy.control.store import Control
+from deploy.decisions.operations import Operations
+from deploy.errors import Failed
+from deploy.settings import BrokerSettings, Settings
+from deploy.state import State
+from feedback.facts.reader import Facts
+from feedback.intake.edge import Edge
+from feedback.judge import rubric
+from feedback.judge.client import Judge, JudgeKeyError
+from feedback.judge.ledger import Budget
+from feedback.judge.rubric import Rubric, RubricError
+from feedback.records import Judgement, JudgeRequest
+from feedback.settings import JudgeSettings
+from streams.app import TOPICS
+from streams.hops.judge import Ask
+from streams.hops.waiting_turns import WaitingTurns
+from streams.kafka.access import KafkaAccess
+from streams.log import Log, LogError
+from streams.sqlite.log import SqliteLog
+from streams.worker import Worker
+
+
+def open_log(state: State, settings: Settings) -> Log:
+    """The log that the settings name, with all its topics; raises Failed with a sentence when it can't be used."""
+    log = connect_log(state, settings)
+    try:
+        for topic in TOPICS:
+            log.create_topic(topic)
+        if settings.broker.on_kafka:
+            _refuse_faults(log)
+    except LogError as error:
+        raise Failed(str(error)) from None
+    return log
+
+
+def connect_log(state: State, settings: Settings) -> Log:
+    """The log as it is; raises Failed."""
+    broker = settings.broker
+    try:
+        if broker.on_kafka:
+            from streams.kafka.log import KafkaLog  # only who has a cluster pays for its client
+
+            return KafkaLog(kafka_access(broker), broker.partitions, broker.replication, broker.prefix)
+        return SqliteLog(state.log, broker.partitions)
+    except LogError as error:
+        raise Failed(str(error)) from None
+
+
+def _refuse_faults(log: Log) -> None:
+    from streams.kafka.log import KafkaLog
+    from streams.kafka.topics import describe, faults
+
+    assert isinstance(log, KafkaLog)
+    if found := faults(describe(log), log.prefix):
+        raise Failed(f"{'; '.join(fault.sentence for fault in found)}. `trimtab topics create` mends it")
+
+
+def kafka_access(broker: BrokerSettings) -> KafkaAccess:
+    """How the settings reach the cluster; raises LogError."""
+    return KafkaAccess(
+        broker.url.removeprefix("kafka://"),
+        broker.security,
+        broker.sasl_mechanism,
+        broker.username,
+        broker.password.get_secret_value() if broker.password else None,
+        broker.ca_file,
+    )
+
+
+def open_worker(
+    log: Log, state: State, settings: Settings, edge: Edge, ask: Ask | None, router: WaitingTurns | None
+) -> Worker:
+    """A worker on that log; start it with `async with`."""
+    answered = [judgement.request_id for judgement in Facts(state.facts).verdicts()] if ask is not None else []
+    try:
+        return Worker(
+            log,
+            state.facts,
+            edge,
+            ask=ask,
+            answered=answered,
+            router=router,
+            room=settings.judge.max_waiting if router is not None else None,
+        )
+    except LogError as error:
+        raise Failed(str(error)) from None
+
+
+def load_rubric(settings: JudgeSettings) -> Rubric:
+    """The rubric that is configured; raises Failed with a sentence."""
+    try:
+        return rubric.load(settings.rubric)
+    except RubricError as error:
+        raise Failed(str(error)) from None
+
+
+def ledger(settings: JudgeSettings, control: Control) -> SqlLedger:
+    """The ledger that all processes of this deployment share."""
+    return SqlLedger(control.database, Budget(settings.usd_per_hour, settings.usd_per_day))
+
+
+def make_ask(settings: JudgeSettings, control: Control, as_of: Callable[[], int] | None = None) -> Ask | None:
+    """How to ask the judge. `as_of`: verdicts carry that moment instead of the clock's.
+
+    A replay looks at the past, and so does its judge: else verdicts would lie after the moment that it is sealed at.
+    """
+    if not settings.configured:
+        return None
+    try:
+        judge = Judge(settings, load_rubric(settings), ledger(settings, control))
+    except JudgeKeyError as error:
+        raise Failed(str(error)) from None
+    if as_of is None:
+        return judge.judge
+
+    async def ask(request: JudgeRequest) -> Judgement:
+        return msgspec.structs.replace(await judge.judge(request), occurred_at_us=as_of())
+
+    return ask
+
+
+def operations(state: State, settings: Settings, control: Control) -> Operations:
+    """The rules over this state directory."""
+    return Operations(control, lambda: settings, state.candidates)

@@ -1,0 +1,143 @@
+"""The account of a replay: what became of every event, what was learned, what the gate says, and what to type next."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from deploy.replay.run import Intake
+from deploy.text import shown
+from feedback.dataset.snapshot import Snapshot
+
+BAR = 24
+
+
+def account(
+    intake: Intake,
+    sealed: Snapshot,
+    seconds: Mapping[str, float],
+    candidate: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """The document of `trimtab replay --json`. `candidate` is what `trimtab show --json` says of it; None: not trained."""
+    counts = sealed.counts
+    document: dict[str, Any] = {
+        "events": intake.events,
+        "turns": intake.turns,
+        "ratings": dict(intake.ratings),
+        "duplicates": intake.duplicates,
+        "dead_letters": dict(intake.dead_letters),
+        "orphan_ratings": counts.orphan_ratings,
+        "judged": counts.judged,
+        "unjudged": dict(counts.unjudged),
+        "pairs": dict(counts.pairs),
+        "unpaired": _sum(counts.unpaired, counts.conversation_ratings),
+        "demonstrations": counts.demonstrations,
+        "snapshot": sealed.name,
+        "dataset_hash": sealed.dataset_hash,
+    }
+    if candidate is not None:
+        reward = candidate["report"]["reward_model"]
+        document["reward_model"] = {key: reward[key] for key in REWARD_MODEL if key in reward}
+        document["candidate"] = candidate["digest"]
+        document["gate"] = candidate["gate"]
+    document["seconds"] = {name: round(value, 2) for name, value in seconds.items()}
+    document["peak_memory_bytes"] = peak_memory_bytes()
+    return document
+
+
+REWARD_MODEL = (
+    "accuracy",
+    "interval",
+    "holdout",
+    "metric",
+    "majority_baseline",
+    "calibration_error",
+    "length_correlation",
+)
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident memory of this process or of a child of it that ended."""
+    children = 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:  # not Linux
+        return max(children, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    # not ru_maxrss: on Linux that begins with the size of whoever started us
+    ours = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+    return max(children, 1024 * ours)
+
+
+def print_account(console: Console, document: Mapping[str, Any], candidate: Mapping[str, Any] | None) -> None:
+    """The same for a person, on one screen."""
+    seconds = document["seconds"]
+    ratings = sum(document["ratings"].values())
+    dead = sum(document["dead_letters"].values())
+    console.print(
+        f"[bold]{document['events']:,} events[/bold] in {seconds['ingest']:.1f} s: {document['turns']:,} turns, "
+        f"{ratings:,} ratings, {document['duplicates']:,} duplicates, {dead:,} dead letters"
+    )
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
+    table.add_row("ratings", _bars(document["ratings"]))
+    if dead:
+        table.add_row("dead letters", _bars(document["dead_letters"]))
+    table.add_row("judge", f"{document['judged']:,} judged; unjudged: {_listed(document['unjudged'])}")
+    table.add_row("orphan ratings", f"{document['orphan_ratings']:,}")
+    console.print(table)
+    console.print(
+        f"[bold]Snapshot[/bold] {document['snapshot']} in {seconds['seal']:.1f} s  {document['dataset_hash']}"
+    )
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
+    table.add_row("pairs", _bars(document["pairs"]))
+    table.add_row("unpaired labels", _bars(document["unpaired"]))
+    table.add_row("demonstrations", f"{document['demonstrations']:,}")
+    console.print(table)
+    if candidate is not None:
+        _print_candidate(console, document, candidate)
+    memory = document["peak_memory_bytes"] / 1e6
+    console.print(f"peak memory {memory:,.0f} MB", style="dim")
+
+
+def _print_candidate(console: Console, document: Mapping[str, Any], candidate: Mapping[str, Any]) -> None:
+    reward = document["reward_model"]
+    low, high = reward["interval"]
+    console.print(
+        f"[bold]Reward model[/bold] accuracy {reward['accuracy']:.3f} [{low:.3f}, {high:.3f}] on {reward['holdout']:,} "
+        f"gate-split {reward['metric']} (always the majority: {reward['majority_baseline']:.3f})",
+        highlight=False,
+        markup=True,
+    )
+    console.print(f"[bold]Candidate[/bold] {candidate['digest'][:16]} in {document['seconds']['train']:.0f} s")
+    for sample in candidate["report"]["samples"][:2]:
+        last = next((m["content"] for m in reversed(sample["prompt"]) if m["role"] == "user"), "")
+        console.print(f"  [dim]someone wrote[/dim]  {shown(str(last), 90)}", no_wrap=True, overflow="ellipsis")
+        console.print(
+            f"  [dim]incumbent[/dim]      {shown(sample['incumbent'], 90)}", no_wrap=True, overflow="ellipsis"
+        )
+        console.print(
+            f"  [dim]candidate[/dim]      {shown(sample['candidate'], 90)}", no_wrap=True, overflow="ellipsis"
+        )
+    console.print(f"[bold]Gate: {candidate['gate']['decision']}[/bold]")
+    for reason in candidate["gate"]["reasons"]:
+        console.print(f"  {shown(reason)}")
+
+
+def _bars(figures: Mapping[str, int]) -> str:
+    if not figures:
+        return "none"
+    most = max(figures.values())
+    ordered = sorted(figures.items(), key=lambda item: (-item[1], item[0]))
+    return "\n".join(f"{shown(name):<14} {value:>7,} {'▇' * round(BAR * value / most)}" for name, value in ordered)
+
+
+def _listed(figures: Mapping[str, int]) -> str:
+    return ", ".join(f"{value:,} {shown(name)}" for name, value in sorted(figures.items())) or "none"
+
+
+def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in sorted({*one, *other})}

@@ -1,0 +1,71 @@
+"""The gateway: the OpenAI-compatible front door, its engine and its spool, started and stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import structlog
+
+from deploy.gateway.spool import Spool
+from deploy.parts import open_log
+from deploy.roles.role import Role, pause
+from deploy.settings import Settings
+from deploy.state import State
+from deploy.web.serving import serve
+from feedback.intake.edge import Edge
+from streams.log import Producer
+
+READY_S = 0.2
+DRAIN_S = 5.0
+"""How long a gateway that stops still sends what is in its spool."""
+
+log = structlog.get_logger()
+
+
+async def run_gateway(role: Role, stop: asyncio.Event, host: str, port: int, require_keys: bool) -> None:
+    """The OpenAI-compatible front door."""
+    await role.run(stop, _serve_chats(role, stop, host, port, require_keys))
+
+
+async def _serve_chats(role: Role, stop: asyncio.Event, host: str, port: int, require_keys: bool) -> None:
+    # only the gateway's process pays for the model libraries
+    from deploy.engine.adapters import open_engines
+    from deploy.gateway.app import gateway_app
+
+    state, settings = role.state, role.settings
+    engines = open_engines(settings, state.root, state.candidates, role.control)
+    spool = Spool(state.spool, settings.gateway.spool_bytes)
+    app = gateway_app(
+        settings,
+        role.control,
+        Edge(state.secret("edge")),
+        spool,
+        engines,
+        state.secret("turns"),
+        require_keys=require_keys,
+    )
+    await engines.start()
+    sending = asyncio.create_task(spool.run(partial(_producer, state, settings)))
+    serving = asyncio.create_task(serve(app, host, port, stop))
+    try:
+        while not stop.is_set() and not serving.done():
+            role.waiting = engines.ready()
+            await pause(stop, READY_S)
+        await serving
+    finally:
+        await engines.stop()
+        if not await spool.drained(DRAIN_S):
+            log.warning("spool_kept", records=spool.records, sent="when the gateway starts again")
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        await spool.close()
+
+
+def _producer(state: State, settings: Settings) -> Producer:
+    """A way onto the log, once its topics are as they should be. Raises Failed."""
+    events = open_log(state, settings)
+    producer = events.producer()
+    if settings.broker.on_kafka:  # its producer has a connection of its own; the embedded log's writes through it
+        events.close()
+    return producer

@@ -1,0 +1,118 @@
+"""`trimtab up`: the four roles as child processes; one that dies is started again, all are stopped together."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import structlog
+
+READY_WITHIN_S = 60.0
+STOP_MARGIN_S = 5.0
+"""How much longer than it may take a role is waited for, before it is killed."""
+
+LOOK_S = 0.2
+STEADY_S = 60.0
+"""A role that ran this long begins with the shortest pause again when it dies."""
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+
+log = structlog.get_logger()
+
+
+@dataclass
+class Child:
+    """One child: its command, its admin address, and how its life went so far."""
+
+    name: str
+    arguments: Sequence[str]
+    admin_url: str
+    process: subprocess.Popen[bytes] | None = None
+    started_at_s: float = 0.0
+    pause_s: float = FIRST_PAUSE_S
+    start_at_s: float = 0.0
+    exits: list[int] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Start the child in a process group of its own, so that Ctrl-C reaches it through us alone."""
+        self.process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
+            [sys.executable, "-P", "-m", "deploy.cli", self.name, *self.arguments],
+            env={**os.environ, "PYTHONSAFEPATH": "1"},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self.started_at_s = time.monotonic()
+
+    def ready(self) -> bool:
+        """Whether the role says that it can do its work."""
+        try:
+            with urlopen(f"{self.admin_url}/readyz", timeout=2) as answer:  # noqa: S310 (our own address)
+                return bool(answer.status == 200)
+        except (URLError, OSError):
+            return False
+
+
+def supervise(
+    children: Sequence[Child], stopping: Callable[[], bool], on_ready: Callable[[], object], stop_within_s: float
+) -> int:
+    """Run all roles until `stopping()`; returns an exit code: 1 if a role refused to start at all."""
+    for child in children:
+        child.start()
+    told, deadline = False, time.monotonic() + READY_WITHIN_S
+    try:
+        while not stopping():
+            for child in children:
+                code = _look_after(child)
+                if code is not None and not told:  # it never came up: starting it again would not help
+                    return code
+            if not told and all(child.ready() for child in children):
+                told = True
+                on_ready()
+            elif (
+                not told and time.monotonic() > deadline
+            ):  # a gateway without a base model waits for the first training
+                waiting = ", ".join(child.name for child in children if not child.ready())
+                log.warning("not_ready", roles=waiting, after_s=READY_WITHIN_S)
+                told = True
+                on_ready()
+            time.sleep(LOOK_S)
+    finally:
+        _stop(children, stop_within_s + STOP_MARGIN_S)
+    return 0
+
+
+def _look_after(child: Child) -> int | None:
+    """Start a dead role again once its pause is over; returns the exit code with which it just died."""
+    now = time.monotonic()
+    if child.process is None:
+        if now >= child.start_at_s:
+            child.start()
+        return None
+    code = child.process.poll()
+    if code is None:
+        return None
+    child.pause_s = FIRST_PAUSE_S if now - child.started_at_s > STEADY_S else min(2 * child.pause_s, LONGEST_PAUSE_S)
+    child.start_at_s = now + child.pause_s
+    child.process = None
+    child.exits.append(code)
+    log.error("role_ended", role=child.name, code=code, again_in_s=child.pause_s)
+    return code if code != 0 else 1
+
+
+def _stop(children: Sequence[Child], within_s: float) -> None:
+    running = [child.process for child in children if child.process is not None]
+    for process in running:
+        process.terminate()
+    deadline = time.monotonic() + within_s
+    for process in running:
+        try:
+            process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,61 @@
+"""The trainer: retrain when the rules say so, one training at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import structlog
+
+from deploy.errors import Failed
+from deploy.roles.role import Role, pause
+from deploy.rules import schedule
+from deploy.rules.schedule import Start
+from deploy.training.train import seal_now, since_last, train
+
+log = structlog.get_logger()
+
+
+async def run_trainer(role: Role, stop: asyncio.Event) -> None:
+    """Retrain when the rules say so, one training at a time."""
+    await role.run(stop, _train_when_due(role, stop))
+
+
+async def _train_when_due(role: Role, stop: asyncio.Event) -> None:
+    role.waiting = None
+    cancelled = threading.Event()
+    while not stop.is_set():
+        due = await asyncio.to_thread(_due, role)
+        if due is not None:
+            training = asyncio.create_task(asyncio.to_thread(_train_now, role, due, cancelled))
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait([training, stopping], return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if stop.is_set():
+                cancelled.set()  # the job stops within seconds and resumes at its checkpoints next time
+            await training
+        await pause(stop, role.settings.train.check_every_s)
+
+
+def _due(role: Role) -> str | None:
+    """The reason to train now; None to wait (also for a person's yes)."""
+    settings, trainings, now_us = role.settings, role.control.trainings, time.time_ns() // 1000
+    decided = schedule.decide(since_last(role.state, role.control), settings.train, settings.approve, now_us)
+    if not isinstance(decided, Start):
+        return None
+    if decided.needs_yes and not trainings.use_approval(now_us, settings.approve.expires_s * 1_000_000):
+        request = trainings.request(decided.reason, now_us)
+        log.info("training_wants_approval", request=request.name, reason=request.reason)
+        return None
+    return decided.reason
+
+
+def _train_now(role: Role, reason: str, cancelled: threading.Event) -> None:
+    try:
+        log.info("training_started", reason=reason)
+        sealed = seal_now(role.state, role.settings)
+        digest = train(role.state, role.settings, role.control, sealed, reason, lambda *_: None, cancelled)
+        log.info("training_done", candidate=digest[:16])
+    except Failed as error:  # recorded with its reason; the schedule backs off
+        log.error("training_failed", error=str(error))

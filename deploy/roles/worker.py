@@ -1,0 +1,42 @@
+"""The worker: events into facts, unrated turns to the judge."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from deploy.parts import ledger, make_ask, open_log, open_worker
+from deploy.roles.role import REFRESH_S, Role, pause
+from feedback.intake.edge import Edge
+from streams import metrics
+from streams.hops.waiting_turns import WaitingTurns
+from streams.worker import tune_interpreter
+
+
+async def run_worker(role: Role, stop: asyncio.Event) -> None:
+    """Events into facts, unrated turns to the judge."""
+    await role.run(stop, _work(role, stop))
+
+
+async def _work(role: Role, stop: asyncio.Event) -> None:
+    state, settings = role.state, role.settings
+    ask = make_ask(settings.judge, role.control)
+    tune_interpreter()
+    router = WaitingTurns(settings.judge.grace_s) if ask is not None else None
+    async with open_worker(
+        open_log(state, settings), state, settings, Edge(state.secret("edge")), ask, router
+    ) as worker:
+        role.waiting = None
+        while not stop.is_set():
+            if worker.failed.done():
+                worker.failed.result()
+            if ask is not None:
+                _tell_budget(role)
+            await pause(stop, REFRESH_S)
+
+
+def _tell_budget(role: Role) -> None:
+    judge = role.settings.judge
+    spent = ledger(judge, role.control).spent(time.time_ns() // 1000)
+    metrics.JUDGE_BUDGET_REMAINING_USD.labels(period="hour").set(judge.usd_per_hour - spent.hour_usd)
+    metrics.JUDGE_BUDGET_REMAINING_USD.labels(period="day").set(judge.usd_per_day - spent.day_usd)

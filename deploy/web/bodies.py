@@ -1,0 +1,79 @@
+"""Request bodies: never more than allowed, and JSON that is safe to keep; what is wrong is said precisely."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import msgspec
+from fastapi import Request
+
+from deploy.web.errors import ApiError, bad
+
+MAX_DEPTH = 64
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """All of the body. Raises ApiError: 413 as soon as it is known to be larger than `limit` bytes, 415 when encoded."""
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise ApiError(415, "unsupported_encoding", "send the body without content-encoding")
+    announced = request.headers.get("content-length", "0")
+    if announced.isdigit() and int(announced[:20]) > limit:
+        raise _too_large(limit)
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def json_object(raw: bytes) -> dict[str, Any]:
+    """The JSON object in `raw`: valid UTF-8, at most 64 deep, no NUL, no lone surrogate, no huge number; else a 400."""
+    try:
+        document = msgspec.json.decode(raw)
+    except RecursionError:
+        raise bad(f"the body is nested more than {MAX_DEPTH} deep", code="too_deep") from None
+    except UnicodeDecodeError as error:
+        raise bad(f"the body is no UTF-8 at byte {error.start}", code="bad_utf8") from None
+    except (msgspec.DecodeError, ValueError) as error:
+        raise bad(_why_not_json(raw, error), code="invalid_json") from None
+    if not isinstance(document, dict):
+        raise bad("the body must be a JSON object", code="invalid_type")
+    _check(document)
+    return document
+
+
+def _check(document: dict[str, Any]) -> None:
+    level: list[tuple[str | None, Any]] = [(None, document)]
+    for _ in range(MAX_DEPTH):
+        inner: list[tuple[str | None, Any]] = []
+        for param, value in level:
+            if isinstance(value, dict):
+                inner += ((param or key, item) for key, item in value.items())
+                inner += ((param, key) for key in value)
+            elif isinstance(value, list):
+                inner += ((param, item) for item in value)
+            elif isinstance(value, str) and "\x00" in value:
+                raise bad("the body holds a NUL character", param)
+            elif isinstance(value, int) and not -(2**63) <= value < 2**64:
+                raise bad("the body holds a whole number of more than 64 bits", param)
+        if not inner:
+            return
+        level = inner
+    raise bad(f"the body is nested more than {MAX_DEPTH} deep", code="too_deep")
+
+
+def _why_not_json(raw: bytes, error: Exception) -> str:
+    try:
+        text = json.dumps(json.loads(raw), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return f"the body is not valid JSON: {error}"
+    return "the body holds half of a surrogate pair" if _SURROGATE.search(text) else f"the body can't be read: {error}"
+
+
+def _too_large(limit: int) -> ApiError:
+    return ApiError(413, "request_too_large", f"the body has more than {limit} bytes")

@@ -1,0 +1,93 @@
+"""Who asks: the bearer key of a request, or somebody on this machine where no keys are required."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from fastapi import Request
+
+from deploy.control.keys import PREFIX, SCOPES, Key
+from deploy.web.errors import ApiError
+from feedback.intake.wire import DEFAULT_TENANT
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class KeyFinder(Protocol):
+    """Looks up bearer tokens; deploy.control.store.Control is one."""
+
+    def key(self, token: str, now_us: int) -> Key | None: ...
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks; `key` None is somebody on this machine."""
+
+    tenant: str
+    scopes: frozenset[str]
+    key: Key | None = None
+
+    def allows(self, scope: str) -> bool:
+        return scope in self.scopes
+
+    def need(self, scope: str) -> None:
+        """Raises a 403 when the scope is missing."""
+        if not self.allows(scope):
+            name = self.key.name if self.key is not None else ""
+            raise ApiError(403, "insufficient_scope", f"the key {name!r} lacks the scope {scope}")
+
+
+class Callers:
+    """Finds out who asks. `origins` are the web pages' origins that may ask without a key on this machine."""
+
+    def __init__(self, keys: KeyFinder, *, require_keys: bool, origins: Collection[str] = ()) -> None:
+        self._keys, self._require_keys, self._origins = keys, require_keys, origins
+
+    async def caller(self, request: Request, *scopes: str) -> Caller:
+        """The caller, who may do one of `scopes`. Raises ApiError: 401 without a valid key, 403 without the scope."""
+        caller = await self.known(request)
+        if caller is None:
+            raise ApiError(401, "invalid_api_key", "a valid bearer key is needed: `trimtab keys create` makes one")
+        if not any(caller.allows(scope) for scope in scopes):
+            caller.need(scopes[0])
+        return caller
+
+    async def known(self, request: Request) -> Caller | None:
+        """The caller, or None where a key is needed and none was sent. A wrong key is a 401 all the same.
+
+        Without required keys a token that is not one of ours counts as none: OpenAI's clients always send something.
+        """
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        token = token.strip() if scheme.lower() == "bearer" else ""
+        if token.startswith(PREFIX):
+            key = await asyncio.to_thread(self._keys.key, token, time.time_ns() // 1000)
+            if key is None:
+                raise ApiError(401, "invalid_api_key", "this key is not known, expired or revoked")
+            return Caller(key.tenant, key.scopes, key)
+        if self._require_keys:
+            if token:
+                raise ApiError(
+                    401, "invalid_api_key", "this is no key of this service: `trimtab keys create` makes one"
+                )
+            return None
+        self._from_this_machine(request)
+        return Caller(DEFAULT_TENANT, frozenset(SCOPES))
+
+    def _from_this_machine(self, request: Request) -> None:
+        """Without keys, neither a rebound host name nor another site's page may ask (we are bound to loopback)."""
+        try:
+            host = urlsplit(f"//{request.headers.get('host', '')}")
+            origin = urlsplit(request.headers.get("origin", ""))
+            named = host.hostname
+        except ValueError:
+            raise ApiError(403, "forbidden", "the host or origin header can't be read") from None
+        if named not in LOOPBACK:
+            raise ApiError(403, "forbidden", "without keys only this machine may ask, by 127.0.0.1 or localhost")
+        asked_from = request.headers.get("origin")
+        if asked_from is not None and origin.netloc != host.netloc and asked_from not in self._origins:
+            raise ApiError(403, "forbidden", "another site's page may not ask: see gateway.cors_origins")

@@ -1,0 +1,104 @@
+"""The edge: where an event enters the house. Validates, redacts, hashes the user id, stamps the split bucket, signs.
+
+What comes out is safe to keep: the log, the facts and the judge see nothing else. A record with our signature passes
+the ingest hop as it is; any other record on the topics is treated there exactly as it would be here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from feedback import splits
+from feedback.intake import contract
+from feedback.intake.contract import Rejected
+from feedback.privacy.redact import Redactor
+from feedback.records import Rating, Turn
+
+SIGNATURE_HEADER = "trimtab-edge"
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_decode: Callable[[bytes], Turn | Rating] = msgspec.json.Decoder(Turn | Rating).decode
+
+
+class Record(Struct, frozen=True, gc=False):
+    """What a producer sends: `key` decides the partition, so that one conversation stays in order."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Edge:
+    """Makes records of events under one deployment's key. Cheap to keep: it remembers texts it has redacted."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._redactor = Redactor(key)
+
+    def record(self, raw: bytes, now_us: int) -> Record | Rejected:
+        """The record of an event's bytes, or why they are none."""
+        return self._record(_foreign(contract.parse(raw, now_us)))
+
+    def record_of(self, document: dict[str, Any], now_us: int) -> Record | Rejected:
+        """Like `record`, for an event that is already a JSON object."""
+        return self._record(contract.parse_object(document, now_us))
+
+    def admit(self, value: bytes, headers: tuple[tuple[str, bytes], ...], now_us: int) -> Turn | Rating | Rejected:
+        """The event of a record on a topic: what this edge signed as it is, anything else redacted here."""
+        signature = dict(headers).get(SIGNATURE_HEADER) if headers else None
+        if signature is not None and hmac.compare_digest(signature, self._sign(value)):
+            event = _decode(value)
+            if isinstance(event, Rating):
+                return msgspec.structs.replace(event, value=contract.typed_value(event.kind, event.value))
+            return event
+        event_or_reason = _foreign(contract.parse(value, now_us))
+        return event_or_reason if isinstance(event_or_reason, Rejected) else self.redacted(event_or_reason)
+
+    def user(self, raw: str) -> str:
+        """What stands for this user id in every record."""
+        return self._redactor.user(raw)
+
+    def redacted(self, event: Turn | Rating) -> Turn | Rating:
+        """The event without personal data, with hashed user id and stamped bucket."""
+        redact = self._redactor
+        common: dict[str, Any] = {
+            "bucket": splits.bucket(event.user_id or event.conversation_id, event.tenant),
+            "user_id": None if event.user_id is None else redact.user(event.user_id),
+            "tags": redact.value(event.tags),
+            "extra": redact.value(event.extra),
+        }
+        if isinstance(event, Turn):
+            reply = redact.text(event.reply) if isinstance(event.reply, str) else redact.message(event.reply)
+            return msgspec.structs.replace(event, reply=reply, messages=redact.messages(event.messages), **common)
+        value = (
+            redact.text(event.value) if event.kind in ("edit", "comment") and event.value is not None else event.value
+        )
+        return msgspec.structs.replace(event, value=value, **common)
+
+    def _record(self, event: Turn | Rating | Rejected) -> Record | Rejected:
+        if isinstance(event, Rejected):
+            return event
+        value = _encode(self.redacted(event))
+        key = f"{event.tenant}/{event.conversation_id}".encode()
+        return Record(contract.topic_of(event), key, value, ((SIGNATURE_HEADER, self._sign(value)),))
+
+    def _sign(self, value: bytes) -> bytes:
+        return hmac.digest(self._key, value, "sha256")
+
+
+def _foreign(event: Turn | Rating | Rejected) -> Turn | Rating | Rejected:
+    """What others wrote can't be rollout evidence: only what our gateway stamped and signed is."""
+    claimed = isinstance(event, Turn) and event.rollout is not None
+    return msgspec.structs.replace(event, rollout=None) if claimed else event
+
+
+def content_hash(event: Turn | Rating) -> str:
+    """Hash of what an event says, hex; the hashed user id is not part of it, so that it does not depend on the key."""
+    return hashlib.sha256(_encode(msgspec.structs.replace(event, user_id=None))).hexdigest()

@@ -1,0 +1,154 @@
+"""Redaction at the edge: texts, messages and nested JSON without personal data, user ids as a keyed hash.
+
+What counts as personal data is in feedback/privacy/personal_data.py. Redaction does not depend on the key (only `user` does), so
+that the hash of a dataset does not either.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from feedback.privacy import personal_data
+from feedback.records import Message
+
+CACHED_TEXTS = 16_384
+CACHED_CHARACTERS = 2_000  # a longer text is redacted anew, so that the cache stays below some tens of megabytes
+MAX_DEPTH = 64
+
+_REGIONS = {
+    "de": "DE",
+    "es": "ES",
+    "fr": "FR",
+    "it": "IT",
+    "nl": "NL",
+    "pl": "PL",
+    "pt": "PT",
+    "zh": "CN",
+    "ja": "JP",
+    "ko": "KR",
+}
+_VERBATIM = frozenset({"role", "type", "id", "tool_call_id", "data"})  # in a message: names of things and binary data
+_PHONE_KEY = re.compile(r"phone|mobile|telefon|handy|tel$|móvil|celular|电话|手机", re.I)
+_NUMBER_ONLY = re.compile(r"\D{0,3}\d(?:\D{0,3}\d){6,14}\D{0,2}")
+
+
+class Redactor:
+    """Takes personal data out of what people wrote, and remembers texts: a chat's history comes again with every turn."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._remembered = lru_cache(maxsize=CACHED_TEXTS)(personal_data.without_personal_data)
+        self._users = lru_cache(maxsize=CACHED_TEXTS)(self._hashed)
+
+    def text(self, text: str, locale: str | None = None) -> str:
+        """The text with `[email]`, `[phone]`, `[card]`, `[id]`, `[iban]` and `[ip]` in place of such data.
+
+        Redacting twice changes nothing. `locale` (BCP 47) adds the phone numbers of one country as they are written
+        at home; without it, those count that are international, have a telling shape or stand behind a telling word.
+        """
+        return self._text(text, region_of(locale) if locale else None)
+
+    def _text(self, text: str, region: str | None) -> str:
+        if len(text) > CACHED_CHARACTERS:
+            return personal_data.without_personal_data(text, region)
+        return self._remembered(text) if region is None else self._remembered(text, region)
+
+    def user(self, raw: str) -> str:
+        """The keyed hash that stands for a user id: `u_` and 20 hex digits."""
+        return self._users(raw)
+
+    def _hashed(self, raw: str) -> str:
+        digest = hmac.digest(self._key, b"user\0" + raw.encode("utf-8", "surrogatepass"), "sha256")
+        return f"u_{digest[:10].hex()}"
+
+    def messages(self, messages: Sequence[Message], locale: str | None = None) -> list[Message]:
+        """Chat messages without personal data."""
+        region, plain = region_of(locale) if locale else None, list[Message]()
+        for message in messages:
+            text = message.get("content")
+            if len(message) == 2 and type(text) is str and "role" in message:  # nearly all are so: no need to walk
+                shown = text if text.startswith("data:") else self._text(text, region)
+                plain.append(message if shown is text else {**message, "content": shown})
+            else:
+                plain.append(self.message(message, locale))
+        return plain
+
+    def message(self, message: Message, locale: str | None = None) -> Message:
+        """A chat message without personal data: text, parts and tool calls; a speaker's `name` becomes `[name]`."""
+        redacted: Message = self._walk(message, locale, verbatim=_VERBATIM)
+        if "name" in message and message.get("role") not in ("tool", "function"):
+            redacted["name"] = "[name]"
+        return redacted
+
+    def value(self, value: Any, locale: str | None = None) -> Any:
+        """Nested JSON without personal data, keys included; what is nested more than 64 deep becomes `[too deep]`."""
+        return self._walk(value, locale) if value else value
+
+    def _walk(
+        self, value: Any, locale: str | None, verbatim: frozenset[str] = frozenset(), key: str = "", depth: int = 0
+    ) -> Any:
+        """`key` is the nearest one above `value`; strings under one of `verbatim` stay as they are."""
+        match value:
+            case str():
+                return value if key in verbatim else self._text_under(key, value, locale)
+            case bool():
+                return value
+            case int() if abs(value) >= 10**6:
+                digits = str(value)
+                redacted = self._text_under(key, digits, locale)
+                return value if redacted == digits else redacted
+            case list() | dict() if depth >= MAX_DEPTH:
+                return "[too deep]"
+            case list():
+                return [self._walk(inner, locale, verbatim, key, depth + 1) for inner in value]
+            case dict():
+                return {
+                    name: self._walk(inner, locale, verbatim, name, depth + 1)
+                    for inner, name in zip(value.values(), self._names(value, locale), strict=True)
+                }
+        return value
+
+    def _names(self, members: dict[str, Any], locale: str | None) -> list[str]:
+        """The members' keys, redacted; where two become the same, the later are numbered: no value may be lost."""
+        names: dict[str, None] = {}
+        for key in members:
+            plain = self.text(key, locale)
+            name, number = plain, 2
+            while name in names:
+                name, number = f"{plain} {number}", number + 1
+            names[name] = None
+        return list(names)
+
+    def _text_under(self, key: str, text: str, locale: str | None) -> str:
+        """A text that a JSON object holds under `key`, which may say what it is."""
+        if text.startswith("data:"):
+            return text
+        if key == "arguments":
+            return self._arguments(text, locale)
+        if _PHONE_KEY.search(key) and _NUMBER_ONLY.fullmatch(text):
+            return "[phone]"
+        return self.text(text, locale)
+
+    def _arguments(self, text: str, locale: str | None) -> str:
+        """A tool call's arguments: JSON in a string, whose escapes would hide what is in it; verbatim if nothing was."""
+        try:
+            arguments = msgspec.json.decode(text)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return self.text(text, locale)
+        redacted = self._walk(arguments, locale)
+        return text if redacted == arguments else msgspec.json.encode(redacted).decode()
+
+
+def region_of(locale: str | None) -> str | None:
+    """The country that a locale names or, for languages spoken mostly in one, implies."""
+    if not locale:
+        return None
+    language, *rest = locale.replace("_", "-").split("-")
+    named = [part.upper() for part in rest if len(part) == 2 and part.isalpha()]
+    return named[0] if named else _REGIONS.get(language.lower())

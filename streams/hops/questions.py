@@ -1,0 +1,61 @@
+"""Questions on their way to the judge's topic: all of them, or a sample while more wait there than the judge can answer.
+
+Kept: those that could not be sent, for the next attempt; they are told only once. A turn that falls out of the sample is
+unjudged, with the reason `backlog`, so that the facts account for it.
+"""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from feedback.intake.edge import Record
+from feedback.judge import routing
+from feedback.records import JudgeRequest, Unjudged
+from streams import metrics
+from streams.log import Producer
+
+JUDGE_REQUESTS = "judge.requests"
+VERDICTS = "verdicts.given"
+
+
+class Questions:
+    """`room`: as many may wait before there is a sample; None: all are asked. `backlog` is to be kept up to date."""
+
+    def __init__(self, producer: Producer, room: int | None = None) -> None:
+        self.backlog = 0
+        self._producer, self._room = producer, room
+        self._unsent: list[JudgeRequest] = []
+
+    async def send(self, due: list[JudgeRequest]) -> None:
+        """Ask what is due; raises what the producer raises."""
+        requests, self._unsent = self._unsent + due, []
+        if not requests:
+            return
+        try:
+            await self._send(requests)
+        except BaseException:
+            self._unsent = requests + self._unsent
+            raise
+
+    async def _send(self, requests: list[JudgeRequest]) -> None:
+        asked, left = requests, list[JudgeRequest]()
+        if self._room is not None:
+            asked, left = routing.sampled(requests, self.backlog, self._room)
+        now_us = time.time_ns() // 1000
+        unjudged = [routing.unjudged(request, "backlog", now_us) for request in left]
+        await self._producer.send(
+            [Record(JUDGE_REQUESTS, _key(request), msgspec.json.encode(request)) for request in asked]
+            + [Record(VERDICTS, _key(judgement), msgspec.json.encode(judgement)) for judgement in unjudged]
+        )
+        comparisons = sum(request.other_turn_id is not None for request in asked)
+        metrics.ROUTED.labels(kind="comparison").inc(comparisons)
+        metrics.ROUTED.labels(kind="reply").inc(len(asked) - comparisons)
+        for judgement in unjudged:
+            metrics.observe_judgement(judgement)
+
+
+def _key(of: JudgeRequest | Unjudged) -> bytes:
+    """What is said of one conversation stays in order."""
+    return f"{of.tenant}/{of.conversation_id}".encode()

@@ -1,0 +1,65 @@
+"""Which turns wait for a rating, per partition: the live shell around `feedback.judge.routing`.
+
+Kept in memory and rebuilt from the facts at start, so there is no second truth: a turn that was still waiting when the
+process ended waits on, one whose grace ran out meanwhile is routed at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+
+from feedback.facts.reader import Facts
+from feedback.judge import routing
+from feedback.judge.routing import State
+from feedback.records import JudgeRequest, Rating, Turn
+
+LOOK_BACK_US = 86_400_000_000
+"""A worker that was away for longer than a day beyond the grace period leaves what it missed to `trimtab replay`."""
+
+
+class WaitingTurns:
+    """One process's waiting turns."""
+
+    def __init__(self, grace_s: float) -> None:
+        self._grace_us = round(grace_s * 1e6)
+        self._states: dict[int, State] = defaultdict(lambda: State(self._grace_us))
+        self._owned: set[int] = set()
+
+    def observe(self, partition: int, event: Turn | Rating, received_at_us: int) -> list[JudgeRequest]:
+        """Take one event in; answers what is due in its partition."""
+        return routing.step(self._states[partition], event, received_at_us, time.time_ns() // 1000)
+
+    def due(self, now_us: int) -> list[JudgeRequest]:
+        """What has become due anywhere."""
+        return [request for state in self._states.values() for request in routing.step(state, None, now_us, now_us)]
+
+    def waiting(self) -> int:
+        """Turns within their grace period."""
+        return sum(len(state.waiting) for state in self._states.values())
+
+    def rebuilt(self, partitions: set[int], facts: Facts, now_us: int) -> dict[int, State]:
+        """What whoever had these partitions ended with: their turns that nobody rated and no verdict speaks of."""
+        new = partitions - self._owned
+        states = {partition: State(self._grace_us) for partition in new}
+        if not new:
+            return states
+        since_us = now_us - self._grace_us - LOOK_BACK_US
+        judged = {
+            (verdict.tenant, turn) for verdict in facts.verdicts() for turn in (verdict.turn_id, verdict.other_turn_id)
+        }
+        for partition, at_us, event in sorted(facts.received_since(since_us), key=lambda item: item[1]):
+            if partition in new and (event.tenant, event.turn_id) not in judged:
+                # the clock stands still while this is read: what is due is routed by the first `due`
+                routing.step(states[partition], event, at_us, 0)
+        return states
+
+    def own(self, partitions: set[int], rebuilt: dict[int, State]) -> None:
+        """Answer for these partitions and no others, the new ones as `rebuilt`; what came of them meanwhile is kept."""
+        for lost in self._states.keys() - partitions:
+            del self._states[lost]
+        for partition, state in rebuilt.items():
+            if (meanwhile := self._states.get(partition)) is not None:
+                routing.merge(state, meanwhile)
+            self._states[partition] = state
+        self._owned = partitions

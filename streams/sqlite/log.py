@@ -1,0 +1,243 @@
+"""The embedded log: topics, partitions, offsets and consumer groups in one SQLite file. Durable; no server to start.
+
+Synchronous and safe for several processes: WAL mode, `synchronous=FULL`, one short write transaction for each call. An
+offset is never given twice, also after old records were trimmed away.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import threading
+import time
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+
+import faust
+import msgspec
+from faust.types.transports import TransportT
+from yarl import URL
+
+from feedback.intake.edge import Record
+from streams.log import TP, LogError, Starts, Stored
+from streams.sqlite.group_commit import GroupCommit
+
+FORMAT = "1"
+BUSY_MS = 30_000
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS partitions (
+  topic TEXT NOT NULL, partition INTEGER NOT NULL, id INTEGER NOT NULL UNIQUE, next_offset INTEGER NOT NULL,
+  PRIMARY KEY (topic, partition)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS records (
+  partition_id INTEGER NOT NULL, offset INTEGER NOT NULL, at_us INTEGER NOT NULL,
+  key BLOB NOT NULL, value BLOB NOT NULL, headers BLOB NOT NULL,
+  PRIMARY KEY (partition_id, offset)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS offsets (
+  consumer_group TEXT NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL, next_offset INTEGER NOT NULL,
+  PRIMARY KEY (consumer_group, topic, partition)
+) WITHOUT ROWID;
+"""
+
+_encode_headers = msgspec.msgpack.encode
+_decode_headers = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...]).decode
+
+
+def open_sqlite(path: Path, schema: str) -> sqlite3.Connection:
+    """A file for several threads and processes, durable at each commit; raises LogError when it is something else."""
+    connection = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.executescript(schema)
+    except sqlite3.DatabaseError as error:
+        if "not a database" in str(error):
+            raise LogError(f"{path} is no SQLite database: move it away and start again") from None
+        raise
+    return connection
+
+
+class SqliteLog:
+    """One log file. Its connection may be used from any thread, by one at a time (a lock sees to it)."""
+
+    prefix = ""
+
+    def __init__(self, path: Path, partitions: int = 4) -> None:
+        self._path, self._partitions = path, partitions
+        self._lock = threading.Lock()
+        self._connection = open_sqlite(path, _SCHEMA)
+        for name, value in (("format", FORMAT), ("log_id", secrets.token_hex(16))):
+            self._connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, value))
+        if self._meta("format") != FORMAT:
+            raise LogError(f"{path} has log format {self._meta('format')}, this version knows {FORMAT}: upgrade")
+        self._log_id = self._meta("log_id")
+
+    def identity(self, topic: str) -> str:
+        """The file's own id, the same for all its topics."""
+        return self._log_id
+
+    def transport(self, app: faust.App, starts: Starts) -> TransportT:
+        """Reads this log in this process."""
+        from streams.sqlite.transport import Transport
+
+        transport = Transport([URL(f"sqlite://{self._path.absolute()}")], app)
+        transport.starts = starts
+        return transport
+
+    def producer(self) -> SqliteProducer:
+        """A writer thread of its own."""
+        return SqliteProducer(self)
+
+    def create_topic(self, topic: str, partitions: int | None = None) -> bool:
+        """Make sure that a topic exists; an existing one keeps its partitions. Whether it was made."""
+        made = topic not in self.topics()
+        with self._lock:
+            self._begin()
+            self._create(topic, partitions)
+            self._connection.execute("COMMIT")
+        return made
+
+    def topics(self) -> dict[str, int]:
+        """Topics and how many partitions each has."""
+        with self._lock:
+            return dict(self._connection.execute("SELECT topic, count(*) FROM partitions GROUP BY topic").fetchall())
+
+    def append(self, records: Iterable[Record]) -> list[int]:
+        """Append records in one durable transaction (the topic's partition by key); returns their offsets."""
+        now_us = time.time_ns() // 1000
+        with self._lock:
+            self._begin()
+            try:
+                known: dict[str, dict[int, list[int]]] = {}
+                rows, offsets = [], []
+                for record in records:
+                    if record.topic not in known:
+                        known[record.topic] = self._create(record.topic)
+                    partitions = known[record.topic]
+                    place = partitions[zlib.crc32(record.key) % len(partitions)]
+                    rows.append((place[0], place[1], now_us, record.key, record.value, _encode_headers(record.headers)))
+                    offsets.append(place[1])
+                    place[1] += 1
+                self._connection.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)", rows)
+                ends = [(end, row_id) for partitions in known.values() for row_id, end in partitions.values()]
+                self._connection.executemany("UPDATE partitions SET next_offset = ? WHERE id = ?", ends)
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:  # a full disk has ended it already
+                    self._connection.execute("ROLLBACK")
+                raise
+        return offsets
+
+    def read(self, topic: str, partition: int, offset: int, limit: int, max_bytes: int = 8_000_000) -> list[Stored]:
+        """Up to `limit` records, or somewhat more than `max_bytes`, from `offset` on."""
+        found, size = [], 0
+        with self._lock:
+            cursor = self._connection.execute(
+                "SELECT offset, at_us, key, value, headers FROM records WHERE partition_id ="
+                " (SELECT id FROM partitions WHERE topic = ? AND partition = ?) AND offset >= ? ORDER BY offset LIMIT ?",
+                (topic, partition, offset, limit),
+            )
+            for at, at_us, key, value, headers in cursor:
+                found.append(Stored(topic, partition, at, at_us, key, value, _decode_headers(headers)))
+                size += len(value)
+                if size >= max_bytes:
+                    break
+            cursor.close()
+        return found
+
+    def ends(self) -> dict[TP, int]:
+        """The offset that comes next, for every partition."""
+        with self._lock:
+            rows = self._connection.execute("SELECT topic, partition, next_offset FROM partitions").fetchall()
+        return {(topic, partition): offset for topic, partition, offset in rows}
+
+    def commit(self, group: str, offsets: dict[TP, int]) -> None:
+        """Record that a consumer group has done everything before these offsets; never moves one back."""
+        with self._lock:
+            self._begin()
+            self._connection.executemany(
+                "INSERT INTO offsets VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
+                " SET next_offset = max(next_offset, excluded.next_offset)",
+                [(group, topic, partition, offset) for (topic, partition), offset in offsets.items()],
+            )
+            self._connection.execute("COMMIT")
+
+    def rewind(self, group: str, offsets: dict[TP, int]) -> None:
+        """Let a consumer group begin again at these offsets: what it did after them was not kept."""
+        with self._lock:
+            self._begin()
+            self._connection.executemany(
+                "UPDATE offsets SET next_offset = ? WHERE consumer_group = ? AND topic = ? AND partition = ?",
+                [(offset, group, topic, partition) for (topic, partition), offset in offsets.items()],
+            )
+            self._connection.execute("COMMIT")
+
+    def committed(self, group: str) -> dict[TP, int]:
+        """Where a consumer group stands; partitions that it never committed are absent."""
+        with self._lock:
+            rows = self._connection.execute(
+                "SELECT topic, partition, next_offset FROM offsets WHERE consumer_group = ?", (group,)
+            ).fetchall()
+        return {(topic, partition): offset for topic, partition, offset in rows}
+
+    def trim(self, before_us: int, groups: Mapping[str, str]) -> int:
+        """Remove records received before `before_us` that the group responsible for their topic has done.
+
+        `groups` names that group for each topic; other topics are left alone. Returns how many records went.
+        """
+        removed = 0
+        for topic, group in groups.items():
+            done = self.committed(group)
+            with self._lock:
+                for partition_id, partition in self._connection.execute(
+                    "SELECT id, partition FROM partitions WHERE topic = ?", (topic,)
+                ).fetchall():
+                    removed += self._connection.execute(
+                        "DELETE FROM records WHERE partition_id = ? AND offset < ? AND at_us < ?",
+                        (partition_id, done.get((topic, partition), 0), before_us),
+                    ).rowcount
+        return removed
+
+    def close(self) -> None:
+        """Close the file; every call before has already been durable."""
+        with self._lock:
+            self._connection.close()
+
+    def _begin(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def _meta(self, name: str) -> str:
+        return str(self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()[0])
+
+    def _create(self, topic: str, partitions: int | None = None) -> dict[int, list[int]]:
+        """The topic's partitions as {partition: [id, next_offset]}, made if need be; within a transaction."""
+        select = "SELECT partition, id, next_offset FROM partitions WHERE topic = ?"
+        rows = self._connection.execute(select, (topic,)).fetchall()
+        if not rows:
+            first = self._connection.execute("SELECT coalesce(max(id), 0) + 1 FROM partitions").fetchone()[0]
+            rows = [(number, first + number, 0) for number in range(partitions or self._partitions)]
+            self._connection.executemany(
+                "INSERT INTO partitions VALUES (?, ?, ?, ?)",
+                [(topic, number, row_id, end) for number, row_id, end in rows],
+            )
+        return {number: [row_id, end] for number, row_id, end in rows}
+
+
+class SqliteProducer:
+    """Many senders, one fsync for all that wait."""
+
+    def __init__(self, log: SqliteLog) -> None:
+        self._commits = GroupCommit[Sequence[Record]](lambda jobs: log.append(chain.from_iterable(jobs)))
+
+    async def send(self, records: Sequence[Record]) -> None:
+        """Append records; several calls at once share a transaction."""
+        await self._commits.do(records)
+
+    async def close(self) -> None:
+        """Write what is waiting, then let go."""
+        await self._commits.close()

@@ -1,0 +1,148 @@
+"""The judge's ledger: together, all processes stay within the budget."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import delete
+
+from deploy.control.database import open_database
+from deploy.control.ledger import SqlLedger
+from deploy.control.schema import ledger as ledger_table
+from feedback.judge.ledger import RESERVATION_EXPIRES_US, Budget, Reservation, Spent, lot_of, refusal
+
+NOW_US = 1_790_000_000_000_000
+HOUR_US = 3_600_000_000
+
+
+def book(where: Path | str, hour: float = 1.0, day: float = 3.0) -> SqlLedger:
+    """The ledger in a folder, or at a URL."""
+    return SqlLedger(open_database(where / "control.db" if isinstance(where, Path) else where), Budget(hour, day))
+
+
+def reserved(answer: object) -> Reservation:
+    assert isinstance(answer, Reservation)
+    return answer
+
+
+def test_a_reservation_counts_until_it_is_settled_for_less(tmp_path: Path) -> None:
+    ledger = book(tmp_path)
+    name = reserved(ledger.reserve(0.75, NOW_US)).id
+    assert ledger.reserve(0.5, NOW_US) == "budget_hour"
+    ledger.settle(name, 0.25)
+    assert ledger.spent(NOW_US).hour_usd == 0.25
+    reserved(ledger.reserve(0.5, NOW_US))
+
+
+def test_the_next_hour_has_money_again_until_the_day_is_used_up(tmp_path: Path) -> None:
+    ledger = book(tmp_path)
+    for hour in range(3):
+        ledger.settle(reserved(ledger.reserve(1.0, NOW_US + hour * HOUR_US)).id, 1.0)
+    assert ledger.reserve(0.1, NOW_US + 3 * HOUR_US) == "budget_day"
+    reserved(ledger.reserve(1.0, NOW_US + 24 * HOUR_US))
+
+
+def test_what_costs_nothing_is_never_refused(tmp_path: Path) -> None:
+    reserved(book(tmp_path, hour=0, day=0).reserve(0.0, NOW_US))
+
+
+def test_a_cost_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    ledger = book(tmp_path)
+    assert ledger.reserve(math.nan, NOW_US) in ("budget_day", "budget_hour")
+    assert ledger.reserve(math.inf, NOW_US) in ("budget_day", "budget_hour")
+    assert ledger.spent(NOW_US).day_usd == 0
+
+
+@given(
+    st.floats(0, 100),
+    st.floats(0, 100),
+    st.floats(0, 100),
+    st.floats(0, 100),
+    st.floats(allow_nan=True, allow_infinity=True),
+)
+def test_nothing_is_granted_beyond_a_budget(
+    hour: float, day: float, per_hour: float, per_day: float, cost: float
+) -> None:
+    refused = refusal(Spent(hour, day), Budget(per_hour, per_day), cost)
+    if cost <= 0:
+        assert refused is None
+    else:
+        assert (refused is None) == (day + cost <= per_day and hour + cost <= per_hour)
+
+
+def test_the_more_is_spent_the_smaller_is_the_sample_that_gets_money() -> None:
+    lots = [lot_of(f"q{number}") for number in range(4_000)]
+
+    def granted(spent_usd: float) -> set[int]:
+        return {lot for lot in lots if refusal(Spent(spent_usd, 0.0), Budget(1.0, 9.0), 0.001, lot) is None}
+
+    assert granted(0.0) == granted(0.499) == set(lots)
+    samples = [granted(spent_usd) for spent_usd in (0.499, 0.5, 0.75, 0.875)]
+    assert all(later < sample for sample, later in itertools.pairwise(samples))
+    assert [round(len(sample) / 4_000, 1) for sample in samples] == [1.0, 0.5, 0.2, 0.1]
+
+
+@given(st.floats(0, 2), st.floats(0, 1), st.floats(allow_nan=True, allow_infinity=True), st.integers(0, 2**32 - 1))
+def test_a_lot_never_gets_money_that_is_not_there(spent_usd: float, most_usd: float, cost_usd: float, lot: int) -> None:
+    spent, budget = Spent(spent_usd, spent_usd), Budget(most_usd, most_usd)
+    if refusal(spent, budget, cost_usd) is not None:
+        assert refusal(spent, budget, cost_usd, lot) is not None
+
+
+def test_a_reservation_whose_process_died_expires(tmp_path: Path) -> None:
+    ledger = book(tmp_path, hour=1.0, day=1.0)
+    reserved(ledger.reserve(1.0, NOW_US))
+    assert ledger.reserve(1.0, NOW_US + RESERVATION_EXPIRES_US // 2) == "budget_day"
+    assert ledger.spent(NOW_US + RESERVATION_EXPIRES_US // 2).day_usd == 1.0
+    assert ledger.spent(NOW_US + RESERVATION_EXPIRES_US).day_usd == 0.0
+
+
+def _ask_often(where: Path | str) -> int:
+    """Questions granted to one process; each is settled for what was reserved."""
+    ledger = book(where)
+    answers = [ledger.reserve(0.125, NOW_US) for _ in range(10)]
+    granted = [answer for answer in answers if isinstance(answer, Reservation)]
+    for reservation in granted:
+        ledger.settle(reservation.id, 0.125)
+    return len(granted)
+
+
+def test_racing_threads_never_exceed_the_budget(tmp_path: Path) -> None:
+    book(tmp_path)
+    with ThreadPoolExecutor(4) as pool:
+        granted = list(pool.map(_ask_often, [tmp_path] * 4))
+    assert sum(granted) == 8
+    assert book(tmp_path).spent(NOW_US).hour_usd == 1.0
+
+
+@pytest.mark.slow
+def test_on_postgresql_racing_threads_never_exceed_the_budget_either(postgres: str) -> None:
+    with open_database(postgres).write() as connection:
+        connection.execute(delete(ledger_table))
+    with ThreadPoolExecutor(4) as pool:
+        granted = list(pool.map(_ask_often, [postgres] * 4))
+    assert sum(granted) == 8
+    assert book(postgres).spent(NOW_US).hour_usd == 1.0
+
+
+@pytest.mark.slow
+def test_racing_processes_never_exceed_the_budget(tmp_path: Path) -> None:
+    book(tmp_path)
+    with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as pool:
+        granted = list(pool.map(_ask_often, [tmp_path] * 3))
+    assert sum(granted) == 8
+    assert book(tmp_path).spent(NOW_US).hour_usd == 1.0
+
+
+def test_costs_are_told_by_day(tmp_path: Path) -> None:
+    ledger = book(tmp_path, hour=9, day=9)
+    for at_us in (NOW_US, NOW_US, NOW_US + 24 * HOUR_US):
+        ledger.settle(reserved(ledger.reserve(1.0, at_us)).id, 0.5)
+    assert [(questions, usd) for _, questions, usd in ledger.by_day()] == [(1, 0.5), (2, 1.0)]

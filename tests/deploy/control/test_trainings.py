@@ -1,0 +1,78 @@
+"""Trainings: what was started and why, how it ended, and a person's yes."""
+
+from __future__ import annotations
+
+import pytest
+
+from deploy.control.store import Control
+from deploy.errors import Failed, Refused
+
+
+def test_a_training_keeps_its_reason_and_its_end(control: Control) -> None:
+    number = control.trainings.start("200 new labels", 1)
+    control.trainings.end(number, "done", 2, snapshot="s", candidate="c" * 64)
+    (training,) = control.trainings.list()
+    assert (training.reason, training.outcome, training.snapshot, training.candidate) == (
+        "200 new labels",
+        "done",
+        "s",
+        "c" * 64,
+    )
+
+
+def test_a_training_that_never_ended_was_stopped_when_the_next_begins(control: Control) -> None:
+    control.trainings.start("one", 1, "s")
+    control.trainings.start("two", 5)
+    running, stopped = control.trainings.list()
+    assert running.outcome is None
+    assert (stopped.outcome, stopped.ended_at_us, stopped.snapshot) == ("stopped", 5, "s")
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "failures"),
+    [
+        ([], 0),
+        (["failed"], 1),
+        (["failed", "failed"], 2),
+        (["failed", "done"], 0),
+        (["done", "failed", "stopped", "failed"], 2),
+    ],
+)
+def test_failures_in_a_row_are_counted_back_to_the_last_success(
+    control: Control, outcomes: list[str], failures: int
+) -> None:
+    for outcome in outcomes:
+        control.trainings.end(control.trainings.start("r", 1), outcome, 2)  # type: ignore[arg-type]
+    assert control.trainings.failures_in_a_row() == failures
+
+
+def test_a_yes_is_good_for_one_training(control: Control) -> None:
+    request = control.trainings.request("why", 1)
+    assert control.trainings.request("why else", 2) == request
+    assert not control.trainings.use_approval(3, 100)
+    control.trainings.answer(request.name, "approved", "ada", "go", 3)
+    assert control.trainings.open_request() is not None
+    assert control.trainings.use_approval(4, 100)
+    assert not control.trainings.use_approval(5, 100)
+    assert control.trainings.open_request() is None
+    assert control.trainings.request("again", 6).id != request.id
+
+
+def test_a_yes_expires(control: Control) -> None:
+    request = control.trainings.request("why", 1)
+    control.trainings.answer(request.name, "approved", "ada", "go", 3)
+    assert not control.trainings.use_approval(103, 100)
+
+
+def test_a_request_is_answered_once(control: Control) -> None:
+    request = control.trainings.request("why", 1)
+    control.trainings.answer(request.name, "rejected", "ada", "no GPU hours left", 3)
+    with pytest.raises(Refused, match="rejected by ada"):
+        control.trainings.answer(request.name, "approved", "bob", "yes", 4)
+    assert not control.trainings.use_approval(5, 100)
+
+
+@pytest.mark.parametrize("name", ["training-9", "training-", "training-²", "training-99999999999999999999", "x"])
+def test_an_unknown_request_is_one_sentence(control: Control, name: str) -> None:
+    with pytest.raises(Failed, match="no request"):
+        control.trainings.answer(name, "approved", "ada", "r", 1)

@@ -1,0 +1,127 @@
+"""The controller's gauges, against a real control database that real operations changed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import REGISTRY
+
+from deploy.control.store import Candidate, Control
+from deploy.decisions import figures
+from deploy.decisions.operations import Operations
+from deploy.rules.rollout import Rollout, Serving
+from tests.deploy.candidates import ManualClock, make_candidate
+
+
+def read(control: Control, clock: ManualClock, name: str, **labels: str) -> float | None:
+    """What /metrics says now."""
+    figures.refresh(control, clock())
+    return REGISTRY.get_sample_value(name, labels)
+
+
+def test_a_fresh_deployment_shows_zeroes_and_the_version(control: Control, clock: ManualClock) -> None:
+    for state in figures.CANDIDATE_STATES:
+        assert read(control, clock, "trimtab_candidates", state=state) == 0
+    for outcome in figures.OUTCOMES:
+        assert read(control, clock, "trimtab_training_runs", outcome=outcome) == 0
+    for name in ("rollbacks", "halted", "rollout_share", "training_last_success_timestamp_seconds"):
+        assert read(control, clock, f"trimtab_{name}") == 0
+    assert read(control, clock, "trimtab_rollout_state", state="none") == 1
+    assert read(control, clock, "trimtab_build_info", version=version("trimtab")) == 1
+
+
+def test_trainings_are_counted_by_how_they_ended(control: Control, clock: ManualClock) -> None:
+    trainings = control.trainings
+    trainings.end(trainings.start("first", clock()), "done", clock())
+    done_s = clock() / 1e6
+    for _ in range(2):
+        clock.advance(60)
+        trainings.end(trainings.start("again", clock()), "failed", clock(), error="out of memory")
+    assert read(control, clock, "trimtab_training_runs", outcome="done") == 1
+    assert read(control, clock, "trimtab_training_runs", outcome="failed") == 2
+    assert read(control, clock, "trimtab_training_failures_in_a_row") == 2
+    assert read(control, clock, "trimtab_training_last_success_timestamp_seconds") == done_s
+    assert read(control, clock, "trimtab_training_running") == 0
+    trainings.start("one more", clock())
+    assert read(control, clock, "trimtab_training_running") == 1
+
+
+def test_a_training_that_wants_a_yes_waits_until_somebody_answers(control: Control, clock: ManualClock) -> None:
+    request = control.trainings.request("200 new labels", clock())
+    clock.advance(90)
+    assert read(control, clock, "trimtab_training_request_waiting_seconds") == 90
+    control.trainings.answer(request.name, "approved", "ada", "fine", clock())
+    assert read(control, clock, "trimtab_training_request_waiting_seconds") == 0
+
+
+def test_a_candidate_waits_until_a_person_decides(
+    control: Control, clock: ManualClock, folder: Path, rules: Operations
+) -> None:
+    digest = make_candidate(folder)
+    rules.register(digest)
+    clock.advance(3_600)
+    assert read(control, clock, "trimtab_candidates", state="held") == 1
+    assert read(control, clock, "trimtab_candidate_waiting_seconds") == 3_600
+    rules.reject(digest, reason="too terse", actor="ada")
+    assert read(control, clock, "trimtab_candidates", state="held") == 0
+    assert read(control, clock, "trimtab_candidates", state="rejected") == 1
+    assert read(control, clock, "trimtab_candidate_waiting_seconds") == 0
+
+
+def test_a_rollout_is_seen_from_approval_to_rollback(
+    control: Control, clock: ManualClock, folder: Path, judged_rules: Operations
+) -> None:
+    digest = make_candidate(folder)
+    seal = judged_rules.register(digest)["evidence"]
+    judged_rules.approve(digest, evidence=seal, reason="better", actor="ada")
+    assert read(control, clock, "trimtab_rollout_state", state="approved") == 1
+    assert read(control, clock, "trimtab_rollout_share") == 0
+    judged_rules.promote(actor="ada")
+    assert read(control, clock, "trimtab_rollout_state", state="canary") == 1
+    assert read(control, clock, "trimtab_rollout_share") == 0.05
+    judged_rules.pause(actor="ada")
+    assert read(control, clock, "trimtab_rollout_state", state="canary") == 0
+    assert read(control, clock, "trimtab_rollout_state", state="paused") == 1
+    judged_rules.rollback(actor="ada", reason="rude")
+    assert read(control, clock, "trimtab_rollout_state", state="none") == 1
+    assert read(control, clock, "trimtab_rollout_share") == 0
+    assert read(control, clock, "trimtab_rollbacks") == 1
+
+
+def test_halted_is_one_until_resumed(control: Control, clock: ManualClock, rules: Operations) -> None:
+    rules.halt(actor="ada")
+    assert read(control, clock, "trimtab_halted") == 1
+    rules.resume(actor="ada")
+    assert read(control, clock, "trimtab_halted") == 0
+
+
+def test_a_role_that_never_refreshes_serves_none_of_these() -> None:
+    code = (
+        "import deploy.decisions.figures, prometheus_client as p;"
+        "assert b'trimtab_halted' not in p.generate_latest(), 'served by every role'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def candidate(name: str, state: str, created_at_us: int) -> Candidate:
+    return Candidate(name, "s", "sha256:0", "0", created_at_us, created_at_us + 5, state, "gate")  # type: ignore[arg-type]
+
+
+def test_a_candidate_older_than_what_serves_waits_for_nobody() -> None:
+    candidates = [candidate("new", "passed", 30), candidate("live", "full", 20), candidate("old", "held", 10)]
+    assert figures.waiting_since_us(candidates, Serving((None, "live"))) == 35
+    assert figures.waiting_since_us(candidates, Serving()) == 15
+    rollout = Rollout("r", "new", "canary", 0.05, 31)
+    assert figures.waiting_since_us(candidates, Serving((None, "live"), rollout)) is None
+
+
+@given(st.lists(st.tuples(st.sampled_from(figures.CANDIDATE_STATES), st.integers(1, 1_000)), max_size=8))
+def test_without_an_incumbent_only_held_and_passed_candidates_wait(made: list[tuple[str, int]]) -> None:
+    candidates = [candidate(str(number), state, at) for number, (state, at) in enumerate(made)]
+    waiting = [at + 5 for state, at in made if state in ("held", "passed")]
+    assert figures.waiting_since_us(candidates, Serving()) == (min(waiting) if waiting else None)

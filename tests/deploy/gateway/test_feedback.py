@@ -1,0 +1,170 @@
+"""Feedback on replies: what the turn id alone allows, and what needs a key."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from deploy.control.store import Control
+from deploy.gateway.turn_ids import TurnId, TurnIds
+from tests.deploy.gateways import KEY, Gateway, running
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+async def open_gateway(control: Control, folder: Path) -> AsyncIterator[Gateway]:
+    async with running(control, folder) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+async def gateway(control: Control, folder: Path) -> AsyncIterator[Gateway]:
+    async with running(control, folder, require_keys=True) as gateway:
+        yield gateway
+
+
+def turn(conversation: str = "c-1", tenant: str = "acme") -> str:
+    return TurnIds(KEY).seal(TurnId(tenant, conversation, "incumbent", None))
+
+
+def thumb(turn_id: str | None = None, **fields: Any) -> dict[str, Any]:
+    return {"turn_id": turn_id or turn(), "kind": "thumbs", "value": True} | fields
+
+
+async def give(gateway: Gateway, body: dict[str, Any], key: str | None = None, **headers: str) -> httpx.Response:
+    async with gateway.http(key, **headers) as client:
+        return await client.post("/v1/feedback", json=body)
+
+
+async def test_the_sealed_turn_id_is_all_that_is_needed(gateway: Gateway) -> None:
+    chat = await gateway.openai(gateway.new_key("chat")).chat.completions.create(
+        model="trimtab", messages=[{"role": "user", "content": "Hi"}]
+    )
+    answer = await give(gateway, {"turn_id": chat.id, "kind": "thumbs", "value": False})
+    assert answer.status_code == 202
+    served, rating = gateway.events()
+    assert rating.pop("occurred_at_us") >= served["occurred_at_us"]
+    assert 0 <= rating.pop("bucket", 0) < 100
+    assert rating == {
+        "event": "rating",
+        "event_id": answer.json()["event_id"],
+        "tenant": "acme",
+        "conversation_id": served["conversation_id"],
+        "turn_id": chat.id,
+        "source": "user",
+        "kind": "thumbs",
+        "value": False,
+    }
+
+
+async def test_feedback_is_taken_before_its_turn_is_known(gateway: Gateway) -> None:
+    assert (await give(gateway, thumb())).status_code == 202
+    assert [event["event"] for event in gateway.events()] == ["rating"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [
+        (thumb(turn()[:-1] + ("A" if turn()[-1] != "A" else "B")), 400, "turn_id"),
+        (thumb("some-turn", conversation_id="c"), 401, "turn_id"),
+        ({"kind": "stars", "value": 5, "conversation_id": "c"}, 401, "turn_id"),
+        (thumb(user_id="ann"), 403, "user_id"),
+        (thumb(source="expert"), 403, "source"),
+        (thumb(source="system"), 403, "source"),
+        (thumb(source="judge"), 400, "source"),
+        (thumb(source="root"), 400, "source"),
+        (thumb(conversation_id="another"), 400, "conversation_id"),
+        (thumb(kind="applause"), 400, "kind"),
+        (thumb(kind="stars", value=6), 400, "value"),
+        (thumb(value="yes"), 400, "value"),
+        (thumb(mood="good"), 400, "mood"),
+        (thumb(tags=["a"]), 400, "tags"),
+        (thumb(occurred_at="yesterday"), 400, "occurred_at"),
+        ({"turn_id": turn(), "kind": "thumbs"}, 400, "value"),
+        ({"turn_id": turn(), "value": True}, 400, "kind"),
+    ],
+)
+async def test_what_the_turn_id_alone_does_not_allow_is_named(
+    gateway: Gateway, body: dict[str, Any], status: int, param: str
+) -> None:
+    answer = await give(gateway, body)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (status, param)
+    assert gateway.events() == []
+
+
+async def test_an_unsealed_turn_needs_a_key_and_its_conversation(gateway: Gateway) -> None:
+    key = gateway.new_key("feedback", tenant="acme")
+    missing = await give(gateway, thumb("app-turn-7"), key)
+    assert (missing.status_code, missing.json()["error"]["param"]) == (400, "conversation_id")
+    assert (await give(gateway, thumb("app-turn-7", conversation_id="c", user_id="ann"), key)).status_code == 202
+    (rating,) = gateway.events()
+    assert (rating["tenant"], rating["turn_id"], rating["user_id"]) == ("acme", "app-turn-7", gateway.edge.user("ann"))
+
+
+async def test_a_whole_conversation_can_be_rated_with_a_key(gateway: Gateway) -> None:
+    body = {"kind": "score", "value": {"name": "csat", "value": 0.8}, "conversation_id": "c"}
+    assert (await give(gateway, body, gateway.new_key("feedback"))).status_code == 202
+    (rating,) = gateway.events()
+    assert ("turn_id" in rating, rating["value"]) == (False, {"name": "csat", "value": 0.8})
+
+
+async def test_a_key_needs_the_scope_and_must_be_of_the_turns_tenant(gateway: Gateway) -> None:
+    assert (await give(gateway, thumb(), gateway.new_key("chat"))).status_code == 403
+    assert (await give(gateway, thumb(), gateway.new_key("feedback", tenant="other"))).status_code == 403
+    assert (await give(gateway, thumb(), gateway.new_key("feedback", tenant="acme"))).status_code == 202
+
+
+async def test_the_credential_decides_the_source(gateway: Gateway) -> None:
+    keys = [gateway.new_key(*scopes) for scopes in (("feedback",), ("label",), ("feedback", "ingest"))]
+    asked = [(keys[0], None), (keys[1], None), (keys[1], "user"), (keys[2], "system")]
+    for key, source in asked:
+        assert (await give(gateway, thumb(source=source), key)).status_code == 202
+    assert [event["source"] for event in gateway.events()] == ["user", "expert", "user", "system"]
+    assert (await give(gateway, thumb(source="expert"), keys[0])).status_code == 403
+
+
+async def test_the_idempotency_key_names_the_event_but_strangers_can_not_choose_an_id(gateway: Gateway) -> None:
+    key, mine, other = gateway.new_key("feedback"), turn("c-1"), turn("c-2")
+    for body, credential in ((thumb(mine), key), (thumb(mine), None), (thumb(mine), None), (thumb(other), None)):
+        assert (await give(gateway, body, credential, **{"Idempotency-Key": "e-1"})).status_code == 202
+    named, first, again, elsewhere = [event["event_id"] for event in gateway.events()]
+    assert named == "e-1" != first == again != elsewhere
+
+
+async def test_without_an_idempotency_key_every_feedback_is_an_event_of_its_own(gateway: Gateway) -> None:
+    same = turn()
+    for _ in range(2):
+        assert (await give(gateway, thumb(same))).status_code == 202
+    assert len({event["event_id"] for event in gateway.events()}) == 2
+
+
+async def test_what_is_typed_is_redacted(gateway: Gateway) -> None:
+    body = {"turn_id": turn(), "kind": "comment", "value": "Mail me: ann@example.com"}
+    assert (await give(gateway, body)).status_code == 202
+    assert gateway.events()[0]["value"] == "Mail me: [email]"
+
+
+async def test_null_takes_a_rating_back(gateway: Gateway) -> None:
+    assert (await give(gateway, thumb(value=None))).status_code == 202
+    assert gateway.events()[0]["value"] is None
+
+
+async def test_feedback_that_can_not_be_logged_is_a_503(gateway: Gateway) -> None:
+    gateway.producer.broken = True
+    answer = await give(gateway, thumb())
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+
+
+async def test_on_this_machine_no_key_is_needed(open_gateway: Gateway) -> None:
+    body = thumb("app-turn", conversation_id="c", source="expert", user_id="ann")
+    assert (await give(open_gateway, body)).status_code == 202
+    assert (await give(open_gateway, thumb(turn(tenant="default")))).status_code == 202
+    assert [(event["tenant"], event["source"]) for event in open_gateway.events()] == [
+        ("default", "expert"),
+        ("default", "user"),
+    ]

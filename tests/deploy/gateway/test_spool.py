@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import REGISTRY
+
+from deploy.errors import Failed
+from deploy.gateway.spool import Spool, SpoolFull
+from feedback.intake.edge import Record
+from streams.log import Producer, RecordRefused
+from tests.fakes import MemoryProducer
+
+ROOM = 1_000_000
+
+
+def record(name: str, size: int = 0) -> Record:
+    return Record("turns.served", name.encode(), b"x" * size, (("header", b"\x00"),))
+
+
+@asynccontextmanager
+async def sending(spool: Spool, producer: Producer) -> AsyncIterator[None]:
+    task = asyncio.create_task(spool.run(lambda: producer))
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+class Target(MemoryProducer):
+    """Refuses records of this key."""
+
+    refused = b""
+
+    async def send(self, records: Sequence[Record], releases: str | None = None) -> None:
+        if self.refused in [record.key for record in records]:
+            raise RecordRefused("too large")
+        await super().send(records)
+
+    async def close(self) -> None: ...
+
+
+async def test_records_are_sent_in_order_and_then_gone(tmp_path: Path) -> None:
+    spool, target = Spool(tmp_path / "spool.db", ROOM), Target()
+    await spool.send([record("a"), record("b")])
+    async with sending(spool, target):
+        await spool.send([record("c")])
+        assert await spool.drained(5)
+    assert [sent.key for sent in target.records] == [b"a", b"b", b"c"]
+    assert target.records[0] == record("a")
+    assert (spool.records, spool.size) == (0, 0)
+    await spool.close()
+
+
+async def test_what_was_not_sent_before_a_crash_is_sent_by_the_next_process(tmp_path: Path) -> None:
+    await Spool(tmp_path / "spool.db", ROOM).send([record("a")])
+    spool, target = Spool(tmp_path / "spool.db", ROOM), Target()
+    async with sending(spool, target):
+        assert await spool.drained(5)
+    assert [sent.key for sent in target.records] == [b"a"]
+
+
+async def test_a_turn_under_way_is_sent_only_if_the_process_dies(tmp_path: Path) -> None:
+    spool, target = Spool(tmp_path / "spool.db", ROOM), Target()
+    await spool.hold("t1", record("t1 aborted"))
+    await spool.hold("t2", record("t2 aborted"))
+    async with sending(spool, target):
+        await spool.send([record("t1 complete")], releases="t1")
+        assert await spool.drained(5)
+    assert [sent.key for sent in target.records] == [b"t1 complete"]
+    after = Spool(tmp_path / "spool.db", ROOM)
+    assert after.aborted == 1
+    async with sending(after, target):
+        assert await after.drained(5)
+    assert [sent.key for sent in target.records] == [b"t1 complete", b"t2 aborted"]
+
+
+async def test_a_full_spool_takes_nothing_new_but_what_it_held(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db", 1_000)
+    await spool.hold("t", record("t"))
+    await spool.send([record("big", 2_000)])
+    assert spool.full
+    for refused in (spool.send([record("x")]), spool.hold("u", record("u")), spool.send([record("x")], releases="u")):
+        with pytest.raises(SpoolFull):
+            await refused
+    await spool.send([record("t complete")], releases="t")
+    target = Target()
+    async with sending(spool, target):
+        assert await spool.drained(5)
+    assert not spool.full
+    assert [sent.key for sent in target.records] == [b"big", b"t complete"]
+
+
+async def test_a_broker_that_is_away_is_tried_again_with_a_new_producer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.gateway.spool.FIRST_PAUSE_S", 0.001)
+    spool, targets = Spool(tmp_path / "spool.db", ROOM), list[Target]()
+
+    def connect() -> Producer:
+        targets.append(Target())
+        if len(targets) == 1:
+            raise OSError("nobody there")
+        targets[-1].broken = len(targets) == 2
+        return targets[-1]
+
+    task = asyncio.create_task(spool.run(connect))
+    await spool.send([record("a")])
+    assert await spool.drained(5)
+    task.cancel()
+    assert [len(target.records) for target in targets] == [0, 0, 1]
+
+
+async def test_a_record_that_the_broker_refuses_is_kept_and_holds_nobody_up(tmp_path: Path) -> None:
+    spool, target = Spool(tmp_path / "spool.db", ROOM), Target()
+    target.refused = b"b"
+    refused = REGISTRY.get_sample_value("trimtab_spool_refused_total") or 0
+    await spool.send([record("a"), record("b"), record("c")])
+    async with sending(spool, target):
+        assert await spool.drained(5)
+    assert [sent.key for sent in target.records] == [b"a", b"c"]
+    assert REGISTRY.get_sample_value("trimtab_spool_refused_total") == refused + 1
+    target.refused = b""
+    again = Spool(tmp_path / "spool.db", ROOM)
+    assert again.aborted == 0
+    async with sending(again, target):
+        assert await again.drained(5)
+    assert [sent.key for sent in target.records] == [b"a", b"c", b"b"]
+
+
+async def test_the_metrics_tell_how_much_waits_and_how_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told() -> list[float | None]:
+        return [
+            REGISTRY.get_sample_value(f"trimtab_spool_{name}")
+            for name in ("records", "bytes", "limit_bytes", "oldest_seconds")
+        ]
+
+    monkeypatch.setattr("time.time_ns", lambda: 1_000 * 10**9)
+    monkeypatch.setattr("time.time", lambda: 1_060.0)
+    spool = Spool(tmp_path / "spool.db", ROOM)
+    assert told() == [0, 0, ROOM, 0]
+    await spool.hold("t", record("t"))
+    await spool.send([record("a", 100)])
+    assert told() == [2, spool.size, ROOM, 60]
+    assert spool.size > 100
+
+
+def test_a_file_that_is_no_spool_is_said_to_be_none(tmp_path: Path) -> None:
+    (tmp_path / "spool.db").write_text("not a database, but long enough to be looked at" * 50)
+    with pytest.raises(Failed, match="is no SQLite database"):
+        Spool(tmp_path / "spool.db", ROOM)
+
+
+@settings(max_examples=60)
+@given(steps=st.lists(st.tuples(st.sampled_from(["send", "hold", "release", "crash", "drain"]), st.integers(0, 3))))
+def test_whatever_happens_each_record_arrives_and_a_turn_is_complete_or_aborted(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
+) -> None:
+    async def check() -> None:
+        path, target = tmp_path_factory.mktemp("spool") / "spool.db", Target()
+        spool, held, expected, number = Spool(path, ROOM), set[str](), list[bytes](), 0
+        for step, turn in steps:
+            number, name = number + 1, f"turn {turn}"
+            if step == "send":
+                await spool.send([record(f"event {number}")])
+                expected.append(f"event {number}".encode())
+            elif step == "hold" and name not in held:
+                await spool.hold(name, record(f"{name} aborted"))
+                held.add(name)
+            elif step == "release" and name in held:
+                await spool.send([record(f"{name} complete {number}")], releases=name)
+                expected.append(f"{name} complete {number}".encode())
+                held.discard(name)
+            elif step == "crash":
+                spool = Spool(path, ROOM)
+                assert spool.aborted == len(held)
+                expected += [f"{name} aborted".encode() for name in held]
+                held.clear()
+            elif step == "drain":
+                async with sending(spool, target):
+                    assert await spool.drained(5)
+        async with sending(spool, target):
+            assert await spool.drained(5)
+        assert sorted(sent.key for sent in target.records) == sorted(expected)
+        assert spool.records == len(held)
+        await spool.close()
+
+    asyncio.run(check())

@@ -1,0 +1,262 @@
+"""A replay accounts for every line, changes nothing the second time, and may be killed at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from deploy.control.store import open_control
+from deploy.errors import Failed
+from deploy.replay.run import Intake, run
+from deploy.settings import Settings
+from deploy.state import open_state
+from deploy.training.train import newest_event_us, seal_now
+from feedback.facts.reader import Facts
+from feedback.records import Unjudged, Verdict
+from tests.deploy.commands import ROOT, SAMPLE, answer, environment, trimtab
+from tests.judge_server import judge_server, scores
+
+CONVAI2 = ROOT.parent / "shared" / "data" / "convai2" / "events.jsonl.gz"
+
+
+def event(number: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "event": "turn", "event_id": f"e{number}", "conversation_id": f"c{number % 4}", "turn_id": f"t{number}",
+        "occurred_at": 1_767_268_800 + number, "messages": [{"role": "user", "content": f"question {number}"}],
+        "reply": f"answer {number}", "policy": "p", **changes,
+    }  # fmt: skip
+
+
+def rating(number: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "event": "rating", "event_id": f"r{number}", "conversation_id": f"c{number % 4}", "turn_id": f"t{number}",
+        "occurred_at": 1_767_268_900 + number, "source": "user", "kind": "thumbs", "value": True, **changes,
+    }  # fmt: skip
+
+
+def write(path: Path, lines: list[bytes]) -> Path:
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    return path
+
+
+def dump(*documents: dict[str, Any]) -> list[bytes]:
+    return [json.dumps(document).encode() for document in documents]
+
+
+def replayed(root: Path, *files: Path, **configuration: Any) -> tuple[Intake, str]:
+    """What a replay into `root` took in, and the hash of what it sealed ("" without any event)."""
+    state, configured = open_state(root), Settings(**configuration)
+    control = open_control(state.control)
+    taken = asyncio.run(run(files, state, configured, control, lambda *_: None))
+    try:
+        sealed = seal_now(state, configured, newest_event_us(Facts(state.facts)))
+    except Failed:
+        return taken, ""
+    return taken, sealed.dataset_hash
+
+
+@pytest.mark.slow
+def test_the_sample_log_is_accounted_for_line_by_line(tmp_path: Path) -> None:
+    lines = [line for line in gzip.decompress(SAMPLE.read_bytes()).splitlines() if line.strip()]
+    account = answer("replay", SAMPLE, "--no-train", cwd=tmp_path)
+    assert account["events"] == len(lines)
+    assert account["events"] == (
+        account["turns"]
+        + sum(account["ratings"].values())
+        + account["duplicates"]
+        + sum(account["dead_letters"].values())
+    )
+    assert sum(account["dead_letters"].values()) == 5
+    assert account["orphan_ratings"] == 1
+    assert (tmp_path / ".trimtab").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.slow
+def test_a_second_replay_shows_only_duplicates_and_changes_nothing(tmp_path: Path) -> None:
+    first, first_hash = replayed(tmp_path / "s", SAMPLE)
+    second, second_hash = replayed(tmp_path / "s", SAMPLE)
+    assert second_hash == first_hash
+    assert (second.turns, second.ratings) == (0, {})
+    assert second.dead_letters == first.dead_letters
+    assert second.duplicates == first.events - sum(first.dead_letters.values())
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("kafka")
+def test_through_kafka_it_is_the_same_dataset(tmp_path: Path, kafka_servers: str, prefix: str) -> None:
+    _, embedded = replayed(tmp_path / "s", SAMPLE)
+    for _ in range(2):
+        broker = {"url": f"kafka://{kafka_servers}", "prefix": prefix}
+        taken, through_kafka = replayed(tmp_path / "k", SAMPLE, broker=broker)
+        assert through_kafka == embedded
+    assert (taken.turns, taken.ratings) == (0, {})
+
+
+@pytest.mark.slow
+def test_shuffled_lines_into_a_fresh_directory_give_the_same_dataset(tmp_path: Path) -> None:
+    lines = gzip.decompress(SAMPLE.read_bytes()).splitlines()
+    random.Random(3).shuffle(lines)
+    half = len(lines) // 2
+    one, two = write(tmp_path / "1.jsonl", lines[:half]), write(tmp_path / "2.jsonl", lines[half:])
+    assert replayed(tmp_path / "a", SAMPLE)[1] == replayed(tmp_path / "b", one, two)[1]
+
+
+def test_one_id_with_two_payloads_is_a_duplicate_and_the_dataset_does_not_depend_on_the_order(tmp_path: Path) -> None:
+    lines = dump(*(event(n) for n in range(20)), event(3, reply="another answer"))
+    there, back = write(tmp_path / "1.jsonl", lines), write(tmp_path / "2.jsonl", lines[::-1])
+    (taken, one), (_, two) = replayed(tmp_path / "a", there), replayed(tmp_path / "b", back)
+    assert (taken.turns, taken.duplicates) == (20, 1)
+    assert one == two
+
+
+BAD_LINES: dict[str, tuple[bytes, str]] = {
+    "invalid JSON": (b'{"event": "turn",', "bad_json"),
+    "invalid UTF-8": (b'{"event": "\xff"}', "bad_utf8"),
+    "wrong type": (dump(event(1, reply=7))[0], "wrong_type"),
+    "missing field": (dump({"event": "turn"})[0], "missing_field"),
+    "duplicate keys": (b'{"event": "turn", "event": "turn"}', "duplicate_key"),
+    "deep nesting": (b"[" * 50_000, "too_deep"),
+    "10 MB": (dump(event(1, reply="x" * 10_000_000))[0], "too_large"),
+    "lone surrogate": (dump(event(1, reply="REPLY"))[0].replace(b"REPLY", b"\\ud800"), "bad_json"),
+    "NUL in an id": (dump(event(1, turn_id="a\x00"))[0], "bad_value"),
+    "unknown kind": (dump(event(1, event="applause"))[0], "unknown_kind"),
+    "unknown schema": (dump(event(1, schema=9))[0], "unknown_schema"),
+    "the future": (dump(event(1, occurred_at=4_000_000_000))[0], "future"),
+    "before 2000": (dump(event(1, occurred_at=1))[0], "too_old"),
+}
+
+
+def test_every_bad_line_is_a_dead_letter_with_its_line_and_nothing_else_is_lost(tmp_path: Path) -> None:
+    good = dump(*(event(n) for n in range(30)), rating(3), rating(999))
+    lines = good[:15] + [line for line, _ in BAD_LINES.values()] + good[15:]
+    taken, _ = replayed(tmp_path / "s", write(tmp_path / "events.jsonl", lines))
+    assert taken.dead_letters == dict(sorted(Counter(code for _, code in BAD_LINES.values()).items()))
+    assert (taken.turns, taken.ratings) == (30, {"thumbs": 2})
+    letters = answer("dead-letters", "ls", "--state", tmp_path / "s", cwd=tmp_path)
+    where = {letter["where"]: letter["reason"] for letter in letters}
+    for number, (_, code) in enumerate(BAD_LINES.values(), start=16):
+        assert where[f"events.jsonl, line {number}"] == code
+    assert all(letter["message"] for letter in letters)
+
+
+def test_text_with_nul_is_kept_and_learned_from(tmp_path: Path) -> None:
+    taken, _ = replayed(tmp_path / "s", write(tmp_path / "e.jsonl", dump(event(1, reply="a\x00b"), rating(1))))
+    assert (taken.turns, taken.dead_letters) == (1, {})
+
+
+def test_a_truncated_gzip_counts_what_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "broken.jsonl.gz"
+    path.write_bytes(SAMPLE.read_bytes()[:200_000])
+    taken, _ = replayed(tmp_path / "s", path)
+    assert taken.dead_letters["truncated_file"] == 1
+    assert taken.turns > 1_000
+
+
+mutations = st.sampled_from(
+    [
+        "event",
+        "schema",
+        "event_id",
+        "conversation_id",
+        "turn_id",
+        "occurred_at",
+        "messages",
+        "reply",
+        "value",
+        "kind",
+        "source",
+    ]
+)
+values = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=5), st.lists(st.integers(), max_size=2))
+
+
+@pytest.mark.slow
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 9), st.booleans(), st.lists(st.tuples(mutations, values), max_size=2)), max_size=25
+    )
+)
+def test_any_mutated_events_are_all_accounted_for(
+    tmp_path_factory: pytest.TempPathFactory, drawn: list[tuple[int, bool, list[tuple[str, Any]]]]
+) -> None:
+    root = tmp_path_factory.mktemp("replay")
+    lines = dump(*((event if is_turn else rating)(number, **dict(changes)) for number, is_turn, changes in drawn))
+    taken, _ = replayed(root / "s", write(root / "events.jsonl", lines))  # raises when a line is unaccounted for
+    assert taken.events == len(lines)
+
+
+@pytest.mark.slow
+def test_unrated_turns_are_judged_once_and_verdicts_survive_a_second_replay(tmp_path: Path) -> None:
+    path = write(tmp_path / "e.jsonl", dump(*(event(n) for n in range(12)), rating(1), rating(2)))
+    with judge_server(scores(5)) as server:
+        judge = {"base_url": server.url, "model": "judge"}
+        _, first = replayed(tmp_path / "s", path, judge=judge)
+        asked = len(server.asked)
+        _, second = replayed(tmp_path / "s", path, judge=judge)
+        assert len(server.asked) == asked == 10
+        _, elsewhere = replayed(tmp_path / "t", path, judge=judge)
+    assert first == second == elsewhere
+    verdicts = [judgement for judgement in Facts(tmp_path / "s" / "facts").verdicts() if isinstance(judgement, Verdict)]
+    assert len({verdict.turn_id for verdict in verdicts}) == 10
+
+
+def test_an_unreachable_judge_is_counted_and_the_replay_goes_on(tmp_path: Path) -> None:
+    path = write(tmp_path / "e.jsonl", dump(*(event(n) for n in range(3)), rating(1)))
+    judge = {"base_url": "http://127.0.0.1:9/v1", "model": "judge", "attempts": 1}
+    replayed(tmp_path / "s", path, judge=judge)
+    reasons = [j.reason for j in Facts(tmp_path / "s" / "facts").verdicts() if isinstance(j, Unjudged)]
+    assert reasons == ["unreachable"] * 2
+
+
+@pytest.mark.slow
+def test_a_replay_killed_at_twenty_random_moments_ends_in_the_same_dataset(tmp_path: Path) -> None:
+    undisturbed = replayed(tmp_path / "undisturbed", SAMPLE)[1]
+    moments = random.Random(7)
+    command = [sys.executable, "-m", "deploy.cli", "replay", str(SAMPLE), "--no-train", "--json", "--state", "s"]
+    killed = 0
+    for _ in range(20):
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + moments.uniform(0.2, 5.0)
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        if process.poll() is None:
+            process.kill()
+            killed += 1
+        process.wait()
+    assert killed > 10
+    account = answer("replay", SAMPLE, "--no-train", "--state", "s", cwd=tmp_path)
+    assert account["dataset_hash"] == undisturbed
+
+
+@pytest.mark.slow
+def test_a_second_replay_at_the_same_time_is_refused_with_the_process_named(tmp_path: Path) -> None:
+    state = open_state(tmp_path / ".trimtab")
+    with state.lock("worker"):
+        done = trimtab("replay", SAMPLE, "--no-train", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "already running" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CONVAI2.exists(), reason="the real chats are not here (shared/data/convai2)")
+def test_real_chats_are_accounted_for(tmp_path: Path) -> None:
+    account = answer("replay", CONVAI2, "--no-train", cwd=tmp_path)
+    assert (account["turns"], account["ratings"]) == (6_714, {"stars": 416, "thumbs": 1_256})
+    assert (account["events"], account["duplicates"], account["dead_letters"]) == (8_386, 0, {})
+    assert account["peak_memory_bytes"] < 1e9

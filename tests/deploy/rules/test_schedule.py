@@ -1,0 +1,57 @@
+"""When to retrain, as a table of cases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from deploy.rules.schedule import Since, Start, Wait, decide
+from deploy.settings import ApproveSettings, TrainSettings
+
+HOUR_US = 3_600_000_000
+NOW_US = 1_790_000_000_000_000
+RULES = TrainSettings(
+    every_s=24 * 3_600, min_new_human_labels=100, min_new_verdicts=1_000, min_labels=20, backoff_s=600
+)  # fmt: skip
+
+
+def since(**changes: Any) -> Since:
+    values: dict[str, Any] = {
+        "last_started_us": NOW_US - HOUR_US, "last_ended_us": NOW_US - HOUR_US, "failures_in_a_row": 0,
+        "new_human_labels": 5, "new_verdicts": 5, "labels": 500,
+    }  # fmt: skip
+    return Since(**(values | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "starts", "because"),
+    [
+        ({}, False, "5 new labels"),
+        ({"new_human_labels": 100}, True, "100 new labels by people"),
+        ({"new_verdicts": 1_000}, True, "1000 new verdicts"),
+        ({"last_started_us": NOW_US - 25 * HOUR_US}, True, "25.0 h ago"),
+        ({"last_started_us": NOW_US - 25 * HOUR_US, "new_human_labels": 0, "new_verdicts": 0}, False, "0 new labels"),
+        ({"last_started_us": None, "last_ended_us": None}, True, "no training yet"),
+        ({"labels": 19, "new_human_labels": 100}, False, "19 labels"),
+        ({"failures_in_a_row": 1, "last_ended_us": NOW_US - 60_000_000}, False, "next try in 540 s"),
+        ({"failures_in_a_row": 3, "last_ended_us": NOW_US - 1_800_000_000}, False, "next try in 600 s"),
+        ({"failures_in_a_row": 1, "last_ended_us": NOW_US - HOUR_US}, True, "failed"),
+        ({"failures_in_a_row": 40, "last_ended_us": NOW_US - 25 * HOUR_US}, True, "failed"),
+    ],
+)
+def test_the_rules(changes: dict[str, Any], starts: bool, because: str) -> None:
+    decided = decide(since(**changes), RULES, ApproveSettings(), NOW_US)
+    assert isinstance(decided, Start if starts else Wait)
+    assert because in decided.reason
+
+
+def test_rules_that_are_switched_off_never_start_anything() -> None:
+    off = RULES.model_copy(update={"every_s": 0, "min_new_human_labels": 0, "min_new_verdicts": 0})
+    many = since(new_human_labels=10**6, new_verdicts=10**6, last_started_us=None, last_ended_us=None)
+    assert isinstance(decide(many, off, ApproveSettings(), NOW_US), Wait)
+
+
+def test_where_people_must_agree_it_says_so() -> None:
+    decided = decide(since(new_human_labels=100), RULES, ApproveSettings(before=("train", "rollout")), NOW_US)
+    assert decided == Start("100 new labels by people (rule: 100)", needs_yes=True)

@@ -1,0 +1,127 @@
+"""The embedded log: offsets without holes, durable, shared by processes."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feedback.intake.edge import Record
+from streams.log import LogError, lag
+from streams.sqlite.log import SqliteLog
+
+
+def record(key: str, value: str = "v", topic: str = "a") -> Record:
+    return Record(topic, key.encode(), value.encode(), (("h", b"1"),))
+
+
+def test_a_record_comes_back_as_it_was_sent(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "log.db", partitions=1)
+    assert log.append([record("k", "one"), record("k", "two")]) == [0, 1]
+    one, two = log.read("a", 0, 0, 10)
+    assert (one.key, one.value, one.headers, one.offset) == (b"k", b"one", (("h", b"1"),), 0)
+    assert two.offset == 1
+    assert log.read("a", 0, 1, 10) == [two]
+
+
+def test_one_key_stays_in_one_partition(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "log.db", partitions=8)
+    log.append([record("same", str(n)) for n in range(20)])
+    assert sorted(log.ends().values()) == [0] * 7 + [20]
+
+
+def test_an_offset_is_never_given_twice_even_after_trimming(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "log.db", partitions=1)
+    log.append([record("k")] * 3)
+    log.commit("g", {("a", 0): 3})
+    assert log.trim(2**62, {"a": "g"}) == 3
+    assert log.append([record("k")]) == [3]
+
+
+def test_trimming_leaves_what_the_group_has_not_done(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "log.db", partitions=1)
+    log.append([record("k")] * 5)
+    log.commit("g", {("a", 0): 2})
+    assert log.trim(2**62, {"a": "g"}) == 2
+    assert [r.offset for r in log.read("a", 0, 0, 10)] == [2, 3, 4]
+    assert log.trim(0, {"a": "g"}) == 0
+
+
+def test_a_commit_never_goes_back(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "log.db", partitions=1)
+    log.append([record("k")] * 5)
+    log.commit("g", {("a", 0): 4})
+    log.commit("g", {("a", 0): 2})
+    assert log.committed("g") == {("a", 0): 4}
+    assert lag(log, {"a": "g"}) == {"a": 1}
+
+
+def test_a_failed_append_leaves_nothing(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "log.db", partitions=1)
+    with pytest.raises(AttributeError):
+        log.append([record("k"), None])  # type: ignore[list-item]
+    assert log.append([record("k")]) == [0]
+
+
+def test_what_is_no_log_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    path.write_text("this is no database, but somebody's notes " * 100)
+    with pytest.raises(LogError, match="move it away"):
+        SqliteLog(path)
+
+
+def test_a_newer_log_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    SqliteLog(path).close()
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE meta SET value = '9' WHERE name = 'format'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(LogError, match="upgrade"):
+        SqliteLog(path)
+
+
+def test_many_writers_share_one_file_without_holes(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    SqliteLog(path, partitions=2).create_topic("a")
+
+    def write(writer: int) -> None:
+        log = SqliteLog(path, partitions=2)
+        for number in range(40):
+            log.append([record(f"{writer}-{number}")])
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    log = SqliteLog(path)
+    found = [r for partition in range(2) for r in log.read("a", partition, 0, 1_000)]
+    assert len({r.key for r in found}) == 160
+    for partition in range(2):
+        offsets = [r.offset for r in log.read("a", partition, 0, 1_000)]
+        assert offsets == list(range(len(offsets)))
+
+
+@settings(max_examples=25)
+@given(st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5)), max_size=6), max_size=6))
+def test_every_record_stands_once_in_the_order_of_its_key(
+    tmp_path_factory: pytest.TempPathFactory, appends: list[list[tuple[str, int]]]
+) -> None:
+    log = SqliteLog(tmp_path_factory.mktemp("log") / "log.db", partitions=3)
+    sent: dict[bytes, list[bytes]] = defaultdict(list)
+    for number, append in enumerate(appends):
+        records = [record(f"{topic}{key}", f"{number}.{place}") for place, (topic, key) in enumerate(append)]
+        log.append(records)
+        for r in records:
+            sent[r.key].append(r.value)
+    stored: dict[bytes, list[bytes]] = defaultdict(list)
+    for partition in range(log.topics().get("a", 0)):
+        for r in log.read("a", partition, 0, 1_000):
+            stored[r.key].append(r.value)
+    assert stored == sent
