@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from feedback import splits
+from feedback.clock import SystemClock
 from feedback.dataset.snapshot import seal
 from feedback.facts.reader import Facts
 from feedback.facts.tables import Batch, Row
@@ -105,7 +106,7 @@ def _said(chance: random.Random, turn: Turn) -> Iterator[tuple[str, Event]]:
 
 def write(state: Path, turns: int, seed: int) -> None:
     """Commit the facts, as a worker with eight partitions would."""
-    writer = FactsWriter(state / "facts", lambda topic: "bench")
+    writer = FactsWriter(state / "facts", lambda topic: "bench", SystemClock())
     events, offsets = chats(turns, seed), defaultdict[tuple[str, int], int](int)
     with Progress(console=Console(stderr=True)) as told:
         task = told.add_task("facts", total=turns)

@@ -40,19 +40,21 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from feedback.clock import SystemClock  # noqa: E402
 from feedback.intake.contract import Rejected  # noqa: E402
 from feedback.intake.edge import Edge  # noqa: E402
 from feedback.judge import routing  # noqa: E402
 from feedback.privacy.personal_data import without_personal_data  # noqa: E402
 from feedback.records import JudgeRequest, Rating, Turn  # noqa: E402
-from streams.hops.questions import JUDGE_REQUESTS  # noqa: E402
+from feedback.topics import EVENTS, JUDGE_REQUESTS  # noqa: E402
 from streams.log import Log  # noqa: E402
 
+CLOCK = SystemClock()
 QUIX = ROOT / ".make" / "quix"
 """Quix Streams and what it needs, older than what we need: only its own process sees it (`make bench` installs it)."""
 
 PARTITIONS = 8
-TOPICS = ("turns.served", "ratings.given")
+TOPICS = EVENTS
 KEY = b"b" * 32
 FACTS = "facts"
 QUESTIONS = (
@@ -126,17 +128,18 @@ def run_ours(servers: str, prefix: str, count: int, folder: Path) -> None:
     from streams.kafka.access import KafkaAccess
     from streams.kafka.log import KafkaLog
 
-    asyncio.run(_worker(KafkaLog(KafkaAccess(servers), PARTITIONS, 1, prefix), folder))
+    asyncio.run(_worker(KafkaLog(KafkaAccess(servers), CLOCK, PARTITIONS, 1, prefix), folder))
 
 
 def run_sqlite(servers: str, prefix: str, count: int, folder: Path) -> None:
     from streams.sqlite.log import SqliteLog
 
-    asyncio.run(_worker(SqliteLog(folder / "log.db", PARTITIONS), folder))
+    asyncio.run(_worker(SqliteLog(folder / "log.db", CLOCK, PARTITIONS), folder))
 
 
 async def _worker(log: Log, folder: Path) -> None:
-    from streams.app import TOPICS as ALL
+    from deploy.parts import link_to
+    from feedback.topics import TOPICS as ALL
     from streams.hops.waiting_turns import WaitingTurns
     from streams.worker import Worker, tune_interpreter
 
@@ -151,7 +154,15 @@ async def _worker(log: Log, folder: Path) -> None:
 
     for topic in ALL:
         log.create_topic(topic)
-    async with Worker(log, folder / "facts", Edge(KEY), ask=None, answered=[], router=Tallying(0.0)) as worker:
+    async with Worker(
+        link_to(log, CLOCK),
+        folder / "facts",
+        Edge(KEY),
+        ask=None,
+        answered=[],
+        router=Tallying(0.0, CLOCK),
+        clock=CLOCK,
+    ) as worker:
         await worker.drained()
 
 
@@ -320,9 +331,9 @@ def measure(
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         log: Log = (
-            SqliteLog(folder / "log.db", PARTITIONS)
+            SqliteLog(folder / "log.db", CLOCK, PARTITIONS)
             if "SQLite" in name
-            else KafkaLog(KafkaAccess(servers), PARTITIONS, 1, prefix)
+            else KafkaLog(KafkaAccess(servers), CLOCK, PARTITIONS, 1, prefix)
         )
         for topic in (*TOPICS, FACTS, JUDGE_REQUESTS):
             log.create_topic(topic)

@@ -12,6 +12,7 @@ from deploy.decisions.operations import Operations
 from deploy.errors import Failed
 from deploy.settings import BrokerSettings, Settings
 from deploy.state import State
+from feedback.clock import Clock
 from feedback.facts.reader import Facts
 from feedback.intake.edge import Edge
 from feedback.judge import rubric
@@ -20,18 +21,20 @@ from feedback.judge.ledger import Budget
 from feedback.judge.rubric import Rubric, RubricError
 from feedback.records import Judgement, JudgeRequest
 from feedback.settings import JudgeSettings
-from streams.app import TOPICS
+from feedback.topics import TOPICS
 from streams.hops.judge import Ask
 from streams.hops.waiting_turns import WaitingTurns
 from streams.kafka.access import KafkaAccess
+from streams.link import Link
 from streams.log import Log, LogError
+from streams.sqlite.link import link as sqlite_link
 from streams.sqlite.log import SqliteLog
 from streams.worker import Worker
 
 
-def open_log(state: State, settings: Settings) -> Log:
+def open_log(state: State, settings: Settings, clock: Clock) -> Log:
     """The log that the settings name, with all its topics; raises Failed with a sentence when it can't be used."""
-    log = connect_log(state, settings)
+    log = connect_log(state, settings, clock)
     try:
         for topic in TOPICS:
             log.create_topic(topic)
@@ -42,15 +45,15 @@ def open_log(state: State, settings: Settings) -> Log:
     return log
 
 
-def connect_log(state: State, settings: Settings) -> Log:
+def connect_log(state: State, settings: Settings, clock: Clock) -> Log:
     """The log as it is; raises Failed."""
     broker = settings.broker
     try:
         if broker.on_kafka:
             from streams.kafka.log import KafkaLog  # only who has a cluster pays for its client
 
-            return KafkaLog(kafka_access(broker), broker.partitions, broker.replication, broker.prefix)
-        return SqliteLog(state.log, broker.partitions)
+            return KafkaLog(kafka_access(broker), clock, broker.partitions, broker.replication, broker.prefix)
+        return SqliteLog(state.log, clock, broker.partitions)
     except LogError as error:
         raise Failed(str(error)) from None
 
@@ -76,18 +79,30 @@ def kafka_access(broker: BrokerSettings) -> KafkaAccess:
     )
 
 
+def link_to(log: Log, clock: Clock) -> Link:
+    """The log with its ways in and out."""
+    if isinstance(log, SqliteLog):
+        return sqlite_link(log, clock)
+    from streams.kafka.link import link
+    from streams.kafka.log import KafkaLog
+
+    assert isinstance(log, KafkaLog)
+    return link(log)
+
+
 def open_worker(
-    log: Log, state: State, settings: Settings, edge: Edge, ask: Ask | None, router: WaitingTurns | None
+    log: Log, state: State, settings: Settings, edge: Edge, ask: Ask | None, router: WaitingTurns | None, clock: Clock
 ) -> Worker:
     """A worker on that log; start it with `async with`."""
     answered = [judgement.request_id for judgement in Facts(state.facts).verdicts()] if ask is not None else []
     try:
         return Worker(
-            log,
+            link_to(log, clock),
             state.facts,
             edge,
             ask=ask,
             answered=answered,
+            clock=clock,
             router=router,
             room=settings.judge.max_waiting if router is not None else None,
         )
@@ -108,7 +123,9 @@ def ledger(settings: JudgeSettings, control: Control) -> SqlLedger:
     return SqlLedger(control.database, Budget(settings.usd_per_hour, settings.usd_per_day))
 
 
-def make_ask(settings: JudgeSettings, control: Control, as_of: Callable[[], int] | None = None) -> Ask | None:
+def make_ask(
+    settings: JudgeSettings, control: Control, clock: Clock, as_of: Callable[[], int] | None = None
+) -> Ask | None:
     """How to ask the judge. `as_of`: verdicts carry that moment instead of the clock's.
 
     A replay looks at the past, and so does its judge: else verdicts would lie after the moment that it is sealed at.
@@ -116,7 +133,7 @@ def make_ask(settings: JudgeSettings, control: Control, as_of: Callable[[], int]
     if not settings.configured:
         return None
     try:
-        judge = Judge(settings, load_rubric(settings), ledger(settings, control))
+        judge = Judge(settings, load_rubric(settings), ledger(settings, control), clock=clock)
     except JudgeKeyError as error:
         raise Failed(str(error)) from None
     if as_of is None:
@@ -128,6 +145,6 @@ def make_ask(settings: JudgeSettings, control: Control, as_of: Callable[[], int]
     return ask
 
 
-def operations(state: State, settings: Settings, control: Control) -> Operations:
+def operations(state: State, settings: Settings, control: Control, clock: Clock) -> Operations:
     """The rules over this state directory."""
-    return Operations(control, lambda: settings, state.candidates)
+    return Operations(control, lambda: settings, state.candidates, clock)

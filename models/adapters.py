@@ -22,8 +22,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from feedback.durable import canonical, sha256_file
 from models.bases import Base
-from models.files import canonical, sha256_file
 
 MARKER = "_COMPLETE"
 WEIGHTS = "adapter_model.safetensors"

@@ -13,8 +13,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from feedback.durable import canonical, sha256_file
 from models.errors import JobFailed
-from models.files import canonical, sha256_file
 from models.settings import BaseModelSettings, TinySettings
 
 TINY = "tiny"

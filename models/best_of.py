@@ -14,9 +14,9 @@ from typing import Any
 from msgspec import Struct
 
 from feedback.dataset.tables import ServedTurn
+from feedback.durable import write_json
 from feedback.records import PreferencePair, Provenance
 from models.chat import Chat
-from models.files import write_json
 from models.loop import Report
 from models.reward import RewardModel, encode, sigmoid
 from models.sampling import PROMPTS_AT_ONCE, choose_prompts, sample

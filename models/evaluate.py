@@ -5,7 +5,6 @@ Everything here looks at the gate split. Nothing here decides: deploy's gate doe
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,11 +14,12 @@ from peft import PeftModel
 
 from feedback.dataset.tables import ServedTurn
 from feedback.records import Message, PreferencePair, UnpairedLabel
+from feedback.statistics.intervals import wilson
 from models.bases import Base
 from models.chat import Chat, text_of
 from models.loading import load_causal
 from models.loop import Report
-from models.measures import calibration_error, correlation, language_match, repetition, wilson
+from models.measures import calibration_error, correlation, language_match, repetition
 from models.policy import Method
 from models.probes import choose_probes, mean_logprobs
 from models.reward import RewardModel, encode
@@ -98,7 +98,7 @@ def _quality(
     return RewardQuality(
         metric=metric,
         accuracy=sum(right) / n if n else None,
-        interval=wilson(sum(right), n),
+        interval=wilson(sum(right) / n if n else 0.0, n, 0.975),
         holdout=n,
         majority_baseline=baseline,
         calibration_error=calibration_error(confidence, right),
@@ -178,14 +178,13 @@ def evaluate(
     base: Base, chat: Chat, data: SnapshotData, judge: RewardModel, adapter: Path, incumbent: Path | None,
     method: Method, max_length: int, sample_tokens: int, report: Report,
 ) -> dict[str, Any]:  # fmt: skip
-    """The report, but for digest, seconds and memory, which the job knows."""
+    """The report, but for digest, time, seconds and memory, which the job knows."""
     quality = judge_reward(judge, data)
     model = load_policies(base, adapter, incumbent)
     samples = sample_both(model, chat, data.turns, max_length, sample_tokens, 5_000, report)
     stats = {side: describe_samples(chat, samples, side) for side in ("candidate", "incumbent")}
     content: dict[str, Any] = to_builtins(
         {
-            "created_at_us": time.time_ns() // 1_000,
             "snapshot": data.name,
             "dataset_hash": data.dataset_hash,
             "base": {"name": base.name, "revision": base.revision},

@@ -16,17 +16,17 @@ import shutil
 import stat
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from feedback.clock import Clock, SystemClock
+from feedback.durable import staged, write_json
 from models.adapters import MARKER, AdapterInvalid, make_manifest, verify
 from models.bases import Base, find_base
 from models.errors import JobFailed
-from models.files import staged, write_json
 from models.snapshot import SnapshotData, read_dataset_hash, read_snapshot
 from models.spec import TrainingSpec, load_spec
 
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
         return 2
     _end_with_parent()
     try:
-        run(load_spec(Path(arguments[0])), _own_stdout())
+        run(load_spec(Path(arguments[0])), _own_stdout(), SystemClock())
     except JobFailed as error:
         print(error, file=sys.stderr)
         return 1
@@ -57,19 +57,19 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def run(spec: TrainingSpec, emit: Emit) -> Path:
+def run(spec: TrainingSpec, emit: Emit, clock: Clock) -> Path:
     """Train what the spec asks for; returns the candidate directory."""
     snapshot, state = Path(spec.snapshot), Path(spec.state)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise JobFailed("a training runs in one process: start it without torchrun or accelerate launch")
     work = spec.work(read_dataset_hash(snapshot))
     with _alone(work):
-        path = _known_result(work, state) or _train(spec, read_snapshot(snapshot), work, emit)
+        path = _known_result(work, state) or _train(spec, read_snapshot(snapshot), work, emit, clock)
         emit({"candidate": path.name, "path": str(path)})
     return path
 
 
-def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit) -> Path:
+def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock: Clock) -> Path:
     labels = data.label_count("train")
     if labels < MIN_LABELS:
         raise JobFailed(
@@ -86,7 +86,7 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit) -> Pa
     from models.reward import train_reward
     from models.tiny import train_tiny
 
-    phases = _Phases(work, emit)
+    phases = _Phases(work, emit, clock)
     max_length, state = spec.base.max_length, Path(spec.state)
     with phases.phase("base") as report:
         base = base or train_tiny(data.turns, spec.base, spec.tiny, state, _folder(work / "base"), report)
@@ -108,6 +108,7 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit) -> Pa
             base, chat, data, judge, adapter, incumbent, method, max_length, spec.policy.sample_tokens, report
         )
     content |= {
+        "created_at_us": clock.now_us(),
         "seconds": phases.seconds,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
@@ -157,16 +158,16 @@ def _known_result(work: Path, state: Path) -> Path | None:
 class _Phases:
     """Reports the job's phases, and how long each took, also over restarts."""
 
-    def __init__(self, work: Path, emit: Emit) -> None:
-        self.path, self.emit = work / "seconds.json", emit
+    def __init__(self, work: Path, emit: Emit, clock: Clock) -> None:
+        self.path, self.emit, self._clock = work / "seconds.json", emit, clock
         self.seconds: dict[str, float] = json.loads(self.path.read_bytes()) if self.path.exists() else {}
 
     @contextmanager
     def phase(self, name: str) -> Iterator[Callable[[int, int], None]]:
-        start = time.monotonic()
+        start = self._clock.monotonic_s()
         self.emit({"phase": name, "step": 0, "of": 0})
         yield lambda step, of: self.emit({"phase": name, "step": step, "of": of})
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - start, 3)
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + self._clock.monotonic_s() - start, 3)
         write_json(self.path, self.seconds)
 
 

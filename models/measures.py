@@ -7,24 +7,9 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-_Z95 = 1.959963984540054
 _BINS = 10
 _MIN_LETTERS = 12
 _SURE = 0.5
-
-
-def wilson(successes: float, n: int) -> tuple[float, float]:
-    """95% score interval of a share (Wilson 1927); everything is possible where n is 0.
-
-    >>> tuple(round(bound, 3) for bound in wilson(8, 10))
-    (0.49, 0.943)
-    """
-    if n == 0:
-        return 0.0, 1.0
-    share, z2 = successes / n, _Z95**2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def calibration_error(probabilities: Sequence[float], outcomes: Sequence[float]) -> float | None:

@@ -18,6 +18,7 @@ from peft import LoraConfig, TaskType, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
 
+from feedback.durable import canonical, staged
 from feedback.records import Demonstration, PreferencePair, UnpairedLabel
 from models import losses
 from models.adapters import CONFIG, WEIGHTS, adapter_config
@@ -25,7 +26,6 @@ from models.bases import Base
 from models.batches import Row, can_share, lay_out, plan_batches, reference_logps, reply_logps
 from models.chat import Chat
 from models.errors import JobFailed
-from models.files import canonical, staged
 from models.loading import load_causal, pad_id
 from models.loop import Report, train
 from models.reward import encode

@@ -19,12 +19,12 @@ from msgspec import Struct
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import Tensor
 
+from feedback.durable import staged, write_json
 from feedback.records import PreferencePair, UnpairedLabel
 from models.bases import Base
 from models.batches import Row, can_share, hidden_states, lay_out, plan_batches
 from models.chat import Chat
 from models.errors import JobFailed
-from models.files import staged, write_json
 from models.loading import device, load_scorer, pad_id
 from models.loop import Report, train
 from models.losses import bradley_terry, logistic

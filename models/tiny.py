@@ -16,11 +16,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from feedback.dataset.tables import ServedTurn
+from feedback.durable import canonical, sha256_file, staged, write_json
 from models.bases import MARKER, TINY, Base, describe, tiny_pointer
 from models.batches import lay_out_text, plan_by_tokens, reply_logps
 from models.chat import TINY_MARKERS, TINY_TEMPLATE, Chat, plain
 from models.errors import JobFailed
-from models.files import canonical, sha256_file, staged, write_json
 from models.loop import Report, train
 from models.losses import sft
 from models.settings import BaseModelSettings, TinySettings

@@ -16,19 +16,18 @@ from typing import Any
 import faust
 from faust.tables import TableManager
 
-from streams import dead_letters
+from feedback.clock import Clock
+from feedback.topics import FACTS, JUDGE_REQUESTS, RATINGS, TURNS, VERDICTS
 from streams.hops.hop import Fatal, Work, consume
 from streams.hops.ingest import Ingest
 from streams.hops.judge import JudgeHop
-from streams.hops.questions import JUDGE_REQUESTS
-from streams.log import Log, Starts
+from streams.link import Link
+from streams.log import Starts
 
 INGEST_GROUP = "trimtab-ingest"
 JUDGE_GROUP = "trimtab-judge"
-INGEST_TOPICS = ("turns.served", "ratings.given", "verdicts.given")
-GROUPS = {**dict.fromkeys(INGEST_TOPICS, INGEST_GROUP), JUDGE_REQUESTS: JUDGE_GROUP}
+GROUPS = {**dict.fromkeys(FACTS, INGEST_GROUP), JUDGE_REQUESTS: JUDGE_GROUP}
 """Which group does which topic."""
-TOPICS = (*INGEST_TOPICS, JUDGE_REQUESTS, dead_letters.TOPIC, dead_letters.DONE_TOPIC)
 
 NOISY = ("faust", "mode", "aiokafka", __name__, "streams.sqlite.transport", "streams.kafka.transport")
 """Loggers of libraries; Faust's log under our subclasses' modules too, where we ourselves use structlog."""
@@ -52,33 +51,34 @@ class NoTables(TableManager):
         await self.recovery.start()
 
 
-def build_ingest(log: Log, ingest: Ingest, fatal: Fatal, starts: Starts) -> faust.App:
+def build_ingest(link: Link, ingest: Ingest, fatal: Fatal, starts: Starts, clock: Clock) -> faust.App:
     """The app that writes facts."""
     works: dict[str, Work] = {
-        "turns.served": ingest.events,
-        "ratings.given": ingest.events,
-        "verdicts.given": ingest.verdicts,
+        TURNS: ingest.events,
+        RATINGS: ingest.events,
+        VERDICTS: ingest.verdicts,
     }
-    return _app(INGEST_GROUP, log, works, fatal, starts)
+    return _app(INGEST_GROUP, link, works, fatal, starts, clock)
 
 
-def build_judge(log: Log, hop: JudgeHop, fatal: Fatal) -> faust.App:
+def build_judge(link: Link, hop: JudgeHop, fatal: Fatal, clock: Clock) -> faust.App:
     """The app that asks the judge."""
     works: dict[str, Work] = {JUDGE_REQUESTS: hop.requests}
-    return _app(JUDGE_GROUP, log, works, fatal, lambda topic, partition: None)
+    return _app(JUDGE_GROUP, link, works, fatal, lambda topic, partition: None, clock)
 
 
 def _app(
     group: str,
-    log: Log,
+    link: Link,
     works: dict[str, Work],
     fatal: Fatal,
     starts: Starts,
+    clock: Clock,
 ) -> faust.App:
     for noisy in NOISY:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     app = App(
-        log.prefix + group,
+        link.log.prefix + group,
         store="memory://",
         web_enabled=False,
         topic_disable_leader=True,
@@ -88,16 +88,16 @@ def _app(
         topic_allow_declare=False,  # they are made before, with the partitions and the retention they need
         TableManager=NoTables,
     )
-    app.transport = app.producer_transport = log.transport(app, starts)
+    app.transport = app.producer_transport = link.transport(app, starts)
     for topic, work in works.items():
-        app.agent(app.topic(log.prefix + topic, key_serializer="raw", value_serializer="raw"), name=f"{group}-{topic}")(
-            _agent(topic, work, fatal)
-        )
+        app.agent(
+            app.topic(link.log.prefix + topic, key_serializer="raw", value_serializer="raw"), name=f"{group}-{topic}"
+        )(_agent(topic, work, fatal, clock))
     return app
 
 
-def _agent(topic: str, work: Work, fatal: Fatal) -> Callable[[Any], Any]:
+def _agent(topic: str, work: Work, fatal: Fatal, clock: Clock) -> Callable[[Any], Any]:
     async def agent(stream: Any) -> None:
-        await consume(stream, topic, work, fatal)
+        await consume(stream, topic, work, fatal, clock)
 
     return agent

@@ -6,7 +6,6 @@ keeps its identity, so redriving one that got through after all adds nothing.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 
@@ -15,10 +14,8 @@ from msgspec import Struct
 
 from feedback.intake.contract import Rejected
 from feedback.intake.edge import Edge, Record
+from feedback.topics import DEAD_LETTERS, REDRIVEN
 from streams.log import Log, scan
-
-TOPIC = "dead.letters"
-DONE_TOPIC = "dead.letters.redriven"
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True):
@@ -51,6 +48,7 @@ _decode = msgspec.json.Decoder(DeadLetter).decode
 def dead_letter(
     rejected: Rejected,
     value: bytes,
+    at_us: int,
     *,
     attempts: int = 1,
     topic: str | None = None,
@@ -64,7 +62,7 @@ def dead_letter(
         reason=rejected.code,
         field=rejected.field,
         message=rejected.message,
-        at_us=time.time_ns() // 1000,
+        at_us=at_us,
         attempts=attempts,
         version=VERSION,
         value=value,
@@ -74,13 +72,13 @@ def dead_letter(
         file=file,
         line=line,
     )
-    return Record(TOPIC, value[:64], msgspec.json.encode(letter))
+    return Record(DEAD_LETTERS, value[:64], msgspec.json.encode(letter))
 
 
 def read(log: Log, starts: dict[int, int] | None = None) -> Iterator[DeadLetter]:
     """Dead letters, from `starts` (offset by partition) or from the oldest kept."""
-    done = {record.key.decode() for record in scan(log, DONE_TOPIC)}
-    for record in scan(log, TOPIC, starts):
+    done = {record.key.decode() for record in scan(log, REDRIVEN)}
+    for record in scan(log, DEAD_LETTERS, starts):
         name = f"{record.partition}-{record.offset}"
         yield msgspec.structs.replace(_decode(record.value), id=name, redriven=name in done)
 
@@ -95,7 +93,7 @@ def redrive(
         if isinstance(made, Rejected):
             outcome.append((letter, made))
         else:
-            log.append([made, Record(DONE_TOPIC, letter.id.encode(), b"")])
+            log.append([made, Record(REDRIVEN, letter.id.encode(), b"")])
             outcome.append((letter, None))
     return outcome
 

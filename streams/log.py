@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from msgspec import Struct
 
 from feedback.intake.contract import MAX_EVENT_BYTES
+from feedback.topics import DEAD_LETTERS, REDRIVEN
 
 if TYPE_CHECKING:
-    import faust
-    from faust.types.transports import TransportT
-
     from feedback.intake.edge import Record
 
 TP = tuple[str, int]
@@ -55,7 +53,7 @@ Starts = Callable[[str, int], int | None]
 
 def kept_s(topic: str) -> int:
     """How long a topic keeps its records."""
-    return DEAD_LETTERS_KEPT_S if topic.startswith("dead.letters") else KEPT_S
+    return DEAD_LETTERS_KEPT_S if topic in (DEAD_LETTERS, REDRIVEN) else KEPT_S
 
 
 class LogError(Exception):
@@ -107,12 +105,6 @@ class Log(Protocol):
 
     def trim(self, before_us: int, groups: Mapping[str, str]) -> int:
         """Remove what is done and older than this; `groups` names each topic's group. Returns how many records went."""
-
-    def transport(self, app: faust.App, starts: Starts) -> TransportT:
-        """How a Faust app reads it."""
-
-    def producer(self) -> Producer:
-        """A way to send to it from asyncio."""
 
     def close(self) -> None: ...
 

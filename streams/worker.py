@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-import time
 from collections import defaultdict
 from pathlib import Path
 from types import TracebackType
@@ -18,20 +17,22 @@ from typing import Any
 import structlog
 from faust.exceptions import ConsumerNotStarted
 
+from feedback.clock import Clock
 from feedback.facts.reader import Facts
 from feedback.facts.writer import FactsWriter
 from feedback.intake.edge import Edge
+from feedback.topics import FACTS, JUDGE_REQUESTS, TURNS
 from streams import app as topology
 from streams import metrics
 from streams.hops.facts_sink import FactsSink
 from streams.hops.ingest import Ingest
 from streams.hops.judge import Ask, JudgeHop
-from streams.hops.questions import JUDGE_REQUESTS, Questions
+from streams.hops.questions import Questions
 from streams.hops.waiting_turns import WaitingTurns
+from streams.link import Link
 from streams.log import KEPT_S, TP, Log, LogError, lag, lag_of, standings
 from streams.watchdog import Watchdog
 
-TURNS = "turns.served"
 LOOK_S, LOOK_RECORDS = 0.05, 1_000
 """How often `drained` looks: less often while much is left, for a look costs Kafka requests."""
 TICK_S = 1.0
@@ -56,31 +57,33 @@ class Worker:
 
     def __init__(
         self,
-        events: Log,
+        link: Link,
         facts: Path,
         edge: Edge,
         *,
         ask: Ask | None,
         answered: list[str],
+        clock: Clock,
         router: WaitingTurns | None,
         room: int | None = None,
     ) -> None:
-        self._log = events
+        events = link.log
+        self._log, self._clock = events, clock
         self._router, self._facts = router, facts
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.producer = events.producer()
-        writer = FactsWriter(facts, events.identity)
+        self.producer = link.producer()
+        writer = FactsWriter(facts, events.identity, clock)
         _agree(events, writer)
-        self._sink = FactsSink(writer, self._fail)
-        self.questions = Questions(self.producer, room)
-        ingest = Ingest(edge, self._sink, self.producer, self.questions, router.observe if router else None)
-        self._apps = [topology.build_ingest(events, ingest, self._fail, writer.applied)]
+        self._sink = FactsSink(writer, self._fail, clock)
+        self.questions = Questions(self.producer, clock, room)
+        ingest = Ingest(edge, self._sink, self.producer, self.questions, router.observe if router else None, clock)
+        self._apps = [topology.build_ingest(link, ingest, self._fail, writer.applied, clock)]
         if router is not None:
             self._apps[0].on_partitions_assigned.connect(self._assigned)  # type: ignore[arg-type]
-        self._groups = dict.fromkeys(topology.INGEST_TOPICS, topology.INGEST_GROUP)
+        self._groups = dict.fromkeys(FACTS, topology.INGEST_GROUP)
         if ask is not None:
-            hop = JudgeHop(ask, self.producer, answered, patient=router is not None)
-            self._apps.append(topology.build_judge(events, hop, self._fail))
+            hop = JudgeHop(ask, self.producer, answered, patient=router is not None, clock=clock)
+            self._apps.append(topology.build_judge(link, hop, self._fail, clock))
             self._groups[JUDGE_REQUESTS] = topology.JUDGE_GROUP
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -124,13 +127,13 @@ class Worker:
                 for app in self._apps:
                     await app.consumer.commit()
             before = behind
-            await asyncio.sleep(min(LOOK_S * (1 + sum(behind.values()) / LOOK_RECORDS), TICK_S))
+            await self._clock.sleep(min(LOOK_S * (1 + sum(behind.values()) / LOOK_RECORDS), TICK_S))
 
     async def _assigned(self, app: Any, assigned: set[Any], **_: Any) -> None:
         """The partitions that are ours now: their turns' timers are too."""
         assert self._router is not None
         partitions = {tp.partition for tp in assigned if tp.topic == self._log.prefix + TURNS}
-        now_us = time.time_ns() // 1000
+        now_us = self._clock.now_us()
         rebuilt = await asyncio.to_thread(self._router.rebuilt, partitions, Facts(self._facts), now_us)
         self._router.own(partitions, rebuilt)
 
@@ -140,22 +143,22 @@ class Worker:
 
     async def _housekeeping(self) -> None:
         """Route what has become due, tell the lag, trim what is done and old; end the worker when nothing moves."""
-        trimmed_at, watchdogs = time.monotonic(), defaultdict[TP, Watchdog](lambda: Watchdog(STALLED_S))
+        trimmed_at, watchdogs = self._clock.monotonic_s(), defaultdict[TP, Watchdog](lambda: Watchdog(STALLED_S))
         while True:
             try:
                 for app in self._apps:
                     if app.crashed:
                         raise LogError(f"the consumer of {app.conf.id} ended: {app.crash_reason!r}")
                 if self._router is not None:
-                    await self.questions.send(self._router.due(time.time_ns() // 1000))
+                    await self.questions.send(self._router.due(self._clock.now_us()))
                 await self._tell_lag(watchdogs)
-                if time.monotonic() - trimmed_at > TRIM_S:
-                    trimmed_at = time.monotonic()
-                    await asyncio.to_thread(self._log.trim, time.time_ns() // 1000 - KEPT_S * 1_000_000, self._groups)
+                if self._clock.monotonic_s() - trimmed_at > TRIM_S:
+                    trimmed_at = self._clock.monotonic_s()
+                    await asyncio.to_thread(self._log.trim, self._clock.now_us() - KEPT_S * 1_000_000, self._groups)
             except Exception as error:
                 self._fail(error)
                 return
-            await asyncio.sleep(TICK_S)
+            await self._clock.sleep(TICK_S)
 
     async def _tell_lag(self, watchdogs: dict[TP, Watchdog]) -> None:
         """To the metrics, and to the watchdog. A broker that is away comes back, or the hops end the worker."""
@@ -170,7 +173,7 @@ class Worker:
             for gone in watchdogs.keys() - ours:
                 del watchdogs[gone]
             for place in ours:
-                watchdogs[place].look(places[place].lag, places[place].done, time.monotonic())
+                watchdogs[place].look(places[place].lag, places[place].done, self._clock.monotonic_s())
         except LogError as error:
             log.warning("lag_unknown", error=str(error))
         except ConsumerNotStarted:  # the consumer's thread is still on its way up
@@ -182,7 +185,7 @@ def _agree(events: Log, writer: FactsWriter) -> None:
     done = events.committed(topology.INGEST_GROUP)
     behind = {}
     for (topic, partition), end in events.ends().items():
-        if topic not in topology.INGEST_TOPICS:
+        if topic not in FACTS:
             continue
         applied = writer.applied(topic, partition)
         if applied > end:

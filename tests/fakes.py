@@ -3,20 +3,100 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from feedback.clock import SystemClock
 from feedback.intake.edge import Record
 from feedback.records import Message
 from models.bases import Base
+
+CLOCK = SystemClock()
+"""For tests that have nothing to wait for."""
 
 BASE = Base("/nowhere", "tiny-0123456789ab", "r1", "0" * 64, "1" * 64)
 DEADLINE_S = 10.0
 PACE_S = 0.001
 """Between two words of an endless reply: as fast as they can be made, they would leave the loop no time for anything else."""
+
+
+class ManualClock:
+    """Time that passes only when told. Who waits is woken in order, and `advance` returns when all have had their turn.
+
+    Who waits in a thread (`pause`) is not held up: that wait is over at once.
+    """
+
+    def __init__(self, now_us: int = 1_800_000_000_000_000) -> None:
+        self._started_us = self._now_us = now_us
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._timeouts: list[tuple[int, asyncio.Timeout]] = []
+        self._turn = 0
+
+    def now_us(self) -> int:
+        return self._now_us
+
+    def monotonic_s(self) -> float:
+        return (self._now_us - self._started_us) / 1e6
+
+    def pause(self, seconds: float) -> None:
+        """Over at once."""
+
+    @property
+    def waiting(self) -> int:
+        """How many coroutines wait for time to pass."""
+        return sum(not future.done() for _, _, future in self._waiting)
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        future = asyncio.get_running_loop().create_future()
+        self._turn += 1
+        heapq.heappush(self._waiting, (self._now_us + round(seconds * 1e6), self._turn, future))
+        await future
+
+    async def wait(self, event: asyncio.Event, seconds: float) -> bool:
+        ours = [asyncio.ensure_future(event.wait()), asyncio.ensure_future(self.sleep(seconds))]
+        try:
+            await asyncio.wait(ours, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in ours:
+                task.cancel()
+        return event.is_set()
+
+    @asynccontextmanager
+    async def timeout(self, seconds: float) -> AsyncIterator[asyncio.Timeout]:
+        async with asyncio.timeout(None) as limit:
+            entry = (self._now_us + round(seconds * 1e6), limit)
+            self._timeouts.append(entry)
+            try:
+                yield limit
+            finally:
+                self._timeouts.remove(entry)
+
+    def set_forward(self, seconds: float) -> None:
+        """Let time pass where nobody waits."""
+        self._now_us += round(seconds * 1e6)
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass for those that wait, one moment after another."""
+        until_us = self._now_us + round(seconds * 1e6)
+        while self._waiting and self._waiting[0][0] <= until_us:
+            at_us, _, future = heapq.heappop(self._waiting)
+            self._now_us = max(self._now_us, at_us)
+            if not future.done():
+                future.set_result(None)
+                await asyncio.sleep(0)
+        self._now_us = until_us
+        for at_us, limit in self._timeouts:
+            if at_us <= until_us:
+                limit.reschedule(asyncio.get_running_loop().time())
+        await asyncio.sleep(0)
 
 
 class FakeGeneration:

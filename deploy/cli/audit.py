@@ -40,12 +40,12 @@ def verify(context: Context, mend: bool) -> int:
     counts once per offset: an event that was sent twice stands twice on the log and twice among the facts; the seal takes
     it once.
     """
-    log, facts = open_log(context.state, context.settings), Facts(context.state.facts)
+    log, facts = open_log(context.state, context.settings, context.clock), Facts(context.state.facts)
     findings = list(look(log, facts))
     taken = put_aside = 0
     if mend and any(finding.missing for finding in findings):
         with context.state.lock("repair"):
-            writer = FactsWriter(context.state.facts, log.identity)
+            writer = FactsWriter(context.state.facts, log.identity, context.clock)
             taken, put_aside = repair(log, writer, Edge(context.state.secret("edge")), look(log, facts))
         findings = list(look(log, facts))
     good = all(finding.good for finding in findings)

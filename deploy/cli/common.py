@@ -22,6 +22,7 @@ from deploy.control.store import Control, open_control
 from deploy.errors import Failed, Refused
 from deploy.settings import Settings, load_settings
 from deploy.state import State, open_state
+from feedback.clock import Clock, SystemClock
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,6 +44,10 @@ class Context:
     state_path: Path
     config_path: Path | None
     as_json: bool
+
+    @cached_property
+    def clock(self) -> Clock:
+        return SystemClock()
 
     @cached_property
     def state(self) -> State:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import click
 from rich.table import Table
 
@@ -25,7 +23,7 @@ def costs(context: Context) -> None:
     """
     judge = context.settings.judge
     book = ledger(judge, context.control)
-    spent, days = book.spent(time.time_ns() // 1000), book.by_day()
+    spent, days = book.spent(context.clock.now_us()), book.by_day()
     judgements = {judgement.verdict_id: judgement for judgement in Facts(context.state.facts).verdicts()}.values()
     verdicts = [judgement for judgement in judgements if isinstance(judgement, Verdict)]
     total_usd = sum(judgement.cost_usd for judgement in judgements)

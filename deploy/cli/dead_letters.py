@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 from collections import Counter
 
 import click
@@ -80,7 +79,7 @@ def show(context: Context, letter_id: str) -> None:
 @pass_context()
 def redrive(context: Context, ids: tuple[str, ...], reason: str | None, newer_than_s: float | None, yes: bool) -> None:
     """Send dead letters through the edge again; events keep their identity, so nothing is counted twice."""
-    now_us = time.time_ns() // 1000
+    now_us = context.clock.now_us()
     since_us = None if newer_than_s is None else now_us - int(newer_than_s * 1e6)
     chosen = list(filter(letters.selection(reason, since_us, ids), _read(context)))
     if not yes:
@@ -90,7 +89,7 @@ def redrive(context: Context, ids: tuple[str, ...], reason: str | None, newer_th
             stdout.print(f"{len(chosen):,} dead letters would be sent again; --yes does it")
         return
     outcome = letters.redrive(
-        open_log(context.state, context.settings), Edge(context.state.secret("edge")), chosen, now_us
+        open_log(context.state, context.settings, context.clock), Edge(context.state.secret("edge")), chosen, now_us
     )
     refused = [(letter, rejected) for letter, rejected in outcome if rejected is not None]
     if context.as_json:
@@ -105,7 +104,9 @@ def redrive(context: Context, ids: tuple[str, ...], reason: str | None, newer_th
 
 
 def _read(context: Context) -> list[DeadLetter]:
-    return sorted(letters.read(open_log(context.state, context.settings)), key=lambda letter: letter.at_us)
+    return sorted(
+        letters.read(open_log(context.state, context.settings, context.clock)), key=lambda letter: letter.at_us
+    )
 
 
 def _place(letter: DeadLetter) -> str:

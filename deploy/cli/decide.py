@@ -16,7 +16,7 @@ def operations(context: Context) -> Iterator[Operations]:
     """The rules. trimtab.toml is read only where a rule needs it, so that `halt` works beside a broken one."""
     control = context.control
     try:
-        yield Operations(control, lambda: context.settings, context.state.candidates)
+        yield Operations(control, lambda: context.settings, context.state.candidates, context.clock)
     finally:
         control.close()
 

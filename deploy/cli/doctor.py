@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -100,7 +99,7 @@ def _disk(context: Context) -> Finding:
 
 
 def _log(context: Context) -> Finding:
-    topics = open_log(context.state, context.settings).topics()
+    topics = open_log(context.state, context.settings, context.clock).topics()
     return Finding("log", "ok", f"{len(topics)} topics" if topics else "empty")
 
 
@@ -114,7 +113,7 @@ def _events(context: Context) -> Finding:
         newest_us = newest_event_us(Facts(context.state.facts))
     except Failed:
         return Finding("events", "warning", "no event yet: `trimtab replay FILE`, or send some to the gateway")
-    return Finding("events", "ok", f"the newest is {ago(time.time() - newest_us / 1e6)}")
+    return Finding("events", "ok", f"the newest is {ago((context.clock.now_us() - newest_us) / 1e6)}")
 
 
 def _rubric(context: Context) -> Finding:
@@ -126,7 +125,7 @@ def _judge(context: Context) -> Finding:
         sentence = "none is configured, so unrated turns stay unjudged: set judge.base_url and judge.model for one"
         return Finding("judge", "warning", sentence)
     try:
-        wrong = asyncio.run(probe(context.settings.judge))
+        wrong = asyncio.run(probe(context.settings.judge, context.clock))
     except JudgeKeyError as error:
         wrong = str(error)
     return Finding("judge", "failed", wrong) if wrong else Finding("judge", "ok", "answers and knows its model")

@@ -10,7 +10,7 @@ from rich.table import Table
 from deploy.cli.common import Context, pass_context, print_json, stdout
 from deploy.cli.decide import actor, operations
 from deploy.control.keys import SCOPES, Key
-from deploy.decisions.operations import now_us, one_line
+from deploy.decisions.operations import one_line
 from deploy.text import iso, shown
 
 DAY_US = 86_400 * 1_000_000
@@ -34,12 +34,12 @@ def create(context: Context, name: str, tenant: str, scopes: tuple[str, ...], da
     Example:
       trimtab keys create --name support-app --scope chat --scope feedback
     """
-    now = now_us()
+    now = context.clock.now_us()
     with operations(context) as rules:
         expires = now + days * DAY_US if days else None
         token, key = rules.control.keys.create(one_line(name), one_line(tenant), scopes, actor(), now, expires)
     if context.as_json:
-        print_json({"token": token, **_described(key)})
+        print_json({"token": token, **_described(key, context.clock.now_us())})
         return
     stdout.print(token, markup=False, soft_wrap=True)
     stdout.print(
@@ -58,7 +58,7 @@ def ls(context: Context) -> None:
       trimtab keys ls
     """
     with operations(context) as rules:
-        found = [_described(key) for key in rules.control.keys.list()]
+        found = [_described(key, context.clock.now_us()) for key in rules.control.keys.list()]
     if context.as_json:
         print_json(found)
         return
@@ -82,15 +82,15 @@ def revoke(context: Context, key_id: str, reason: str) -> None:
       trimtab keys revoke 3f2a9c01 --reason "its laptop was lost"
     """
     with operations(context) as rules:
-        key = rules.control.keys.revoke(key_id, actor(), now_us(), one_line(reason))
+        key = rules.control.keys.revoke(key_id, actor(), context.clock.now_us(), one_line(reason))
     if context.as_json:
-        print_json(_described(key))
+        print_json(_described(key, context.clock.now_us()))
     else:
         stdout.print(f"key {key.id} is revoked")
 
 
-def _described(key: Key) -> dict[str, Any]:
-    state = "revoked" if key.revoked_at_us is not None else "valid" if key.valid(now_us()) else "expired"
+def _described(key: Key, now_us: int) -> dict[str, Any]:
+    state = "revoked" if key.revoked_at_us is not None else "valid" if key.valid(now_us) else "expired"
     return {
         "id": key.id,
         "name": key.name,

@@ -43,8 +43,8 @@ def migrate(context: Context, url: str) -> None:
     with ExitStack() as alone:
         for role in ROLES:
             alone.enter_context(context.state.lock(role))
-        source = SqliteLog(embedded)
-        target = open_log(context.state, context.settings.model_copy(update={"broker": broker}))
+        source = SqliteLog(embedded, context.clock)
+        target = open_log(context.state, context.settings.model_copy(update={"broker": broker}), context.clock)
         try:
             total = waiting(source, GROUPS)
             with Progress(console=stderr) as shown:

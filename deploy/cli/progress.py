@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from types import TracebackType
 
 from rich.console import Console
@@ -16,6 +15,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from feedback.clock import Clock
+
 QUIET_S = 2.0
 LINE_EVERY_S = 10.0
 
@@ -23,10 +24,10 @@ LINE_EVERY_S = 10.0
 class Steps:
     """`with Steps(console) as steps: steps.at("training", 10, 450)`: whichever step is told of is the current one."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._started = time.monotonic()
-        self._said = time.monotonic() - LINE_EVERY_S + QUIET_S
+    def __init__(self, console: Console, clock: Clock) -> None:
+        self._console, self._clock = console, clock
+        self._started = self._clock.monotonic_s()
+        self._said = self._clock.monotonic_s() - LINE_EVERY_S + QUIET_S
         self._tasks: dict[str, TaskID] = {}
         self._bars: Progress | None = None
         if console.is_terminal:
@@ -59,6 +60,6 @@ class Steps:
                     self._bars.stop_task(task)
                 self._tasks[step] = self._bars.add_task(step, total=total)
             self._bars.update(self._tasks[step], completed=done, total=total)
-        elif (now := time.monotonic()) - self._said >= LINE_EVERY_S:
+        elif (now := self._clock.monotonic_s()) - self._said >= LINE_EVERY_S:
             self._said = now
             self._console.print(f"{now - self._started:4.0f} s  {step}: {done:,} of {total:,}", highlight=False)

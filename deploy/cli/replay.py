@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 from typing import Any
 
@@ -42,19 +41,19 @@ def replay(context: Context, files: tuple[Path, ...], no_train: bool, as_of: str
       trimtab replay --no-train --json monday.jsonl.gz tuesday.jsonl.gz
     """
     configure("replay")
-    given_us = None if as_of is None else _given(as_of)
+    given_us = None if as_of is None else _given(as_of, context.clock.now_us())
     control = context.control
     seconds: dict[str, float] = {}
-    with Steps(stderr) as steps:
-        started = time.monotonic()
+    with Steps(stderr, context.clock) as steps:
+        started = context.clock.monotonic_s()
         taken = _take_in(context, control, files, steps)
-        seconds["ingest"] = time.monotonic() - started
+        seconds["ingest"] = context.clock.monotonic_s() - started
         sealed = seal_now(context.state, context.settings, given_us or newest_event_us(Facts(context.state.facts)))
-        seconds["seal"] = time.monotonic() - started - seconds["ingest"]
+        seconds["seal"] = context.clock.monotonic_s() - started - seconds["ingest"]
         candidate = None
         if not no_train:
             candidate = _train(context, control, sealed, steps)
-            seconds["train"] = time.monotonic() - started - seconds["ingest"] - seconds["seal"]
+            seconds["train"] = context.clock.monotonic_s() - started - seconds["ingest"] - seconds["seal"]
     document = account(taken, sealed, seconds, candidate)
     if context.as_json:
         print_json(document)
@@ -72,22 +71,23 @@ def _take_in(context: Context, control: Control, files: tuple[Path, ...], steps:
                 context.state,
                 context.settings,
                 control,
+                context.clock,
                 lambda step, done, of: steps.at(step, done, of or total),
             )
         )
 
 
 def _train(context: Context, control: Control, sealed: Snapshot, steps: Steps) -> dict[str, Any]:
-    digest = train(context.state, context.settings, control, sealed, "replay", steps.at)
-    return operations(context.state, context.settings, control).show(digest)
+    digest = train(context.state, context.settings, control, context.clock, sealed, "replay", steps.at)
+    return operations(context.state, context.settings, control, context.clock).show(digest)
 
 
-def _given(text: str) -> int:
+def _given(text: str, now_us: int) -> int:
     try:
         at_us = time_us(text)
     except ValueError as error:
         raise click.BadParameter(f"{text!r} {error}", param_hint="--as-of") from None
-    if at_us > time.time_ns() // 1000:
+    if at_us > now_us:
         raise Failed(f"--as-of {moment(at_us)} lies in the future: name a moment that is over")
     return at_us
 

@@ -136,6 +136,6 @@ def _play(
         control = context.control
 
         async def main(stop: asyncio.Event) -> None:
-            await work(Role(context.state, context.settings, control, admin_host, admin_port), stop)
+            await work(Role(context.state, context.settings, control, context.clock, admin_host, admin_port), stop)
 
-        asyncio.run(run_until_stopped(main, context.settings.process.stop_within_s))
+        asyncio.run(run_until_stopped(main, context.settings.process.stop_within_s, context.clock))

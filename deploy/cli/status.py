@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from typing import Any
 
@@ -62,11 +61,11 @@ def status(context: Context) -> None:
 def _document(context: Context) -> dict[str, Any]:
     state, settings = context.state, context.settings
     control = context.control
-    log = open_log(state, settings)
-    rules = operations(state, settings, control)
+    log = open_log(state, settings, context.clock)
+    rules = operations(state, settings, control, context.clock)
     facts = Facts(state.facts)
     manifests = snapshot.list_snapshots(state.snapshots)
-    now_us = time.time_ns() // 1000
+    now_us = context.clock.now_us()
     decided = schedule.decide(since_last(state, control), settings.train, settings.approve, now_us)
     open_request = control.trainings.open_request()
     last = next(iter(control.trainings.list(1)), None)

@@ -11,7 +11,8 @@ from rich.table import Table
 from deploy.cli.common import Context, pass_context, print_json, stdout
 from deploy.errors import Failed
 from deploy.parts import connect_log, open_log
-from streams.app import GROUPS, TOPICS
+from feedback.topics import TOPICS
+from streams.app import GROUPS
 from streams.log import DAY_S, Log, LogError, standings
 
 
@@ -37,7 +38,10 @@ def create(context: Context, partitions: int | None) -> None:
     On Kafka, topics that are there get what would lose events mended (compaction, too small a limit), and partitions are
     added where they have fewer; running workers take those over within half a minute. None are ever taken away.
     """
-    log, count = connect_log(context.state, context.settings), partitions or context.settings.broker.partitions
+    log, count = (
+        connect_log(context.state, context.settings, context.clock),
+        partitions or context.settings.broker.partitions,
+    )
     done = []
     try:
         for topic in TOPICS:
@@ -66,7 +70,7 @@ def _mend(log: Log, partitions: int) -> list[str]:
 @pass_context()
 def describe(context: Context) -> None:
     """Each topic's partitions, replicas and retention, with the reason for it, and what is wrong."""
-    log = connect_log(context.state, context.settings)
+    log = connect_log(context.state, context.settings, context.clock)
     try:
         for topic in TOPICS:
             log.create_topic(topic)
@@ -121,7 +125,7 @@ def _embedded(log: Log) -> list[dict[str, Any]]:
 @pass_context()
 def lag(context: Context) -> None:
     """How far each group has come, and how many records it has still to do."""
-    log = open_log(context.state, context.settings)
+    log = open_log(context.state, context.settings, context.clock)
     try:
         places = standings(log, GROUPS)
     except LogError as error:

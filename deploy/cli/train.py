@@ -30,10 +30,10 @@ def train(context: Context, reason: str) -> None:
     """
     configure("train")
     control = context.control
-    with Steps(stderr) as steps:
-        sealed = seal_now(context.state, context.settings)
-        digest = train_candidate(context.state, context.settings, control, sealed, reason, steps.at)
-    view = operations(context.state, context.settings, control).show(digest)
+    with Steps(stderr, context.clock) as steps:
+        sealed = seal_now(context.state, context.settings, context.clock.now_us())
+        digest = train_candidate(context.state, context.settings, control, context.clock, sealed, reason, steps.at)
+    view = operations(context.state, context.settings, control, context.clock).show(digest)
     if context.as_json:
         print_json(view)
         return

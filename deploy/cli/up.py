@@ -72,4 +72,4 @@ def up(context: Context, host: str, port: int, admin_host: str, admin_port: int)
         sys.stdout.flush()
 
     with context.state.lock("up"):
-        return supervise(children, lambda: bool(stopping), ready, context.settings.process.stop_within_s)
+        return supervise(children, lambda: bool(stopping), ready, context.settings.process.stop_within_s, context.clock)

@@ -19,8 +19,9 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
 from deploy.control.store import UnknownCandidate
-from deploy.decisions.operations import Operations, now_us
+from deploy.decisions.operations import Operations
 from deploy.errors import Failed, Refused
+from feedback.clock import Clock
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -41,10 +42,10 @@ class Approval(BaseModel):
     override_hold: bool = False
 
 
-def admin_router(rules: Operations, *, require_keys: bool) -> APIRouter:
+def admin_router(rules: Operations, clock: Clock, *, require_keys: bool) -> APIRouter:
     """The router; its errors have OpenAI's shape."""
     router = APIRouter(prefix="/admin/v1", route_class=OpenAIErrors, tags=["candidates and rollout"])
-    allowed = functools.partial(_allowed, rules, require_keys)
+    allowed = functools.partial(_allowed, rules, clock, require_keys)
     read, operate, approve = (Depends(allowed(scope)) for scope in ("read", "operate", "approve"))
 
     @router.get("/candidates", dependencies=[read])
@@ -104,7 +105,7 @@ def _acting(command: Callable[..., dict[str, Any]], operate: Any) -> Callable[..
     return act
 
 
-def _allowed(rules: Operations, require_keys: bool, scope: str) -> Callable[[Request], str]:
+def _allowed(rules: Operations, clock: Clock, require_keys: bool, scope: str) -> Callable[[Request], str]:
     """A dependency that answers who asks (for the history), or refuses."""
 
     def who(request: Request) -> str:
@@ -113,7 +114,7 @@ def _allowed(rules: Operations, require_keys: bool, scope: str) -> Callable[[Req
             _from_this_machine(request)
             return "loopback"
         token = authorization.removeprefix("Bearer ").strip()
-        key = rules.control.key(token, now_us()) if authorization.startswith("Bearer ") else None
+        key = rules.control.key(token, clock.now_us()) if authorization.startswith("Bearer ") else None
         if key is None:
             raise HTTPException(401, "a valid bearer key is needed: `trimtab keys create` makes one")
         if not key.allows(scope):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, insert, select, update
 
 from deploy.control import schema
-from models.files import canonical
+from feedback.durable import canonical
 
 GENESIS = "0" * 64
 

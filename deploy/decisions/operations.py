@@ -7,7 +7,6 @@ The command line and the admin API both call it. Each operation gathers, lets a 
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +25,7 @@ from deploy.rules.gate import Comparisons
 from deploy.rules.rollout import STAGE_OF, Command, Moved, Serving
 from deploy.settings import Settings
 from deploy.text import iso, plain
+from feedback.clock import Clock
 from models.adapters import MARKER
 
 MAX_REASON = 2_000
@@ -40,11 +40,6 @@ class _Head(Struct, frozen=True):
     dataset_hash: str
 
 
-def now_us() -> int:
-    """The clock."""
-    return time.time_ns() // 1_000
-
-
 class Operations:
     """Rules and store together; any thread may use it.
 
@@ -56,7 +51,7 @@ class Operations:
         control: Control,
         settings: Callable[[], Settings],
         candidates: Path,
-        clock: Callable[[], int] = now_us,
+        clock: Clock,
         comparisons: Callable[[str, str | None], Comparisons] = no_comparisons,
     ) -> None:
         self.control, self._settings, self._clock = control, settings, clock
@@ -76,7 +71,7 @@ class Operations:
             raise Failed(f"{digest[:12]}/report.json is not a candidate's report: {error}") from None
         if head.digest != digest:
             raise Failed(f"{digest[:12]}/report.json speaks of another candidate ({head.digest[:12]})")
-        now = self._clock()
+        now = self._clock.now_us()
         with self.control.change() as tx:
             if not tx.knows(digest):
                 fresh = Candidate(
@@ -104,7 +99,7 @@ class Operations:
 
     def candidates(self) -> list[dict[str, Any]]:
         """Every candidate, newest first, as `trimtab candidates --json` prints it; outdated evidence is sealed anew."""
-        self._room.refresh(self._clock())
+        self._room.refresh(self._clock.now_us())
         with self.control.read() as tx:
             return [_view(tx, candidate) for candidate in tx.candidates()]
 
@@ -112,7 +107,7 @@ class Operations:
         """One candidate with its report, approvals and history. Raises UnknownCandidate."""
         with self.control.read() as tx:
             digest = tx.candidate(prefix).digest
-        self._room.refresh(self._clock(), digest)
+        self._room.refresh(self._clock.now_us(), digest)
         with self.control.read() as tx:
             candidate = tx.candidate(digest)
             approvals = [
@@ -145,7 +140,7 @@ class Operations:
         with self.control.read() as tx:
             digest = tx.candidate(prefix).digest
         report = self._room.verified(digest)  # before the transaction: hashing weights takes its time
-        now = self._clock()
+        now = self._clock.now_us()
         with self.control.change() as tx:
             candidate = tx.candidate(digest)
             if candidate.rejected_by is not None:
@@ -165,7 +160,7 @@ class Operations:
 
     def reject(self, prefix: str, *, reason: str, actor: str) -> dict[str, Any]:
         """Say no for good. Refused once its rollout is under way, or over."""
-        reason, now = one_line(reason), self._clock()
+        reason, now = one_line(reason), self._clock.now_us()
         if not reason:
             raise Refused("a rejection needs a reason: add --reason with a sentence for whoever trains next")
         with self.control.change() as tx:
@@ -186,7 +181,7 @@ class Operations:
         reason = one_line(reason)
         if not reason:
             raise Refused("an answer needs a reason: add --reason with a sentence for whoever asks later")
-        return self.control.trainings.answer(name, answer, actor, reason, self._clock())
+        return self.control.trainings.answer(name, answer, actor, reason, self._clock.now_us())
 
     # The rollout.
 
@@ -197,7 +192,7 @@ class Operations:
         with self.control.read() as tx:
             under_way = tx.serving().rollout
         report = self._room.verified(under_way.candidate) if under_way is not None else None
-        now = self._clock()
+        now = self._clock.now_us()
         with self.control.change() as tx:
             serving = tx.serving()
             if serving.rollout is not None and serving.rollout.state == "approved" and not serving.halted:
@@ -231,7 +226,7 @@ class Operations:
 
     def _command(self, command: Command, action: str, actor: str, reason: str) -> dict[str, Any]:
         with self.control.change() as tx:
-            return self._apply(tx, tx.serving(), command, action, actor, reason, self._clock())
+            return self._apply(tx, tx.serving(), command, action, actor, reason, self._clock.now_us())
 
     def _apply(
         self, tx: Transaction, serving: Serving, command: Command, action: str, actor: str, reason: str, now: int

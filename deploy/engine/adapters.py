@@ -7,7 +7,6 @@ whose adapter is not there yet loads it. What can't be loaded is logged, counted
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -21,6 +20,7 @@ from deploy.engine.thread import EngineThread
 from deploy.gateway import metrics
 from deploy.rules.assignment import Routing
 from deploy.settings import Settings
+from feedback.clock import Clock
 from feedback.records import Message
 from models.adapters import engine_name
 from models.bases import Base, find_base
@@ -55,7 +55,7 @@ class Engines:
         *,
         queue: int,
         make: Callable[[Base], TextEngine] | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock,
     ) -> None:
         self._find_base, self._candidates, self._router = find_base, candidates, router
         self._make = make or _local_engine
@@ -121,13 +121,13 @@ class Engines:
         if digest in self._servable:
             return True
         failed_at = self._failed_at.get(digest)
-        if failed_at is not None and self._clock() - failed_at < RETRY_LOAD_S:
+        if failed_at is not None and self._clock.monotonic_s() - failed_at < RETRY_LOAD_S:
             return False
         try:
             await asyncio.to_thread(self._engine.load_adapter, digest, self._candidates / digest)
         except Exception as error:  # whatever is wrong with an adapter, the incumbent goes on serving
             metrics.ADAPTER_LOAD_FAILURES.inc()
-            self._failed_at[digest] = self._clock()
+            self._failed_at[digest] = self._clock.monotonic_s()
             log.error("adapter_not_loaded", adapter=engine_name(digest), error=f"{type(error).__name__}: {error}"[:500])
             return False
         self._servable.add(digest)
@@ -145,7 +145,7 @@ class Engines:
             except Exception as error:  # the database may be away for a moment: what is loaded goes on serving
                 log.error("routing_not_read", error=type(error).__name__)
             self._why = None
-            await asyncio.sleep(LOOK_S)
+            await self._clock.sleep(LOOK_S)
 
     async def _open_base(self) -> None:
         try:
@@ -154,11 +154,11 @@ class Engines:
                 self._engine = await asyncio.to_thread(self._make, base)
                 return
             self._why = "no base model yet: run `trimtab replay FILE` or `trimtab train` first"
-            await asyncio.sleep(LOOK_S)
+            await self._clock.sleep(LOOK_S)
         except Exception as error:  # a full disk, a model that is broken: said in /readyz, and tried again
             self._why = f"the base model can't be loaded: {error}"[:500]
             log.error("base_not_loaded", error=self._why)
-            await asyncio.sleep(RETRY_BASE_S)
+            await self._clock.sleep(RETRY_BASE_S)
 
     async def _follow(self, routing: Routing) -> None:
         named = {"incumbent": routing.incumbent, "candidate": routing.candidate}
@@ -179,10 +179,12 @@ class Engines:
         log.info("adapter_unloaded", adapter=engine_name(digest))
 
 
-def open_engines(settings: Settings, state_root: Path, candidates: Path, router: RoutingSource) -> Engines:
+def open_engines(
+    settings: Settings, state_root: Path, candidates: Path, router: RoutingSource, clock: Clock
+) -> Engines:
     """The engines that these settings describe, not yet started."""
     find = partial(find_base, settings.base, settings.tiny, state_root)
-    return Engines(find, candidates, router, queue=settings.gateway.queue)
+    return Engines(find, candidates, router, queue=settings.gateway.queue, clock=clock)
 
 
 def _local_engine(base: Base) -> TextEngine:

@@ -21,6 +21,7 @@ from deploy.gateway.turn_ids import TurnIds
 from deploy.settings import Settings
 from deploy.web.callers import Callers
 from deploy.web.errors import install
+from feedback.clock import Clock
 from feedback.intake.edge import Edge
 
 
@@ -31,6 +32,7 @@ def gateway_app(
     spool: Outbox,
     engine: Engines,
     key: bytes,
+    clock: Clock,
     *,
     require_keys: bool,
 ) -> FastAPI:
@@ -39,10 +41,10 @@ def gateway_app(
     Without `require_keys` it must be bound to loopback. The caller starts `engine` before and stops it, and then the
     spool, after the app has been shut down.
     """
-    events, turn_ids = EventLog(edge, spool), TurnIds(key)
+    events, turn_ids = EventLog(edge, spool, clock), TurnIds(key)
     origins = settings.gateway.cors_origins
-    callers = Callers(control, require_keys=require_keys, origins=origins)
-    dispatcher = Dispatcher(settings.gateway, control, engine, events, turn_ids)
+    callers = Callers(control, clock, require_keys=require_keys, origins=origins)
+    dispatcher = Dispatcher(settings.gateway, control, engine, events, turn_ids, clock)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -54,8 +56,8 @@ def gateway_app(
     )
     install(app)
     app.include_router(chat_router(dispatcher, callers))
-    app.include_router(feedback_router(settings.gateway, callers, events, turn_ids))
-    app.include_router(events_router(settings.gateway, callers, events))
+    app.include_router(feedback_router(settings.gateway, callers, events, turn_ids, clock))
+    app.include_router(events_router(settings.gateway, callers, events, clock))
     if origins:
         app.add_middleware(
             CORSMiddleware,

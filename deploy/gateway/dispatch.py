@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ from deploy.rules.assignment import Arm
 from deploy.settings import GatewaySettings
 from deploy.web.callers import Caller
 from deploy.web.errors import ApiError, bad
+from feedback.clock import Clock
 from models.adapters import engine_name
 
 _ADAPTER = re.compile(r"tt-[0-9a-f]{16}|[0-9a-f]{64}")
@@ -43,15 +43,21 @@ class Dispatcher:
     """Starts turns."""
 
     def __init__(
-        self, settings: GatewaySettings, control: Control, engines: Engines, events: EventLog, turn_ids: TurnIds
+        self,
+        settings: GatewaySettings,
+        control: Control,
+        engines: Engines,
+        events: EventLog,
+        turn_ids: TurnIds,
+        clock: Clock,
     ) -> None:
         self.settings, self.engines = settings, engines
-        self._control, self._events, self._turn_ids = control, events, turn_ids
+        self._control, self._events, self._turn_ids, self._clock = control, events, turn_ids, clock
         self._turns: set[asyncio.Task[None]] = set()
 
     async def start(self, caller: Caller, body: Mapping[str, Any], header: str | None) -> LiveTurn:
         """The turn that answers `body`; `header` is X-Trimtab-Conversation's. Raises ApiError."""
-        began_s, now_us = time.perf_counter(), time.time_ns() // 1000
+        began_s, now_us = self._clock.monotonic_s(), self._clock.now_us()
         request = parse_chat(body, self.settings.max_tokens)
         who = identify(caller.tenant, body, request.messages, header)
         self._check_model(request.model, caller)
@@ -69,7 +75,7 @@ class Dispatcher:
             raise _not_ready(str(error)) from None
         except Overloaded as error:
             raise ApiError(429, "overloaded", f"{error}: try again shortly", retry_after_s=RETRY_S) from None
-        turn = LiveTurn(plan, reply, self._events, self.settings.on_full, began_s)
+        turn = LiveTurn(plan, reply, self._events, self.settings.on_full, began_s, self._clock)
         self._turns.add(turn.task)
         turn.task.add_done_callback(self._turns.discard)
         return turn

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import msgspec
 import structlog
 
+from feedback.clock import Clock
 from feedback.intake.contract import MAX_EVENT_BYTES, Rejected
 from feedback.intake.edge import Edge, Record
 
@@ -31,8 +32,8 @@ class Outbox(Protocol):
 class EventLog:
     """Puts what `edge` made of events into the spool."""
 
-    def __init__(self, edge: Edge, spool: Outbox, timeout_s: float = TIMEOUT_S) -> None:
-        self.edge = edge
+    def __init__(self, edge: Edge, spool: Outbox, clock: Clock, timeout_s: float = TIMEOUT_S) -> None:
+        self.edge, self._clock = edge, clock
         self._spool, self._timeout_s = spool, timeout_s
         self._writing: set[asyncio.Future[None]] = set()
 
@@ -64,10 +65,13 @@ class EventLog:
         task = asyncio.ensure_future(writing)
         self._writing.add(task)
         task.add_done_callback(self._done)
-        done, _ = await asyncio.wait([task], timeout=self._timeout_s)
-        if not done:
+        try:
+            async with self._clock.timeout(self._timeout_s):
+                await asyncio.wait([task])
+        except TimeoutError:
             log.error("events_not_logged", records=records, error=f"no answer within {self._timeout_s:g} s")
-        return bool(done) and task.exception() is None
+            return False
+        return task.exception() is None
 
     def _done(self, task: asyncio.Future[None]) -> None:
         self._writing.discard(task)

@@ -7,7 +7,6 @@ key's. A `rollout` stamp is dropped: only this gateway's own turns are evidence 
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +19,7 @@ from deploy.settings import GatewaySettings
 from deploy.web.bodies import read_body
 from deploy.web.callers import Caller, Callers
 from deploy.web.errors import ApiError
+from feedback.clock import Clock
 from feedback.intake import contract
 from feedback.intake.contract import Rejected
 from feedback.intake.edge import Edge, Record
@@ -37,7 +37,7 @@ class Account:
     rejected: list[dict[str, Any]] = field(default_factory=list)
 
 
-def events_router(settings: GatewaySettings, callers: Callers, events: EventLog) -> APIRouter:
+def events_router(settings: GatewaySettings, callers: Callers, events: EventLog, clock: Clock) -> APIRouter:
     """The router."""
     router = APIRouter()
 
@@ -47,7 +47,7 @@ def events_router(settings: GatewaySettings, callers: Callers, events: EventLog)
         raw = await read_body(request, settings.max_request_bytes)
         if raw.count(b"\n") >= MAX_LINES:
             raise ApiError(413, "too_many_lines", f"more than {MAX_LINES} lines: send them in several requests")
-        account = await asyncio.to_thread(read_events, raw, caller, events.edge, time.time_ns() // 1000)
+        account = await asyncio.to_thread(read_events, raw, caller, events.edge, clock.now_us())
         if account.records and not await events.send(account.records):
             raise not_logged()
         return {

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -25,6 +24,7 @@ from deploy.settings import GatewaySettings
 from deploy.web.bodies import json_object, read_body
 from deploy.web.callers import Caller, Callers
 from deploy.web.errors import ApiError, bad
+from feedback.clock import Clock
 from feedback.intake.contract import Rejected
 from feedback.records import RatingKind
 
@@ -45,7 +45,9 @@ class _Subject:
     proven: bool
 
 
-def feedback_router(settings: GatewaySettings, callers: Callers, events: EventLog, turn_ids: TurnIds) -> APIRouter:
+def feedback_router(
+    settings: GatewaySettings, callers: Callers, events: EventLog, turn_ids: TurnIds, clock: Clock
+) -> APIRouter:
     """The router."""
     router = APIRouter()
 
@@ -58,7 +60,7 @@ def feedback_router(settings: GatewaySettings, callers: Callers, events: EventLo
                 caller.need("feedback")
             body = json_object(await read_body(request, settings.max_request_bytes))
             kind = body["kind"] if isinstance(body.get("kind"), str) and body["kind"] in _KINDS else kind
-            now_us = time.time_ns() // 1000
+            now_us = clock.now_us()
             document = rating_event(body, caller, turn_ids, request.headers.get(IDEMPOTENCY_HEADER), now_us)
             record = events.edge.record_of(document, now_us)
             if isinstance(record, Rejected):

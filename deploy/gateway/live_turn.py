@@ -7,7 +7,6 @@ client (`aborted`), or broken off by the engine (`error`).
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,6 +20,7 @@ from deploy.gateway.identity import Identity
 from deploy.gateway.request import ChatRequest
 from deploy.rules.assignment import Arm
 from deploy.web.errors import CLIENT_GONE, ApiError
+from feedback.clock import Clock
 from feedback.records import Outcome
 from models.errors import JobFailed
 
@@ -53,9 +53,16 @@ class LiveTurn:
     """A reply on its way out. Iterate over its text; afterwards it has been logged, or `error` says why it counts as failed."""
 
     def __init__(
-        self, plan: Plan, reply: Reply, events: EventLog, on_full: Literal["drop", "refuse"], began_s: float
+        self,
+        plan: Plan,
+        reply: Reply,
+        events: EventLog,
+        on_full: Literal["drop", "refuse"],
+        began_s: float,
+        clock: Clock,
     ) -> None:
-        """`began_s`: time.perf_counter() when the request came."""
+        """`began_s`: the clock's monotonic time when the request came."""
+        self._clock = clock
         self.plan, self.reply = plan, reply
         self.error: ApiError | None = None
         self.abandoned = False
@@ -84,7 +91,7 @@ class LiveTurn:
 
     async def _run(self) -> None:
         try:
-            held = await self._events.begin_turn(self._event("", "aborted"), time.time_ns() // 1000)
+            held = await self._events.begin_turn(self._event("", "aborted"), self._clock.now_us())
             if not held and self._on_full == "refuse":
                 self.reply.cancel()
                 self.error = not_logged()
@@ -92,7 +99,7 @@ class LiveTurn:
                 await self._tell_and_log()
             code = CLIENT_GONE if self.abandoned else self.error.status if self.error else 200
             metrics.CHAT_REQUESTS.labels(code=code, arm=self.plan.arm).inc()
-            metrics.CHAT_SECONDS.labels(arm=self.plan.arm).observe(time.perf_counter() - self._began_s)
+            metrics.CHAT_SECONDS.labels(arm=self.plan.arm).observe(self._clock.monotonic_s() - self._began_s)
         except BaseException:
             self.error = self.error or ApiError(500, "internal_error", "the reply could not be completed")
             raise
@@ -102,21 +109,21 @@ class LiveTurn:
     async def _tell_and_log(self) -> None:
         outcome, text = await self._tell()
         self.abandoned = outcome == "aborted"
-        logged = await self._events.end_turn(self._event(text, outcome), time.time_ns() // 1000)
+        logged = await self._events.end_turn(self._event(text, outcome), self._clock.now_us())
         if not logged:
             metrics.TURNS_LOST.inc()
             if self._on_full == "refuse" and outcome == "ok":
                 self.error = not_logged()
 
     def _event(self, text: str, outcome: Outcome) -> dict[str, Any]:
-        return turn_event(self.plan, self.reply, text, outcome, time.perf_counter() - self._began_s)
+        return turn_event(self.plan, self.reply, text, outcome, self._clock.monotonic_s() - self._began_s)
 
     async def _tell(self) -> tuple[Outcome, str]:
         said: list[str] = []
         try:
             async for piece in self.reply:
                 if not said:
-                    metrics.CHAT_FIRST_TOKEN_SECONDS.observe(time.perf_counter() - self._began_s)
+                    metrics.CHAT_FIRST_TOKEN_SECONDS.observe(self._clock.monotonic_s() - self._began_s)
                 said.append(piece)
                 self._pieces.put_nowait(piece)
         except EngineFailed as failed:

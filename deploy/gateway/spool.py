@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import structlog
 
 from deploy.errors import Failed
 from deploy.gateway import metrics
+from feedback.clock import Clock
 from feedback.intake.edge import Record
 from streams.log import LogError, Producer, RecordRefused
 from streams.sqlite.group_commit import GroupCommit
@@ -69,8 +69,8 @@ class _Job:
 class Spool:
     """One file, one process. `run` sends what is in it; everything else works without."""
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+    def __init__(self, path: Path, max_bytes: int, clock: Clock) -> None:
+        self._max_bytes, self._clock = max_bytes, clock
         self._lock = threading.Lock()
         try:
             self._connection = open_sqlite(path, _SCHEMA)
@@ -129,21 +129,19 @@ class Spool:
                 except Exception as error:
                     log.warning("spool_waits", records=self.records, again_in_s=pause_s, error=str(error)[:300])
                     if producer is not None:
-                        await _close(producer)
+                        await self._close(producer)
                         producer = None
-                    await asyncio.sleep(pause_s)
+                    await self._clock.sleep(pause_s)
                     pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
                     continue
                 await self._filled.wait()
         finally:
             if producer is not None:
-                await _close(producer)
+                await self._close(producer)
 
     async def drained(self, within_s: float) -> bool:
         """Whether everything that may be sent was, within that time; `run` has to be running."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._drained.wait(), within_s)
-        return self._drained.is_set()
+        return await self._clock.wait(self._drained, within_s)
 
     async def close(self) -> None:
         """Write what waits to be written, then let go of the file."""
@@ -160,11 +158,11 @@ class Spool:
                 self._drained.set()
             return False
         try:
-            await _send(producer, run)
+            await self._send(producer, run)
         except RecordRefused:
             for one in run:
                 try:
-                    await _send(producer, [one])
+                    await self._send(producer, [one])
                 except RecordRefused as error:
                     log.error("record_refused", error=str(error), kept="it is sent again when the gateway starts")
                     metrics.SPOOL_REFUSED.inc()
@@ -200,7 +198,7 @@ class Spool:
             self._connection.execute("UPDATE records SET held = ? WHERE place = ?", (REFUSED, place))
 
     def _write(self, jobs: list[_Job]) -> None:
-        now_us, records, size = time.time_ns() // 1000, 0, 0
+        now_us, records, size = self._clock.now_us(), 0, 0
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -223,18 +221,18 @@ class Spool:
         if self.full:
             raise SpoolFull(f"the spool holds {self.size:,} bytes and may hold {self._max_bytes:,}")
 
+    async def _send(self, producer: Producer, run: list[_Row]) -> None:
+        async with self._clock.timeout(SEND_S):
+            await producer.send([_decode(record) for _, record in run])
+
+    async def _close(self, producer: Producer) -> None:
+        with suppress(Exception):  # it is given up; what it had not sent is still in the spool
+            async with self._clock.timeout(CLOSE_S):
+                await producer.close()
+
     def _oldest_s(self) -> float:
         with self._lock:
             oldest = self._connection.execute(
                 "SELECT at_us FROM records WHERE held IS NULL ORDER BY place LIMIT 1"
             ).fetchone()
-        return max(0.0, time.time() - oldest[0] / 1e6) if oldest else 0.0
-
-
-async def _send(producer: Producer, run: list[_Row]) -> None:
-    await asyncio.wait_for(producer.send([_decode(record) for _, record in run]), SEND_S)
-
-
-async def _close(producer: Producer) -> None:
-    with suppress(Exception):  # it is given up; what it had not sent is still in the spool
-        await asyncio.wait_for(producer.close(), CLOSE_S)
+        return max(0.0, (self._clock.now_us() - oldest[0]) / 1e6) if oldest else 0.0

@@ -6,7 +6,6 @@ events take. The replay may be killed at any moment: run again, it ends in the s
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from deploy.parts import make_ask, open_log, open_worker
 from deploy.settings import Settings
 from deploy.state import State
 from deploy.training.train import newest_event_us
+from feedback.clock import Clock
 from feedback.dataset import census
 from feedback.facts.reader import Facts
 from feedback.facts.tables import TABLE_OF_TOPIC
@@ -28,6 +28,7 @@ from feedback.intake.edge import Edge, Record
 from feedback.intake.event_files import Line, lines
 from feedback.judge import routing
 from feedback.labels import exchanges
+from feedback.topics import DEAD_LETTERS, EVENTS, TURNS
 from streams import dead_letters
 from streams.log import TP, Log
 from streams.worker import Worker
@@ -51,19 +52,20 @@ async def run(
     state: State,
     settings: Settings,
     control: Control,
+    clock: Clock,
     progress: Callable[[str, int, int], object],
 ) -> Intake:
     """Take the files in, judge what nobody rated (where there is a judge), and account for every line.
 
     `progress` is told (step, done, total); total 0 where it is the size of the files.
     """
-    log = open_log(state, settings)
-    start = Start.now(log)
+    log = open_log(state, settings, clock)
+    start = Start.now(log, clock.now_us())
     facts = Facts(state.facts)
     edge = Edge(state.secret("edge"))
-    ask = make_ask(settings.judge, control, lambda: newest_event_us(facts))
-    async with open_worker(log, state, settings, edge, ask, router=None) as worker:
-        read = await feed(files, worker, edge, lambda done: progress("reading", done, 0))
+    ask = make_ask(settings.judge, control, clock, lambda: newest_event_us(facts))
+    async with open_worker(log, state, settings, edge, ask, None, clock) as worker:
+        read = await feed(files, worker, edge, clock, lambda done: progress("reading", done, 0))
         waiting = sum((await worker.lag()).values())
         await worker.drained(lambda lag: progress("taking in", waiting - min(waiting, sum(lag.values())), waiting))
         if ask is not None:
@@ -85,7 +87,7 @@ async def _judge(worker: Worker, facts: Facts, progress: Callable[[str, int, int
 
 
 async def feed(
-    files: Sequence[Path], worker: Worker, edge: Edge, progress: Callable[[int], object] = lambda _: None
+    files: Sequence[Path], worker: Worker, edge: Edge, clock: Clock, progress: Callable[[int], object] = lambda _: None
 ) -> int:
     """Send every line of the files; returns how many lines were read (blank ones do not count)."""
     count, before = 0, 0
@@ -98,7 +100,7 @@ async def feed(
             at = position
 
         for line in lines(path, note):
-            waiting.append(_record(line, path, edge))
+            waiting.append(_record(line, path, edge, clock.now_us()))
             count += 1
             if len(waiting) >= SEND_EVERY:
                 await worker.producer.send(waiting)
@@ -117,8 +119,8 @@ class Start(Struct, frozen=True):
     at_us: int
 
     @classmethod
-    def now(cls, log: Log) -> Start:
-        return cls(log.ends(), time.time_ns() // 1000)
+    def now(cls, log: Log, now_us: int) -> Start:
+        return cls(log.ends(), now_us)
 
 
 def intake(log: Log, facts: Facts, start: Start, read: int) -> Intake:
@@ -127,7 +129,7 @@ def intake(log: Log, facts: Facts, start: Start, read: int) -> Intake:
     Raises Failed when the sum is not what was read: an event that nobody can account for must never pass in silence.
     """
     turns, ratings, duplicates = 0, Counter[str](), 0
-    for topic in ("turns.served", "ratings.given"):
+    for topic in EVENTS:
         table = TABLE_OF_TOPIC[topic]
         columns = facts.columns(table, ["tenant", "event_id", "partition", "offset", "received_at_us"])
         rows = zip(*(columns.column(name).to_pylist() for name in columns.column_names), strict=True)
@@ -140,14 +142,14 @@ def intake(log: Log, facts: Facts, start: Start, read: int) -> Intake:
                 known.add((tenant, event_id))
         new = set(fresh) - known
         duplicates += len(fresh) - len(new)
-        if topic == "turns.served":
+        if topic == TURNS:
             turns = len(new)
         else:
             ratings.update(_kinds(facts, new))
     dead = Counter(
         letter.reason
         for letter in dead_letters.read(
-            log, {partition: offset for (topic, partition), offset in start.ends.items() if topic == dead_letters.TOPIC}
+            log, {partition: offset for (topic, partition), offset in start.ends.items() if topic == DEAD_LETTERS}
         )
     )
     accounted = turns + ratings.total() + duplicates + dead.total()
@@ -166,8 +168,8 @@ def _kinds(facts: Facts, new: set[tuple[str, str]]) -> Counter[str]:
     return Counter(kinds.values())
 
 
-def _record(line: Line, path: Path, edge: Edge) -> Record:
-    made = line.rejected or edge.record(line.raw, time.time_ns() // 1000)
+def _record(line: Line, path: Path, edge: Edge, now_us: int) -> Record:
+    made = line.rejected or edge.record(line.raw, now_us)
     if isinstance(made, Rejected):
-        return dead_letters.dead_letter(made, line.raw, file=path.name, line=line.number)
+        return dead_letters.dead_letter(made, line.raw, now_us, file=path.name, line=line.number)
     return made

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import structlog
 
 from deploy.console.api import admin_router
 from deploy.decisions import figures
 from deploy.parts import operations
-from deploy.roles.role import REFRESH_S, Role, pause
+from deploy.roles.role import REFRESH_S, Role
 
 log = structlog.get_logger()
 
 
 async def run_controller(role: Role, stop: asyncio.Event, require_keys: bool) -> None:
     """The admin API and the figures of candidates, trainings and the rollout."""
-    rules = operations(role.state, role.settings, role.control)
-    await role.run(stop, _watch(role, stop), (admin_router(rules, require_keys=require_keys),))
+    rules = operations(role.state, role.settings, role.control, role.clock)
+    await role.run(stop, _watch(role, stop), (admin_router(rules, role.clock, require_keys=require_keys),))
 
 
 async def _watch(role: Role, stop: asyncio.Event) -> None:
-    rules = operations(role.state, role.settings, role.control)
+    rules = operations(role.state, role.settings, role.control, role.clock)
     while not stop.is_set():
         for problem in await asyncio.to_thread(rules.discover):
             log.warning("candidate_unusable", problem=problem)
-        await asyncio.to_thread(figures.refresh, role.control, time.time_ns() // 1000)
+        await asyncio.to_thread(figures.refresh, role.control, role.clock.now_us())
         role.waiting = None
-        await pause(stop, REFRESH_S)
+        await role.clock.wait(stop, REFRESH_S)

@@ -8,10 +8,8 @@ from functools import partial
 import structlog
 
 from deploy.gateway.spool import Spool
-from deploy.parts import open_log
-from deploy.roles.role import Role, pause
-from deploy.settings import Settings
-from deploy.state import State
+from deploy.parts import link_to, open_log
+from deploy.roles.role import Role
 from deploy.web.serving import serve
 from feedback.intake.edge import Edge
 from streams.log import Producer
@@ -34,8 +32,8 @@ async def _serve_chats(role: Role, stop: asyncio.Event, host: str, port: int, re
     from deploy.gateway.app import gateway_app
 
     state, settings = role.state, role.settings
-    engines = open_engines(settings, state.root, state.candidates, role.control)
-    spool = Spool(state.spool, settings.gateway.spool_bytes)
+    engines = open_engines(settings, state.root, state.candidates, role.control, role.clock)
+    spool = Spool(state.spool, settings.gateway.spool_bytes, role.clock)
     app = gateway_app(
         settings,
         role.control,
@@ -43,15 +41,16 @@ async def _serve_chats(role: Role, stop: asyncio.Event, host: str, port: int, re
         spool,
         engines,
         state.secret("turns"),
+        role.clock,
         require_keys=require_keys,
     )
     await engines.start()
-    sending = asyncio.create_task(spool.run(partial(_producer, state, settings)))
+    sending = asyncio.create_task(spool.run(partial(_producer, role)))
     serving = asyncio.create_task(serve(app, host, port, stop))
     try:
         while not stop.is_set() and not serving.done():
             role.waiting = engines.ready()
-            await pause(stop, READY_S)
+            await role.clock.wait(stop, READY_S)
         await serving
     finally:
         await engines.stop()
@@ -62,10 +61,10 @@ async def _serve_chats(role: Role, stop: asyncio.Event, host: str, port: int, re
         await spool.close()
 
 
-def _producer(state: State, settings: Settings) -> Producer:
+def _producer(role: Role) -> Producer:
     """A way onto the log, once its topics are as they should be. Raises Failed."""
-    events = open_log(state, settings)
-    producer = events.producer()
-    if settings.broker.on_kafka:  # its producer has a connection of its own; the embedded log's writes through it
+    events = open_log(role.state, role.settings, role.clock)
+    producer = link_to(events, role.clock).producer()
+    if role.settings.broker.on_kafka:  # its producer has a connection of its own; the embedded log's writes through it
         events.close()
     return producer

@@ -12,6 +12,7 @@ from deploy.control.store import Control
 from deploy.settings import Settings
 from deploy.state import State
 from deploy.web.serving import serve
+from feedback.clock import Clock
 
 REFRESH_S = 2.0
 
@@ -19,8 +20,10 @@ REFRESH_S = 2.0
 class Role:
     """What every role has: its state, its settings, its admin address, and why it is not ready yet."""
 
-    def __init__(self, state: State, settings: Settings, control: Control, admin_host: str, admin_port: int) -> None:
-        self.state, self.settings, self.control = state, settings, control
+    def __init__(
+        self, state: State, settings: Settings, control: Control, clock: Clock, admin_host: str, admin_port: int
+    ) -> None:
+        self.state, self.settings, self.control, self.clock = state, settings, control, clock
         self._admin = (admin_host, admin_port)
         self.waiting: str | None = "starting"
 
@@ -32,10 +35,3 @@ class Role:
         stop.set()
         await asyncio.wait([admin, working])  # what failed is raised once the other has ended in order
         await asyncio.gather(admin, working)
-
-
-async def pause(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import structlog
+
+from feedback.clock import Clock
 
 READY_WITHIN_S = 60.0
 STOP_MARGIN_S = 5.0
@@ -39,7 +40,7 @@ class Child:
     start_at_s: float = 0.0
     exits: list[int] = field(default_factory=list)
 
-    def start(self) -> None:
+    def start(self, now_s: float) -> None:
         """Start the child in a process group of its own, so that Ctrl-C reaches it through us alone."""
         self.process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
             [sys.executable, "-P", "-m", "deploy.cli", self.name, *self.arguments],
@@ -47,7 +48,7 @@ class Child:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
-        self.started_at_s = time.monotonic()
+        self.started_at_s = now_s
 
     def ready(self) -> bool:
         """Whether the role says that it can do its work."""
@@ -59,40 +60,43 @@ class Child:
 
 
 def supervise(
-    children: Sequence[Child], stopping: Callable[[], bool], on_ready: Callable[[], object], stop_within_s: float
+    children: Sequence[Child],
+    stopping: Callable[[], bool],
+    on_ready: Callable[[], object],
+    stop_within_s: float,
+    clock: Clock,
 ) -> int:
     """Run all roles until `stopping()`; returns an exit code: 1 if a role refused to start at all."""
     for child in children:
-        child.start()
-    told, deadline = False, time.monotonic() + READY_WITHIN_S
+        child.start(clock.monotonic_s())
+    told, deadline = False, clock.monotonic_s() + READY_WITHIN_S
     try:
         while not stopping():
             for child in children:
-                code = _look_after(child)
+                code = _look_after(child, clock.monotonic_s())
                 if code is not None and not told:  # it never came up: starting it again would not help
                     return code
             if not told and all(child.ready() for child in children):
                 told = True
                 on_ready()
             elif (
-                not told and time.monotonic() > deadline
+                not told and clock.monotonic_s() > deadline
             ):  # a gateway without a base model waits for the first training
                 waiting = ", ".join(child.name for child in children if not child.ready())
                 log.warning("not_ready", roles=waiting, after_s=READY_WITHIN_S)
                 told = True
                 on_ready()
-            time.sleep(LOOK_S)
+            clock.pause(LOOK_S)
     finally:
-        _stop(children, stop_within_s + STOP_MARGIN_S)
+        _stop(children, stop_within_s + STOP_MARGIN_S, clock)
     return 0
 
 
-def _look_after(child: Child) -> int | None:
+def _look_after(child: Child, now: float) -> int | None:
     """Start a dead role again once its pause is over; returns the exit code with which it just died."""
-    now = time.monotonic()
     if child.process is None:
         if now >= child.start_at_s:
-            child.start()
+            child.start(now)
         return None
     code = child.process.poll()
     if code is None:
@@ -105,14 +109,14 @@ def _look_after(child: Child) -> int | None:
     return code if code != 0 else 1
 
 
-def _stop(children: Sequence[Child], within_s: float) -> None:
+def _stop(children: Sequence[Child], within_s: float, clock: Clock) -> None:
     running = [child.process for child in children if child.process is not None]
     for process in running:
         process.terminate()
-    deadline = time.monotonic() + within_s
+    deadline = clock.monotonic_s() + within_s
     for process in running:
         try:
-            process.wait(max(0.1, deadline - time.monotonic()))
+            process.wait(max(0.1, deadline - clock.monotonic_s()))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 
 import structlog
 
 from deploy.errors import Failed
-from deploy.roles.role import Role, pause
+from deploy.roles.role import Role
 from deploy.rules import schedule
 from deploy.rules.schedule import Start
 from deploy.training.train import seal_now, since_last, train
@@ -35,12 +34,12 @@ async def _train_when_due(role: Role, stop: asyncio.Event) -> None:
             if stop.is_set():
                 cancelled.set()  # the job stops within seconds and resumes at its checkpoints next time
             await training
-        await pause(stop, role.settings.train.check_every_s)
+        await role.clock.wait(stop, role.settings.train.check_every_s)
 
 
 def _due(role: Role) -> str | None:
     """The reason to train now; None to wait (also for a person's yes)."""
-    settings, trainings, now_us = role.settings, role.control.trainings, time.time_ns() // 1000
+    settings, trainings, now_us = role.settings, role.control.trainings, role.clock.now_us()
     decided = schedule.decide(since_last(role.state, role.control), settings.train, settings.approve, now_us)
     if not isinstance(decided, Start):
         return None
@@ -54,8 +53,8 @@ def _due(role: Role) -> str | None:
 def _train_now(role: Role, reason: str, cancelled: threading.Event) -> None:
     try:
         log.info("training_started", reason=reason)
-        sealed = seal_now(role.state, role.settings)
-        digest = train(role.state, role.settings, role.control, sealed, reason, lambda *_: None, cancelled)
+        sealed = seal_now(role.state, role.settings, role.clock.now_us())
+        digest = train(role.state, role.settings, role.control, role.clock, sealed, reason, lambda *_: None, cancelled)
         log.info("training_done", candidate=digest[:16])
     except Failed as error:  # recorded with its reason; the schedule backs off
         log.error("training_failed", error=str(error))

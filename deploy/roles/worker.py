@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 from deploy.parts import ledger, make_ask, open_log, open_worker
-from deploy.roles.role import REFRESH_S, Role, pause
+from deploy.roles.role import REFRESH_S, Role
 from feedback.intake.edge import Edge
 from streams import metrics
 from streams.hops.waiting_turns import WaitingTurns
@@ -20,11 +19,17 @@ async def run_worker(role: Role, stop: asyncio.Event) -> None:
 
 async def _work(role: Role, stop: asyncio.Event) -> None:
     state, settings = role.state, role.settings
-    ask = make_ask(settings.judge, role.control)
+    ask = make_ask(settings.judge, role.control, role.clock)
     tune_interpreter()
-    router = WaitingTurns(settings.judge.grace_s) if ask is not None else None
+    router = WaitingTurns(settings.judge.grace_s, role.clock) if ask is not None else None
     async with open_worker(
-        open_log(state, settings), state, settings, Edge(state.secret("edge")), ask, router
+        open_log(state, settings, role.clock),
+        state,
+        settings,
+        Edge(state.secret("edge")),
+        ask,
+        router,
+        role.clock,
     ) as worker:
         role.waiting = None
         while not stop.is_set():
@@ -32,11 +37,11 @@ async def _work(role: Role, stop: asyncio.Event) -> None:
                 worker.failed.result()
             if ask is not None:
                 _tell_budget(role)
-            await pause(stop, REFRESH_S)
+            await role.clock.wait(stop, REFRESH_S)
 
 
 def _tell_budget(role: Role) -> None:
     judge = role.settings.judge
-    spent = ledger(judge, role.control).spent(time.time_ns() // 1000)
+    spent = ledger(judge, role.control).spent(role.clock.now_us())
     metrics.JUDGE_BUDGET_REMAINING_USD.labels(period="hour").set(judge.usd_per_hour - spent.hour_usd)
     metrics.JUDGE_BUDGET_REMAINING_USD.labels(period="day").set(judge.usd_per_day - spent.day_usd)

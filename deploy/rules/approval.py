@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy.errors import Refused
-from models.files import canonical
+from feedback.durable import canonical
 
 MIN_PREFIX = 12
 """Fewest characters by which a seal may be named."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
 from deploy.settings import GateSettings
+from feedback.statistics.intervals import wilson
 
 MAX_NAMED = 5
 """Numbers that are named in one reason; the rest are counted."""
@@ -169,26 +169,12 @@ def _win_rate(comparisons: Comparisons, settings: GateSettings) -> tuple[Literal
     n, floor = comparisons.count, settings.min_win_rate_bound
     if n < settings.min_comparisons:
         return "unsure", f"{n} blind comparisons of {settings.min_comparisons} needed: hold"
-    lower, upper = bounds(comparisons.win_rate, n, settings.confidence)
+    lower, upper = wilson(comparisons.win_rate, n, settings.confidence)
     if lower > floor:
         return "better", f"win rate {comparisons.win_rate:.2f}, lower bound {lower:.3f} > {floor:.2f}, n={n}"
     if upper < floor:
         return "worse", f"win rate {comparisons.win_rate:.2f}, upper bound {upper:.3f} < {floor:.2f}, n={n}"
     return "unsure", f"win rate {comparisons.win_rate:.2f}, lower bound {lower:.3f} ≤ {floor:.2f}, n={n}: hold"
-
-
-def bounds(share: float, n: int, confidence: float) -> tuple[float, float]:
-    """Lower and upper bound of a share, each one-sided at this confidence: Wilson's score interval (1927).
-
-    With ties as halves it is conservative: they vary less than a share of ones and zeros does.
-
-    >>> tuple(round(bound, 3) for bound in bounds(0.8, 10, 0.975))
-    (0.49, 0.943)
-    """
-    z = NormalDist().inv_cdf(confidence)
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def _not_finite(value: object, name: str = "") -> list[str]:

@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from deploy.errors import Failed
+from feedback.clock import Clock
 from models.spec import TrainingSpec, encode_spec
 
 Progress = Callable[[str, int, int], object]
@@ -29,7 +29,11 @@ class Stopped(Failed):
 
 
 def run_job(
-    spec: TrainingSpec, time_limit_s: float, progress: Progress, cancelled: threading.Event | None = None
+    spec: TrainingSpec,
+    time_limit_s: float,
+    progress: Progress,
+    clock: Clock,
+    cancelled: threading.Event | None = None,
 ) -> Path:
     """Train; returns the candidate directory. Raises Failed with the job's own sentence, or on the time limit; Stopped
     soon after `cancelled` was set.
@@ -55,7 +59,7 @@ def run_job(
     listener = threading.Thread(target=lambda: said.append(process.stderr.read()[-STDERR_KEPT:]), daemon=True)  # type: ignore[union-attr]
     listener.start()
     over, overtime = threading.Event(), threading.Event()
-    watch = threading.Thread(target=_watch, args=(process, time_limit_s, over, overtime, cancelled), daemon=True)
+    watch = threading.Thread(target=_watch, args=(process, time_limit_s, clock, over, overtime, cancelled), daemon=True)
     watch.start()
     last: dict[str, Any] = {}
     try:
@@ -80,14 +84,15 @@ def run_job(
 def _watch(
     process: subprocess.Popen[str],
     time_limit_s: float,
+    clock: Clock,
     over: threading.Event,
     overtime: threading.Event,
     cancelled: threading.Event | None,
 ) -> None:
     """End the job when its time is up or somebody asked for it."""
-    deadline = time.monotonic() + time_limit_s
+    deadline = clock.monotonic_s() + time_limit_s
     while not over.wait(LOOK_S):
-        if time.monotonic() > deadline:
+        if clock.monotonic_s() > deadline:
             overtime.set()
         if overtime.is_set() or (cancelled is not None and cancelled.is_set()):
             process.terminate()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -16,6 +15,7 @@ from deploy.rules.schedule import Since
 from deploy.settings import Settings
 from deploy.state import State
 from deploy.training.job import Progress, Stopped, run_job
+from feedback.clock import Clock
 from feedback.dataset import snapshot
 from feedback.dataset.snapshot import Snapshot
 from feedback.facts.reader import Facts
@@ -29,12 +29,11 @@ LABELS = ("thumbs", "stars", "pick", "edit", "score", "signal")
 ABANDONED_S = 7 * 86_400
 
 
-def seal_now(state: State, settings: Settings, as_of_us: int | None = None) -> Snapshot:
-    """Seal the facts as of a moment (default: now)."""
-    moment_us = time.time_ns() // 1000 if as_of_us is None else as_of_us
+def seal_now(state: State, settings: Settings, as_of_us: int) -> Snapshot:
+    """Seal the facts as of a moment."""
     facts = Facts(state.facts)
     with facts.pinned():
-        return snapshot.seal(facts, moment_us, settings.window, state.snapshots)
+        return snapshot.seal(facts, as_of_us, settings.window, state.snapshots)
 
 
 def newest_event_us(facts: Facts) -> int:
@@ -55,6 +54,7 @@ def train(
     state: State,
     settings: Settings,
     control: Control,
+    clock: Clock,
     sealed: Snapshot,
     reason: str,
     progress: Progress,
@@ -70,22 +70,24 @@ def train(
             f"{settings.train.min_labels} on (train.min_labels): collect ratings first"
         )
     with state.lock("training"):
-        _clear_abandoned(state.work)
-        started = control.trainings.start(reason, time.time_ns() // 1000, sealed.name)
+        _clear_abandoned(state.work, clock.now_us())
+        started = control.trainings.start(reason, clock.now_us(), sealed.name)
         try:
-            path = run_job(_spec(state, settings, control, sealed), settings.train.time_limit_s, progress, cancelled)
+            path = run_job(
+                _spec(state, settings, control, sealed), settings.train.time_limit_s, progress, clock, cancelled
+            )
             digest = path.name
-            operations(state, settings, control).register(digest)
+            operations(state, settings, control, clock).register(digest)
         except Stopped as error:
-            control.trainings.end(started, "stopped", time.time_ns() // 1000, error=str(error))
+            control.trainings.end(started, "stopped", clock.now_us(), error=str(error))
             raise
         except Failed as error:
-            control.trainings.end(started, "failed", time.time_ns() // 1000, error=str(error))
+            control.trainings.end(started, "failed", clock.now_us(), error=str(error))
             raise
         except BaseException:
-            control.trainings.end(started, "stopped", time.time_ns() // 1000, error="stopped from outside")
+            control.trainings.end(started, "stopped", clock.now_us(), error="stopped from outside")
             raise
-        control.trainings.end(started, "done", time.time_ns() // 1000, candidate=digest)
+        control.trainings.end(started, "done", clock.now_us(), candidate=digest)
     return digest
 
 
@@ -106,11 +108,11 @@ def since_last(state: State, control: Control) -> Since:
     )
 
 
-def _clear_abandoned(work: Path) -> None:
+def _clear_abandoned(work: Path, now_us: int) -> None:
     """Remove the checkpoints of trainings that nobody took up again for a week."""
     for folder in work.iterdir():
         finished = (folder / "result.json").exists()
-        if folder.is_dir() and not finished and time.time() - folder.stat().st_mtime > ABANDONED_S:
+        if folder.is_dir() and not finished and now_us / 1e6 - folder.stat().st_mtime > ABANDONED_S:
             shutil.rmtree(folder)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,6 +12,7 @@ from fastapi import Request
 
 from deploy.control.keys import PREFIX, SCOPES, Key
 from deploy.web.errors import ApiError
+from feedback.clock import Clock
 from feedback.intake.wire import DEFAULT_TENANT
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -45,7 +45,8 @@ class Caller:
 class Callers:
     """Finds out who asks. `origins` are the web pages' origins that may ask without a key on this machine."""
 
-    def __init__(self, keys: KeyFinder, *, require_keys: bool, origins: Collection[str] = ()) -> None:
+    def __init__(self, keys: KeyFinder, clock: Clock, *, require_keys: bool, origins: Collection[str] = ()) -> None:
+        self._clock = clock
         self._keys, self._require_keys, self._origins = keys, require_keys, origins
 
     async def caller(self, request: Request, *scopes: str) -> Caller:
@@ -65,7 +66,7 @@ class Callers:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         token = token.strip() if scheme.lower() == "bearer" else ""
         if token.startswith(PREFIX):
-            key = await asyncio.to_thread(self._keys.key, token, time.time_ns() // 1000)
+            key = await asyncio.to_thread(self._keys.key, token, self._clock.now_us())
             if key is None:
                 raise ApiError(401, "invalid_api_key", "this key is not known, expired or revoked")
             return Caller(key.tenant, key.scopes, key)

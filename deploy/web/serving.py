@@ -13,6 +13,7 @@ import structlog
 import uvicorn
 
 from deploy.errors import Failed
+from feedback.clock import Clock
 
 SHUTDOWN_S = 15
 """How long requests under way may take when a role stops; leaves time for the rest within `process.stop_within_s`."""
@@ -53,7 +54,7 @@ async def serve(app: object, host: str, port: int, stop: asyncio.Event) -> None:
     await serving
 
 
-async def run_until_stopped(work: Callable[[asyncio.Event], Awaitable[None]], within_s: float) -> None:
+async def run_until_stopped(work: Callable[[asyncio.Event], Awaitable[None]], within_s: float, clock: Clock) -> None:
     """Run `work(stop)`; SIGTERM and SIGINT set `stop`, and end the process `within_s` later, whatever it does then."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -61,9 +62,8 @@ async def run_until_stopped(work: Callable[[asyncio.Event], Awaitable[None]], wi
     def asked() -> None:
         if not stop.is_set():
             stop.set()
-            at_last = threading.Timer(within_s, _end, [within_s])  # a thread: the loop may be what hangs
-            at_last.daemon = True
-            at_last.start()
+            # a thread: the loop may be what hangs
+            threading.Thread(target=_end, args=(within_s, clock), name="at-last", daemon=True).start()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         with suppress(NotImplementedError):
@@ -71,6 +71,7 @@ async def run_until_stopped(work: Callable[[asyncio.Event], Awaitable[None]], wi
     await work(stop)
 
 
-def _end(within_s: float) -> None:
+def _end(within_s: float, clock: Clock) -> None:
+    clock.pause(within_s)
     log.error("stopped_unfinished", after_s=within_s, setting="process.stop_within_s", rest="is done at the next start")
     os._exit(1)

@@ -8,9 +8,6 @@ the content: sealing the same facts twice gives one snapshot.
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +19,7 @@ from msgspec import Struct
 from feedback.dataset import tables
 from feedback.dataset.compute import RULES_VERSION, Counts, FactsReader, compute
 from feedback.dataset.tables import TABLES, Row, TableName
+from feedback.durable import sha256_file, staged
 from feedback.settings import WindowSettings
 
 FORMAT = 1
@@ -131,7 +129,7 @@ def read(path: Path, table: TableName) -> Iterator[Any]:
 def verify(path: Path) -> Manifest:
     """Hash the content again; raises SnapshotError if it is not what was sealed."""
     manifest = load_manifest(path)
-    if (path / MARKER).read_text().strip() != _digest(path / MANIFEST):
+    if (path / MARKER).read_text().strip() != sha256_file(path / MANIFEST):
         raise SnapshotError(f"the manifest of snapshot {path} was changed after it was sealed: do not train on it")
     try:
         found = tables.hash_of(
@@ -181,38 +179,13 @@ def export(path: Path, format: str = "jsonl") -> Iterator[str]:
 
 
 def _publish(path: Path, manifest: Manifest, content: dict[TableName, list[Row]]) -> Snapshot:
-    if path.exists():
-        return Snapshot(path, load_manifest(path))
-    temporary = Path(tempfile.mkdtemp(prefix=".sealing-", dir=path.parent))
-    try:
-        for table in TABLES:
-            tables.write(temporary / f"{table}.parquet", table, content[table])
-        (temporary / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest, order="sorted")))
-        for file in temporary.iterdir():
-            _sync(file)
-        (temporary / MARKER).write_text(_digest(temporary / MANIFEST) + "\n")
-        _sync(temporary / MARKER)
-        _sync(temporary)
-        temporary.rename(path)
-    except OSError:
-        if not (path / MARKER).exists():  # else another process sealed the same content first
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    _sync(path.parent)
+    if not path.exists():
+        with staged(path.parent) as fresh:
+            for table in TABLES:
+                tables.write(fresh.path / f"{table}.parquet", table, content[table])
+            (fresh.path / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest, order="sorted")))
+            fresh.publish(path.name, MARKER, sha256_file(fresh.path / MANIFEST) + "\n")
     return Snapshot(path, load_manifest(path))
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 __all__ = [

@@ -13,15 +13,16 @@ from typing import Literal
 import pyarrow as pa
 from msgspec import Struct
 
+from feedback import topics
 from feedback.records import Judgement, Rating, Turn
 
 TableName = Literal["turns", "ratings", "verdicts"]
 TABLES: tuple[TableName, ...] = ("turns", "ratings", "verdicts")
 EVENT_TABLES: tuple[TableName, ...] = ("turns", "ratings")
 TABLE_OF_TOPIC: dict[str, TableName] = {
-    "turns.served": "turns",
-    "ratings.given": "ratings",
-    "verdicts.given": "verdicts",
+    topics.TURNS: "turns",
+    topics.RATINGS: "ratings",
+    topics.VERDICTS: "verdicts",
 }
 
 SCHEMA = pa.schema(

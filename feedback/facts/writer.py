@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -30,6 +29,7 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.schema import Field, PrimitiveType
 
+from feedback.clock import Clock
 from feedback.facts.tables import SCHEMA, TABLE_OF_TOPIC, TABLES, Batch, Row, TableName, app_of, day_of, held
 from feedback.records import Unjudged, Verdict
 
@@ -56,8 +56,10 @@ _encode = msgspec.json.encode
 class FactsWriter:
     """Appends batches to the facts under `root` from logs whose topics `identity` tells apart. One writer per process; many may race."""
 
-    def __init__(self, root: Path, identity: Callable[[str], str], kept_for: timedelta = KEPT_FOR) -> None:
-        self._root, self._identity = root, identity
+    def __init__(
+        self, root: Path, identity: Callable[[str], str], clock: Clock, kept_for: timedelta = KEPT_FOR
+    ) -> None:
+        self._root, self._identity, self._clock = root, identity, clock
         self._kept_for = kept_for
         self._tables = self._opened()
         self._commits = dict.fromkeys(TABLES, 0)
@@ -109,7 +111,7 @@ class FactsWriter:
             try:
                 self._append(table, rows, ahead)
             except CommitFailedError:  # somebody else committed meanwhile: look again at what is applied
-                time.sleep(0.01 * attempt)
+                self._clock.pause(0.01 * attempt)
                 continue
             self._commits[name] += 1
             if self._commits[name] % COMPACT_EVERY == 0:

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict, astuple, fields
 
+from feedback import topics
 from feedback.intake.wire import SCHEMA, WireRating, WireTurn
 from feedback.records import Pick, Rating, RatingKind, Score, Signal, Turn
 
@@ -79,7 +80,7 @@ class _Reject(Exception):
 
 def topic_of(event: Turn | Rating) -> str:
     """The topic that an event belongs to."""
-    return "turns.served" if isinstance(event, Turn) else "ratings.given"
+    return topics.TURNS if isinstance(event, Turn) else topics.RATINGS
 
 
 def parse(raw: bytes, now_us: int) -> Turn | Rating | Rejected:

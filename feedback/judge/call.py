@@ -17,6 +17,7 @@ import msgspec
 import openai
 from msgspec import Meta, Struct
 
+from feedback.clock import Clock
 from feedback.judge.prompt import Prompt, Reason
 from feedback.settings import JudgeSettings
 
@@ -116,16 +117,14 @@ class Caller:
         self,
         settings: JudgeSettings,
         key: str | None,
-        clock_us: Callable[[], int],
-        sleep: Callable[[float], Awaitable[None]],
+        clock: Clock,
         jitter: random.Random,
     ) -> None:
         assert settings.model is not None
         self._model = settings.model
         self._settings = settings
         self._key = key
-        self._clock_us = clock_us
-        self._sleep = sleep
+        self._clock = clock
         self._jitter = jitter
         self._parallel = asyncio.Semaphore(settings.parallel)
         self._dialect = Dialect()
@@ -148,7 +147,7 @@ class Caller:
                 last = failure.pause_s is None or attempt >= self._settings.attempts
                 if last or (failure.billed and not await pay_again()):
                     return Answer(spent, reason=failure.reason, detail=self._scrubbed(str(failure)))
-                await self._sleep(self._pause_s(attempt, failure.pause_s or 0.0))
+                await self._clock.sleep(self._pause_s(attempt, failure.pause_s or 0.0))
                 attempt += 1
             else:
                 return _answer(completion, spent + _used(completion, prompt, self._settings.max_tokens))
@@ -160,7 +159,7 @@ class Caller:
     async def _try(self, prompt: Prompt) -> _Completion:
         """One try; raises CallFailed."""
         try:
-            async with asyncio.timeout(self._settings.timeout_s):  # httpx2 limits each read, not their sum
+            async with self._clock.timeout(self._settings.timeout_s):  # httpx2 limits each read, not their sum
                 return await self._complete(prompt)
         except TimeoutError:
             raise CallFailed("timeout", f"no answer within {self._settings.timeout_s:g} s", 0.0, billed=True) from None
@@ -186,7 +185,7 @@ class Caller:
                 self._dialect = simpler
 
     def _refused(self, error: openai.APIStatusError) -> CallFailed:
-        wait_s = retry_after_s(error.response.headers, self._clock_us())
+        wait_s = retry_after_s(error.response.headers, self._clock.now_us())
         pause_s = wait_s if wait_s <= LONGEST_RETRY_AFTER_S else None
         if error.status_code == 429:
             return CallFailed("rate_limited", _said(error), pause_s)

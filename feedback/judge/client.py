@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import httpx2
@@ -14,6 +13,7 @@ import msgspec
 import openai
 from msgspec import Struct
 
+from feedback.clock import Clock
 from feedback.judge import prompt
 from feedback.judge.call import Answer, Caller, Tokens, open_client, worst
 from feedback.judge.ledger import Ledger, Refusal, Reservation, lot_of
@@ -38,8 +38,7 @@ class Judge:
         rubric: Rubric,
         ledger: Ledger,
         *,
-        clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Clock,
         jitter: random.Random | None = None,
     ) -> None:
         assert settings.model is not None
@@ -47,10 +46,10 @@ class Judge:
         self._model = settings.model
         self._rubric = rubric
         self._ledger = ledger
-        self._clock_us = clock_us
+        self._clock = clock
         self._questions = asyncio.Semaphore(settings.parallel)
         jitter = jitter or random.Random()  # noqa: S311 (spreads retries, guards nothing)
-        self._caller = Caller(settings, key_of(settings), clock_us, sleep, jitter)
+        self._caller = Caller(settings, key_of(settings), clock, jitter)
 
     async def judge(self, request: JudgeRequest) -> Judgement:
         """Ask: a single reply once, a comparison in both orders."""
@@ -98,7 +97,7 @@ class Judge:
 
     async def _reserve(self, prompts: Sequence[Prompt], lot: int = 0) -> Reservation | Refusal:
         most = sum((worst(prompt, self._settings.max_tokens) for prompt in prompts), Tokens())
-        return await asyncio.to_thread(self._ledger.reserve, self._price_usd(most), self._clock_us(), lot)
+        return await asyncio.to_thread(self._ledger.reserve, self._price_usd(most), self._clock.now_us(), lot)
 
     def _price_usd(self, tokens: Tokens) -> float:
         return (
@@ -156,7 +155,7 @@ class Judge:
             "conversation_id": request.conversation_id,
             "turn_id": request.turn_id,
             "other_turn_id": request.other_turn_id,
-            "occurred_at_us": self._clock_us(),
+            "occurred_at_us": self._clock.now_us(),
             "model": self._model,
             "rubric": self._rubric.version,
             "prompt_tokens": spent.prompt,
@@ -202,12 +201,12 @@ class _Models(Struct, frozen=True):
     data: list[_Model]
 
 
-async def probe(settings: JudgeSettings) -> str | None:
+async def probe(settings: JudgeSettings, clock: Clock) -> str | None:
     """What is wrong with the judge, as one sentence; None when it is there and knows the model."""
     where = f"the judge at {settings.base_url}"
     client = open_client(settings, key_of(settings), PROBE_TIMEOUT_S)
     try:
-        async with asyncio.timeout(PROBE_TIMEOUT_S):
+        async with clock.timeout(PROBE_TIMEOUT_S):
             response = await client.models.with_raw_response.list()
         known = [model.id for model in msgspec.json.decode(response.content, type=_Models).data]
     except openai.AuthenticationError:

@@ -127,7 +127,7 @@ def repair(log: Log, writer: FactsWriter, edge: Edge, findings: Iterable[Finding
             event = _event(edge, stored)
             if isinstance(event, Rejected):
                 place = {"topic": stored.topic, "partition": stored.partition, "offset": stored.offset}
-                log.append([dead_letters.dead_letter(event, stored.value, **place)])  # type: ignore[arg-type]
+                log.append([dead_letters.dead_letter(event, stored.value, stored.at_us, **place)])  # type: ignore[arg-type]
                 put_aside += 1
                 continue
             judged = isinstance(event, Verdict | Unjudged)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 
 from feedback.intake.edge import Record
+from feedback.topics import DEAD_LETTERS
 from streams import dead_letters
 from streams.log import Log, Stored, scan
 
@@ -23,7 +24,7 @@ def migrate(
     """Move everything; `groups` names the group that does each topic. Nobody may use `source` meanwhile. Returns how many
     records the target has got, in this run and those before it that were broken off."""
     moved = 0
-    for topic in (*groups, dead_letters.TOPIC):
+    for topic in (*groups, DEAD_LETTERS):
         there = _moved(target, topic)
         moved += len(there)
         waiting = (stored for stored in _waiting(source, topic, groups) if _place(stored) not in there)
@@ -36,11 +37,11 @@ def migrate(
 
 def waiting(source: Log, groups: Mapping[str, str]) -> int:
     """How many records there are to move."""
-    return sum(1 for topic in (*groups, dead_letters.TOPIC) for _ in _waiting(source, topic, groups))
+    return sum(1 for topic in (*groups, DEAD_LETTERS) for _ in _waiting(source, topic, groups))
 
 
 def _waiting(source: Log, topic: str, groups: Mapping[str, str]) -> Iterator[Stored]:
-    if topic == dead_letters.TOPIC:
+    if topic == DEAD_LETTERS:
         redriven = {letter.id for letter in dead_letters.read(source) if letter.redriven}
         yield from (stored for stored in scan(source, topic) if f"{stored.partition}-{stored.offset}" not in redriven)
     else:

@@ -7,8 +7,8 @@ stream, `put` waits, and with it the consumer.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
+from feedback.clock import Clock
 from feedback.facts.tables import TABLE_OF_TOPIC, Batch
 from feedback.facts.writer import FactsWriter
 from streams import metrics
@@ -22,9 +22,9 @@ WAITING_ROWS = 2 * COMMIT_ROWS
 class FactsSink:
     """Give it batches with `put`; `run` commits them until it is cancelled; `drain` waits until nothing waits."""
 
-    def __init__(self, facts: FactsWriter, fatal: Fatal, commit_every_s: float = COMMIT_EVERY_S) -> None:
+    def __init__(self, facts: FactsWriter, fatal: Fatal, clock: Clock, commit_every_s: float = COMMIT_EVERY_S) -> None:
         self._facts = facts
-        self._fatal = fatal
+        self._fatal, self._clock = fatal, clock
         self._commit_every_s = commit_every_s
         self._waiting: list[tuple[Batch, Ack]] = []
         self._rows = 0
@@ -45,8 +45,7 @@ class FactsSink:
         """Commit when due. A commit that fails for good ends the process: nothing is acknowledged without it."""
         try:
             while True:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._due.wait(), self._commit_every_s)
+                await self._clock.wait(self._due, self._commit_every_s)
                 self._due.clear()
                 await self.drain()
         except asyncio.CancelledError:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from feedback.clock import Clock
 from feedback.intake.contract import Rejected
 from feedback.intake.edge import Record
 from streams import metrics
@@ -33,12 +34,12 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 
-async def consume(stream: Any, name: str, work: Work, fatal: Fatal) -> None:
+async def consume(stream: Any, name: str, work: Work, fatal: Fatal, clock: Clock) -> None:
     """Feed a Faust stream's runs to `work`, one at a time; calls `fatal` once and stops when nothing else is left."""
     async for event in stream.noack().events():
         try:
             with metrics.HOP_SECONDS.labels(hop=name).time():
-                await handle(event.value, event.ack, work)
+                await handle(event.value, event.ack, work, clock)
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # never back into Faust, which would commit past this run
@@ -47,7 +48,7 @@ async def consume(stream: Any, name: str, work: Work, fatal: Fatal) -> None:
             return
 
 
-async def handle(run: Run, ack: Ack, work: Work) -> None:
+async def handle(run: Run, ack: Ack, work: Work, clock: Clock) -> None:
     """One run through `work`, with bounded retries; raises the last error."""
     for attempt in range(ATTEMPTS):
         try:
@@ -57,10 +58,10 @@ async def handle(run: Run, ack: Ack, work: Work) -> None:
             if attempt == ATTEMPTS - 1:
                 raise
             log.warning("run_failed", topic=run[0].topic, records=len(run), error=repr(error))
-            await asyncio.sleep(FIRST_PAUSE_S * 2**attempt)
+            await clock.sleep(FIRST_PAUSE_S * 2**attempt)
 
 
-async def sift(run: Run, digest: Callable[[Stored], T], producer: Producer) -> list[tuple[Stored, T]]:
+async def sift(run: Run, digest: Callable[[Stored], T], producer: Producer, now_us: int) -> list[tuple[Stored, T]]:
     """Each record with what `digest`, which must be pure, makes of it; those at which it raises are dead letters.
 
     Raises when it does so at every one of several: then it is not the records that are at fault.
@@ -72,22 +73,30 @@ async def sift(run: Run, digest: Callable[[Stored], T], producer: Producer) -> l
             digested.append((record, digest(record)))
         except Exception as error:
             poison.append((record, error))
-    await bury(run, poison, producer)
+    await bury(run, poison, producer, now_us)
     return digested
 
 
-async def bury(run: Run, poison: Sequence[tuple[Stored, Exception]], producer: Producer, attempts: int = 1) -> None:
+async def bury(
+    run: Run, poison: Sequence[tuple[Stored, Exception]], producer: Producer, now_us: int, attempts: int = 1
+) -> None:
     """Put records of a run aside, each with its error; raises the last one where they are all of several."""
     if not poison:
         return
     if len(poison) == len(run) > 1:
         raise poison[-1][1]
-    await producer.send([_buried(record, error, attempts) for record, error in poison])
+    await producer.send([_buried(record, error, now_us, attempts) for record, error in poison])
     metrics.DEAD_LETTERS.labels(reason="poison").inc(len(poison))
 
 
-def _buried(record: Stored, error: Exception, attempts: int) -> Record:
+def _buried(record: Stored, error: Exception, now_us: int, attempts: int) -> Record:
     reason = Rejected("poison", "", f"{type(error).__name__}: {error}")
     return dead_letter(
-        reason, record.value, attempts=attempts, topic=record.topic, partition=record.partition, offset=record.offset
+        reason,
+        record.value,
+        now_us,
+        attempts=attempts,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
     )

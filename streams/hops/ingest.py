@@ -7,11 +7,11 @@ grace period, in memory, rebuilt from the facts at start. Bad input: a dead lett
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable
 
 import msgspec
 
+from feedback.clock import Clock
 from feedback.facts.tables import Batch, Row
 from feedback.intake.contract import Rejected
 from feedback.intake.edge import Edge, Record, content_hash
@@ -33,9 +33,15 @@ class Ingest:
     """The two hops that write facts."""
 
     def __init__(
-        self, edge: Edge, sink: FactsSink, producer: Producer, questions: Questions, observe: Observe | None
+        self,
+        edge: Edge,
+        sink: FactsSink,
+        producer: Producer,
+        questions: Questions,
+        observe: Observe | None,
+        clock: Clock,
     ) -> None:
-        self._edge = edge
+        self._edge, self._clock = edge, clock
         self._sink = sink
         self._producer = producer
         self._questions, self._observe = questions, observe
@@ -45,16 +51,21 @@ class Ingest:
         rows: list[Row] = []
         admitted: list[tuple[Turn | Rating, int]] = []
         letters: list[Record] = []
-        now_us = time.time_ns() // 1000
+        now_us = self._clock.now_us()
 
         def admit(record: Stored) -> Turn | Rating | Rejected:
             return self._edge.admit(record.value, record.headers, now_us)
 
-        for record, event in await sift(run, admit, self._producer):
+        for record, event in await sift(run, admit, self._producer, now_us):
             if isinstance(event, Rejected):
                 letters.append(
                     dead_letter(
-                        event, record.value, topic=record.topic, partition=record.partition, offset=record.offset
+                        event,
+                        record.value,
+                        now_us,
+                        topic=record.topic,
+                        partition=record.partition,
+                        offset=record.offset,
                     )
                 )
                 metrics.DEAD_LETTERS.labels(reason=event.code).inc()
@@ -74,7 +85,8 @@ class Ingest:
     async def verdicts(self, run: Run, ack: Ack) -> None:
         """A run of verdicts, which only our own judge hop writes."""
         rows = []
-        for record, judgement in await sift(run, lambda record: _decode_judgement(record.value), self._producer):
+        decoded = await sift(run, lambda record: _decode_judgement(record.value), self._producer, self._clock.now_us())
+        for record, judgement in decoded:
             rows.append(_row(record, judgement, hashlib.sha256(record.value).hexdigest()))
         await self._sink.put(_batch(run, rows), ack)
 

@@ -13,11 +13,12 @@ from collections.abc import Awaitable, Callable, Iterable
 import msgspec
 import structlog
 
+from feedback.clock import Clock
 from feedback.intake.edge import Record
 from feedback.records import Judgement, JudgeRequest, Unjudged
+from feedback.topics import VERDICTS
 from streams import metrics
 from streams.hops.hop import ATTEMPTS, Ack, Run, bury, sift
-from streams.hops.questions import VERDICTS
 from streams.log import Producer, Stored
 
 LATELY = 200_000
@@ -37,7 +38,8 @@ class JudgeHop:
     A `patient` hop waits while the judge can't be reached; else such turns are unjudged at once.
     """
 
-    def __init__(self, ask: Ask, producer: Producer, answered: Iterable[str], patient: bool) -> None:
+    def __init__(self, ask: Ask, producer: Producer, answered: Iterable[str], patient: bool, clock: Clock) -> None:
+        self._clock = clock
         self._ask = ask
         self._producer = producer
         self._patient = patient
@@ -46,13 +48,14 @@ class JudgeHop:
     async def requests(self, run: Run, ack: Ack) -> None:
         """A run of questions."""
         questions: dict[str, tuple[Stored, JudgeRequest]] = {}
-        for record, request in await sift(run, lambda record: _decode(record.value), self._producer):
+        now_us = self._clock.now_us()
+        for record, request in await sift(run, lambda record: _decode(record.value), self._producer, now_us):
             if request.request_id not in self._answered:
                 questions[request.request_id] = (record, request)
         async with asyncio.TaskGroup() as tasks:
             asked = [tasks.create_task(self._one(record, request)) for record, request in questions.values()]
         failed = [poison for task in asked if (poison := task.result()) is not None]
-        await bury([record for record, _ in questions.values()], failed, self._producer, ATTEMPTS)
+        await bury([record for record, _ in questions.values()], failed, self._producer, self._clock.now_us(), ATTEMPTS)
         ack()
 
     async def _one(self, record: Stored, request: JudgeRequest) -> tuple[Stored, Exception] | None:
@@ -79,12 +82,12 @@ class JudgeHop:
                 failures += 1
                 if failures == ATTEMPTS:
                     raise
-                await asyncio.sleep(FIRST_PAUSE_S * 2 ** (failures - 1))
+                await self._clock.sleep(FIRST_PAUSE_S * 2 ** (failures - 1))
                 continue
             away = isinstance(judgement, Unjudged) and judgement.reason == "unreachable"
             metrics.JUDGE_UP.set(0 if away else 1)
             if not (away and self._patient):
                 return judgement
             log.warning("judge_unreachable", waiting_s=pause_s)
-            await asyncio.sleep(pause_s)
+            await self._clock.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)

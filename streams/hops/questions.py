@@ -6,26 +6,23 @@ unjudged, with the reason `backlog`, so that the facts account for it.
 
 from __future__ import annotations
 
-import time
-
 import msgspec
 
+from feedback.clock import Clock
 from feedback.intake.edge import Record
 from feedback.judge import routing
 from feedback.records import JudgeRequest, Unjudged
+from feedback.topics import JUDGE_REQUESTS, VERDICTS
 from streams import metrics
 from streams.log import Producer
-
-JUDGE_REQUESTS = "judge.requests"
-VERDICTS = "verdicts.given"
 
 
 class Questions:
     """`room`: as many may wait before there is a sample; None: all are asked. `backlog` is to be kept up to date."""
 
-    def __init__(self, producer: Producer, room: int | None = None) -> None:
+    def __init__(self, producer: Producer, clock: Clock, room: int | None = None) -> None:
         self.backlog = 0
-        self._producer, self._room = producer, room
+        self._producer, self._clock, self._room = producer, clock, room
         self._unsent: list[JudgeRequest] = []
 
     async def send(self, due: list[JudgeRequest]) -> None:
@@ -43,7 +40,7 @@ class Questions:
         asked, left = requests, list[JudgeRequest]()
         if self._room is not None:
             asked, left = routing.sampled(requests, self.backlog, self._room)
-        now_us = time.time_ns() // 1000
+        now_us = self._clock.now_us()
         unjudged = [routing.unjudged(request, "backlog", now_us) for request in left]
         await self._producer.send(
             [Record(JUDGE_REQUESTS, _key(request), msgspec.json.encode(request)) for request in asked]

@@ -6,9 +6,9 @@ process ended waits on, one whose grace ran out meanwhile is routed at once.
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 
+from feedback.clock import Clock
 from feedback.facts.reader import Facts
 from feedback.judge import routing
 from feedback.judge.routing import State
@@ -21,14 +21,15 @@ LOOK_BACK_US = 86_400_000_000
 class WaitingTurns:
     """One process's waiting turns."""
 
-    def __init__(self, grace_s: float) -> None:
+    def __init__(self, grace_s: float, clock: Clock) -> None:
+        self._clock = clock
         self._grace_us = round(grace_s * 1e6)
         self._states: dict[int, State] = defaultdict(lambda: State(self._grace_us))
         self._owned: set[int] = set()
 
     def observe(self, partition: int, event: Turn | Rating, received_at_us: int) -> list[JudgeRequest]:
         """Take one event in; answers what is due in its partition."""
-        return routing.step(self._states[partition], event, received_at_us, time.time_ns() // 1000)
+        return routing.step(self._states[partition], event, received_at_us, self._clock.now_us())
 
     def due(self, now_us: int) -> list[JudgeRequest]:
         """What has become due anywhere."""

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import faust
-from faust.types.transports import TransportT
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import (
@@ -29,12 +26,10 @@ from kafka.errors import (
 )
 from kafka.structs import OffsetAndMetadata
 
+from feedback.clock import Clock
 from feedback.intake.edge import Record
 from streams.kafka.access import KafkaAccess
-from streams.log import MAX_RECORD_BYTES, TP, LogError, Starts, Stored, kept_s
-
-if TYPE_CHECKING:
-    from streams.kafka.producer import AsyncProducer
+from streams.log import MAX_RECORD_BYTES, TP, LogError, Stored, kept_s
 
 logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it tells of every attempt; what comes of it is a LogError
 
@@ -50,8 +45,10 @@ METADATA_MS = 30_000
 class KafkaLog:
     """One deployment's topics on a cluster."""
 
-    def __init__(self, access: KafkaAccess, partitions: int = 4, replication: int = 1, prefix: str = "") -> None:
-        self.access, self.prefix = access, prefix
+    def __init__(
+        self, access: KafkaAccess, clock: Clock, partitions: int = 4, replication: int = 1, prefix: str = ""
+    ) -> None:
+        self.access, self._clock, self.prefix = access, clock, prefix
         self._partitions, self._replication = partitions, replication
         self._lock = threading.Lock()
         self.known: set[str] = set()
@@ -140,7 +137,7 @@ class KafkaLog:
         """Where a consumer group stands; partitions that it never committed are absent."""
         name = self.prefix + group
         with self._clear():
-            found = _soon(lambda: self._admin.list_group_offsets({name: None}))[name]
+            found = self._soon(lambda: self._admin.list_group_offsets({name: None}))[name]
         return self._ours({place: at.offset for place, at in found.items() if at.offset >= 0})
 
     def rewind(self, group: str, offsets: dict[TP, int]) -> None:
@@ -151,23 +148,11 @@ class KafkaLog:
             for (topic, partition), offset in offsets.items()
         }
         with self._clear(), suppress(UnknownMemberIdError, NonEmptyGroupError):
-            _soon(lambda: self._admin.alter_group_offsets(self.prefix + group, places))
+            self._soon(lambda: self._admin.alter_group_offsets(self.prefix + group, places))
 
     def trim(self, before_us: int, groups: Mapping[str, str]) -> int:
         """Nothing: each topic's retention does it."""
         return 0
-
-    def transport(self, app: faust.App, starts: Starts) -> TransportT:
-        """Our consumer over Faust's aiokafka driver."""
-        from streams.kafka.transport import Transport
-
-        return Transport(self, app, lambda topic, partition: starts(topic.removeprefix(self.prefix), partition))
-
-    def producer(self) -> AsyncProducer:
-        """A producer for asyncio; it connects when it first sends."""
-        from streams.kafka.producer import AsyncProducer
-
-        return AsyncProducer(self.access, self.prefix)
 
     def close(self) -> None:
         with self._lock:
@@ -204,6 +189,17 @@ class KafkaLog:
             if place.topic.startswith(self.prefix)
         }
 
+    def _soon(self, ask: Callable[[], Any]) -> Any:
+        """The answer, once there is one: a group's coordinator may still be being made or moved."""
+        deadline = self._clock.monotonic_s() + TIMEOUT_MS / 1000
+        while True:
+            try:
+                return ask()
+            except (CoordinatorNotAvailableError, NotCoordinatorError, CoordinatorLoadInProgressError):
+                if self._clock.monotonic_s() > deadline:
+                    raise
+                self._clock.pause(PAUSE_S)
+
     @contextmanager
     def _clear(self) -> Iterator[None]:
         """One at a time, and what Kafka says in a sentence."""
@@ -212,18 +208,6 @@ class KafkaLog:
                 yield
             except KafkaError as error:
                 raise LogError(self.access.explained(error)) from None
-
-
-def _soon(ask: Callable[[], Any]) -> Any:
-    """The answer, once there is one: a group's coordinator may still be being made or moved."""
-    deadline = time.monotonic() + TIMEOUT_MS / 1000
-    while True:
-        try:
-            return ask()
-        except (CoordinatorNotAvailableError, NotCoordinatorError, CoordinatorLoadInProgressError):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(PAUSE_S)
 
 
 def stored(topic: str, record: Any) -> Stored:

@@ -8,11 +8,12 @@ from typing import NamedTuple
 from kafka.admin import ConfigResource, ConfigResourceType
 from msgspec import Struct
 
+from feedback.topics import EVENTS
 from streams.kafka.log import KafkaLog
 from streams.log import DAY_S, DEAD_LETTERS_KEPT_S, KEPT_S, MAX_RECORD_BYTES, kept_s
 
 CLEANUP, RETENTION, SIZE = "cleanup.policy", "retention.ms", "max.message.bytes"
-TOGETHER = ("turns.served", "ratings.given")
+TOGETHER = EVENTS
 """A rating has to come to the worker that waits with its turn: same key, same number of partitions."""
 
 

@@ -13,14 +13,12 @@ from faust.types.transports import ConsumerT, ProducerT
 from yarl import URL
 
 from streams.kafka import log
-from streams.kafka.log import stored
+from streams.kafka.log import KafkaLog, stored
 from streams.log import Starts, Stored
 from streams.runs import RUN, NoProducer, RunConsumer
 
 if TYPE_CHECKING:
     import faust
-
-    from streams.kafka.log import KafkaLog
 
 
 MANY = 8

@@ -9,20 +9,15 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import threading
-import time
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import faust
 import msgspec
-from faust.types.transports import TransportT
-from yarl import URL
 
+from feedback.clock import Clock
 from feedback.intake.edge import Record
-from streams.log import TP, LogError, Starts, Stored
-from streams.sqlite.group_commit import GroupCommit
+from streams.log import TP, LogError, Stored
 
 FORMAT = "1"
 BUSY_MS = 30_000
@@ -67,8 +62,8 @@ class SqliteLog:
 
     prefix = ""
 
-    def __init__(self, path: Path, partitions: int = 4) -> None:
-        self._path, self._partitions = path, partitions
+    def __init__(self, path: Path, clock: Clock, partitions: int = 4) -> None:
+        self.path, self._clock, self._partitions = path, clock, partitions
         self._lock = threading.Lock()
         self._connection = open_sqlite(path, _SCHEMA)
         for name, value in (("format", FORMAT), ("log_id", secrets.token_hex(16))):
@@ -80,18 +75,6 @@ class SqliteLog:
     def identity(self, topic: str) -> str:
         """The file's own id, the same for all its topics."""
         return self._log_id
-
-    def transport(self, app: faust.App, starts: Starts) -> TransportT:
-        """Reads this log in this process."""
-        from streams.sqlite.transport import Transport
-
-        transport = Transport([URL(f"sqlite://{self._path.absolute()}")], app)
-        transport.starts = starts
-        return transport
-
-    def producer(self) -> SqliteProducer:
-        """A writer thread of its own."""
-        return SqliteProducer(self)
 
     def create_topic(self, topic: str, partitions: int | None = None) -> bool:
         """Make sure that a topic exists; an existing one keeps its partitions. Whether it was made."""
@@ -109,7 +92,7 @@ class SqliteLog:
 
     def append(self, records: Iterable[Record]) -> list[int]:
         """Append records in one durable transaction (the topic's partition by key); returns their offsets."""
-        now_us = time.time_ns() // 1000
+        now_us = self._clock.now_us()
         with self._lock:
             self._begin()
             try:
@@ -226,18 +209,3 @@ class SqliteLog:
                 [(topic, number, row_id, end) for number, row_id, end in rows],
             )
         return {number: [row_id, end] for number, row_id, end in rows}
-
-
-class SqliteProducer:
-    """Many senders, one fsync for all that wait."""
-
-    def __init__(self, log: SqliteLog) -> None:
-        self._commits = GroupCommit[Sequence[Record]](lambda jobs: log.append(chain.from_iterable(jobs)))
-
-    async def send(self, records: Sequence[Record]) -> None:
-        """Append records; several calls at once share a transaction."""
-        await self._commits.do(records)
-
-    async def close(self) -> None:
-        """Write what is waiting, then let go."""
-        await self._commits.close()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from time import monotonic
 from typing import Any, ClassVar
 
 from faust.transport import base
@@ -16,6 +15,7 @@ from faust.transport.consumer import Consumer as FaustConsumer
 from faust.types import TP
 from faust.types.transports import ConsumerT, ProducerT
 
+from feedback.clock import Clock, SystemClock
 from streams.log import Starts, Stored
 from streams.runs import RUN, NoProducer, RunConsumer
 from streams.sqlite.log import SqliteLog
@@ -35,7 +35,7 @@ class Consumer(RunConsumer, FaustConsumer):
 
     def on_init(self) -> None:
         super().on_init()
-        self._log = self.transport.log
+        self._log, self._clock = self.transport.log, self.transport.clock
         self._assigned: set[TP] = set()
         self._position: dict[TP, int] = {}
         self._turn = 0
@@ -69,7 +69,7 @@ class Consumer(RunConsumer, FaustConsumer):
         return dict(self._position)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[tuple[Stored, ...]]]:
-        deadline = monotonic() + timeout
+        deadline = self._clock.monotonic_s() + timeout
         while not self.should_stop:
             for tp in self._next_partitions(active_partitions):
                 start = self._position.get(tp)
@@ -79,9 +79,9 @@ class Consumer(RunConsumer, FaustConsumer):
                 if run:
                     self._position[tp] = run[-1].offset + 1
                     return {tp: [tuple(run)]}
-            if monotonic() >= deadline or not self.flow_active:
+            if self._clock.monotonic_s() >= deadline or not self.flow_active:
                 break
-            await asyncio.sleep(POLL_S)
+            await self._clock.sleep(POLL_S)
         return {}
 
     def _next_partitions(self, active_partitions: set[TP] | None) -> list[TP]:
@@ -140,5 +140,6 @@ class Transport(base.Transport):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.log = SqliteLog(Path(self.url[0].path))
+        self.clock: Clock = SystemClock()
+        self.log = SqliteLog(Path(self.url[0].path), self.clock)
         self.starts: Starts = lambda topic, partition: None

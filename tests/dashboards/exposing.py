@@ -26,6 +26,7 @@ from deploy.settings import Settings
 from deploy.web.serving import serve
 from streams import metrics as streams
 from tests.deploy.candidates import make_candidate
+from tests.fakes import CLOCK
 from tests.feedback.builders import rating, turn, unjudged, verdict
 
 
@@ -37,7 +38,7 @@ class Loop:
         self.candidates.mkdir(parents=True)
         self.control: Control = open_control(folder / "control.db")
         won = Comparisons(wins=180, losses=80)
-        self.rules = Operations(self.control, Settings, self.candidates, comparisons=lambda *_: won)
+        self.rules = Operations(self.control, Settings, self.candidates, CLOCK, comparisons=lambda *_: won)
         self.seen = 0
 
     def happen(self) -> None:

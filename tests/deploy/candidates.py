@@ -14,19 +14,6 @@ from models.adapters import CONFIG, MARKER, WEIGHTS, adapter_config, make_manife
 from models.bases import Base
 
 
-class ManualClock:
-    """Time that passes only when told."""
-
-    def __init__(self, now_us: int = 1_800_000_000_000_000) -> None:
-        self.now_us = now_us
-
-    def __call__(self) -> int:
-        return self.now_us
-
-    def advance(self, seconds: float) -> None:
-        self.now_us += int(seconds * 1e6)
-
-
 def good_report(**changes: Any) -> dict[str, Any]:
     """A report with nothing to object to; keyword arguments replace parts of it."""
     stats = {"mean_tokens": 20.0, "repetition": 0.05, "language_match": 0.9}

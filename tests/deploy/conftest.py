@@ -13,8 +13,8 @@ from deploy.control.store import Control, open_control
 from deploy.decisions.operations import Operations
 from deploy.rules.gate import Comparisons
 from deploy.settings import Settings
-from tests.deploy.candidates import ManualClock
 from tests.deploy.postgres import server
+from tests.fakes import ManualClock
 
 WON = Comparisons(wins=180, losses=80)
 

@@ -24,7 +24,7 @@ from deploy.settings import GatewaySettings, Settings
 from feedback.intake.edge import Edge
 from models.bases import Base
 from tests.deploy.candidates import make_candidate
-from tests.fakes import BASE, FakeEngine, MemoryProducer, until
+from tests.fakes import BASE, CLOCK, FakeEngine, MemoryProducer, until
 
 KEY = b"gateway key"
 NOW_US = 1_800_000_000_000_000
@@ -93,9 +93,9 @@ async def running(
 ) -> AsyncIterator[Gateway]:
     """A gateway with these settings, ready to serve (without a base: to say so)."""
     engine, producer = FakeEngine(), MemoryProducer()
-    engines = Engines(lambda: base, candidates, control, queue=queue, make=lambda _: engine)
+    engines = Engines(lambda: base, candidates, control, queue=queue, make=lambda _: engine, clock=CLOCK)
     settings = Settings(gateway=GatewaySettings(queue=queue, **options))
-    app = gateway_app(settings, control, Edge(KEY), producer, engines, KEY, require_keys=require_keys)
+    app = gateway_app(settings, control, Edge(KEY), producer, engines, KEY, CLOCK, require_keys=require_keys)
     loading = engines.ready()
     await engines.start()
     await until(lambda: engines.ready() != loading)

@@ -15,11 +15,12 @@ from deploy.decisions.operations import Operations
 from deploy.engine.adapters import Engines
 from deploy.gateway.app import gateway_app
 from deploy.gateway.spool import Spool
+from deploy.parts import link_to
 from deploy.settings import Settings
 from feedback.intake.edge import Edge
 from streams.sqlite.log import SqliteLog
 from tests.deploy.gateways import KEY, Gateway, full, served
-from tests.fakes import until
+from tests.fakes import CLOCK, until
 
 pytestmark = pytest.mark.slow
 HELLO: Any = [{"role": "user", "content": "Where is my order?"}]
@@ -43,11 +44,11 @@ async def test_base_and_adapter_reply_as_the_rollout_says_and_their_turns_are_on
 
     torch.set_num_threads(1)
     base = make_base(tmp_path)
-    log = SqliteLog(tmp_path / "log.db", partitions=1)
-    spool, edge = Spool(tmp_path / "spool.db", 1_000_000), Edge(KEY)
-    sending = asyncio.create_task(spool.run(log.producer))
-    engines = Engines(lambda: base, folder, control, queue=4)
-    app = gateway_app(Settings(), control, edge, spool, engines, KEY, require_keys=False)
+    log = SqliteLog(tmp_path / "log.db", CLOCK, partitions=1)
+    spool, edge = Spool(tmp_path / "spool.db", 1_000_000, CLOCK), Edge(KEY)
+    sending = asyncio.create_task(spool.run(link_to(log, CLOCK).producer))
+    engines = Engines(lambda: base, folder, control, queue=4, clock=CLOCK)
+    app = gateway_app(Settings(), control, edge, spool, engines, KEY, CLOCK, require_keys=False)
     await engines.start()
     await until(lambda: engines.ready() is None)
     async with served(app) as url:
@@ -88,7 +89,7 @@ async def test_an_adapter_that_was_changed_on_disk_is_not_served(
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    engines = Engines(lambda: base, folder, control, queue=4)
+    engines = Engines(lambda: base, folder, control, queue=4, clock=CLOCK)
     await engines.start()
     await until(lambda: engines.ready() is None)
     assert not await engines.use(digest)

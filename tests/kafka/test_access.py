@@ -21,12 +21,13 @@ from kafka.admin import (
 )
 
 from feedback.facts.reader import Facts
+from feedback.topics import TOPICS
 from streams import dead_letters
-from streams.app import TOPICS
 from streams.kafka.access import KafkaAccess, Mechanism
 from streams.kafka.log import KafkaLog
 from streams.log import LogError
 from tests.deploy.commands import trimtab
+from tests.fakes import CLOCK
 from tests.kafka.broker import PASSWORD, USER, Broker, broker
 from tests.streams.test_worker import drain, signed, turn, unsigned
 
@@ -69,7 +70,7 @@ async def test_the_topology_runs_with_tls_and_a_user_who_may_no_more_than_the_do
     tmp_path: Path, secured: Broker, access: KafkaAccess, mechanism: Mechanism, prefix: str
 ) -> None:
     allow(secured, prefix)
-    log = KafkaLog(replace(access, mechanism=mechanism), partitions=2, prefix=prefix)
+    log = KafkaLog(replace(access, mechanism=mechanism), CLOCK, partitions=2, prefix=prefix)
     for topic in TOPICS:
         log.create_topic(topic)
     await drain(tmp_path, log, [signed(turn(n)) for n in range(20)] + [unsigned({**turn(99), "reply": 5})])
@@ -82,7 +83,7 @@ def refusal(access: KafkaAccess, prefix: str = "") -> str:
     """The sentence in which it ends."""
 
     def use() -> None:
-        log = KafkaLog(access, partitions=1, prefix=prefix)
+        log = KafkaLog(access, CLOCK, partitions=1, prefix=prefix)
         log.create_topic("a")
         log.committed("group")
 

@@ -14,8 +14,9 @@ from deploy.state import open_state
 from feedback.facts.reader import Facts
 from feedback.intake.contract import Rejected
 from feedback.intake.edge import Edge, Record
+from feedback.topics import REDRIVEN, TOPICS
 from streams import dead_letters
-from streams.app import GROUPS, TOPICS
+from streams.app import GROUPS
 from streams.care.audit import audit
 from streams.care.migrate import migrate
 from streams.kafka.access import KafkaAccess
@@ -23,6 +24,7 @@ from streams.kafka.log import KafkaLog
 from streams.log import LogError
 from streams.sqlite.log import SqliteLog
 from tests.deploy.commands import answer, trimtab
+from tests.fakes import CLOCK
 from tests.streams.test_worker import drain, request, signed, turn, worker
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kafka")]
@@ -31,18 +33,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kafka")]
 async def test_a_migration_that_is_broken_off_goes_on_and_loses_and_doubles_nothing(
     tmp_path: Path, kafka_servers: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = SqliteLog(tmp_path / "log.db", partitions=3)
+    source = SqliteLog(tmp_path / "log.db", CLOCK, partitions=3)
     for topic in TOPICS:
         source.create_topic(topic)
     bad = [Record("turns.served", b"c", f"{{no json {n}".encode()) for n in range(3)]
     await drain(tmp_path, source, [signed(turn(n)) for n in range(300)] + bad)
     (first, *_) = dead_letters.read(source)
-    source.append([Record(dead_letters.DONE_TOPIC, first.id.encode(), b"")])
+    source.append([Record(REDRIVEN, first.id.encode(), b"")])
     source.append([signed({**turn(n), "conversation_id": f"c{n}"}) for n in range(300, 2_300)])
     source.append(Record("judge.requests", b"default/c", msgspec.json.encode(request(n))) for n in range(40))
     facts = Facts(tmp_path / "facts")
 
-    target = KafkaLog(KafkaAccess(kafka_servers), partitions=2, prefix=prefix)
+    target = KafkaLog(KafkaAccess(kafka_servers), CLOCK, partitions=2, prefix=prefix)
     for topic in TOPICS:
         target.create_topic(topic)
     append, calls = target.append, Counter[str]()
@@ -72,7 +74,7 @@ async def test_a_migration_that_is_broken_off_goes_on_and_loses_and_doubles_noth
 
 def test_the_command_moves_what_waits_and_keeps_the_old_log(tmp_path: Path, kafka_servers: str, prefix: str) -> None:
     state = open_state(tmp_path / ".trimtab")
-    log, edge = SqliteLog(state.log), Edge(state.secret("edge"))
+    log, edge = SqliteLog(state.log, CLOCK), Edge(state.secret("edge"))
     made = [edge.record(json.dumps(turn(n)).encode(), 1_790_000_000_000_000) for n in range(50)]
     log.append([record for record in made if not isinstance(record, Rejected)])
     log.close()

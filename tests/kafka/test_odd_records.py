@@ -7,16 +7,18 @@ from pathlib import Path
 import pytest
 from kafka import KafkaProducer
 
+from deploy.parts import link_to
 from feedback.facts.reader import Facts
 from feedback.intake.contract import MAX_EVENT_BYTES
 from feedback.intake.edge import Record
+from feedback.topics import TOPICS
 from streams import dead_letters
-from streams.app import INGEST_GROUP, TOPICS
+from streams.app import INGEST_GROUP
 from streams.care.audit import audit
 from streams.kafka.access import KafkaAccess
 from streams.kafka.log import KafkaLog
 from streams.log import RecordRefused
-from tests.fakes import until
+from tests.fakes import CLOCK, until
 from tests.streams.test_worker import drain, signed, turn, unsigned, worker
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kafka")]
@@ -47,7 +49,7 @@ async def test_records_of_other_tools_are_events_or_dead_letters_and_stop_nothin
 
 
 async def test_a_record_that_its_topic_does_not_take_is_refused_in_a_sentence(log: KafkaLog) -> None:
-    producer = log.producer()
+    producer = link_to(log, CLOCK).producer()
     with pytest.raises(RecordRefused, match=r"more than its topic's max.message.bytes: raise it to 2000000"):
         await producer.send([Record("turns.served", b"k", b"x" * (2 * MAX_EVENT_BYTES + 1))])
     await producer.send([signed(turn(1))])  # it goes on
@@ -71,7 +73,7 @@ async def test_a_topic_that_is_deleted_and_made_anew_is_another_log(
         lambda: not any(topic == "turns.served" for topic, _ in log.committed(INGEST_GROUP)),
         "the group's offsets gone with the topic",  # the coordinator does that later: they would vanish under the new one
     )
-    anew = KafkaLog(KafkaAccess(kafka_servers), partitions=2, prefix=prefix)
+    anew = KafkaLog(KafkaAccess(kafka_servers), CLOCK, partitions=2, prefix=prefix)
     await until(lambda: anew.create_topic("turns.served"), "the topic gone and made again")
     for topic in TOPICS:
         anew.create_topic(topic)

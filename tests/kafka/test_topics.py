@@ -9,7 +9,7 @@ import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from feedback.facts.reader import Facts
-from streams.app import TOPICS
+from feedback.topics import TOPICS
 from streams.kafka import log as log_module
 from streams.kafka.log import KafkaLog
 from streams.kafka.topics import TopicState, describe, faults, mend

@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from feedback.durable import canonical, write_json
 from models.adapters import CONFIG, MARKER, WEIGHTS, AdapterInvalid, adapter_config, make_manifest, verify
 from models.bases import Base
-from models.files import canonical, write_json
 
 BASE = Base("somewhere", "tiny-0123456789ab", "r" * 64, "t" * 64, "c" * 64)
 

@@ -9,17 +9,8 @@ from models import measures
 
 def test_the_examples_in_the_docstrings_hold() -> None:
     result = doctest.testmod(measures)
-    assert result.attempted >= 4
+    assert result.attempted >= 3
     assert result.failed == 0
-
-
-@given(st.integers(0, 200), st.integers(0, 200))
-def test_wilsons_interval_holds_the_share_and_stays_within_bounds(successes: int, failures: int) -> None:
-    n = successes + failures
-    low, high = measures.wilson(successes, n)
-    assert 0 <= low <= high <= 1
-    if n:
-        assert low - 1e-9 <= successes / n <= high + 1e-9
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.sampled_from([0.0, 1.0])), min_size=1))

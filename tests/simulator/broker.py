@@ -12,7 +12,7 @@ from feedback.intake.edge import Record
 from streams.app import GROUPS
 from streams.log import TP, Stored
 from streams.runs import RunOffsets
-from tests.simulator.world import Loop, now_us, pause
+from tests.simulator.world import Loop, LoopClock, pause
 
 
 class Broker:
@@ -33,7 +33,9 @@ class Broker:
             place = (record.topic, zlib.crc32(record.key) % self.partitions)
             kept = self.records[place]
             self._tell(f"{place[0]}/{place[1]} gets {len(kept)}: {record.key.decode()}")
-            kept.append(Stored(*place, len(kept), now_us(), record.key, record.value, record.headers))
+            kept.append(
+                Stored(*place, len(kept), LoopClock(self.loop).now_us(), record.key, record.value, record.headers)
+            )
 
     def commit(self, group: str, place: TP, offset: int) -> None:
         self._tell(f"{group} commits {place[0]}/{place[1]} up to {offset}")

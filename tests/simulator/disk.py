@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from feedback import durable
 from feedback.dataset import snapshot, tables
 from feedback.dataset.compute import compute
 from feedback.dataset.snapshot import SnapshotError
@@ -48,7 +49,7 @@ class Disk:
             raise PowerCut
 
     def sync(self, path: Path) -> None:
-        """As `feedback.dataset.snapshot._sync`."""
+        """As `feedback.durable._sync`."""
         self.step(f"sync {path.name}")
         inode = path.stat().st_ino
         if path.is_dir():
@@ -90,8 +91,8 @@ def _watched(disk: Disk) -> Iterator[None]:
     with ExitStack() as stack:
         for owner, name in ((tables, "write"), (Path, "write_bytes"), (Path, "write_text"), (Path, "rename")):
             stack.enter_context(before(owner, name))
-        stack.enter_context(patch.object(snapshot, "_sync", disk.sync))
-        stack.enter_context(patch.object(snapshot.shutil, "rmtree", lambda *_, **__: None))  # nobody is left to tidy up
+        stack.enter_context(patch.object(durable, "_sync", disk.sync))
+        stack.enter_context(patch.object(durable.shutil, "rmtree", lambda *_, **__: None))  # nobody is left to tidy up
         stack.enter_context(patch.object(snapshot, "compute", lambda *_: _content()))
         yield
 

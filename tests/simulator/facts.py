@@ -12,7 +12,7 @@ from deltalake.exceptions import CommitFailedError
 from feedback.facts.tables import TABLE_OF_TOPIC, Batch, Row
 from feedback.facts.writer import FactsWriter
 from feedback.records import Judgement, Rating, Turn, Unjudged, Verdict
-from tests.simulator.world import Loop
+from tests.simulator.world import Loop, LoopClock
 
 
 class Table:
@@ -34,7 +34,7 @@ class Writer(FactsWriter):
 
     def __init__(self, tables: dict[Any, Any], loop: Loop, conflicts: float, tell: Callable[[str], object]) -> None:
         self._shared, self._loop, self._conflicts, self._tell = tables, loop, conflicts, tell
-        super().__init__(Path(), lambda topic: "log")
+        super().__init__(Path(), lambda topic: "log", LoopClock(loop))
 
     def _opened(self) -> dict[Any, Any]:
         return self._shared

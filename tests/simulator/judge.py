@@ -18,7 +18,7 @@ from feedback.judge.client import Judge
 from feedback.judge.ledger import Budget
 from feedback.judge.prompt import Prompt
 from feedback.settings import JudgeSettings
-from tests.simulator.world import Loop, now_us, pause
+from tests.simulator.world import Loop, LoopClock, pause
 
 SETTINGS = JudgeSettings(base_url="http://judge", model="m", usd_per_million_prompt_tokens=1.0, parallel=4)
 RUBRIC = rubric.load(None)
@@ -45,7 +45,7 @@ class SimJudge(Judge):
 
     def __init__(self, loop: Loop, ledger: SqlLedger, charge: Charge) -> None:
         self._settings, self._model, self._rubric, self._ledger = SETTINGS, "m", RUBRIC, ledger
-        self._clock_us, self._questions = now_us, asyncio.Semaphore(SETTINGS.parallel)
+        self._clock, self._questions = LoopClock(loop), asyncio.Semaphore(SETTINGS.parallel)
         self._caller = _Server(loop, charge)  # type: ignore[assignment]
 
 

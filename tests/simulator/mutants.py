@@ -13,6 +13,8 @@ from unittest.mock import patch
 import msgspec
 
 from deploy.control.ledger import SqlLedger
+from feedback import durable
+from feedback.clock import Clock
 from feedback.dataset import snapshot, tables
 from feedback.dataset.snapshot import Manifest, Snapshot
 from feedback.facts import writer
@@ -20,11 +22,11 @@ from feedback.facts.tables import Batch, Row
 from feedback.intake.edge import Record
 from feedback.judge.ledger import Refusal, Reservation, refusal
 from feedback.records import JudgeRequest
-from streams.dead_letters import TOPIC
+from feedback.topics import DEAD_LETTERS, VERDICTS
 from streams.hops import hop, ingest
 from streams.hops.facts_sink import FactsSink
 from streams.hops.hop import Ack, Fatal, Run, Work
-from streams.hops.questions import VERDICTS, Questions
+from streams.hops.questions import Questions
 from streams.hops.waiting_turns import WaitingTurns
 from streams.runs import RunOffsets
 from tests.simulator.broker import Consumer, SimProducer
@@ -77,14 +79,14 @@ def _not_awaited(letters_only: str) -> Any:
     return patch.object(SimProducer, "send", hastily)
 
 
-async def _drop_the_run(run: Run, ack: Ack, work: Work) -> None:
+async def _drop_the_run(run: Run, ack: Ack, work: Work, _: Clock) -> None:
     try:
         await work(run, ack)
     except Exception:
         ack()
 
 
-async def _commit_past_a_fault(stream: Any, name: str, work: Work, fatal: Fatal) -> None:
+async def _commit_past_a_fault(stream: Any, name: str, work: Work, fatal: Fatal, _: Clock) -> None:
     async for event in stream.noack().events():
         try:
             await work(event.value, event.ack)
@@ -92,7 +94,7 @@ async def _commit_past_a_fault(stream: Any, name: str, work: Work, fatal: Fatal)
             event.ack()
 
 
-async def _poison_passed_over(run: Run, digest: Any, producer: Any) -> list[Any]:
+async def _poison_passed_over(run: Run, digest: Any, producer: Any, _: int) -> list[Any]:
     digested = []
     for record in run:
         try:
@@ -170,7 +172,7 @@ def _marker_first(path: Path, manifest: Manifest, content: Any) -> Snapshot:
         for table in tables.TABLES:
             tables.write(path / f"{table}.parquet", table, content[table])
         for file in (*path.iterdir(), path, path.parent):
-            snapshot._sync(file)
+            durable._sync(file)
     return Snapshot(path, snapshot.load_manifest(path))
 
 
@@ -180,7 +182,7 @@ def _not_synced() -> Iterator[None]:
     publish = snapshot._publish
 
     def hastily(*arguments: Any) -> Snapshot:
-        with patch.object(snapshot, "_sync", lambda path: None):
+        with patch.object(durable, "_sync", lambda path: None):
             return publish(*arguments)
 
     with patch.object(snapshot, "_publish", hastily):
@@ -191,7 +193,7 @@ def _not_synced() -> Iterator[None]:
 def _one_by_one() -> Iterator[None]:
     """A run whose handling fails is done record by record, and what fails is buried at the end."""
 
-    async def handle(run: Run, ack: Ack, work: Work) -> None:
+    async def handle(run: Run, ack: Ack, work: Work, _: Clock) -> None:
         try:
             await work(run, lambda: None)
         except Exception:
@@ -227,7 +229,7 @@ def mutants() -> dict[str, AbstractContextManager[Any]]:
         "an overlapping batch is skipped": patch.object(writer, "_new_rows", _skip_overlapping),
         "a run twice in one commit lands twice": patch.object(writer, "_new_rows", _twice_in_one_commit),
         "what was delivered is committed": patch.object(RunOffsets, "committable", _commit_what_was_delivered),
-        "a dead letter is not awaited": _not_awaited(TOPIC),
+        "a dead letter is not awaited": _not_awaited(DEAD_LETTERS),
         "a verdict is not awaited": _not_awaited(VERDICTS),
         "a run that fails is dropped": patch.object(hop, "handle", _drop_the_run),
         "a fault is committed past, as Faust does": patch("tests.simulator.simulation.consume", _commit_past_a_fault),

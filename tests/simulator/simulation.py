@@ -19,19 +19,20 @@ from feedback.facts.tables import TABLE_OF_TOPIC, TABLES
 from feedback.intake.contract import Rejected
 from feedback.intake.edge import Edge, Record
 from feedback.records import Rating, Turn
+from feedback.topics import DEAD_LETTERS, FACTS, JUDGE_REQUESTS
 from streams import dead_letters
-from streams.app import INGEST_GROUP, INGEST_TOPICS, JUDGE_GROUP
+from streams.app import INGEST_GROUP, JUDGE_GROUP
 from streams.hops.facts_sink import FactsSink
 from streams.hops.hop import Work, consume
 from streams.hops.ingest import Ingest
 from streams.hops.judge import JudgeHop
-from streams.hops.questions import JUDGE_REQUESTS, Questions
+from streams.hops.questions import Questions
 from streams.hops.waiting_turns import WaitingTurns
 from streams.log import TP
 from tests.simulator.broker import Broker, Consumer, SimProducer, Stream
 from tests.simulator.facts import Reader, Table, Writer, applied, lose_last
 from tests.simulator.judge import SimJudge, ledger
-from tests.simulator.world import START_S, Deadlock, Loop, now_us, pause, virtual
+from tests.simulator.world import START_S, Deadlock, Loop, LoopClock, pause, virtual
 
 GRACE_S = 4.0
 TROUBLE_S = 12.0
@@ -89,23 +90,23 @@ class Worker:
         self.failed: BaseException | None = None
         self._assigned: asyncio.Task[None] | None = None
         producer = SimProducer(world.broker)
-        self.router = WaitingTurns(GRACE_S)
-        self._sink = FactsSink(Writer(world.tables, world.loop, world.conflicts, world.tell), self._fail)
-        self._questions = Questions(producer)
-        ingest = Ingest(EDGE, self._sink, producer, self._questions, self.router.observe)
+        self.router = WaitingTurns(GRACE_S, world.clock)
+        self._sink = FactsSink(Writer(world.tables, world.loop, world.conflicts, world.tell), self._fail, world.clock)
+        self._questions = Questions(producer, world.clock)
+        ingest = Ingest(EDGE, self._sink, producer, self._questions, self.router.observe, world.clock)
         answered = [verdict.request_id for verdict in Reader(world.tables).verdicts()]
         ask = SimJudge(world.loop, world.ledger, world.charge).judge
-        judge = JudgeHop(ask, producer, answered, patient=True)
-        works: dict[str, Work] = dict.fromkeys(INGEST_TOPICS, ingest.events) | {
+        judge = JudgeHop(ask, producer, answered, patient=True, clock=world.clock)
+        works: dict[str, Work] = dict.fromkeys(FACTS, ingest.events) | {
             "verdicts.given": ingest.verdicts,
             JUDGE_REQUESTS: judge.requests,
         }
         streams = {topic: Stream() for topic in works}
         self._consumers = [
-            Consumer(world.broker, INGEST_GROUP, {topic: streams[topic] for topic in INGEST_TOPICS}, world.applied),
+            Consumer(world.broker, INGEST_GROUP, {topic: streams[topic] for topic in FACTS}, world.applied),
             Consumer(world.broker, JUDGE_GROUP, {JUDGE_REQUESTS: streams[JUDGE_REQUESTS]}, lambda place: None),
         ]
-        jobs = [consume(streams[topic], topic, work, self._fail) for topic, work in works.items()]
+        jobs = [consume(streams[topic], topic, work, self._fail, world.clock) for topic, work in works.items()]
         jobs += [consumer.run() for consumer in self._consumers]
         jobs += [self._sink.run(), self._housekeeping()]
         self._tasks = [world.loop.create_task(job) for job in jobs]
@@ -123,7 +124,7 @@ class Worker:
 
     async def _own(self, partitions: set[int]) -> None:
         facts: Any = Reader(self._world.tables)
-        rebuilt = await asyncio.to_thread(self.router.rebuilt, partitions, facts, now_us())
+        rebuilt = await asyncio.to_thread(self.router.rebuilt, partitions, facts, self._world.clock.now_us())
         self.router.own(partitions, rebuilt)
 
     async def kill(self) -> None:
@@ -145,7 +146,7 @@ class Worker:
     async def _housekeeping(self) -> None:
         try:
             while True:
-                await self._questions.send(self.router.due(now_us()))
+                await self._questions.send(self.router.due(self._world.clock.now_us()))
                 await asyncio.sleep(1)
         except Exception as error:
             self._fail(error)
@@ -155,7 +156,7 @@ class World:
     """Everything there is in one seed."""
 
     def __init__(self, loop: Loop, tell: Callable[[str], object]) -> None:
-        self.loop, self.tell, chance = loop, tell, loop.chance
+        self.loop, self.clock, self.tell, chance = loop, LoopClock(loop), tell, loop.chance
         self.tables = {name: Table() for name in TABLES}
         self.broker = Broker(loop, chance.randint(1, 3), self._check_commit, tell)
         self.broker.faults, self.conflicts = chance.choice((0.0, 0.05, 0.3)), chance.choice((0.0, 0.2))
@@ -259,7 +260,7 @@ class World:
         letters = Counter(
             letter["value"]
             for place, kept in self.broker.records.items()
-            if place[0] == dead_letters.TOPIC
+            if place[0] == DEAD_LETTERS
             for letter in ({"value": dead_letters._decode(stored.value).value} for stored in kept)
         )
         for (topic, partition), kept in self.broker.records.items():

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from asyncio import base_events
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
+
+from feedback.clock import SystemClock
 
 START_S = 1_790_000_000
 
@@ -67,17 +67,12 @@ class Loop(base_events.BaseEventLoop):
 def virtual(chance: random.Random) -> Iterator[Loop]:
     """A loop whose time is everybody's time."""
     loop = Loop(chance)
-    with (
-        patch("time.time_ns", lambda: int((START_S + loop.time()) * 1e9)),
-        patch("time.monotonic", loop.time),
-        patch("time.sleep", lambda _: None),
-    ):
-        asyncio.set_event_loop(loop)
-        try:
-            yield loop
-        finally:
-            asyncio.set_event_loop(None)
-            loop.close()
+    asyncio.set_event_loop(loop)
+    try:
+        yield loop
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
 
 
 async def pause(loop: Loop) -> None:
@@ -85,5 +80,16 @@ async def pause(loop: Loop) -> None:
     await asyncio.sleep(loop.delay_s())
 
 
-def now_us() -> int:
-    return time.time_ns() // 1_000
+class LoopClock(SystemClock):
+    """The loop's time. A thread's work is done at once, and so is its waiting."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+
+    def now_us(self) -> int:
+        return int((START_S + self._loop.time()) * 1e6)
+
+    def monotonic_s(self) -> float:
+        return self._loop.time()
+
+    def pause(self, seconds: float) -> None: ...

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from streams.app import TOPICS
+from feedback.topics import TOPICS
 from streams.log import Log
 from streams.sqlite.log import SqliteLog
+from tests.fakes import CLOCK
 
 
 @pytest.fixture(params=["sqlite", pytest.param("kafka", marks=[pytest.mark.slow, pytest.mark.xdist_group("kafka")])])
@@ -20,10 +21,10 @@ def log(request: pytest.FixtureRequest, tmp_path: Path, prefix: str) -> Iterator
         from streams.kafka.access import KafkaAccess
         from streams.kafka.log import KafkaLog
 
-        made = KafkaLog(KafkaAccess(request.getfixturevalue("kafka_servers")), partitions=2, prefix=prefix)
+        made = KafkaLog(KafkaAccess(request.getfixturevalue("kafka_servers")), CLOCK, partitions=2, prefix=prefix)
         for topic in TOPICS:
             made.create_topic(topic)
     else:
-        made = SqliteLog(tmp_path / "log.db", partitions=2)
+        made = SqliteLog(tmp_path / "log.db", CLOCK, partitions=2)
     yield made
     made.close()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import faust
 import pytest
 
+from deploy.parts import link_to
 from feedback.facts.reader import Facts
 from feedback.intake.edge import Edge, Record
 from feedback.records import Judgement, JudgeRequest
@@ -23,7 +24,7 @@ from streams.log import lag
 from streams.runs import RUN
 from streams.sqlite.log import SqliteLog
 from streams.worker import Worker
-from tests.fakes import until
+from tests.fakes import CLOCK, until
 from tests.streams.test_worker import KEY, request, signed, turn
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ async def our_way(stream: Any, handle: Callable[[bytes], None]) -> None:
         ack()
 
     failures: list[BaseException] = []
-    await consume(stream, TOPIC, work, failures.append)
+    await consume(stream, TOPIC, work, failures.append, CLOCK)
     assert failures == []
 
 
@@ -101,7 +102,7 @@ def log(kafka_servers: str, prefix: str) -> Iterator[KafkaLog]:
     from streams.kafka.access import KafkaAccess
     from streams.kafka.log import KafkaLog
 
-    made = KafkaLog(KafkaAccess(kafka_servers), partitions=1, prefix=prefix)
+    made = KafkaLog(KafkaAccess(kafka_servers), CLOCK, partitions=1, prefix=prefix)
     made.create_topic(TOPIC)
     made.append([Record(TOPIC, b"key", f"{number}".encode()) for number in range(RECORDS)])
     yield made
@@ -120,7 +121,7 @@ def naive_app(log: KafkaLog, agent: Callable[[Any], Awaitable[None]], **options:
 def our_app(log: KafkaLog, agent: Callable[[Any], Awaitable[None]]) -> faust.App:
     """The same with our transport."""
     app = naive_app(log, agent)
-    app.transport = app.producer_transport = log.transport(app, lambda topic, partition: None)
+    app.transport = app.producer_transport = link_to(log, CLOCK).transport(app, lambda topic, partition: None)
     return app
 
 
@@ -167,7 +168,7 @@ class TestOnKafka:
             begun.set()
             await asyncio.get_running_loop().create_future()
 
-        app = our_app(log, lambda stream: consume(stream, TOPIC, work, lambda error: None))
+        app = our_app(log, lambda stream: consume(stream, TOPIC, work, lambda error: None, CLOCK))
         await app.start()
         await asyncio.wait_for(begun.wait(), 30)
         await app.consumer.commit()
@@ -199,13 +200,15 @@ class TestOnKafka:
 
 
 async def test_a_judge_that_never_answers_does_not_stall_the_facts(tmp_path: Path) -> None:
-    log, asked = SqliteLog(tmp_path / "log.db", partitions=1), asyncio.Event()
+    log, asked = SqliteLog(tmp_path / "log.db", CLOCK, partitions=1), asyncio.Event()
 
     async def ask(question: JudgeRequest) -> Judgement:
         asked.set()
         return await asyncio.get_running_loop().create_future()
 
-    async with Worker(log, tmp_path / "facts", Edge(KEY), ask=ask, answered=[], router=None) as worker:
+    async with Worker(
+        link_to(log, CLOCK), tmp_path / "facts", Edge(KEY), ask=ask, answered=[], router=None, clock=CLOCK
+    ) as worker:
         await worker.questions.send([request(number) for number in range(12 * RUN)])
         await asyncio.wait_for(asked.wait(), 20)
         log.append([signed(turn(number)) for number in range(3)])

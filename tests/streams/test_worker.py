@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from deploy.parts import link_to
 from feedback.facts.reader import Facts
 from feedback.intake.contract import Rejected
 from feedback.intake.edge import Edge, Record
@@ -18,6 +19,7 @@ from streams import dead_letters
 from streams.log import Log, LogError
 from streams.sqlite.log import SqliteLog
 from streams.worker import Worker
+from tests.fakes import CLOCK
 
 KEY = b"k" * 32
 NOW_US = 1_790_000_000_000_000
@@ -49,7 +51,7 @@ def unsigned(document: dict[str, Any]) -> Record:
 
 
 def worker(root: Path, log: Log, ask: Callable[[JudgeRequest], Awaitable[Judgement]] | None = None) -> Worker:
-    return Worker(log, root / "facts", Edge(KEY), ask=ask, answered=[], router=None)
+    return Worker(link_to(log, CLOCK), root / "facts", Edge(KEY), ask=ask, answered=[], router=None, clock=CLOCK)
 
 
 async def drain(root: Path, log: Log, records: list[Record]) -> None:
@@ -126,7 +128,7 @@ async def test_offsets_ahead_of_the_facts_are_rewound(tmp_path: Path, log: Log) 
 
 
 async def test_facts_of_another_log_are_refused(tmp_path: Path) -> None:
-    log = SqliteLog(tmp_path / "log.db", partitions=2)
+    log = SqliteLog(tmp_path / "log.db", CLOCK, partitions=2)
     await drain(tmp_path, log, [signed(turn(n)) for n in range(30)])
     log._connection.execute("UPDATE partitions SET next_offset = 0")
     with pytest.raises(LogError, match="Restore the newest"):
@@ -181,7 +183,7 @@ async def test_a_question_that_was_answered_is_not_asked_again(tmp_path: Path, l
 
 async def test_redriven_dead_letters_keep_their_identity(tmp_path: Path, log: Log) -> None:
     late = json.dumps(turn(1)).encode()
-    letter = dead_letters.dead_letter(Rejected("future", "occurred_at", "too early"), late, file="f", line=3)
+    letter = dead_letters.dead_letter(Rejected("future", "occurred_at", "too early"), late, NOW_US, file="f", line=3)
     await drain(tmp_path, log, [letter])
     (found,) = dead_letters.read(log)
     assert dead_letters.redrive(log, Edge(KEY), [found], NOW_US) == [(found, None)]

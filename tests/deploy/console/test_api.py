@@ -10,15 +10,16 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from deploy.console.api import admin_router
-from deploy.decisions.operations import Operations, now_us
+from deploy.decisions.operations import Operations
 from tests.deploy.candidates import make_candidate
+from tests.fakes import CLOCK
 
 ACTIONS = ("promote", "pause", "resume", "rollback", "halt")
 
 
 def client_of(rules: Operations, require_keys: bool) -> TestClient:
     app = FastAPI()
-    app.include_router(admin_router(rules, require_keys=require_keys))
+    app.include_router(admin_router(rules, CLOCK, require_keys=require_keys))
     return TestClient(app, base_url="http://127.0.0.1:8401")
 
 
@@ -37,7 +38,7 @@ def client(rules: Operations) -> TestClient:
 @pytest.fixture
 def bearer(rules: Operations) -> Callable[..., dict[str, str]]:
     def make(*scopes: str) -> dict[str, str]:
-        token, _ = rules.control.keys.create("console", "default", scopes, "ada", now_us())
+        token, _ = rules.control.keys.create("console", "default", scopes, "ada", CLOCK.now_us())
         return {"authorization": f"Bearer {token}"}
 
     return make

@@ -15,12 +15,13 @@ from deploy.control.store import Candidate, Control
 from deploy.decisions import figures
 from deploy.decisions.operations import Operations
 from deploy.rules.rollout import Rollout, Serving
-from tests.deploy.candidates import ManualClock, make_candidate
+from tests.deploy.candidates import make_candidate
+from tests.fakes import ManualClock
 
 
 def read(control: Control, clock: ManualClock, name: str, **labels: str) -> float | None:
     """What /metrics says now."""
-    figures.refresh(control, clock())
+    figures.refresh(control, clock.now_us())
     return REGISTRY.get_sample_value(name, labels)
 
 
@@ -37,25 +38,25 @@ def test_a_fresh_deployment_shows_zeroes_and_the_version(control: Control, clock
 
 def test_trainings_are_counted_by_how_they_ended(control: Control, clock: ManualClock) -> None:
     trainings = control.trainings
-    trainings.end(trainings.start("first", clock()), "done", clock())
-    done_s = clock() / 1e6
+    trainings.end(trainings.start("first", clock.now_us()), "done", clock.now_us())
+    done_s = clock.now_us() / 1e6
     for _ in range(2):
-        clock.advance(60)
-        trainings.end(trainings.start("again", clock()), "failed", clock(), error="out of memory")
+        clock.set_forward(60)
+        trainings.end(trainings.start("again", clock.now_us()), "failed", clock.now_us(), error="out of memory")
     assert read(control, clock, "trimtab_training_runs", outcome="done") == 1
     assert read(control, clock, "trimtab_training_runs", outcome="failed") == 2
     assert read(control, clock, "trimtab_training_failures_in_a_row") == 2
     assert read(control, clock, "trimtab_training_last_success_timestamp_seconds") == done_s
     assert read(control, clock, "trimtab_training_running") == 0
-    trainings.start("one more", clock())
+    trainings.start("one more", clock.now_us())
     assert read(control, clock, "trimtab_training_running") == 1
 
 
 def test_a_training_that_wants_a_yes_waits_until_somebody_answers(control: Control, clock: ManualClock) -> None:
-    request = control.trainings.request("200 new labels", clock())
-    clock.advance(90)
+    request = control.trainings.request("200 new labels", clock.now_us())
+    clock.set_forward(90)
     assert read(control, clock, "trimtab_training_request_waiting_seconds") == 90
-    control.trainings.answer(request.name, "approved", "ada", "fine", clock())
+    control.trainings.answer(request.name, "approved", "ada", "fine", clock.now_us())
     assert read(control, clock, "trimtab_training_request_waiting_seconds") == 0
 
 
@@ -64,7 +65,7 @@ def test_a_candidate_waits_until_a_person_decides(
 ) -> None:
     digest = make_candidate(folder)
     rules.register(digest)
-    clock.advance(3_600)
+    clock.set_forward(3_600)
     assert read(control, clock, "trimtab_candidates", state="held") == 1
     assert read(control, clock, "trimtab_candidate_waiting_seconds") == 3_600
     rules.reject(digest, reason="too terse", actor="ada")

@@ -15,7 +15,8 @@ from deploy.decisions.operations import Operations
 from deploy.errors import Failed, Refused
 from deploy.rules.gate import Comparisons
 from deploy.settings import ApproveSettings, GateSettings, Settings
-from tests.deploy.candidates import ManualClock, make_candidate
+from tests.deploy.candidates import make_candidate
+from tests.fakes import CLOCK, ManualClock
 
 HOLD = {"override_hold": True}
 
@@ -140,7 +141,7 @@ def test_a_second_rollout_waits_for_the_first(rules: Operations, folder: Path) -
 def test_a_seal_expires_and_looking_again_seals_anew(rules: Operations, clock: ManualClock, folder: Path) -> None:
     digest = make_candidate(folder)
     seal = rules.register(digest)["evidence"]
-    clock.advance(48 * 3600)
+    clock.set_forward(48 * 3600)
     with pytest.raises(Refused, match="48 hours ago"):
         rules.approve(digest, evidence=seal, reason="r", actor="ada", override_hold=True)
     assert rules.show(digest)["evidence"] != seal
@@ -155,7 +156,7 @@ def test_looking_twice_at_the_same_evidence_shows_the_same_seal(
     digest = make_candidate(folder)
     rules.register(digest)
     first = rules.show(digest)["evidence"]
-    clock.advance(3600)
+    clock.set_forward(3600)
     assert rules.candidates()[0]["evidence"] == first
 
 
@@ -188,7 +189,7 @@ def test_an_approval_expires_before_the_first_share(rules: Operations, clock: Ma
     digest = make_candidate(folder)
     rules.register(digest)
     approve(rules, digest, **HOLD)
-    clock.advance(48 * 3600)
+    clock.set_forward(48 * 3600)
     with pytest.raises(Refused, match="expired"):
         rules.promote(actor="ada")
     approve(rules, digest, **HOLD)
@@ -276,7 +277,7 @@ def test_halt_works_beside_a_broken_configuration(rules: Operations, control: Co
     def broken() -> Settings:
         raise Failed("trimtab.toml is not valid TOML")
 
-    operator = Operations(control, broken, folder)
+    operator = Operations(control, broken, folder, CLOCK)
     for _ in range(2):
         assert operator.halt(actor="ada", reason="all wrong")["halted"]
     assert control.routing().halted
@@ -339,7 +340,7 @@ def test_a_candidate_whose_directory_is_gone_is_still_listed(rules: Operations, 
 
 
 def _approve_in_a_process(where: str, folder: str, digest: str, seal: str, outcomes: Any) -> None:
-    rules = Operations(open_control(Path(where)), Settings, Path(folder))
+    rules = Operations(open_control(Path(where)), Settings, Path(folder), CLOCK)
     try:
         rules.approve(digest, evidence=seal, reason="race", actor=digest[:4], override_hold=True)
         outcomes.put("approved")
@@ -349,7 +350,7 @@ def _approve_in_a_process(where: str, folder: str, digest: str, seal: str, outco
 
 @pytest.mark.slow
 def test_of_processes_that_approve_at_once_exactly_one_wins(tmp_path: Path, control: Control, folder: Path) -> None:
-    rules = Operations(control, Settings, folder)
+    rules = Operations(control, Settings, folder, CLOCK)
     digests = [make_candidate(folder, seed) for seed in range(3)]
     rules.discover()
     spawn = multiprocessing.get_context("spawn")

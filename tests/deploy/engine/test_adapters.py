@@ -9,21 +9,25 @@ from deploy.engine.adapters import RETRY_LOAD_S, Engines
 from deploy.engine.port import EngineFailed, NotReady, Overloaded, Sampling
 from deploy.engine.thread import PARALLEL
 from deploy.rules.assignment import Routing
+from feedback.clock import SystemClock
 from models.bases import Base
-from tests.fakes import BASE, FakeEngine, until
+from tests.fakes import BASE, CLOCK, FakeEngine, until
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 HELLO = [{"role": "user", "content": "Hello"}]
 SAMPLING = Sampling(max_tokens=20)
 
 
-class Desk:
-    """A router that says what it is told, and a clock that stands still."""
+class Desk(SystemClock):
+    """A source of routings that says what it is told, with a clock that stands still."""
 
     def __init__(self) -> None:
         self.now = Routing()
         self.time_s = 1000.0
         self.away = False
+
+    def monotonic_s(self) -> float:
+        return self.time_s
 
     def routing(self) -> Routing:
         if self.away:
@@ -46,7 +50,7 @@ async def engines(
     desk: Desk, engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Engines]:
     monkeypatch.setattr("deploy.engine.adapters.LOOK_S", 0.01)
-    engines = Engines(lambda: BASE, tmp_path, desk, queue=2, make=lambda _: engine, clock=lambda: desk.time_s)
+    engines = Engines(lambda: BASE, tmp_path, desk, queue=2, make=lambda _: engine, clock=desk)
     await engines.start()
     await until(lambda: engines.ready() is None)
     yield engines
@@ -172,7 +176,7 @@ async def test_serving_goes_on_while_the_routing_can_not_be_read(engines: Engine
 
 
 async def test_stopping_ends_replies_under_way_with_an_error(engine: FakeEngine, desk: Desk, tmp_path: Path) -> None:
-    engines = Engines(lambda: BASE, tmp_path, desk, queue=2, make=lambda _: engine)
+    engines = Engines(lambda: BASE, tmp_path, desk, queue=2, make=lambda _: engine, clock=CLOCK)
     await engines.start()
     await until(lambda: engines.ready() is None)
     engine.words = [" word"] * 1_000_000
@@ -191,7 +195,7 @@ async def test_without_a_base_it_says_what_to_do_and_begins_once_there_is_one(
 ) -> None:
     there: list[Base] = []
     find: Callable[[], Base | None] = lambda: there[0] if there else None  # noqa: E731
-    engines = Engines(find, tmp_path, desk, queue=2, make=lambda _: engine)
+    engines = Engines(find, tmp_path, desk, queue=2, make=lambda _: engine, clock=CLOCK)
     await engines.start()
     await until(lambda: "trimtab train" in (engines.ready() or ""))
     with pytest.raises(NotReady, match="no base model yet"):
@@ -206,7 +210,7 @@ async def test_a_base_that_can_not_be_loaded_is_named(desk: Desk, tmp_path: Path
     def broken(_: Base) -> FakeEngine:
         raise ValueError("config.json is not JSON")
 
-    engines = Engines(lambda: BASE, tmp_path, desk, queue=2, make=broken)
+    engines = Engines(lambda: BASE, tmp_path, desk, queue=2, make=broken, clock=CLOCK)
     await engines.start()
     await until(lambda: "config.json is not JSON" in (engines.ready() or ""))
     await engines.stop()

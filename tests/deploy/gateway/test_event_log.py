@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from deploy.gateway.event_log import EventLog, newest, turn_record
 from feedback.intake.contract import MAX_EVENT_BYTES
 from feedback.intake.edge import Edge, Record
-from tests.fakes import MemoryProducer
+from tests.fakes import CLOCK, MemoryProducer
 
 NOW_US = 1_800_000_000_000_000
 EDGE = Edge(b"key")
@@ -46,22 +46,22 @@ def test_a_turn_too_big_for_the_broker_says_what_it_lost(sizes: list[int], kept:
 
 async def test_sent_means_durable() -> None:
     producer = MemoryProducer()
-    assert await EventLog(EDGE, producer).end_turn(turn([said("Hi")]), NOW_US)
+    assert await EventLog(EDGE, producer, CLOCK).end_turn(turn([said("Hi")]), NOW_US)
     assert len(producer.records) == 1
 
 
 async def test_a_log_that_breaks_or_does_not_answer_is_false() -> None:
     producer = MemoryProducer()
     producer.broken = True
-    assert not await EventLog(EDGE, producer).end_turn(turn([said("Hi")]), NOW_US)
+    assert not await EventLog(EDGE, producer, CLOCK).end_turn(turn([said("Hi")]), NOW_US)
     producer.go.clear()
-    assert not await EventLog(EDGE, producer, timeout_s=0.01).end_turn(turn([said("Hi")]), NOW_US)
+    assert not await EventLog(EDGE, producer, CLOCK, timeout_s=0.01).end_turn(turn([said("Hi")]), NOW_US)
     producer.go.set()
 
 
 async def test_what_is_not_logged_is_said_without_what_was_said(capsys: pytest.CaptureFixture[str]) -> None:
     producer = MemoryProducer()
-    events = EventLog(EDGE, producer)
+    events = EventLog(EDGE, producer, CLOCK)
     assert not await events.end_turn(turn([said("my secret")], locale=5), NOW_US)
     producer.broken = True
     assert not await events.end_turn(turn([said("my secret")]), NOW_US)

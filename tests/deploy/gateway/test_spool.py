@@ -14,7 +14,7 @@ from deploy.errors import Failed
 from deploy.gateway.spool import Spool, SpoolFull
 from feedback.intake.edge import Record
 from streams.log import Producer, RecordRefused
-from tests.fakes import MemoryProducer
+from tests.fakes import CLOCK, ManualClock, MemoryProducer
 
 ROOM = 1_000_000
 
@@ -45,7 +45,7 @@ class Target(MemoryProducer):
 
 
 async def test_records_are_sent_in_order_and_then_gone(tmp_path: Path) -> None:
-    spool, target = Spool(tmp_path / "spool.db", ROOM), Target()
+    spool, target = Spool(tmp_path / "spool.db", ROOM, CLOCK), Target()
     await spool.send([record("a"), record("b")])
     async with sending(spool, target):
         await spool.send([record("c")])
@@ -57,22 +57,22 @@ async def test_records_are_sent_in_order_and_then_gone(tmp_path: Path) -> None:
 
 
 async def test_what_was_not_sent_before_a_crash_is_sent_by_the_next_process(tmp_path: Path) -> None:
-    await Spool(tmp_path / "spool.db", ROOM).send([record("a")])
-    spool, target = Spool(tmp_path / "spool.db", ROOM), Target()
+    await Spool(tmp_path / "spool.db", ROOM, CLOCK).send([record("a")])
+    spool, target = Spool(tmp_path / "spool.db", ROOM, CLOCK), Target()
     async with sending(spool, target):
         assert await spool.drained(5)
     assert [sent.key for sent in target.records] == [b"a"]
 
 
 async def test_a_turn_under_way_is_sent_only_if_the_process_dies(tmp_path: Path) -> None:
-    spool, target = Spool(tmp_path / "spool.db", ROOM), Target()
+    spool, target = Spool(tmp_path / "spool.db", ROOM, CLOCK), Target()
     await spool.hold("t1", record("t1 aborted"))
     await spool.hold("t2", record("t2 aborted"))
     async with sending(spool, target):
         await spool.send([record("t1 complete")], releases="t1")
         assert await spool.drained(5)
     assert [sent.key for sent in target.records] == [b"t1 complete"]
-    after = Spool(tmp_path / "spool.db", ROOM)
+    after = Spool(tmp_path / "spool.db", ROOM, CLOCK)
     assert after.aborted == 1
     async with sending(after, target):
         assert await after.drained(5)
@@ -80,7 +80,7 @@ async def test_a_turn_under_way_is_sent_only_if_the_process_dies(tmp_path: Path)
 
 
 async def test_a_full_spool_takes_nothing_new_but_what_it_held(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool.db", 1_000)
+    spool = Spool(tmp_path / "spool.db", 1_000, CLOCK)
     await spool.hold("t", record("t"))
     await spool.send([record("big", 2_000)])
     assert spool.full
@@ -99,7 +99,7 @@ async def test_a_broker_that_is_away_is_tried_again_with_a_new_producer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("deploy.gateway.spool.FIRST_PAUSE_S", 0.001)
-    spool, targets = Spool(tmp_path / "spool.db", ROOM), list[Target]()
+    spool, targets = Spool(tmp_path / "spool.db", ROOM, CLOCK), list[Target]()
 
     def connect() -> Producer:
         targets.append(Target())
@@ -116,7 +116,7 @@ async def test_a_broker_that_is_away_is_tried_again_with_a_new_producer(
 
 
 async def test_a_record_that_the_broker_refuses_is_kept_and_holds_nobody_up(tmp_path: Path) -> None:
-    spool, target = Spool(tmp_path / "spool.db", ROOM), Target()
+    spool, target = Spool(tmp_path / "spool.db", ROOM, CLOCK), Target()
     target.refused = b"b"
     refused = REGISTRY.get_sample_value("trimtab_spool_refused_total") or 0
     await spool.send([record("a"), record("b"), record("c")])
@@ -125,26 +125,26 @@ async def test_a_record_that_the_broker_refuses_is_kept_and_holds_nobody_up(tmp_
     assert [sent.key for sent in target.records] == [b"a", b"c"]
     assert REGISTRY.get_sample_value("trimtab_spool_refused_total") == refused + 1
     target.refused = b""
-    again = Spool(tmp_path / "spool.db", ROOM)
+    again = Spool(tmp_path / "spool.db", ROOM, CLOCK)
     assert again.aborted == 0
     async with sending(again, target):
         assert await again.drained(5)
     assert [sent.key for sent in target.records] == [b"a", b"c", b"b"]
 
 
-async def test_the_metrics_tell_how_much_waits_and_how_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_metrics_tell_how_much_waits_and_how_long(tmp_path: Path) -> None:
     def told() -> list[float | None]:
         return [
             REGISTRY.get_sample_value(f"trimtab_spool_{name}")
             for name in ("records", "bytes", "limit_bytes", "oldest_seconds")
         ]
 
-    monkeypatch.setattr("time.time_ns", lambda: 1_000 * 10**9)
-    monkeypatch.setattr("time.time", lambda: 1_060.0)
-    spool = Spool(tmp_path / "spool.db", ROOM)
+    clock = ManualClock()
+    spool = Spool(tmp_path / "spool.db", ROOM, clock)
     assert told() == [0, 0, ROOM, 0]
     await spool.hold("t", record("t"))
     await spool.send([record("a", 100)])
+    clock.set_forward(60)
     assert told() == [2, spool.size, ROOM, 60]
     assert spool.size > 100
 
@@ -152,7 +152,7 @@ async def test_the_metrics_tell_how_much_waits_and_how_long(tmp_path: Path, monk
 def test_a_file_that_is_no_spool_is_said_to_be_none(tmp_path: Path) -> None:
     (tmp_path / "spool.db").write_text("not a database, but long enough to be looked at" * 50)
     with pytest.raises(Failed, match="is no SQLite database"):
-        Spool(tmp_path / "spool.db", ROOM)
+        Spool(tmp_path / "spool.db", ROOM, CLOCK)
 
 
 @settings(max_examples=60)
@@ -162,7 +162,7 @@ def test_whatever_happens_each_record_arrives_and_a_turn_is_complete_or_aborted(
 ) -> None:
     async def check() -> None:
         path, target = tmp_path_factory.mktemp("spool") / "spool.db", Target()
-        spool, held, expected, number = Spool(path, ROOM), set[str](), list[bytes](), 0
+        spool, held, expected, number = Spool(path, ROOM, CLOCK), set[str](), list[bytes](), 0
         for step, turn in steps:
             number, name = number + 1, f"turn {turn}"
             if step == "send":
@@ -176,7 +176,7 @@ def test_whatever_happens_each_record_arrives_and_a_turn_is_complete_or_aborted(
                 expected.append(f"{name} complete {number}".encode())
                 held.discard(name)
             elif step == "crash":
-                spool = Spool(path, ROOM)
+                spool = Spool(path, ROOM, CLOCK)
                 assert spool.aborted == len(held)
                 expected += [f"{name} aborted".encode() for name in held]
                 held.clear()

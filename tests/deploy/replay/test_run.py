@@ -26,6 +26,7 @@ from deploy.training.train import newest_event_us, seal_now
 from feedback.facts.reader import Facts
 from feedback.records import Unjudged, Verdict
 from tests.deploy.commands import ROOT, SAMPLE, answer, environment, trimtab
+from tests.fakes import CLOCK
 from tests.judge_server import judge_server, scores
 
 CONVAI2 = ROOT.parent / "shared" / "data" / "convai2" / "events.jsonl.gz"
@@ -59,7 +60,7 @@ def replayed(root: Path, *files: Path, **configuration: Any) -> tuple[Intake, st
     """What a replay into `root` took in, and the hash of what it sealed ("" without any event)."""
     state, configured = open_state(root), Settings(**configuration)
     control = open_control(state.control)
-    taken = asyncio.run(run(files, state, configured, control, lambda *_: None))
+    taken = asyncio.run(run(files, state, configured, control, CLOCK, lambda *_: None))
     try:
         sealed = seal_now(state, configured, newest_event_us(Facts(state.facts)))
     except Failed:

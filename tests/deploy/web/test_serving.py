@@ -9,6 +9,7 @@ import pytest
 STUCK = """
 import asyncio, time
 from deploy.web.serving import run_until_stopped
+from feedback.clock import SystemClock
 from deploy.roles.logs import configure
 
 async def work(stop):
@@ -17,7 +18,7 @@ async def work(stop):
     {rest}
 
 configure("worker")
-asyncio.run(run_until_stopped(work, within_s={within_s}))
+asyncio.run(run_until_stopped(work, {within_s}, SystemClock()))
 """
 
 

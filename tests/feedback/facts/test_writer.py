@@ -23,6 +23,7 @@ from feedback.facts.reader import Facts
 from feedback.facts.tables import Batch, Row
 from feedback.facts.writer import COMPACT_EVERY, FactsWriter
 from feedback.records import Rating, Turn, Unjudged, Verdict
+from tests.fakes import CLOCK
 
 DAY_US = 86_400_000_000
 START_US = 1_767_268_800_000_000
@@ -56,7 +57,7 @@ def event_ids(root: Path) -> list[str]:
 
 
 def test_what_was_committed_is_read_back_whole(tmp_path: Path) -> None:
-    writer = FactsWriter(tmp_path, log_of("log"))
+    writer = FactsWriter(tmp_path, log_of("log"), CLOCK)
     writer.commit([batch(0, 3)])
     found = {found.event_id: (found, content_hash) for found, content_hash in Facts(tmp_path).turns()}
     assert found["e2"] == (turn(2, 2), "h2")
@@ -80,7 +81,7 @@ def test_ratings_and_verdicts_come_back_as_what_they_were(tmp_path: Path) -> Non
         occurred_at_us=START_US,
         reason="timeout",
     )
-    writer = FactsWriter(tmp_path, log_of("log"))
+    writer = FactsWriter(tmp_path, log_of("log"), CLOCK)
     writer.commit(
         [
             Batch("ratings.given", 0, (Row(rating, "h", "d", 0, START_US),), 1),
@@ -95,7 +96,7 @@ def test_ratings_and_verdicts_come_back_as_what_they_were(tmp_path: Path) -> Non
 
 
 def test_an_overlapping_batch_is_trimmed_not_skipped(tmp_path: Path) -> None:
-    writer = FactsWriter(tmp_path, log_of("log"))
+    writer = FactsWriter(tmp_path, log_of("log"), CLOCK)
     assert writer.commit([batch(0, 5)]) == 5
     assert writer.commit([batch(3, 8)]) == 3
     assert writer.commit([batch(0, 8)]) == 0
@@ -104,21 +105,21 @@ def test_an_overlapping_batch_is_trimmed_not_skipped(tmp_path: Path) -> None:
 
 
 def test_a_run_of_nothing_but_dead_letters_still_moves_the_offset(tmp_path: Path) -> None:
-    writer = FactsWriter(tmp_path, log_of("log"))
+    writer = FactsWriter(tmp_path, log_of("log"), CLOCK)
     writer.commit([Batch("turns.served", 0, (), 4)])
     assert writer.applied("turns.served", 0) == 4
 
 
 def test_another_log_has_offsets_of_its_own(tmp_path: Path) -> None:
-    FactsWriter(tmp_path, log_of("one")).commit([batch(0, 3)])
-    other = FactsWriter(tmp_path, log_of("two"))
+    FactsWriter(tmp_path, log_of("one"), CLOCK).commit([batch(0, 3)])
+    other = FactsWriter(tmp_path, log_of("two"), CLOCK)
     assert other.applied("turns.served", 0) == 0
     other.commit([batch(0, 3)])
     assert len(event_ids(tmp_path)) == 6
 
 
 def test_a_span_of_time_reads_only_what_lies_in_it(tmp_path: Path) -> None:
-    FactsWriter(tmp_path, log_of("log")).commit([batch(0, 9)])
+    FactsWriter(tmp_path, log_of("log"), CLOCK).commit([batch(0, 9)])
     since, until = START_US + DAY_US, START_US + 2 * DAY_US - 1
     assert {found.event_id for found, _ in Facts(tmp_path).turns(since, until)} == {"e1", "e4", "e7"}
 
@@ -137,7 +138,7 @@ def test_any_replay_of_stretches_lands_every_record_once(
     tmp_path_factory: pytest.TempPathFactory, stretches: list[tuple[int, int, int]], together: int
 ) -> None:
     root = tmp_path_factory.mktemp("facts")
-    writer = FactsWriter(root, log_of("log"))
+    writer = FactsWriter(root, log_of("log"), CLOCK)
     reached = {0: 0, 1: 0, 2: 0}
     batches = []
     for partition, first, length in stretches:
@@ -153,7 +154,7 @@ def test_any_replay_of_stretches_lands_every_record_once(
 
 
 def test_a_run_that_comes_again_before_it_was_committed_lands_once(tmp_path: Path) -> None:
-    writer = FactsWriter(tmp_path, log_of("log"))
+    writer = FactsWriter(tmp_path, log_of("log"), CLOCK)
     assert writer.commit([batch(0, 6), batch(2, 9), batch(0, 6), batch(0, 3, 1)]) == 12
     assert len(event_ids(tmp_path)) == 12
 
@@ -169,7 +170,7 @@ def test_a_question_in_mid_commit_does_not_hide_what_another_writer_did_meanwhil
                 assert go_on.wait(60)
             super()._append(*arguments)
 
-    frozen, other = Frozen(tmp_path, log_of("log")), FactsWriter(tmp_path, log_of("log"))
+    frozen, other = Frozen(tmp_path, log_of("log"), CLOCK), FactsWriter(tmp_path, log_of("log"), CLOCK)
     with ThreadPoolExecutor() as pool:
         committed = pool.submit(frozen.commit, [batch(0, 10)])
         assert in_commit.wait(60)
@@ -184,7 +185,7 @@ def test_a_question_in_mid_commit_does_not_hide_what_another_writer_did_meanwhil
 
 def test_racing_writers_land_every_record_once(tmp_path: Path) -> None:
     def write() -> None:
-        writer = FactsWriter(tmp_path, log_of("log"))
+        writer = FactsWriter(tmp_path, log_of("log"), CLOCK)
         for first in range(0, 60, 4):
             writer.commit([batch(first, first + 4), batch(first, first + 4, 1)])
 
@@ -220,7 +221,7 @@ def test_a_killed_writer_loses_nothing_and_doubles_nothing(tmp_path: Path) -> No
             process.stdout.readline()
         process.send_signal(signal.SIGKILL)
         process.wait()
-    writer = FactsWriter(tmp_path / "facts", log_of("log"))
+    writer = FactsWriter(tmp_path / "facts", log_of("log"), CLOCK)
     reached = writer.applied("turns.served", 0)
     assert reached > 0
     rows = Facts(tmp_path / "facts").columns("turns", ["offset"]).column("offset").to_pylist()
@@ -230,7 +231,7 @@ def test_a_killed_writer_loses_nothing_and_doubles_nothing(tmp_path: Path) -> No
 @pytest.mark.slow
 def test_commits_stay_as_quick_and_files_as_few_after_many_commits(tmp_path: Path) -> None:
     commits = int(os.environ.get("TRIMTAB_TEST_COMMITS", "600"))
-    writer = FactsWriter(tmp_path, log_of("log"), kept_for=timedelta(0))
+    writer = FactsWriter(tmp_path, log_of("log"), CLOCK, kept_for=timedelta(0))
     wall_s: list[float] = []
     cpu_s: list[float] = []
     most_files = 0
@@ -254,7 +255,7 @@ def test_commits_stay_as_quick_and_files_as_few_after_many_commits(tmp_path: Pat
 
 
 def test_what_a_seal_reads_is_not_cleared_away_however_long_it_takes(tmp_path: Path) -> None:
-    writer = FactsWriter(tmp_path, log_of("log"), kept_for=timedelta(0))
+    writer = FactsWriter(tmp_path, log_of("log"), CLOCK, kept_for=timedelta(0))
     for number in range(5):
         writer.commit([batch(number, number + 1)])
     facts = Facts(tmp_path)

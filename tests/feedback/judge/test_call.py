@@ -13,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from feedback.clock import SystemClock
 from feedback.judge import call, prompt, rubric
 from feedback.judge.call import Answer, Caller, Tokens, retry_after_s, worst
 from feedback.judge.client import JudgeKeyError, key_of, probe
 from feedback.records import JudgeRequest
 from feedback.settings import JudgeSettings
+from tests.fakes import CLOCK
 from tests.judge_server import Brain, Hangs, JudgeServer, Raw, complains, judge_server, scores
 
 pytestmark = pytest.mark.slow
@@ -35,10 +37,13 @@ PROMPT = prompt.ask_scores(
 GOOD = json.dumps({"scores": dict.fromkeys(PROMPT.schema["properties"]["scores"]["properties"], 5), "confidence": 1})
 
 
-class Pauses(list[float]):
-    """Takes the place of sleeping, and keeps how long it would have been."""
+class Pauses(list[float], SystemClock):
+    """A clock that sleeps no longer than it must, and keeps how long it would have been."""
 
-    async def __call__(self, seconds: float) -> None:
+    def now_us(self) -> int:
+        return NOW_US
+
+    async def sleep(self, seconds: float) -> None:
         self.append(seconds)
 
 
@@ -49,7 +54,7 @@ async def always() -> bool:
 async def ask(server: JudgeServer | str, pauses: Pauses | None = None, **changes: Any) -> Answer:
     url = server if isinstance(server, str) else server.url
     settings = JudgeSettings(base_url=url, model="judge", **{"attempts": 2, "timeout_s": 5, **changes})
-    caller = Caller(settings, KEY, lambda: NOW_US, Pauses() if pauses is None else pauses, random.Random(1))
+    caller = Caller(settings, KEY, Pauses() if pauses is None else pauses, random.Random(1))
     try:
         return await caller.ask(PROMPT, always)
     finally:
@@ -204,7 +209,7 @@ async def test_the_last_try_is_not_followed_by_another_that_nobody_pays() -> Non
 
     with judge_server(lambda _: Raw(b"{", missing=1)) as server:
         settings = JudgeSettings(base_url=server.url, model="judge", attempts=5)
-        caller = Caller(settings, KEY, lambda: NOW_US, Pauses(), random.Random(1))
+        caller = Caller(settings, KEY, Pauses(), random.Random(1))
         answer = await caller.ask(PROMPT, never)
     assert (answer.reason, len(server.asked)) == ("unreachable", 1)
 
@@ -221,7 +226,7 @@ async def test_the_last_try_is_not_followed_by_another_that_nobody_pays() -> Non
 async def test_what_a_server_does_not_know_is_left_out_from_then_on(parameter: str, complaint: str) -> None:
     with judge_server(complains(parameter, complaint, lambda _: GOOD)) as server:
         settings = JudgeSettings(base_url=server.url, model="judge", attempts=1)
-        caller = Caller(settings, KEY, lambda: NOW_US, Pauses(), random.Random(1))
+        caller = Caller(settings, KEY, Pauses(), random.Random(1))
         answers = [await caller.ask(PROMPT, always) for _ in range(2)]
     assert [answer.text for answer in answers] == [GOOD, GOOD]
     assert [parameter in body for body in server.asked] == [True, False, False]
@@ -267,12 +272,12 @@ def test_a_key_is_read_from_a_file_or_refused_by_name(tmp_path: Path) -> None:
 async def test_the_probe_says_what_is_wrong() -> None:
     with judge_server(scores()) as server:
         good = JudgeSettings(base_url=server.url, model="judge")
-        assert await probe(good) is None
-        assert "does not know" in (await probe(good.model_copy(update={"model": "other"})) or "")
+        assert await probe(good, CLOCK) is None
+        assert "does not know" in (await probe(good.model_copy(update={"model": "other"}), CLOCK) or "")
         server.models = 401
-        assert "refuses our key" in (await probe(good) or "")
+        assert "refuses our key" in (await probe(good, CLOCK) or "")
         server.models = 404
-        assert "answers 404" in (await probe(good) or "")
+        assert "answers 404" in (await probe(good, CLOCK) or "")
         for nonsense in (
             Raw(b"<html>", content_type="text/html"),
             Raw(b"null"),
@@ -280,7 +285,7 @@ async def test_the_probe_says_what_is_wrong() -> None:
             Raw(b"[" * 9_999),
         ):
             server.models = nonsense
-            assert "something else" in (await probe(good) or "")
+            assert "something else" in (await probe(good, CLOCK) or "")
         server.models = Raw(json.dumps({"data": [{"id": "\x1b[31mred"}]}).encode())
-        assert "\x1b" not in (await probe(good) or "\x1b")
-    assert "can't be reached" in (await probe(good) or "")
+        assert "\x1b" not in (await probe(good, CLOCK) or "\x1b")
+    assert "can't be reached" in (await probe(good, CLOCK) or "")

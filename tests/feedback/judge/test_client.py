@@ -18,6 +18,7 @@ from feedback.judge.prompt import MAX_REPLY_CHARACTERS
 from feedback.records import JudgeRequest, Unjudged, Verdict
 from feedback.settings import JudgeSettings
 from tests.fakes import until
+from tests.feedback.judge.test_call import Pauses
 from tests.judge_server import Answer, Brain, JudgeServer, Raw, judge_server, prefers, scores, winner
 
 pytestmark = pytest.mark.slow
@@ -73,14 +74,9 @@ def judge(server: JudgeServer | str, ledger: MemoryLedger | None = None, **chang
         settings,
         rubric.load(),
         ledger or MemoryLedger(),
-        clock_us=lambda: NOW_US,
-        sleep=no_pause,
+        clock=Pauses(),
         jitter=random.Random(1),
     )
-
-
-async def no_pause(_seconds: float) -> None:
-    """Retry at once."""
 
 
 async def test_a_single_reply_is_scored_by_rubric_item() -> None:

@@ -14,6 +14,7 @@ from feedback.intake.contract import Rejected
 from feedback.intake.edge import Edge, Record
 from streams.care.audit import Finding, audit, compare, ranges, repair
 from streams.log import TP, Log
+from tests.fakes import CLOCK
 from tests.streams.test_worker import KEY, drain, signed, turn, unsigned
 
 EDGE = Edge(KEY)
@@ -71,7 +72,7 @@ async def test_missing_facts_are_named_by_offset_and_taken_in_again(tmp_path: Pa
     without(tmp_path / "facts", "turn_id in ('t3', 't17', 't50')")
     findings = list(audit(log, facts))
     assert wrong(findings) == {"missing": 3, "doubled": 0, "changed": 0, "unknown": 0}
-    writer = FactsWriter(tmp_path / "facts", log.identity)
+    writer = FactsWriter(tmp_path / "facts", log.identity, CLOCK)
     assert repair(log, writer, Edge(KEY), findings) == (3, 0)
     assert all(finding.good for finding in audit(log, facts))
     assert {found.turn_id: content_hash for found, content_hash in facts.turns()} == before
@@ -84,7 +85,7 @@ async def test_doubled_changed_and_unknown_facts_are_told_apart(tmp_path: Path, 
     without(facts, f"partition = {place[1]} and offset = 1")
     again = row(2, hashlib.sha256(log.read(*place, 2, 1)[0].value).hexdigest())
     rows = (row(1, "other bytes"), again, row(end + 5, "from nowhere"))
-    FactsWriter(facts, log.identity).fill([Batch(*place, rows, 0)])
+    FactsWriter(facts, log.identity, CLOCK).fill([Batch(*place, rows, 0)])
     (finding,) = (found for found in audit(log, Facts(facts)) if (found.topic, found.partition) == place)
     assert (finding.missing, finding.doubled, finding.changed, finding.unknown) == ([], [2], [1], [end + 5])
 
@@ -93,7 +94,7 @@ async def test_facts_of_another_log_do_not_hide_what_is_missing(tmp_path: Path, 
     await drain(tmp_path, log, [signed(turn(n)) for n in range(20)])
     place = busy(log)
     without(tmp_path / "facts", f"partition = {place[1]} and offset = 1")
-    FactsWriter(tmp_path / "facts", lambda topic: "another").fill([Batch(*place, (row(1, "x"),), 0)])
+    FactsWriter(tmp_path / "facts", lambda topic: "another", CLOCK).fill([Batch(*place, (row(1, "x"),), 0)])
     assert wrong(list(audit(log, Facts(tmp_path / "facts"))))["missing"] == 1
 
 

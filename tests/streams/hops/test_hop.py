@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import pytest
 
 from feedback.intake.edge import Record
-from streams.dead_letters import TOPIC, DeadLetter, _decode
+from feedback.topics import DEAD_LETTERS
+from streams.dead_letters import DeadLetter, _decode
 from streams.hops import hop
 from streams.hops.hop import Ack, Run, handle, sift
 from streams.log import Stored
+from tests.fakes import CLOCK
 
 
 class Sent:
@@ -23,7 +25,7 @@ class Sent:
         self.records.extend(records)
 
     def letters(self) -> list[DeadLetter]:
-        return [_decode(record.value) for record in self.records if record.topic == TOPIC]
+        return [_decode(record.value) for record in self.records if record.topic == DEAD_LETTERS]
 
 
 def run_of(*values: bytes) -> list[Stored]:
@@ -41,7 +43,7 @@ async def test_a_run_that_works_is_acknowledged_once() -> None:
     async def work(run: Run, ack: Ack) -> None:
         ack()
 
-    await handle(run_of(b"1", b"2"), lambda: acks.append(1), work)
+    await handle(run_of(b"1", b"2"), lambda: acks.append(1), work, CLOCK)
     assert acks == [1]
 
 
@@ -56,7 +58,7 @@ async def test_a_passing_fault_is_tried_again() -> None:
             raise OSError("away for a moment")
         ack()
 
-    await handle(run_of(b"1", b"2"), lambda: acks.append(1), work)
+    await handle(run_of(b"1", b"2"), lambda: acks.append(1), work, CLOCK)
     assert acks == [1]
 
 
@@ -67,7 +69,7 @@ async def test_what_goes_wrong_again_and_again_is_raised_and_nothing_is_acknowle
         raise OSError("the disk is full")
 
     with pytest.raises(OSError, match="disk is full"):
-        await handle(run_of(b"1", b"2"), lambda: acks.append(1), work)
+        await handle(run_of(b"1", b"2"), lambda: acks.append(1), work, CLOCK)
     assert acks == []
 
 
@@ -79,7 +81,7 @@ def digest(record: Stored) -> bytes:
 
 async def test_the_poison_record_alone_is_buried_with_its_bytes_and_place() -> None:
     sent = Sent()
-    digested = await sift(run_of(b"1", b"poison", b"3"), digest, sent)
+    digested = await sift(run_of(b"1", b"poison", b"3"), digest, sent, CLOCK.now_us())
     assert [(record.offset, value) for record, value in digested] == [(0, b"1"), (2, b"3")]
     (letter,) = sent.letters()
     assert (letter.value, letter.topic, letter.partition, letter.offset) == (b"poison", "a", 0, 1)
@@ -89,14 +91,14 @@ async def test_the_poison_record_alone_is_buried_with_its_bytes_and_place() -> N
 
 async def test_a_record_that_comes_alone_is_buried_too() -> None:
     sent = Sent()
-    assert await sift(run_of(b"poison"), digest, sent) == []
+    assert await sift(run_of(b"poison"), digest, sent, CLOCK.now_us()) == []
     assert len(sent.letters()) == 1
 
 
 async def test_when_every_record_of_several_is_poison_nothing_is_buried() -> None:
     sent = Sent()
     with pytest.raises(ValueError, match="can't digest this"):
-        await sift(run_of(b"poison", b"poison"), digest, sent)
+        await sift(run_of(b"poison", b"poison"), digest, sent, CLOCK.now_us())
     assert sent.records == []
 
 
@@ -106,4 +108,4 @@ async def test_poison_is_buried_before_anything_that_stands_after_it_is_kept() -
             raise OSError("the broker is away")
 
     with pytest.raises(OSError, match="away"):
-        await sift(run_of(b"poison", b"2"), digest, Broken())
+        await sift(run_of(b"poison", b"2"), digest, Broken(), CLOCK.now_us())

@@ -6,19 +6,22 @@ from collections.abc import Iterator
 
 import pytest
 
+from deploy.parts import link_to
 from feedback.intake.contract import MAX_EVENT_BYTES, Rejected
 from feedback.intake.edge import Record
+from feedback.topics import DEAD_LETTERS
 from streams import dead_letters
 from streams.kafka.access import KafkaAccess
 from streams.kafka.log import KafkaLog
 from streams.log import LogError, lag
+from tests.fakes import CLOCK
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kafka")]
 
 
 @pytest.fixture
 def log(kafka_servers: str, prefix: str) -> Iterator[KafkaLog]:
-    log = KafkaLog(KafkaAccess(kafka_servers), partitions=2, prefix=prefix)
+    log = KafkaLog(KafkaAccess(kafka_servers), CLOCK, partitions=2, prefix=prefix)
     yield log
     log.close()
 
@@ -48,9 +51,9 @@ def test_a_topic_keeps_its_partitions_and_one_made_anew_is_another(log: KafkaLog
 
 
 async def test_the_dead_letter_of_the_biggest_event_fits(log: KafkaLog) -> None:
-    log.create_topic(dead_letters.TOPIC)
-    letter = dead_letters.dead_letter(Rejected("too_large", "", "too big"), b"x" * (MAX_EVENT_BYTES + 1))
-    producer = log.producer()
+    log.create_topic(DEAD_LETTERS)
+    letter = dead_letters.dead_letter(Rejected("too_large", "", "too big"), b"x" * (MAX_EVENT_BYTES + 1), 0)
+    producer = link_to(log, CLOCK).producer()
     await producer.send([letter])
     await producer.close()
     log.append([letter])
@@ -68,4 +71,4 @@ def test_lag_is_what_a_group_has_not_committed(log: KafkaLog) -> None:
 
 def test_a_cluster_that_is_not_there_is_one_sentence() -> None:
     with pytest.raises(LogError, match=r"nobody answers at 127.0.0.1:9 .*is broker.url right"):
-        KafkaLog(KafkaAccess("127.0.0.1:9"))
+        KafkaLog(KafkaAccess("127.0.0.1:9"), CLOCK)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from feedback.intake.edge import Record
 from streams.log import LogError, lag
 from streams.sqlite.log import SqliteLog
+from tests.fakes import CLOCK
 
 
 def record(key: str, value: str = "v", topic: str = "a") -> Record:
@@ -21,7 +22,7 @@ def record(key: str, value: str = "v", topic: str = "a") -> Record:
 
 
 def test_a_record_comes_back_as_it_was_sent(tmp_path: Path) -> None:
-    log = SqliteLog(tmp_path / "log.db", partitions=1)
+    log = SqliteLog(tmp_path / "log.db", CLOCK, partitions=1)
     assert log.append([record("k", "one"), record("k", "two")]) == [0, 1]
     one, two = log.read("a", 0, 0, 10)
     assert (one.key, one.value, one.headers, one.offset) == (b"k", b"one", (("h", b"1"),), 0)
@@ -30,13 +31,13 @@ def test_a_record_comes_back_as_it_was_sent(tmp_path: Path) -> None:
 
 
 def test_one_key_stays_in_one_partition(tmp_path: Path) -> None:
-    log = SqliteLog(tmp_path / "log.db", partitions=8)
+    log = SqliteLog(tmp_path / "log.db", CLOCK, partitions=8)
     log.append([record("same", str(n)) for n in range(20)])
     assert sorted(log.ends().values()) == [0] * 7 + [20]
 
 
 def test_an_offset_is_never_given_twice_even_after_trimming(tmp_path: Path) -> None:
-    log = SqliteLog(tmp_path / "log.db", partitions=1)
+    log = SqliteLog(tmp_path / "log.db", CLOCK, partitions=1)
     log.append([record("k")] * 3)
     log.commit("g", {("a", 0): 3})
     assert log.trim(2**62, {"a": "g"}) == 3
@@ -44,7 +45,7 @@ def test_an_offset_is_never_given_twice_even_after_trimming(tmp_path: Path) -> N
 
 
 def test_trimming_leaves_what_the_group_has_not_done(tmp_path: Path) -> None:
-    log = SqliteLog(tmp_path / "log.db", partitions=1)
+    log = SqliteLog(tmp_path / "log.db", CLOCK, partitions=1)
     log.append([record("k")] * 5)
     log.commit("g", {("a", 0): 2})
     assert log.trim(2**62, {"a": "g"}) == 2
@@ -53,7 +54,7 @@ def test_trimming_leaves_what_the_group_has_not_done(tmp_path: Path) -> None:
 
 
 def test_a_commit_never_goes_back(tmp_path: Path) -> None:
-    log = SqliteLog(tmp_path / "log.db", partitions=1)
+    log = SqliteLog(tmp_path / "log.db", CLOCK, partitions=1)
     log.append([record("k")] * 5)
     log.commit("g", {("a", 0): 4})
     log.commit("g", {("a", 0): 2})
@@ -62,7 +63,7 @@ def test_a_commit_never_goes_back(tmp_path: Path) -> None:
 
 
 def test_a_failed_append_leaves_nothing(tmp_path: Path) -> None:
-    log = SqliteLog(tmp_path / "log.db", partitions=1)
+    log = SqliteLog(tmp_path / "log.db", CLOCK, partitions=1)
     with pytest.raises(AttributeError):
         log.append([record("k"), None])  # type: ignore[list-item]
     assert log.append([record("k")]) == [0]
@@ -72,26 +73,26 @@ def test_what_is_no_log_is_refused_with_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
     path.write_text("this is no database, but somebody's notes " * 100)
     with pytest.raises(LogError, match="move it away"):
-        SqliteLog(path)
+        SqliteLog(path, CLOCK)
 
 
 def test_a_newer_log_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
-    SqliteLog(path).close()
+    SqliteLog(path, CLOCK).close()
     connection = sqlite3.connect(path)
     connection.execute("UPDATE meta SET value = '9' WHERE name = 'format'")
     connection.commit()
     connection.close()
     with pytest.raises(LogError, match="upgrade"):
-        SqliteLog(path)
+        SqliteLog(path, CLOCK)
 
 
 def test_many_writers_share_one_file_without_holes(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
-    SqliteLog(path, partitions=2).create_topic("a")
+    SqliteLog(path, CLOCK, partitions=2).create_topic("a")
 
     def write(writer: int) -> None:
-        log = SqliteLog(path, partitions=2)
+        log = SqliteLog(path, CLOCK, partitions=2)
         for number in range(40):
             log.append([record(f"{writer}-{number}")])
 
@@ -100,7 +101,7 @@ def test_many_writers_share_one_file_without_holes(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    log = SqliteLog(path)
+    log = SqliteLog(path, CLOCK)
     found = [r for partition in range(2) for r in log.read("a", partition, 0, 1_000)]
     assert len({r.key for r in found}) == 160
     for partition in range(2):
@@ -113,7 +114,7 @@ def test_many_writers_share_one_file_without_holes(tmp_path: Path) -> None:
 def test_every_record_stands_once_in_the_order_of_its_key(
     tmp_path_factory: pytest.TempPathFactory, appends: list[list[tuple[str, int]]]
 ) -> None:
-    log = SqliteLog(tmp_path_factory.mktemp("log") / "log.db", partitions=3)
+    log = SqliteLog(tmp_path_factory.mktemp("log") / "log.db", CLOCK, partitions=3)
     sent: dict[bytes, list[bytes]] = defaultdict(list)
     for number, append in enumerate(appends):
         records = [record(f"{topic}{key}", f"{number}.{place}") for place, (topic, key) in enumerate(append)]

@@ -1,4 +1,4 @@
-"""Writing files so that a kill leaves the old state or the new one, and hashing them. No torch."""
+"""Files and directories that are there as a whole or not at all, whatever is killed, and their hashes. For everybody."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import json
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,17 +46,23 @@ class Staged:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def publish(self, name: str, marker: str | None = None) -> Path:
-        """Make it `name` beside where it was built, all at once, its marker written last; what is there already stands."""
+    def publish(self, name: str, marker: str | None = None, seal: str = "") -> Path:
+        """Make it `name` beside where it was built, all at once, its marker (which says `seal`) written last; what is there
+        already stands, also where another process was first."""
         target = self.path.parent / name
         if target.exists():
             return target
         for path in sorted(self.path.rglob("*")):
             _sync(path)
         if marker:
-            (self.path / marker).touch()
+            (self.path / marker).write_text(seal)
+            _sync(self.path / marker)
         _sync(self.path)
-        self.path.replace(target)
+        try:
+            self.path.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
         _sync(target.parent)
         return target
 
@@ -66,11 +71,14 @@ class Staged:
 def staged(parent: Path) -> Iterator[Staged]:
     """A temporary directory in `parent`, removed at the end unless it was published."""
     parent.mkdir(parents=True, exist_ok=True)
-    for left in parent.glob(".staged-*"):  # by a process that was killed
-        if time.time() - left.stat().st_mtime > _ABANDONED_S:
-            shutil.rmtree(left, ignore_errors=True)
     fresh = parent / f".staged-{secrets.token_hex(4)}"
     fresh.mkdir()
+    for left in parent.glob(
+        ".staged-*"
+    ):  # by a process that was killed; the file system's own clock tells how long ago
+        with suppress(FileNotFoundError):  # its process lives, and is done
+            if fresh.stat().st_mtime - left.stat().st_mtime > _ABANDONED_S:
+                shutil.rmtree(left, ignore_errors=True)
     try:
         yield Staged(fresh)
     finally:

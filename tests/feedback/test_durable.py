@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from models.files import canonical, sha256_file, staged, write_json
+from feedback.durable import canonical, sha256_file, staged, write_json
 
 
 def test_a_directory_appears_whole_or_not_at_all(tmp_path: Path) -> None:
