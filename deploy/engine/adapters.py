@@ -15,9 +15,9 @@ from typing import Protocol
 
 import structlog
 
+from deploy.engine import metrics
 from deploy.engine.port import NotReady, Reply, Sampling, TextEngine
 from deploy.engine.thread import EngineThread
-from deploy.gateway import metrics
 from deploy.rules.assignment import Routing
 from deploy.settings import Settings
 from feedback.clock import Clock

@@ -1,4 +1,4 @@
-"""Metrics of serving and of the rollout. Labels hold no user, conversation or turn."""
+"""Metrics of the gateway: chats, feedback, the spool. Labels hold no user, conversation or turn."""
 
 from __future__ import annotations
 
@@ -28,5 +28,3 @@ SPOOL_OLDEST_SECONDS = Gauge(
     "trimtab_spool_oldest_seconds", "How long the oldest event in the gateway's spool has waited to be sent."
 )
 FEEDBACK = Counter("trimtab_feedback_total", "Feedback received by kind and outcome.", ["kind", "outcome"])
-ADAPTER_LOAD_FAILURES = Counter("trimtab_adapter_load_failures_total", "Adapters that could not be loaded when wanted.")
-ADAPTER_INFO = Gauge("trimtab_adapter_info", "1 for each adapter that is loaded, with its role.", ["adapter", "role"])

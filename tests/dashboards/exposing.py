@@ -20,6 +20,7 @@ from deploy.console.port import admin_app
 from deploy.control.store import Control, open_control
 from deploy.decisions import figures
 from deploy.decisions.operations import Operations
+from deploy.engine import metrics as engine
 from deploy.gateway import metrics as serving
 from deploy.rules.gate import Comparisons
 from deploy.settings import Settings
@@ -97,8 +98,8 @@ class Loop:
         serving.SPOOL_LIMIT_BYTES.set(1_000_000)
         serving.SPOOL_OLDEST_SECONDS.set(3)
         serving.SPOOL_REFUSED.inc()
-        serving.ADAPTER_LOAD_FAILURES.inc()
-        serving.ADAPTER_INFO.labels(adapter="tt-0123456789abcdef", role="incumbent").set(1)
+        engine.ADAPTER_LOAD_FAILURES.inc()
+        engine.ADAPTER_INFO.labels(adapter="tt-0123456789abcdef", role="incumbent").set(1)
 
 
 def _now_us() -> int:

@@ -7,6 +7,7 @@ from functools import cache
 from prometheus_client.metrics import MetricWrapperBase
 
 from deploy.decisions import figures
+from deploy.engine import metrics as engine
 from deploy.gateway import metrics as serving
 from streams import metrics as streams
 
@@ -16,7 +17,7 @@ def collectors() -> tuple[MetricWrapperBase, ...]:
     """Every metric of the three modules."""
     found = {
         id(value): value
-        for module in (streams, serving, figures)
+        for module in (streams, serving, engine, figures)
         for value in vars(module).values()
         if isinstance(value, MetricWrapperBase)
     }
