@@ -146,6 +146,7 @@ class Spool:
     async def close(self) -> None:
         """Write what waits to be written, then let go of the file."""
         await self._commits.close()
+        metrics.SPOOL_OLDEST_SECONDS.set_function(lambda: 0.0)  # who looks at the metrics outlives the file
         with self._lock:
             self._connection.close()
 
