@@ -56,7 +56,7 @@ class ProcessSettings(Section):
     stop_within_s: float = Field(
         25,
         gt=0,
-        description="How long a role that is asked to stop may finish what it has begun. Then it ends all the same; nothing is lost: what was not done is done at the next start.",
+        description="How long a role that is asked to stop may finish what it has begun: replies under way until shortly before (a quarter of it, four seconds at most), then they end with an error; requests that wait are refused at once. Then it ends all the same; nothing is lost: what was not done is done at the next start.",
     )
 
 

@@ -87,6 +87,10 @@ class Engines:
         """Begin loading; `ready` tells when it is done."""
         self._watching = asyncio.create_task(self._watch())
 
+    def drain(self) -> None:
+        """End with NotReady what has not begun, and begin nothing more; what has begun goes on."""
+        self._thread.drain()
+
     async def stop(self) -> None:
         """End the replies under way with an error and stop the thread."""
         if self._watching is not None:

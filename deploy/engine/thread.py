@@ -21,7 +21,7 @@ class EngineThread:
         self._limit = limit
         self._waiting: deque[Reply] = deque()
         self._changed = threading.Condition()
-        self._stopping = False
+        self._draining = self._stopping = False
         self._thread: threading.Thread | None = None
 
     def start(self, engine: TextEngine) -> None:
@@ -32,7 +32,7 @@ class EngineThread:
     def put(self, reply: Reply) -> None:
         """Get in line. Raises NotReady, Overloaded."""
         with self._changed:
-            if self._stopping:
+            if self._draining:
                 raise NotReady("the gateway is stopping")
             if len(self._waiting) >= self._limit:
                 raise Overloaded(f"{self._limit} requests are waiting for the engine")
@@ -44,8 +44,18 @@ class EngineThread:
         with self._changed:
             return frozenset(reply.adapter for reply in self._waiting if reply.adapter is not None)
 
+    def drain(self) -> None:
+        """End every reply that waits with NotReady, and take no more; those under way go on."""
+        with self._changed:
+            self._draining = True
+            waiting = list(self._waiting)
+            self._waiting.clear()
+        for reply in waiting:
+            reply.put(NotReady("the gateway is stopping"))
+
     def stop(self) -> None:
         """End every reply with NotReady, and the thread."""
+        self.drain()
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -60,8 +70,6 @@ class EngineThread:
                 active.append((reply, generation))
         for reply, generation in active:
             generation.close()
-            reply.put(NotReady("the gateway is stopping"))
-        for reply in self._waiting:
             reply.put(NotReady("the gateway is stopping"))
 
     def _take(self, engine: TextEngine, active: deque[tuple[Reply, Generation]]) -> bool:

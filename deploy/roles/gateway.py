@@ -16,9 +16,6 @@ from feedback.intake.edge import Edge
 from streams.log import Producer
 
 READY_S = 0.2
-DRAIN_S = 5.0
-"""How long a gateway that stops still sends what is in its spool."""
-
 log = structlog.get_logger()
 
 
@@ -47,15 +44,16 @@ async def _serve_chats(role: Role, stop: asyncio.Event, listening: socket, requi
     )
     await engines.start()
     sending = asyncio.create_task(spool.run(partial(_producer, role)))
-    serving = asyncio.create_task(serve(app, listening, stop))
+    serving = asyncio.create_task(serve(app, listening, stop, role.finish_s, role.clock))
     try:
         while not stop.is_set() and not serving.done():
             role.waiting = engines.ready()
             await role.clock.wait(stop, READY_S)
+        engines.drain()
         await serving
     finally:
         await engines.stop()
-        if not await spool.drained(DRAIN_S):
+        if not await spool.drained(role.rest_s / 2):
             log.warning("spool_kept", records=spool.records, sent="when the gateway starts again")
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)

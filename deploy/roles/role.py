@@ -16,6 +16,7 @@ from deploy.web.serving import serve
 from feedback.clock import Clock
 
 REFRESH_S = 2.0
+REST_S = 4.0
 
 
 class Role:
@@ -49,12 +50,22 @@ class Role:
         if became_ready:
             self._on_ready()
 
+    @property
+    def finish_s(self) -> float:
+        """How long requests under way may take when the role stops; the rest of `process.stop_within_s` is for what follows."""
+        return self.settings.process.stop_within_s - self.rest_s
+
+    @property
+    def rest_s(self) -> float:
+        """What is left then, of `process.stop_within_s`."""
+        return min(REST_S, self.settings.process.stop_within_s / 4)
+
     async def run(self, stop: asyncio.Event, work: Awaitable[None], routers: tuple[APIRouter, ...] = ()) -> None:
         """Serve the admin port beside `work`; what ends first, or raises, ends both."""
         tasks = [asyncio.ensure_future(work)]
         if self._admin is not None:
             app = admin_app(lambda: self.waiting, routers)
-            tasks.append(asyncio.create_task(serve(app, self._admin, stop)))
+            tasks.append(asyncio.create_task(serve(app, self._admin, stop, self.finish_s, self.clock)))
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         stop.set()
         await asyncio.wait(tasks)  # what failed is raised once the other has ended in order

@@ -12,12 +12,14 @@ from contextlib import contextmanager, suppress
 
 import structlog
 import uvicorn
+from starlette.types import ASGIApp
 
 from deploy.errors import Failed
+from deploy.web.stopping import Stopping
 from feedback.clock import Clock
 
-SHUTDOWN_S = 15
-"""How long requests under way may take when a role stops; leaves time for the rest within `process.stop_within_s`."""
+CLOSING_S = 1
+"""How long connections may take to close once no request is under way."""
 
 BACKLOG = 2_048
 
@@ -42,22 +44,25 @@ def listen(host: str, port: int) -> socket.socket:
         raise Failed(f"{host}:{port} can't be used: is another process listening there? Choose another port") from None
 
 
-async def serve(app: object, listening: socket.socket, stop: asyncio.Event) -> None:
-    """Serve until `stop`; requests under way are finished."""
+async def serve(app: ASGIApp, listening: socket.socket, stop: asyncio.Event, within_s: float, clock: Clock) -> None:
+    """Serve until `stop`. From then on requests are refused with a 503; those under way are finished, or ended `within_s`
+    later."""
+    stoppable = Stopping(app, clock)
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type]
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=SHUTDOWN_S,
+        stoppable, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=CLOSING_S
     )
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
-    server.should_exit = True
-    stopping.cancel()
-    await serving
+    try:
+        await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+        stoppable.stop()
+        if not serving.done():
+            await stoppable.finished(within_s)
+    finally:
+        server.should_exit = True
+        stopping.cancel()
+        await serving
 
 
 async def run_until_stopped(

@@ -116,7 +116,7 @@ async def main(folder: Path) -> None:
 
     stop = asyncio.Event()
     listening = listen("127.0.0.1", 0)
-    served = asyncio.create_task(serve(app, listening, stop))
+    served = asyncio.create_task(serve(app, listening, stop, 1.0, CLOCK))
     print(listening.getsockname()[1], flush=True)
     await asyncio.to_thread(sys.stdin.read)
     stop.set()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 from fastapi import FastAPI
 from openai import AsyncOpenAI
 
@@ -21,6 +19,7 @@ from deploy.decisions.operations import Operations
 from deploy.engine.adapters import Engines
 from deploy.gateway.app import gateway_app
 from deploy.settings import GatewaySettings, Settings
+from deploy.web.serving import listen, serve
 from feedback.intake.edge import Edge
 from models.bases import Base
 from tests.deploy.candidates import make_candidate
@@ -70,14 +69,12 @@ class Gateway:
 @asynccontextmanager
 async def served(app: FastAPI) -> AsyncIterator[str]:
     """Serve an app on a port of its own; yields its URL."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
-    serving = asyncio.create_task(server.serve(sockets=[listening]))
-    await until(lambda: server.started)
+    listening, stop = listen("127.0.0.1", 0), asyncio.Event()
+    serving = asyncio.create_task(serve(app, listening, stop, 5.0, CLOCK))
     try:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     finally:
-        server.should_exit = True
+        stop.set()
         await serving
 
 

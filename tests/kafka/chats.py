@@ -22,7 +22,7 @@ from tests.deploy.commands import environment
 
 READY_WITHIN_S = 120.0
 ASK_S = 60.0
-CONTEXT, LONG = 20_000, 10_000
+CONTEXT, LONG = 60_000, 50_000
 """Tokens: of the model's context, and of a reply that is under way for seconds however fast the machine is."""
 QUESTION = {"model": "trimtab", "messages": [{"role": "user", "content": "Where is my order?"}], "stream": True}
 
