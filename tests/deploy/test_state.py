@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import stat
 import subprocess
+import threading
 from collections.abc import Iterator
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -110,3 +114,63 @@ def test_a_full_disk_is_one_sentence_and_with_room_the_replay_goes_on(small_disk
     done = answer("replay", "--no-train", SAMPLE, "--state", state, cwd=tmp_path)
     elsewhere = answer("replay", "--no-train", SAMPLE, "--state", tmp_path / "elsewhere", cwd=tmp_path)
     assert done["dataset_hash"] == elsewhere["dataset_hash"]
+
+
+PROCESSES, ROUNDS = 6, 30
+
+
+def make_at_once(root: Path, barrier: Barrier, told: Queue[list[object]]) -> None:
+    """One process of many: a fresh directory in each round, at the same moment as all others."""
+    for number in range(ROUNDS):
+        barrier.wait(60)
+        try:
+            state = open_state(root / f"{number}")
+            found: list[object] = [state.secret("edge"), state.secret("turns")]
+            try:
+                with state.lock("worker"):
+                    barrier.wait(60)
+                    found.append("played")
+            except Refused:
+                barrier.wait(60)
+        except Failed as error:
+            barrier.abort()
+            told.put([str(error)])
+            return
+        told.put([number, *found])
+
+
+@pytest.mark.slow
+def test_however_many_make_it_at_once_it_is_one_with_one_secret_and_one_player(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    barrier, told = spawn.Barrier(PROCESSES), spawn.Queue()
+    processes = [spawn.Process(target=make_at_once, args=(tmp_path, barrier, told)) for _ in range(PROCESSES)]
+    for process in processes:
+        process.start()
+    answers = [told.get(timeout=60) for _ in range(PROCESSES * ROUNDS)]
+    for process in processes:
+        process.join(60)
+    for number in range(ROUNDS):
+        ours = [answer[1:] for answer in answers if answer[0] == number]
+        assert len(ours) == PROCESSES, answers
+        assert len({(edge, turns) for edge, turns, *_ in ours}) == 1
+        assert sorted(len(found) for found in ours) == [*(PROCESSES - 1) * [2], 3]
+
+
+def test_who_looks_whether_a_role_is_played_is_in_nobodys_way(tmp_path: Path) -> None:
+    state, over = open_state(tmp_path / "state"), threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            state.played("worker")
+
+    looking = [threading.Thread(target=look) for _ in range(2)]
+    for thread in looking:
+        thread.start()
+    try:
+        for _ in range(500):
+            with state.lock("worker"):
+                pass
+    finally:
+        over.set()
+        for thread in looking:
+            thread.join()
