@@ -27,6 +27,7 @@ COMMANDS = {
     "promote": "rollout",
     "rollback": "rollout",
     "halt": "rollout",
+    "history": "history",
     "dataset": "dataset",
     "topics": "topics",
     "migrate": "migrate",

@@ -59,7 +59,8 @@ def replay(context: Context, files: tuple[Path, ...], no_train: bool, as_of: str
         print_json(document)
     else:
         print_account(stdout, document, candidate)
-        stdout.print(_next_step(sealed, candidate), markup=False, style="bold")
+        following = candidate["next"] if candidate is not None else f"trimtab dataset show {sealed.name}"
+        stdout.print(f"next: {following}", markup=False, style="bold", soft_wrap=True)
 
 
 def _take_in(context: Context, control: Control, files: tuple[Path, ...], steps: Steps) -> Intake:
@@ -90,14 +91,3 @@ def _given(text: str, now_us: int) -> int:
     if at_us > now_us:
         raise Failed(f"--as-of {moment(at_us)} lies in the future: name a moment that is over")
     return at_us
-
-
-def _next_step(sealed: Snapshot, candidate: dict[str, Any] | None) -> str:
-    if candidate is None:
-        return f"next: trimtab dataset show {sealed.name}"
-    short = candidate["digest"][:12]
-    decision = candidate["gate"]["decision"]
-    if decision == "reject":
-        return f"next: trimtab show {short}"
-    override = ' --override-hold --reason "…"' if decision == "hold" else ""
-    return f"next: trimtab show {short}, then trimtab approve {short}{override}, trimtab up, and trimtab promote"

@@ -12,13 +12,15 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from deploy.control.store import UnknownCandidate
+from deploy.control.records import UnknownCandidate
+from deploy.decisions.commands import EXPECT_HELP, ROLLOUT_COMMANDS, RolloutCommand
+from deploy.decisions.looking import PAGE
 from deploy.decisions.operations import Operations
 from deploy.errors import Failed, Refused
 from feedback.clock import Clock
@@ -31,6 +33,12 @@ class Because(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     reason: str = Field("", max_length=2_000)
+
+
+class Step(Because):
+    """A command for the rollout."""
+
+    expect: str | None = Field(None, max_length=64, description=EXPECT_HELP)
 
 
 class Approval(BaseModel):
@@ -49,9 +57,11 @@ def admin_router(rules: Operations, clock: Clock, *, require_keys: bool) -> APIR
     read, operate, approve = (Depends(allowed(scope)) for scope in ("read", "operate", "approve"))
 
     @router.get("/candidates", dependencies=[read])
-    def list_candidates() -> list[dict[str, Any]]:
-        """Every candidate, newest first."""
-        return rules.candidates()
+    def list_candidates(
+        limit: int = Query(PAGE, ge=1, le=1_000), after: str | None = Query(None, max_length=64)
+    ) -> list[dict[str, Any]]:
+        """A page of the candidates, newest first, as they were last sealed; `after`: those after this one."""
+        return rules.candidates(limit, after)
 
     @router.get("/candidates/{digest}", dependencies=[read])
     def show_candidate(digest: str) -> dict[str, Any]:
@@ -62,6 +72,18 @@ def admin_router(rules: Operations, clock: Clock, *, require_keys: bool) -> APIR
     def show_rollout() -> dict[str, Any]:
         """What is served now, and the rollout under way."""
         return rules.serving()
+
+    @router.get("/history", dependencies=[read])
+    def show_history(
+        limit: int = Query(PAGE, ge=1, le=1_000), subject: str | None = None, before: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Who did what, when and why, newest first; `subject` is a whole digest, the id of a key, or training-N."""
+        return rules.history(limit, subject, before)
+
+    @router.get("/shares", dependencies=[read])
+    def show_shares(limit: int = Query(PAGE, ge=1, le=1_000)) -> list[dict[str, Any]]:
+        """Who served what share from when to when, newest first."""
+        return rules.periods(limit)
 
     @router.post("/candidates/{digest}/approve")
     def approve_candidate(digest: str, body: Approval, actor: str = approve) -> dict[str, Any]:
@@ -84,24 +106,20 @@ def admin_router(rules: Operations, clock: Clock, *, require_keys: bool) -> APIR
         request = rules.answer_training(name, said, reason=body.reason, actor=actor)
         return {"training": request.name, "answer": said}
 
-    commands = {
-        "promote": rules.promote,
-        "pause": rules.pause,
-        "resume": rules.resume,
-        "rollback": rules.rollback,
-        "halt": rules.halt,
-    }
-    for name, command in commands.items():
-        router.post(f"/{name}", name=name, description=command.__doc__)(_acting(command, operate))
+    for name, command in ROLLOUT_COMMANDS.items():
+        router.post(f"/{name}", name=name, description=command.help)(_acting(rules, name, command, operate))
     return router
 
 
-def _acting(command: Callable[..., dict[str, Any]], operate: Any) -> Callable[..., dict[str, Any]]:
-    def act(body: Because, actor: str = operate) -> dict[str, Any]:
-        return command(actor=actor, reason=body.reason)
+def _acting(rules: Operations, name: str, command: RolloutCommand, operate: Any) -> Callable[..., dict[str, Any]]:
+    flags: dict[str, Any] = {flag: (bool, Field(False, description=text)) for flag, text in command.flags.items()}
+    asked = create_model(f"{name.capitalize()}Body", __base__=Step, **flags)
+
+    def act(body: Step, actor: str = operate) -> dict[str, Any]:
+        return command.run(rules, actor=actor, **body.model_dump())
 
     # FastAPI reads annotations from the function; ours are strings of this module, and `act` has nothing else to find
-    act.__annotations__ = {"body": Because, "actor": str, "return": dict[str, Any]}
+    act.__annotations__ = {"body": asked, "actor": str, "return": dict[str, Any]}
     return act
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, make_url, select
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 
-from deploy.control.schema import SCHEMA_VERSION, metadata, schema_version, serving
+from deploy.control.migrations import migrate
+from deploy.control.schema import SCHEMA_VERSION, metadata, periods, schema_version, serving
 from deploy.errors import Failed
 
 BUSY_TIMEOUT_S = 15
@@ -116,13 +117,17 @@ def _create_tables(engine: Engine) -> None:
                     metadata.create_all(connection)
                     connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
                     connection.execute(insert(serving).values(id=1, incumbents=[None], halted=False))
+                    connection.execute(insert(periods).values(started_at_us=0, share=0.0, halted=False))
+                elif 0 < found < SCHEMA_VERSION:
+                    migrate(connection, found)
+                    found = SCHEMA_VERSION
         except DBAPIError:
             if last_try:
                 raise
         else:
             break
     if found is not None and found != SCHEMA_VERSION:
-        remedy = "upgrade Trimtab" if found > SCHEMA_VERSION else "it can't be migrated: use another state directory"
+        remedy = "upgrade Trimtab" if found > SCHEMA_VERSION else "no version ever made it: use another state directory"
         raise Failed(
             f"the control database has schema version {found}, this version of Trimtab knows {SCHEMA_VERSION}: {remedy}"
         )

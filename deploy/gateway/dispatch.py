@@ -10,7 +10,8 @@ from typing import Any
 
 import structlog
 
-from deploy.control.store import Control, UnknownCandidate
+from deploy.control.records import UnknownCandidate
+from deploy.control.store import Control
 from deploy.engine.adapters import Engines
 from deploy.engine.port import NotReady, Overloaded
 from deploy.gateway.event_log import EventLog

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
-from deploy.control.store import Candidate, Control
+from deploy.control.records import Candidate
+from deploy.control.store import Control
 from deploy.decisions import figures
 from deploy.decisions.operations import Operations
 from deploy.rules.rollout import Rollout, Serving

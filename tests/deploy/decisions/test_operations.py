@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from deploy.control.history import first_broken
-from deploy.control.store import Control, UnknownCandidate, open_control
+from deploy.control.records import UnknownCandidate
+from deploy.control.store import Control, open_control
 from deploy.decisions.operations import Operations
 from deploy.errors import Failed, Refused
 from deploy.rules.gate import Comparisons
