@@ -101,6 +101,13 @@ history = Table(
     Column("data", JSON, doc="what the words say, as values; part of the sha256 where there is any"),
     Index("history_by_subject", "subject", "id"),
 )
+Index(
+    "history_rollbacks",
+    history.c.id,
+    sqlite_where=history.c.after == "rolled_back",
+    postgresql_where=history.c.after == "rolled_back",
+)
+"""So that counting them does not read all of it."""
 
 periods = Table(
     "periods",

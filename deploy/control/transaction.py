@@ -46,6 +46,12 @@ class Transaction:
         rows = self.connection.execute(select(table.c.state, func.count().label("number")).group_by(table.c.state))
         return {row.state: row.number for row in rows}
 
+    def waiting_since_us(self, overtaken_us: int) -> int | None:
+        """Since when the oldest candidate that was made after a moment has waited for a yes or a no; None where none waits."""
+        table = schema.candidates
+        waits = table.c.state.in_(("held", "passed")) & (table.c.created_at_us > overtaken_us)
+        return self.connection.execute(select(func.min(table.c.registered_at_us)).where(waits)).scalar()
+
     def digests(self) -> frozenset[str]:
         """Of all candidates."""
         return frozenset(self.connection.execute(select(schema.candidates.c.digest)).scalars())

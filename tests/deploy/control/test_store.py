@@ -52,7 +52,7 @@ def test_the_stack_of_incumbents_survives(control: Control) -> None:
     do(control, Promote((1.0,), 100), Approve("d" * 64, "s"), Promote((1.0,), 100))
     with control.read() as tx:
         assert tx.serving().incumbents == (None, "c" * 64, "d" * 64)
-    do(control, Rollback())
+    do(control, Rollback(incumbent=True))
     assert control.routing().incumbent == "c" * 64
 
 

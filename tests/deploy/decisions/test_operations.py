@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from deploy.control.history import first_broken
 from deploy.control.records import UnknownCandidate
@@ -15,7 +16,7 @@ from deploy.control.store import Control, open_control
 from deploy.decisions.operations import Operations
 from deploy.errors import Failed, Refused
 from deploy.rules.gate import Comparisons
-from deploy.settings import ApproveSettings, GateSettings, Settings
+from deploy.settings import ApproveSettings, GateSettings, RolloutSettings, Settings
 from tests.deploy.candidates import make_candidate
 from tests.fakes import CLOCK, ManualClock
 
@@ -44,8 +45,13 @@ def test_a_new_candidate_is_listed_with_the_gates_decision_and_its_seal(rules: O
         "state": "held",
         "stage": "gate",
         "share": 0.0,
-        "gate": {"decision": "hold", "reasons": ["0 blind comparisons of 200 needed: hold"]},
+        "gate": {
+            "decision": "hold",
+            "reasons": ["0 blind comparisons of 200 needed: hold"],
+            "codes": ["too_few_comparisons"],
+        },
         "evidence": view["evidence"],
+        "evidence_age_s": 0,
     }
     assert len(view["evidence"]) == 64
 
@@ -146,8 +152,10 @@ def test_a_seal_expires_and_looking_again_seals_anew(rules: Operations, clock: M
     with pytest.raises(Refused, match="48 hours ago"):
         rules.approve(digest, evidence=seal, reason="r", actor="ada", override_hold=True)
     assert rules.show(digest)["evidence"] != seal
-    with pytest.raises(Refused, match="not the seal"):
+    with pytest.raises(Refused, match="48 hours ago"):  # it stays old, though there is a newer one
         rules.approve(digest, evidence=seal, reason="r", actor="ada", override_hold=True)
+    with pytest.raises(Refused, match="is no seal of"):
+        rules.approve(digest, evidence="0" * 64, reason="r", actor="ada", override_hold=True)
     assert approve(rules, digest, **HOLD)["state"] == "approved"
 
 
@@ -171,19 +179,174 @@ def test_a_new_incumbent_makes_the_evidence_of_others_stale(rules: Operations, f
     assert any("but " + one[:12] in reason for reason in rules.show(two)["gate"]["reasons"])
 
 
-def test_stricter_gate_settings_end_an_approval_that_has_not_started(
+def test_an_approval_is_judged_by_the_policy_that_was_sealed_whatever_is_configured_later(
     control: Control, clock: ManualClock, folder: Path
 ) -> None:
     current = [Settings()]
     rules = Operations(control, lambda: current[0], folder, clock, lambda *_: Comparisons(wins=180, losses=80))
     digest = make_candidate(folder)
     rules.register(digest)
+    seal = rules.show(digest)["evidence"]
+    current[0] = Settings(gate=GateSettings(min_comparisons=300), rollout=RolloutSettings(shares=(0.5, 1.0)))
+    rules.approve(digest, evidence=seal, reason="r", actor="ada")
+    assert rules.promote(actor="ada")["rollout"]["share"] == 0.05
+    current[0] = Settings(gate=GateSettings(min_comparisons=300), rollout=RolloutSettings(shares=(1.0,)))
+    assert rules.promote(actor="ada")["rollout"]["share"] == 0.25
+
+
+def test_comparisons_that_come_in_make_no_approval_impossible(
+    control: Control, clock: ManualClock, folder: Path
+) -> None:
+    so_far = [Comparisons(wins=180, losses=80)]
+    rules = Operations(control, Settings, folder, clock, lambda *_: so_far[0])
+    digest = make_candidate(folder)
+    rules.register(digest)
+    seal = rules.show(digest)["evidence"]
+    so_far[0] = Comparisons(wins=180, losses=81)
+    rules.approve(digest, evidence=seal, reason="r", actor="ada")
+    so_far[0] = Comparisons(wins=181, losses=82)
+    assert rules.promote(actor="ada")["rollout"]["share"] == 0.05
+
+
+def test_each_step_asks_the_gate_again_and_a_person_may_go_on_with_a_reason(
+    control: Control, clock: ManualClock, folder: Path
+) -> None:
+    so_far = [Comparisons(wins=180, losses=80)]
+    rules = Operations(control, Settings, folder, clock, lambda *_: so_far[0])
+    digest = make_candidate(folder)
+    rules.register(digest)
     approve(rules, digest)
-    current[0] = Settings(gate=GateSettings(min_comparisons=300))
-    with pytest.raises(Refused, match="no longer what was approved"):
+    rules.promote(actor="ada")
+    so_far[0] = Comparisons(wins=180, losses=200)
+    with pytest.raises(Refused, match="the gate would hold"):
+        rules.promote(actor="ada")
+    so_far[0] = Comparisons(wins=180, losses=400)
+    with pytest.raises(Refused, match="the gate would reject"):
+        rules.promote(actor="ada")
+    with pytest.raises(Refused, match="needs a reason"):
+        rules.promote(actor="ada", override_hold=True)
+    assert rules.serving()["rollout"]["share"] == 0.05
+    rules.promote(actor="bob", override_hold=True, reason="the raters were drunk")
+    assert rules.serving()["rollout"]["share"] == 0.25
+    newest, first = rules.show(digest)["approvals"]
+    assert (newest["actor"], newest["override_hold"], first["override_hold"]) == ("bob", True, False)
+    assert newest["seal"] != first["seal"]
+
+
+def test_an_approval_whose_reasons_changed_before_the_first_share_has_to_be_given_anew(
+    control: Control, clock: ManualClock, folder: Path
+) -> None:
+    so_far = [Comparisons()]
+    rules = Operations(control, Settings, folder, clock, lambda *_: so_far[0])
+    digest = make_candidate(folder)
+    rules.register(digest)
+    approve(rules, digest, **HOLD)
+    so_far[0] = Comparisons(wins=110, losses=100)
+    with pytest.raises(Refused, match=r"no longer what was approved .*may_be_chance came"):
         rules.promote(actor="ada")
     approve(rules, digest, **HOLD)
     assert rules.promote(actor="ada")["rollout"]["share"] == 0.05
+
+
+def test_looking_writes_nothing(
+    control: Control, clock: ManualClock, folder: Path, rules: Operations, tmp_path: Path
+) -> None:
+    digests = [make_candidate(folder, seed) for seed in range(3)]
+    rules.register(digests[0])
+    clock.set_forward(72 * 3600)
+    with control.read() as tx:
+        before = tx.connection.execute(text("PRAGMA data_version")).scalar(), tx.history(), tx.digests()
+        rules.candidates()
+        rules.serving()
+        rules.history()
+        rules.periods()
+        rules.unregistered()
+        assert (tx.connection.execute(text("PRAGMA data_version")).scalar(), tx.history(), tx.digests()) == before
+    (view,) = rules.candidates()
+    assert view["evidence_age_s"] == 72 * 3600
+
+
+def test_the_list_comes_in_pages(rules: Operations, folder: Path) -> None:
+    made = [make_candidate(folder, seed, created_at_us=seed // 2) for seed in range(7)]
+    assert rules.discover() == []
+    seen, after = list[str](), None
+    while page := rules.candidates(3, after):
+        seen += [view["digest"] for view in page]
+        after = seen[-1]
+    assert sorted(seen) == sorted(made)
+    assert seen == [view["digest"] for view in rules.candidates(None)]
+
+
+def test_the_controller_seals_anew_what_waits_when_another_incumbent_serves(
+    rules: Operations, clock: ManualClock, folder: Path
+) -> None:
+    one, two = make_candidate(folder, 1), make_candidate(folder, 2)
+    rules.discover()
+    to_full(rules, one)
+    before = {view["digest"]: view["evidence"] for view in rules.candidates()}
+    rules.reseal()
+    views = {view["digest"]: view for view in rules.candidates()}
+    assert "other_incumbent" in views[two]["gate"]["codes"]
+    assert views[one]["evidence"] == before[one]
+    rules.reseal()
+    assert {view["digest"]: view["evidence"] for view in rules.candidates()} == {
+        digest: view["evidence"] for digest, view in views.items()
+    }
+
+
+def test_a_command_that_was_meant_for_another_state_is_refused(rules: Operations, folder: Path) -> None:
+    digest = make_candidate(folder)
+    rules.register(digest)
+    approve(rules, digest, **HOLD)
+    meant = rules.serving()["revision"]
+    rules.promote(actor="ada", expect=meant)
+    with pytest.raises(Refused, match="meant for another state"):
+        rules.promote(actor="ada", expect=meant)
+    with pytest.raises(Refused, match="meant for another state"):
+        rules.rollback(actor="ada", expect=meant)
+    assert rules.serving()["rollout"]["share"] == 0.05
+
+
+def test_rolling_back_twice_leaves_the_incumbent(rules: Operations, folder: Path) -> None:
+    one = make_candidate(folder, 1)
+    rules.register(one)
+    to_full(rules, one)
+    two = make_candidate(folder, 2, incumbent=one)
+    rules.register(two)
+    approve(rules, two, **HOLD)
+    rules.promote(actor="ada")
+    rules.rollback(actor="ada")
+    with pytest.raises(Refused, match="add --incumbent"):
+        rules.rollback(actor="ada")
+    assert rules.serving()["incumbent"] == one
+
+
+def test_shares_and_their_periods_can_be_asked_for(rules: Operations, clock: ManualClock, folder: Path) -> None:
+    digest = make_candidate(folder)
+    rules.register(digest)
+    approve(rules, digest, **HOLD)
+    for _ in range(2):
+        clock.set_forward(3600)
+        rules.promote(actor="ada")
+    clock.set_forward(60)
+    rules.halt(actor="ben", reason="smoke")
+    clock.set_forward(60)
+    rules.resume(actor="ben")
+    clock.set_forward(3600)
+    rules.rollback(actor="ada")
+    told = [(period["candidate"], period["share"], period["halted"]) for period in reversed(rules.periods())]
+    assert told == [
+        (None, 0.0, False),
+        (digest, 0.05, False),
+        (digest, 0.25, False),
+        (digest, 0.25, True),
+        (digest, 0.25, False),
+        (None, 0.0, False),
+    ]
+    periods = list(reversed(rules.periods()))
+    assert [period["to"] for period in periods[:-1]] == [period["from"] for period in periods[1:]]
+    assert periods[-1]["to"] is None
+    assert [period["share"] for period in rules.show(digest)["shares"]] == [0.25, 0.25, 0.25, 0.05]
 
 
 def test_an_approval_expires_before_the_first_share(rules: Operations, clock: ManualClock, folder: Path) -> None:
@@ -251,7 +414,7 @@ def test_a_candidate_that_was_rolled_back_needs_a_new_approval_that_knows_of_it(
     seal = rules.register(digest)["evidence"]
     approve(rules, digest, **HOLD)
     rules.rollback(actor="ada")
-    with pytest.raises(Refused, match=r"evidence has changed .*rollbacks"):
+    with pytest.raises(Refused, match=r"evidence has changed .*rolled_back came"):
         rules.approve(digest, evidence=seal, reason="r", actor="ada", override_hold=True)
     assert approve(rules, digest, **HOLD)["state"] == "approved"
 
@@ -265,7 +428,7 @@ def test_a_rollback_of_the_incumbent_brings_the_earlier_one_back(rules: Operatio
     to_full(rules, two)
     states = {view["digest"]: view["state"] for view in rules.candidates()}
     assert states == {one: "superseded", two: "full"}
-    assert rules.rollback(actor="ada")["incumbent"] == one
+    assert rules.rollback(actor="ada", incumbent=True)["incumbent"] == one
     states = {view["digest"]: view["state"] for view in rules.candidates()}
     assert states == {one: "full", two: "rolled_back"}
 
@@ -298,10 +461,12 @@ def test_every_change_is_in_the_history_with_who_and_why(rules: Operations, fold
     told = [(e.actor, e.action, e.before, e.after, e.reason) for e in reversed(rules.control.history())]
     assert told[2:] == [
         ("ada", "approve", "held", "approved", "reads well"),
-        ("bob", "promote", "approved", "canary at 5%", "\ufffd[31mred alert"),
-        ("bob", "pause", "canary", "paused at 5%", ""),
+        ("bob", "promote", "approved", "canary", "\ufffd[31mred alert"),
+        ("bob", "pause", "canary", "paused", ""),
         ("eve", "halt", "serving", "halted", "panic"),
     ]
+    shares = [event["data"]["share"] for event in rules.history() if event["action"] in ("promote", "pause")]
+    assert shares == [0.05, 0.05]
     with rules.control.database.read() as connection:
         assert first_broken(connection) is None
 
