@@ -13,6 +13,7 @@ from deploy.control.records import Candidate
 from deploy.control.store import Control
 from deploy.decisions import figures
 from deploy.decisions.operations import Operations
+from deploy.rules.rollout import Approve, Promote, transition
 from tests.deploy.candidates import make_candidate
 from tests.fakes import ManualClock
 
