@@ -22,8 +22,8 @@ from deploy.gateway import metrics
 from feedback.clock import Clock
 from feedback.intake.edge import Record
 from streams.log import LogError, Producer, RecordRefused
+from streams.sqlite.connection import open_sqlite, transaction
 from streams.sqlite.group_commit import GroupCommit
-from streams.sqlite.log import open_sqlite
 
 RUN = 500
 """Most records that are sent at once."""
@@ -38,12 +38,12 @@ REFUSED = "refused"
 _Row = tuple[int, bytes]
 """Place and record."""
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS records (
+_SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS records (
   place INTEGER PRIMARY KEY AUTOINCREMENT, at_us INTEGER NOT NULL, held TEXT, record BLOB NOT NULL
-);
-CREATE INDEX IF NOT EXISTS held ON records (held) WHERE held IS NOT NULL;
-"""
+)""",
+    "CREATE INDEX IF NOT EXISTS held ON records (held) WHERE held IS NOT NULL",
+)
 
 log = structlog.get_logger()
 _encode = msgspec.msgpack.encode
@@ -73,7 +73,7 @@ class Spool:
         self._max_bytes, self._clock = max_bytes, clock
         self._lock = threading.Lock()
         try:
-            self._connection = open_sqlite(path, _SCHEMA)
+            self._connection = open_sqlite(path, _SCHEMA, clock)
         except LogError as error:
             raise Failed(str(error)) from None
         (self.aborted,) = self._connection.execute(
@@ -200,8 +200,7 @@ class Spool:
     def _write(self, jobs: list[_Job]) -> None:
         now_us, records, size = self._clock.now_us(), 0, 0
         with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(self._connection):
                 for job in jobs:
                     gone = self._connection.execute(
                         "DELETE FROM records WHERE held = ? RETURNING length(record)", (job.releases,)
@@ -210,11 +209,6 @@ class Spool:
                     rows = [(now_us, job.held, _encode(record)) for record in job.records]
                     self._connection.executemany("INSERT INTO records (at_us, held, record) VALUES (?, ?, ?)", rows)
                     records, size = records + len(rows), size + sum(len(record) for _, _, record in rows)
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:  # a full disk has ended it already
-                    self._connection.execute("ROLLBACK")
-                raise
             self.records, self.size = self.records + records, self.size + size
 
     def _check(self) -> None:
