@@ -90,10 +90,10 @@ class Engines:
 
     def admit(self) -> Place:
         """A place in the line for one request: use it as a context. Raises NotReady, Overloaded."""
-        if self._adapters is None or self._why is not None:
+        if self._engine is None or self._adapters is None or self._why is not None:
             raise NotReady(self._why or LOADING)
         self._thread.reserve()
-        return Place(self._thread, self._adapters)
+        return Place(self._engine, self._thread, self._adapters)
 
     async def _watch(self) -> None:
         while self._engine is None:

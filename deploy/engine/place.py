@@ -11,7 +11,7 @@ from types import TracebackType
 
 from deploy.engine.leases import Lease
 from deploy.engine.loaded import LoadedAdapters
-from deploy.engine.port import Reply, Sampling
+from deploy.engine.port import Reply, Sampling, TextEngine
 from deploy.engine.thread import EngineThread
 from feedback.records import Message
 
@@ -19,8 +19,8 @@ from feedback.records import Message
 class Place:
     """Made by `Engines.admit`, used by one coroutine. A context: leaving it gives back what no reply has taken over."""
 
-    def __init__(self, thread: EngineThread, adapters: LoadedAdapters) -> None:
-        self._thread, self._adapters = thread, adapters
+    def __init__(self, engine: TextEngine, thread: EngineThread, adapters: LoadedAdapters) -> None:
+        self._engine, self._thread, self._adapters = engine, thread, adapters
         self._lease: Lease | None = None
         self._begun = False
 
@@ -32,6 +32,10 @@ class Place:
         self._let_go()
         self._lease = await self._adapters.hold(digest, by_name=by_name)
         return self._lease is not None
+
+    async def check(self, messages: Sequence[Message], sampling: Sampling) -> None:
+        """Raises models.errors.JobFailed when the base can't be given these messages, whatever adapter answers."""
+        await asyncio.to_thread(self._engine.check, messages, max_tokens=sampling.max_tokens)
 
     def begin(self, messages: Sequence[Message], sampling: Sampling) -> Reply:
         """A reply by the adapter that is held, or by the bare base. Raises NotReady when the gateway is stopping."""

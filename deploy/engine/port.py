@@ -60,6 +60,9 @@ class TextEngine(Protocol):
     def adapters(self) -> frozenset[str]: ...
     def load_adapter(self, digest: str, path: Path) -> None: ...
     def unload_adapter(self, digest: str) -> None: ...
+    def check(self, messages: Sequence[Message], *, max_tokens: int = 256) -> None:
+        """Raises models.errors.JobFailed where `generate` would, for messages that the base can't be given."""
+
     def generate(
         self,
         messages: Sequence[Message],

@@ -26,6 +26,7 @@ from deploy.web.callers import Caller
 from deploy.web.errors import ApiError, bad
 from feedback.clock import Clock
 from models.adapters import engine_name
+from models.errors import JobFailed
 
 _ADAPTER = re.compile(r"tt-[0-9a-f]{16}|[0-9a-f]{64}")
 
@@ -65,7 +66,8 @@ class Dispatcher:
         self._check_model(request.model, caller)
         if self._events.full and self.settings.on_full == "refuse":
             raise not_logged()
-        with _refusals(), self.engines.admit() as place:  # who gets no place is refused before an exposure is stored
+        with _refusals(), self.engines.admit() as place:  # whoever is refused is refused before an exposure is stored
+            await place.check(request.messages, request.sampling)
             choice = await self._choose(place, caller.tenant, who, request, now_us)
             plan = self._plan(caller.tenant, who, request, choice, now_us)
             reply = place.begin(request.messages, request.sampling)
@@ -141,13 +143,15 @@ class Dispatcher:
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """The engine's refusals, as callers are told."""
+    """What the engine does not take, as callers are told."""
     try:
         yield
     except NotReady as error:
         raise _not_ready(str(error)) from None
     except Overloaded as error:
         raise ApiError(429, "overloaded", f"{error}: try again shortly", retry_after_s=RETRY_S) from None
+    except JobFailed as error:  # the base's chat template refuses this sequence of roles
+        raise bad(str(error)[:300], "messages") from None
 
 
 def _not_ready(why: str) -> ApiError:
