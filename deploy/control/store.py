@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from deploy.control import history, schema
+from deploy.control.assignments import Assignments, read_serving
 from deploy.control.database import Database, open_database
 from deploy.control.keys import Key, Keys
 from deploy.control.trainings import Trainings
 from deploy.errors import Failed
-from deploy.rules.assignment import Assignment, Exposure, Routing, choose_arm
-from deploy.rules.rollout import CandidateState, Rollout, Serving, Stage
+from deploy.rules.assignment import Assignment, Exposure, Routing
+from deploy.rules.rollout import CandidateState, Serving, Stage
 
 
 class UnknownCandidate(Failed):
@@ -138,7 +138,7 @@ class Transaction:
 
     def serving(self) -> Serving:
         """What is served now, and the rollout under way."""
-        return _read_serving(self.connection)
+        return read_serving(self.connection)
 
     def save_serving(self, before: Serving, after: Serving, now_us: int) -> None:
         """Store what a transition made of `before`, which was read in this transaction."""
@@ -193,6 +193,10 @@ class Control:
         return Keys(self.database)
 
     @cached_property
+    def assignments(self) -> Assignments:
+        return Assignments(self.database)
+
+    @cached_property
     def trainings(self) -> Trainings:
         return Trainings(self.database)
 
@@ -214,41 +218,20 @@ class Control:
             yield Transaction(connection)
 
     def routing(self) -> Routing:
-        """Who serves now. Cheap enough for every request."""
-        with self.database.read() as connection:
-            return _read_serving(connection).routing
+        """Who serves now."""
+        return self.assignments.routing()
 
     def assignment(self, rollout_id: str, tenant: str, conversation_id: str) -> Assignment | None:
         """The arm that this conversation was assigned in this rollout."""
-        with self.database.read() as connection:
-            return _read_assignment(connection, rollout_id, tenant, conversation_id)
+        return self.assignments.find(rollout_id, tenant, conversation_id)
 
     def assign(self, assignment: Assignment) -> Assignment:
         """Store it; of several at once for one conversation the first stands, and that one is returned."""
-        try:
-            with self.database.write() as connection:
-                connection.execute(insert(schema.assignments).values(dataclasses.asdict(assignment)))
-        except IntegrityError:
-            stored = self.assignment(assignment.rollout_id, assignment.tenant, assignment.conversation_id)
-            assert stored is not None
-            return stored
-        return assignment
+        return self.assignments.assign(assignment)
 
     def expose(self, tenant: str, conversation_id: str, unit: str, now_us: int) -> Exposure:
-        """What serves this conversation's next turn; its assignment is on disk when this returns.
-
-        `unit` is the hashed user id, or the conversation where no user is known.
-        """
-        with self.database.read() as connection:
-            routing = _read_serving(connection).routing
-            rollout_id = None if routing.halted else routing.rollout_id
-            stored = _read_assignment(connection, rollout_id, tenant, conversation_id) if rollout_id else None
-        if rollout_id is None:
-            return Exposure(routing.policy("incumbent"))
-        if stored is None:
-            arm = choose_arm(f"{tenant}/{unit}", routing, None)
-            stored = self.assign(Assignment(rollout_id, tenant, conversation_id, unit, arm, routing.share, now_us))
-        return Exposure(routing.policy(stored.arm), stored.arm, rollout_id, stored.share)
+        """What serves this conversation's next turn; its assignment is on disk when this returns."""
+        return self.assignments.expose(tenant, conversation_id, unit, now_us)
 
     def history(self, limit: int | None = None) -> Sequence[history.Entry]:
         """What was changed, by whom and why, newest first."""
@@ -265,26 +248,3 @@ def open_control(where: str | Path) -> Control:
     Raises Failed when it can't be opened or belongs to a newer version.
     """
     return Control(open_database(where))
-
-
-def _read_serving(connection: Connection) -> Serving:
-    table, rollouts = schema.serving, schema.rollouts
-    row = connection.execute(
-        select(table, rollouts.c.candidate, rollouts.c.state, rollouts.c.share, rollouts.c.approved_at_us)
-        .join_from(table, rollouts, table.c.rollout_id == rollouts.c.id, isouter=True)
-        .where(table.c.id == 1)
-    ).one()
-    rollout = None
-    if row.rollout_id is not None:
-        rollout = Rollout(row.rollout_id, row.candidate, row.state, row.share, row.approved_at_us)
-    return Serving(tuple(row.incumbents), rollout, row.halted)
-
-
-def _read_assignment(connection: Connection, rollout_id: str, tenant: str, conversation_id: str) -> Assignment | None:
-    table = schema.assignments
-    row = connection.execute(
-        select(table).where(
-            table.c.rollout_id == rollout_id, table.c.tenant == tenant, table.c.conversation_id == conversation_id
-        )
-    ).one_or_none()
-    return Assignment(**row._asdict()) if row else None
