@@ -9,11 +9,12 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from deploy.control import history, schema
+from deploy.control.assignments import read_serving
 from deploy.control.history import Entry
 from deploy.control.records import Approval, Candidate, Period, Seal, UnknownCandidate
 from deploy.rules.approval import VERSION
 from deploy.rules.assignment import Routing
-from deploy.rules.rollout import CandidateState, Rollout, Serving, Stage
+from deploy.rules.rollout import CandidateState, Serving, Stage
 
 
 class Transaction:
@@ -188,17 +189,3 @@ class Transaction:
         self.connection.execute(update(table).where(table.c.ended_at_us.is_(None)).values(ended_at_us=now_us))
         values = {name: getattr(routing, name) for name in ("incumbent", "rollout_id", "candidate", "share", "halted")}
         self.connection.execute(insert(table).values(started_at_us=now_us, **values))
-
-
-def read_serving(connection: Connection) -> Serving:
-    """What is served, and the rollout under way."""
-    table, rollouts = schema.serving, schema.rollouts
-    row = connection.execute(
-        select(table, rollouts.c.candidate, rollouts.c.state, rollouts.c.share, rollouts.c.approved_at_us)
-        .join_from(table, rollouts, table.c.rollout_id == rollouts.c.id, isouter=True)
-        .where(table.c.id == 1)
-    ).one()
-    rollout = None
-    if row.rollout_id is not None:
-        rollout = Rollout(row.rollout_id, row.candidate, row.state, row.share, row.approved_at_us)
-    return Serving(tuple(row.incumbents), rollout, row.halted)

@@ -92,6 +92,7 @@ async def test_an_adapter_that_was_changed_on_disk_is_not_served(
     engines = Engines(lambda: base, folder, control, queue=4, clock=CLOCK)
     await engines.start()
     await until(lambda: engines.ready() is None)
-    assert not await engines.use(digest)
+    with engines.admit() as place:
+        assert not await place.hold(digest)
     assert engines.loaded == frozenset()
     await engines.stop()

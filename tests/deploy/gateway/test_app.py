@@ -221,7 +221,7 @@ async def test_what_nobody_foresaw_is_a_500_that_tells_nothing_of_it(
     def broken(*_: Any) -> None:
         raise RuntimeError("the secret is 42")
 
-    gateway.engines.reply = broken  # type: ignore[assignment]
+    gateway.engines.admit = broken  # type: ignore[assignment]
     async with gateway.http() as client:
         answer = await client.post("/v1/chat/completions", json=CHAT | {"user": "ann"})
     assert answer.status_code == 500
