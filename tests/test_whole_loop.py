@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count, takewhile
 from pathlib import Path
@@ -26,7 +24,7 @@ from feedback.records import Verdict
 from models.bases import Base, find_base
 from tests.dashboards.conftest import Target, running_prometheus, wait_for
 from tests.dashboards.test_overview import QUERIES
-from tests.deploy.commands import SAMPLE, answer, environment, trimtab
+from tests.deploy.commands import SAMPLE, answer, environment, free_ports, trimtab
 from tests.judge_server import JudgeServer, judge_server, scores, winner
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("whole loop")]
@@ -137,19 +135,6 @@ def verdict(question: dict[str, Any]) -> Any:
 def judged_by(judge: JudgeServer) -> dict[str, str]:
     prefix = "TRIMTAB_JUDGE__"
     return {f"{prefix}BASE_URL": judge.url, f"{prefix}MODEL": "judge", f"{prefix}GRACE_S": "1"}
-
-
-def free_ports(count: int) -> int:
-    """The first of so many ports in a row that nobody listens on."""
-    for first in range(21_000, 30_000, count):
-        with ExitStack() as probes:
-            try:
-                for port in range(first, first + count):
-                    probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
-                return first
-            except OSError:
-                continue
-    raise AssertionError("no free ports")
 
 
 @pytest.fixture(scope="module")

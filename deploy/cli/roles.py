@@ -14,11 +14,12 @@ from deploy.cli.common import Context, pass_context
 from deploy.errors import Refused
 from deploy.roles.controller import run_controller
 from deploy.roles.gateway import run_gateway
+from deploy.roles.lifeline import Lifeline
 from deploy.roles.logs import configure
 from deploy.roles.role import Role
 from deploy.roles.trainer import run_trainer
 from deploy.roles.worker import run_worker
-from deploy.web.serving import run_until_stopped
+from deploy.web.serving import listen, run_until_stopped
 
 ADMIN_PORT = 8401
 PORT = 8400
@@ -26,6 +27,7 @@ PORTS = click.IntRange(0, 65_535)
 ADMIN_OFFSET = {"controller": 0, "gateway": 1, "worker": 2, "trainer": 3}
 """Embedded, each role serves its admin port this far above --admin-port."""
 
+supervised = click.option("--supervised", is_flag=True, hidden=True, help="Stdin is the lifeline of `trimtab up`.")
 admin_host = click.option("--admin-host", default="127.0.0.1", show_default=True, help="Address of the admin port.")
 
 
@@ -43,36 +45,39 @@ def admin_port(role: str) -> Callable[[Callable[..., object]], Callable[..., obj
 @click.command()
 @admin_host
 @admin_port("worker")
+@supervised
 @pass_context(with_json=False)
-def worker(context: Context, admin_host: str, admin_port: int) -> None:
+def worker(context: Context, admin_host: str, admin_port: int, supervised: bool) -> None:
     """Take events into the facts and send unrated turns to the judge.
 
     \b
     Example:
       trimtab worker --state /var/lib/trimtab
     """
-    _play(context, "worker", admin_host, admin_port, run_worker)
+    _play(context, "worker", (admin_host, admin_port), run_worker, supervised)
 
 
 @click.command()
 @admin_host
 @admin_port("trainer")
+@supervised
 @pass_context(with_json=False)
-def trainer(context: Context, admin_host: str, admin_port: int) -> None:
+def trainer(context: Context, admin_host: str, admin_port: int, supervised: bool) -> None:
     """Retrain when the rules in [train] say so.
 
     \b
     Example:
       trimtab trainer --state /var/lib/trimtab
     """
-    _play(context, "trainer", admin_host, admin_port, run_trainer)
+    _play(context, "trainer", (admin_host, admin_port), run_trainer, supervised)
 
 
 @click.command()
 @admin_host
 @admin_port("controller")
+@supervised
 @pass_context(with_json=False)
-def controller(context: Context, admin_host: str, admin_port: int) -> None:
+def controller(context: Context, admin_host: str, admin_port: int, supervised: bool) -> None:
     """Serve the admin API and the figures of candidates and rollout.
 
     \b
@@ -80,7 +85,7 @@ def controller(context: Context, admin_host: str, admin_port: int) -> None:
       trimtab controller --admin-port 8401
     """
     keys = keys_needed(context, admin_host)
-    _play(context, "controller", admin_host, admin_port, partial(run_controller, require_keys=keys))
+    _play(context, "controller", (admin_host, admin_port), partial(run_controller, require_keys=keys), supervised)
 
 
 @click.command()
@@ -88,8 +93,9 @@ def controller(context: Context, admin_host: str, admin_port: int) -> None:
 @click.option("--port", type=PORTS, default=PORT, show_default=True, help="Port to serve chats on.")
 @admin_host
 @admin_port("gateway")
+@supervised
 @pass_context(with_json=False)
-def gateway(context: Context, host: str, port: int, admin_host: str, admin_port: int) -> None:
+def gateway(context: Context, host: str, port: int, admin_host: str, admin_port: int, supervised: bool) -> None:
     """Serve chats: the OpenAI-compatible front door.
 
     \b
@@ -97,8 +103,11 @@ def gateway(context: Context, host: str, port: int, admin_host: str, admin_port:
       trimtab gateway --host 0.0.0.0 --port 8400
     """
     keys = keys_needed(context, host)
-    work = partial(run_gateway, host=host, port=port, require_keys=keys)
-    _play(context, "gateway", admin_host, admin_port, work)
+
+    async def work(role: Role, stop: asyncio.Event) -> None:
+        await run_gateway(role, stop, listen(host, port), keys)
+
+    _play(context, "gateway", (admin_host, admin_port), work, supervised)
 
 
 def loopback(host: str) -> bool:
@@ -126,16 +135,19 @@ def keys_needed(context: Context, host: str) -> bool:
 def _play(
     context: Context,
     name: str,
-    admin_host: str,
-    admin_port: int,
+    admin: tuple[str, int],
     work: Callable[[Role, asyncio.Event], Awaitable[None]],
+    supervised: bool,
 ) -> None:
     configure(name)
+    parent = Lifeline.of_child() if supervised else None
     shared = name == "worker" and context.settings.broker.on_kafka  # Kafka divides the partitions
     with nullcontext() if shared else context.state.lock(name):
-        control = context.control
+        control, clock = context.control, context.clock
 
         async def main(stop: asyncio.Event) -> None:
-            await work(Role(context.state, context.settings, control, context.clock, admin_host, admin_port), stop)
+            on_ready = parent.say_ready if parent else lambda: None
+            await work(Role(context.state, context.settings, control, clock, listen(*admin), on_ready), stop)
 
-        asyncio.run(run_until_stopped(main, context.settings.process.stop_within_s, context.clock))
+        within_s = context.settings.process.stop_within_s
+        asyncio.run(run_until_stopped(main, within_s, clock, parent.wait_gone if parent else None))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from functools import partial
 from types import FrameType
 
 import click
@@ -38,38 +39,45 @@ def up(context: Context, host: str, port: int, admin_host: str, admin_port: int)
     """
     configure("up")
     _ = context.settings  # mistakes in the configuration are said here, once
-    keys_needed(context, host)
-    keys_needed(context, admin_host)
-    _ = context.control  # made, or refused, once
-    stopping: list[int] = []
-
-    def stop(number: int, _: FrameType | None) -> None:
-        stopping.append(number)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    shown = "127.0.0.1" if admin_host in ("0.0.0.0", "::") else admin_host  # noqa: S104 (how we reach ourselves)
-    common = ["--state", str(context.state.root), "--admin-host", admin_host]
-    if context.config_path is not None:
-        common += ["--config", str(context.config_path)]
-    children = []
-    for name, offset in ADMIN_OFFSET.items():
-        arguments = [*common, "--admin-port", str(admin_port + offset)]
-        if name == "gateway":
-            arguments += ["--host", host, "--port", str(port)]
-        children.append(Child(name, arguments, f"http://{shown}:{admin_port + offset}"))
-
-    def ready() -> None:
-        addresses = {"chat": f"http://{host}:{port}/v1", "admin": f"http://{shown}:{admin_port}"}
-        metrics = {role.name: f"{role.admin_url}/metrics" for role in children}
-        if context.as_json:
-            print_json({**addresses, "metrics": metrics})
-        else:
-            stdout.print(f"[bold]chat[/bold]     {addresses['chat']}  (OpenAI-compatible)")
-            stdout.print(f"[bold]admin[/bold]    {addresses['admin']}/docs")
-            stdout.print(f"[bold]metrics[/bold]  {'  '.join(metrics.values())}")
-            stdout.print("Ctrl-C stops it; `trimtab status` says where the loop stands")
-        sys.stdout.flush()
-
     with context.state.lock("up"):
+        _refuse_other_players(context)
+        keys_needed(context, host)
+        keys_needed(context, admin_host)
+        _ = context.control  # made, or refused, once
+        stopping: list[int] = []
+
+        def stop(number: int, _: FrameType | None) -> None:
+            stopping.append(number)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
+        common = ["--state", str(context.state.root), "--admin-host", admin_host]
+        if context.config_path is not None:
+            common += ["--config", str(context.config_path)]
+        children = []
+        for name, offset in ADMIN_OFFSET.items():
+            chats = ["--host", host, "--port", str(port)] if name == "gateway" else []
+            children.append(Child(name, [*common, "--admin-port", str(admin_port + offset), *chats]))
+        shown = "127.0.0.1" if admin_host in ("0.0.0.0", "::") else admin_host  # noqa: S104 (how we reach ourselves)
+        ready = partial(_say_addresses, context, f"http://{host}:{port}/v1", f"http://{shown}", admin_port)
         return supervise(children, lambda: bool(stopping), ready, context.settings.process.stop_within_s, context.clock)
+
+
+def _refuse_other_players(context: Context) -> None:
+    """Raises Refused where a process plays one of the roles: ours could not, and its answers are not ours."""
+    for name in ADMIN_OFFSET:
+        if name != "worker" or not context.settings.broker.on_kafka:  # there workers share the partitions
+            with context.state.lock(name):
+                pass
+
+
+def _say_addresses(context: Context, chat: str, admin_host: str, admin_port: int) -> None:
+    metrics = {name: f"{admin_host}:{admin_port + offset}/metrics" for name, offset in ADMIN_OFFSET.items()}
+    if context.as_json:
+        print_json({"chat": chat, "admin": f"{admin_host}:{admin_port}", "metrics": metrics})
+    else:
+        stdout.print(f"[bold]chat[/bold]     {chat}  (OpenAI-compatible)")
+        stdout.print(f"[bold]admin[/bold]    {admin_host}:{admin_port}/docs")
+        stdout.print(f"[bold]metrics[/bold]  {'  '.join(metrics.values())}")
+        stdout.print("Ctrl-C stops it; `trimtab status` says where the loop stands")
+    sys.stdout.flush()

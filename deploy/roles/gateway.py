@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from socket import socket
 
 import structlog
 
@@ -21,12 +22,12 @@ DRAIN_S = 5.0
 log = structlog.get_logger()
 
 
-async def run_gateway(role: Role, stop: asyncio.Event, host: str, port: int, require_keys: bool) -> None:
+async def run_gateway(role: Role, stop: asyncio.Event, listening: socket, require_keys: bool) -> None:
     """The OpenAI-compatible front door."""
-    await role.run(stop, _serve_chats(role, stop, host, port, require_keys))
+    await role.run(stop, _serve_chats(role, stop, listening, require_keys))
 
 
-async def _serve_chats(role: Role, stop: asyncio.Event, host: str, port: int, require_keys: bool) -> None:
+async def _serve_chats(role: Role, stop: asyncio.Event, listening: socket, require_keys: bool) -> None:
     # only the gateway's process pays for the model libraries
     from deploy.engine.adapters import open_engines
     from deploy.gateway.app import gateway_app
@@ -46,7 +47,7 @@ async def _serve_chats(role: Role, stop: asyncio.Event, host: str, port: int, re
     )
     await engines.start()
     sending = asyncio.create_task(spool.run(partial(_producer, role)))
-    serving = asyncio.create_task(serve(app, host, port, stop))
+    serving = asyncio.create_task(serve(app, listening, stop))
     try:
         while not stop.is_set() and not serving.done():
             role.waiting = engines.ready()

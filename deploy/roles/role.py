@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from socket import socket
 
 from fastapi import APIRouter
 
@@ -18,20 +19,43 @@ REFRESH_S = 2.0
 
 
 class Role:
-    """What every role has: its state, its settings, its admin address, and why it is not ready yet."""
+    """What every role has: its state, its settings, its admin port (None: none), and why it is not ready yet.
+
+    `on_ready` is called each time that it becomes so.
+    """
 
     def __init__(
-        self, state: State, settings: Settings, control: Control, clock: Clock, admin_host: str, admin_port: int
+        self,
+        state: State,
+        settings: Settings,
+        control: Control,
+        clock: Clock,
+        admin: socket | None = None,
+        on_ready: Callable[[], object] = lambda: None,
     ) -> None:
         self.state, self.settings, self.control, self.clock = state, settings, control, clock
-        self._admin = (admin_host, admin_port)
-        self.waiting: str | None = "starting"
+        self._admin, self._on_ready = admin, on_ready
+        self._waiting: str | None = "starting"
+
+    @property
+    def waiting(self) -> str | None:
+        """One sentence on what it waits for; None when it can do its work."""
+        return self._waiting
+
+    @waiting.setter
+    def waiting(self, why: str | None) -> None:
+        became_ready = why is None and self._waiting is not None
+        self._waiting = why
+        if became_ready:
+            self._on_ready()
 
     async def run(self, stop: asyncio.Event, work: Awaitable[None], routers: tuple[APIRouter, ...] = ()) -> None:
         """Serve the admin port beside `work`; what ends first, or raises, ends both."""
-        admin = asyncio.create_task(serve(admin_app(lambda: self.waiting, routers), *self._admin, stop))
-        working = asyncio.ensure_future(work)
-        await asyncio.wait([admin, working], return_when=asyncio.FIRST_COMPLETED)
+        tasks = [asyncio.ensure_future(work)]
+        if self._admin is not None:
+            app = admin_app(lambda: self.waiting, routers)
+            tasks.append(asyncio.create_task(serve(app, self._admin, stop)))
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         stop.set()
-        await asyncio.wait([admin, working])  # what failed is raised once the other has ended in order
-        await asyncio.gather(admin, working)
+        await asyncio.wait(tasks)  # what failed is raised once the other has ended in order
+        await asyncio.gather(*tasks)

@@ -1,4 +1,7 @@
-"""`trimtab up`: the four roles as child processes; one that dies is started again, all are stopped together."""
+"""`trimtab up`: the four roles as child processes; one that dies is started again, all are stopped together.
+
+When this process dies, killed perhaps, its children see their end of the lifeline close and stop in order.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import structlog
 
+from deploy.roles import lifeline
+from deploy.roles.lifeline import Lifeline
 from feedback.clock import Clock
 
 READY_WITHIN_S = 60.0
@@ -29,12 +32,14 @@ log = structlog.get_logger()
 
 @dataclass
 class Child:
-    """One child: its command, its admin address, and how its life went so far."""
+    """One child: its command, and how its life went so far."""
 
     name: str
     arguments: Sequence[str]
-    admin_url: str
     process: subprocess.Popen[bytes] | None = None
+    line: Lifeline | None = None
+    ready: bool = False
+    """Whether this process, and no other on its ports, has said that it can do its work."""
     started_at_s: float = 0.0
     pause_s: float = FIRST_PAUSE_S
     start_at_s: float = 0.0
@@ -42,21 +47,20 @@ class Child:
 
     def start(self, now_s: float) -> None:
         """Start the child in a process group of its own, so that Ctrl-C reaches it through us alone."""
-        self.process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
-            [sys.executable, "-P", "-m", "deploy.cli", self.name, *self.arguments],
-            env={**os.environ, "PYTHONSAFEPATH": "1"},
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        self.started_at_s = now_s
+        command = [sys.executable, "-P", "-m", "deploy.cli", self.name, "--supervised", *self.arguments]
+        self.process, self.line = lifeline.start(command, {**os.environ, "PYTHONSAFEPATH": "1"})
+        self.started_at_s, self.ready = now_s, False
 
-    def ready(self) -> bool:
-        """Whether the role says that it can do its work."""
-        try:
-            with urlopen(f"{self.admin_url}/readyz", timeout=2) as answer:  # noqa: S310 (our own address)
-                return bool(answer.status == 200)
-        except (URLError, OSError):
-            return False
+    def look(self) -> int | None:
+        """Hear what the child says; its exit code once it has ended."""
+        if self.process is None or self.line is None:
+            return None
+        self.ready = self.ready or self.line.heard_ready()
+        code = self.process.poll()
+        if code is not None:
+            self.line.close()
+            self.process, self.line, self.ready = None, None, False
+        return code
 
 
 def supervise(
@@ -76,13 +80,13 @@ def supervise(
                 code = _look_after(child, clock.monotonic_s())
                 if code is not None and not told:  # it never came up: starting it again would not help
                     return code
-            if not told and all(child.ready() for child in children):
+            if not told and all(child.ready for child in children):
                 told = True
                 on_ready()
             elif (
                 not told and clock.monotonic_s() > deadline
             ):  # a gateway without a base model waits for the first training
-                waiting = ", ".join(child.name for child in children if not child.ready())
+                waiting = ", ".join(child.name for child in children if not child.ready)
                 log.warning("not_ready", roles=waiting, after_s=READY_WITHIN_S)
                 told = True
                 on_ready()
@@ -98,12 +102,11 @@ def _look_after(child: Child, now: float) -> int | None:
         if now >= child.start_at_s:
             child.start(now)
         return None
-    code = child.process.poll()
+    code = child.look()
     if code is None:
         return None
     child.pause_s = FIRST_PAUSE_S if now - child.started_at_s > STEADY_S else min(2 * child.pause_s, LONGEST_PAUSE_S)
     child.start_at_s = now + child.pause_s
-    child.process = None
     child.exits.append(code)
     log.error("role_ended", role=child.name, code=code, again_in_s=child.pause_s)
     return code if code != 0 else 1

@@ -8,7 +8,6 @@ Prints its port once it can be scraped; ends when its standard input is closed.
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -24,7 +23,7 @@ from deploy.engine import metrics as engine
 from deploy.gateway import metrics as serving
 from deploy.rules.gate import Comparisons
 from deploy.settings import Settings
-from deploy.web.serving import serve
+from deploy.web.serving import listen, serve
 from streams import metrics as streams
 from tests.deploy.candidates import make_candidate
 from tests.fakes import CLOCK
@@ -116,11 +115,9 @@ async def main(folder: Path) -> None:
         return await answer(request)
 
     stop = asyncio.Event()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    served = asyncio.create_task(serve(app, "127.0.0.1", port, stop))
-    print(port, flush=True)
+    listening = listen("127.0.0.1", 0)
+    served = asyncio.create_task(serve(app, listening, stop))
+    print(listening.getsockname()[1], flush=True)
     await asyncio.to_thread(sys.stdin.read)
     stop.set()
     await served

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +39,16 @@ def answer(*arguments: str | Path, cwd: Path, **variables: str) -> Any:
     done = trimtab(*arguments, "--json", cwd=cwd, **variables)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def free_ports(count: int) -> int:
+    """The first of so many ports in a row that nobody listens on; who asks is of the xdist group "whole loop"."""
+    for first in range(21_000, 30_000, count):
+        with ExitStack() as probes:
+            try:
+                for port in range(first, first + count):
+                    probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
+                return first
+            except OSError:
+                continue
+    raise AssertionError("no free ports")

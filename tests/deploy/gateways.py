@@ -51,7 +51,7 @@ class Gateway:
         """A bare client."""
         if key is not None:
             headers["authorization"] = f"Bearer {key}"
-        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=20)
+        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=60)
 
     def events(self) -> list[dict[str, Any]]:
         """What was logged, as JSON."""

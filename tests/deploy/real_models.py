@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,25 @@ TEXTS = ("Where is my order?", "I will look it up for you.", "Thank you very muc
 RANK, MAX_LENGTH = 2, 96
 
 
-def make_base(path: Path) -> Base:
-    """An untrained Llama with a tokenizer of its own."""
+def make_base(path: Path, max_length: int = MAX_LENGTH, *, talkative: bool = False) -> Base:
+    """An untrained Llama with a tokenizer of its own. `talkative`: its replies are as long as they may be."""
     tiny = TinySettings(vocabulary=320, layers=1, width=32)
     conversations = [[{"role": "user", "content": text}] for text in TEXTS]
     tokenizer = train_tokenizer(conversations, tiny.vocabulary, path / "tokenizer")
-    fresh_model(tokenizer, tiny, MAX_LENGTH).save_pretrained(path / "base")
+    model = fresh_model(tokenizer, tiny, max_length)
+    if talkative:
+        _never_end(model, Chat(tokenizer).end_ids)
+    model.save_pretrained(path / "base")
     tokenizer.save_pretrained(path / "base")
     return describe(path / "base", "random")
+
+
+def _never_end(model: Any, end_ids: Collection[int]) -> None:
+    """Every token's embedding, which also says how likely it is next, points one way; those that end a reply the other."""
+    with torch.no_grad():
+        weights = model.get_input_embeddings().weight
+        weights[:, 0] = 10.0
+        weights[list(end_ids), 0] = -10.0
 
 
 def make_adapter(base: Base, folder: Path, *, moved: bool = True) -> str:

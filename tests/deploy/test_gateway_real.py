@@ -65,7 +65,7 @@ async def test_base_and_adapter_reply_as_the_rollout_says_and_their_turns_are_on
         for client in gateway.clients:
             await client.close()
     await engines.stop()
-    assert await spool.drained(10)
+    assert await spool.drained(60)
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
     await spool.close()

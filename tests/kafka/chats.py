@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -18,8 +20,11 @@ from kafka import KafkaConsumer, TopicPartition
 from deploy.gateway.chat import TURN_HEADER
 from tests.deploy.commands import environment
 
-READY_WITHIN_S = 60.0
-ASK_S = 30.0
+READY_WITHIN_S = 120.0
+ASK_S = 60.0
+CONTEXT, LONG = 20_000, 10_000
+"""Tokens: of the model's context, and of a reply that is under way for seconds however fast the machine is."""
+QUESTION = {"model": "trimtab", "messages": [{"role": "user", "content": "Where is my order?"}], "stream": True}
 
 
 class GatewayProcess:
@@ -33,13 +38,14 @@ class GatewayProcess:
         torch.set_num_threads(1)
         base = folder / "model"
         if not base.exists():
-            base = Path(make_base(base).path)
+            base = Path(make_base(base, CONTEXT, talkative=True).path)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = int(probe.getsockname()[1])
         self._folder = folder
         self._arguments = ["--port", str(self._port), "--admin-port", "0", "--state", "state"]
         self._settings = {"TRIMTAB_BASE__NAME": str(base), "OMP_NUM_THREADS": "1", **settings}
+        self._settings["TRIMTAB_GATEWAY__MAX_TOKENS"] = str(LONG)
         self.url = f"http://127.0.0.1:{self._port}"
         self.process = self.start()
 
@@ -112,10 +118,20 @@ class Chats:
                     self.failed["not told to the end"] += 1
 
 
+@contextmanager
+def reply_under_way(url: str) -> Iterator[str]:
+    """A reply that has begun, and will not be over for long after the block; yields its turn's id."""
+    with (
+        httpx.Client(timeout=ASK_S) as client,
+        client.stream("POST", f"{url}/v1/chat/completions", json={**QUESTION, "max_tokens": LONG}) as answer,
+    ):
+        next(answer.iter_lines())
+        yield answer.headers[TURN_HEADER]
+
+
 def ask(client: httpx.Client, url: str, begun: object = None) -> tuple[str, bool]:
     """Stream one reply: the turn's id, and whether its last chunk came."""
-    body = {"model": "trimtab", "messages": [{"role": "user", "content": "Where is my order?"}], "stream": True}
-    with client.stream("POST", f"{url}/v1/chat/completions", json={**body, "max_tokens": 16}) as answer:
+    with client.stream("POST", f"{url}/v1/chat/completions", json={**QUESTION, "max_tokens": 16}) as answer:
         turn_id = answer.headers.get(TURN_HEADER, "")
         if callable(begun) and turn_id:
             begun(turn_id)

@@ -170,7 +170,7 @@ class TestOnKafka:
 
         app = our_app(log, lambda stream: consume(stream, TOPIC, work, lambda error: None, CLOCK))
         await app.start()
-        await asyncio.wait_for(begun.wait(), 30)
+        await asyncio.wait_for(begun.wait(), 60)
         await app.consumer.commit()
         assert log.committed(GROUP).get((TOPIC, 0), 0) == 0
         await app.stop()
@@ -192,7 +192,7 @@ class TestOnKafka:
         app.conf.stream_buffer_maxsize = 2
         app.agent(app.topic(log.prefix + "quick", key_serializer="raw", value_serializer="raw"))(quick)
         await app.start()
-        await asyncio.wait_for(begun.wait(), 30)
+        await asyncio.wait_for(begun.wait(), 60)
         await asyncio.to_thread(log.append, [Record("quick", b"key", b"1")])
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(fast.wait(), 2.0)
@@ -210,6 +210,6 @@ async def test_a_judge_that_never_answers_does_not_stall_the_facts(tmp_path: Pat
         link_to(log, CLOCK), tmp_path / "facts", Edge(KEY), ask=ask, answered=[], router=None, clock=CLOCK
     ) as worker:
         await worker.questions.send([request(number) for number in range(12 * RUN)])
-        await asyncio.wait_for(asked.wait(), 20)
+        await asyncio.wait_for(asked.wait(), 60)
         log.append([signed(turn(number)) for number in range(3)])
         await until(lambda: len(list(Facts(tmp_path / "facts").turns())) == 3)

@@ -26,7 +26,7 @@ def test_of_threads_that_assign_at_once_all_get_the_same_arm(control: Control) -
     barrier, got = threading.Barrier(8), []
 
     def assign(n: int) -> None:
-        barrier.wait(timeout=30)
+        barrier.wait(timeout=60)
         got.append(control.assign(replace(FIRST, arm="candidate" if n % 2 else "incumbent", at_us=n)))
 
     threads = [threading.Thread(target=assign, args=(n,)) for n in range(8)]

@@ -51,7 +51,7 @@ async def test_records_are_sent_in_order_and_then_gone(tmp_path: Path) -> None:
     await spool.send([record("a"), record("b")])
     async with sending(spool, target):
         await spool.send([record("c")])
-        assert await spool.drained(5)
+        assert await spool.drained(60)
     assert [sent.key for sent in target.records] == [b"a", b"b", b"c"]
     assert target.records[0] == record("a")
     assert (spool.records, spool.size) == (0, 0)
@@ -62,7 +62,7 @@ async def test_what_was_not_sent_before_a_crash_is_sent_by_the_next_process(tmp_
     await Spool(tmp_path / "spool.db", ROOM, CLOCK).send([record("a")])
     spool, target = Spool(tmp_path / "spool.db", ROOM, CLOCK), Target()
     async with sending(spool, target):
-        assert await spool.drained(5)
+        assert await spool.drained(60)
     assert [sent.key for sent in target.records] == [b"a"]
 
 
@@ -72,12 +72,12 @@ async def test_a_turn_under_way_is_sent_only_if_the_process_dies(tmp_path: Path)
     await spool.hold("t2", record("t2 aborted"))
     async with sending(spool, target):
         await spool.send([record("t1 complete")], releases="t1")
-        assert await spool.drained(5)
+        assert await spool.drained(60)
     assert [sent.key for sent in target.records] == [b"t1 complete"]
     after = Spool(tmp_path / "spool.db", ROOM, CLOCK)
     assert after.aborted == 1
     async with sending(after, target):
-        assert await after.drained(5)
+        assert await after.drained(60)
     assert [sent.key for sent in target.records] == [b"t1 complete", b"t2 aborted"]
 
 
@@ -200,7 +200,7 @@ async def test_a_full_spool_takes_nothing_new_but_what_it_held(tmp_path: Path) -
     await spool.send([record("t complete")], releases="t")
     target = Target()
     async with sending(spool, target):
-        assert await spool.drained(5)
+        assert await spool.drained(60)
     assert not spool.full
     assert [sent.key for sent in target.records] == [b"big", b"t complete"]
 
@@ -220,7 +220,7 @@ async def test_a_broker_that_is_away_is_tried_again_with_a_new_producer(
 
     task = asyncio.create_task(spool.run(connect))
     await spool.send([record("a")])
-    assert await spool.drained(5)
+    assert await spool.drained(60)
     task.cancel()
     assert [len(target.records) for target in targets] == [0, 0, 1]
 
@@ -231,14 +231,14 @@ async def test_a_record_that_the_broker_refuses_is_kept_and_holds_nobody_up(tmp_
     refused = REGISTRY.get_sample_value("trimtab_spool_refused_total") or 0
     await spool.send([record("a"), record("b"), record("c")])
     async with sending(spool, target):
-        assert await spool.drained(5)
+        assert await spool.drained(60)
     assert [sent.key for sent in target.records] == [b"a", b"c"]
     assert REGISTRY.get_sample_value("trimtab_spool_refused_total") == refused + 1
     target.refused = b""
     again = Spool(tmp_path / "spool.db", ROOM, CLOCK)
     assert again.aborted == 0
     async with sending(again, target):
-        assert await again.drained(5)
+        assert await again.drained(60)
     assert [sent.key for sent in target.records] == [b"a", b"c", b"b"]
 
 
@@ -292,9 +292,9 @@ def test_whatever_happens_each_record_arrives_and_a_turn_is_complete_or_aborted(
                 held.clear()
             elif step == "drain":
                 async with sending(spool, target):
-                    assert await spool.drained(5)
+                    assert await spool.drained(60)
         async with sending(spool, target):
-            assert await spool.drained(5)
+            assert await spool.drained(60)
         assert sorted(sent.key for sent in target.records) == sorted(expected)
         assert spool.records == len(held)
         await spool.close()

@@ -48,3 +48,44 @@ def test_a_process_that_does_not_stop_ends_all_the_same_and_says_so(rest: str) -
     assert code == 1
     assert "stopped_unfinished" in told
     assert "process.stop_within_s" in told
+
+
+ORPHAN = """
+import asyncio, os, time
+from deploy.web.serving import run_until_stopped
+from feedback.clock import SystemClock
+from deploy.roles.logs import configure
+
+def wait_gone():
+    while os.read(0, 1):
+        pass
+
+async def work(stop):
+    print("up", flush=True)
+    {rest}
+
+configure("worker")
+asyncio.run(run_until_stopped(work, {within_s}, SystemClock(), wait_gone))
+"""
+
+
+def orphaned(rest: str, within_s: float) -> tuple[int, str]:
+    """Exit code and log of a process whose parent goes."""
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", ORPHAN.format(rest=rest, within_s=within_s)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    out, error = process.communicate(timeout=60)  # closes its stdin
+    return process.returncode, out + error
+
+
+def test_a_process_whose_parent_is_gone_stops_in_order() -> None:
+    code, told = orphaned("await stop.wait(); print('finished')", within_s=50)
+    assert (code, "finished" in told, "parent_gone" in told) == (0, True, True)
+
+
+def test_a_process_in_a_long_call_ends_with_its_parent_too() -> None:
+    code, told = orphaned("time.sleep(50)", within_s=0.2)
+    assert (code, "stopped_unfinished" in told) == (1, True)

@@ -187,8 +187,8 @@ async def test_a_connection_that_breaks_is_unreachable_and_may_have_cost_money()
 
 async def test_a_slow_server_runs_into_the_time_limit_and_may_have_cost_money() -> None:
     go = threading.Event()
-    with judge_server(lambda _: (go.wait(5), GOOD)[1]) as server:
-        answer = await ask(server, attempts=1, timeout_s=0.1)
+    with judge_server(lambda _: (go.wait(60), GOOD)[1]) as server:
+        answer = await ask(server, attempts=1, timeout_s=1.0)
         go.set()
     assert (answer.reason, answer.tokens) == ("timeout", worst(PROMPT, 400))
 
@@ -198,8 +198,8 @@ async def test_a_server_that_keeps_the_line_busy_runs_into_the_time_limit_too() 
         raise Hangs
 
     with judge_server(hang) as server:
-        answer = await ask(server, attempts=1, timeout_s=0.2)
-        assert server.hung_up.wait(5), "the connection was left open"
+        answer = await ask(server, attempts=1, timeout_s=1.0)
+        assert server.hung_up.wait(60), "the connection was left open"
     assert answer.reason == "timeout"
 
 

@@ -194,7 +194,7 @@ async def test_the_reservation_covers_scripts_with_many_tokens_per_character() -
 
 async def test_a_question_that_is_cut_short_stays_reserved() -> None:
     ledger, go = MemoryLedger(), threading.Event()
-    with judge_server(lambda body: (go.wait(5), scores()(body))[1]) as server:
+    with judge_server(lambda body: (go.wait(60), scores()(body))[1]) as server:
         task = asyncio.create_task(judge(server, ledger, usd_per_million_prompt_tokens=1.0).judge(request()))
         await until(lambda: len(server.asked) == 1)
         task.cancel()
@@ -252,7 +252,7 @@ async def test_questions_that_wait_hold_no_money() -> None:
 
 
 async def test_as_many_questions_are_in_flight_as_allowed_and_no_more() -> None:
-    three = threading.Barrier(3, timeout=5)
+    three = threading.Barrier(3, timeout=60)
     with judge_server(lambda body: (three.wait(), winner("1")(body))[1]) as server:
         asked = judge(server, parallel=3)
         await asyncio.gather(*(asked.judge(request(other_reply="I do not know.")) for _ in range(6)))
