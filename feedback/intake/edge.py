@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -21,6 +21,7 @@ from feedback.privacy.redact import Redactor
 from feedback.records import Rating, Turn
 
 SIGNATURE_HEADER = "trimtab-edge"
+Event = TypeVar("Event", bound=Turn | Rating)
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode: Callable[[bytes], Turn | Rating] = msgspec.json.Decoder(Turn | Rating).decode
@@ -67,7 +68,11 @@ class Edge:
         """What stands for this user id in every record."""
         return self._redactor.user(raw)
 
-    def redacted(self, event: Turn | Rating) -> Turn | Rating:
+    def text(self, text: str) -> str:
+        """A text without personal data."""
+        return self._redactor.text(text)
+
+    def redacted(self, event: Event) -> Event:
         """The event without personal data, with hashed user id and stamped bucket."""
         redact = self._redactor
         common: dict[str, Any] = {
