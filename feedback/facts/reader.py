@@ -1,21 +1,26 @@
-"""Reading facts: iterables in no particular order, duplicates and conflicts included."""
+"""Reading facts: iterables in no particular order, duplicates and conflicts included.
+
+What is of another kind than its table is left out, with a warning: before topics took only their own kind, a rating on the
+topic of turns became a row of turns.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-from collections.abc import Callable, Collection, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
+import structlog
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from feedback.digests import payload_of
-from feedback.facts.tables import EVENT_TABLES, SCHEMA, TABLE_OF_TOPIC, TableName, app_of, day_of, held
+from feedback.facts.tables import SCHEMA, TABLE_OF_TOPIC, TableName, app_of, day_of, held
 from feedback.intake.contract import typed_value
 from feedback.records import Judgement, Rating, Turn, Unjudged, Verdict
 
@@ -25,6 +30,8 @@ THREADS = False
 
 SLOWLY: dict[str, Any] = {"batch_size": 8_192, "batch_readahead": 1, "fragment_readahead": 1}
 """How whole tables are read: by default gigabytes of records would lie ready before the first is looked at."""
+
+log = structlog.get_logger()
 
 _decode: Callable[[str], Turn | Rating | Verdict | Unjudged] = msgspec.json.Decoder(
     Turn | Rating | Verdict | Unjudged
@@ -47,9 +54,7 @@ class Facts:
         self, since_us: int = 0, until_us: int = 2**62, only: Set[bytes] | None = None
     ) -> Iterator[tuple[Turn, str]]:
         """Turns with their content hashes: all, or those whose `census.payload_of` is in `only`."""
-        for record, content_hash in self._records("turns", since_us, until_us, only):
-            assert isinstance(record, Turn)
-            yield record, content_hash
+        yield from _only(Turn, "turns", self._records("turns", since_us, until_us, only))
 
     def turns_before(self, until_us: int) -> int:
         """How many facts of turns are older."""
@@ -59,14 +64,12 @@ class Facts:
 
     def ratings(self, since_us: int = 0, until_us: int = 2**62) -> Iterator[tuple[Rating, str]]:
         """Ratings with their content hashes."""
-        for record, content_hash in self._records("ratings", since_us, until_us):
-            assert isinstance(record, Rating)
+        for record, content_hash in _only(Rating, "ratings", self._records("ratings", since_us, until_us)):
             yield msgspec.structs.replace(record, value=typed_value(record.kind, record.value)), content_hash
 
     def verdicts(self, since_us: int = 0, until_us: int = 2**62) -> Iterator[Judgement]:
         """Verdicts, and the questions that found none."""
-        for record, _ in self._records("verdicts", since_us, until_us):
-            assert isinstance(record, Verdict | Unjudged)
+        for record, _ in _only(Verdict | Unjudged, "verdicts", self._records("verdicts", since_us, until_us)):
             yield record
 
     def labels_since(self, since_us: int, kinds: Collection[str]) -> tuple[int, int]:
@@ -81,12 +84,13 @@ class Facts:
 
     def received_since(self, since_us: int) -> Iterator[tuple[int, int, Turn | Rating]]:
         """Turns and ratings that were received after a moment, as (partition, received_at_us, record)."""
-        for name in EVENT_TABLES:
+        kinds: dict[TableName, type[Turn] | type[Rating]] = {"turns": Turn, "ratings": Rating}
+        for name, kind in kinds.items():
             for batch in self._batches(name, ["partition", "received_at_us", "record"], since_us):
                 for partition, at_us, record in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                     event = _decode(record)
-                    assert isinstance(event, Turn | Rating)
-                    yield partition, at_us, event
+                    if isinstance(event, kind):
+                        yield partition, at_us, event
 
     def columns(self, name: TableName, columns: Sequence[str], where: pc.Expression | None = None) -> pa.Table:
         """Some columns of a whole table, or of the rows that `where` takes, without its records."""
@@ -102,7 +106,7 @@ class Facts:
 
     def _records(
         self, name: TableName, since_us: int, until_us: int, only: Set[bytes] | None = None
-    ) -> Iterator[tuple[Any, str]]:
+    ) -> Iterator[tuple[Turn | Rating | Judgement, str]]:
         table = self._table(name)
         if table is None:
             return
@@ -136,3 +140,15 @@ class Facts:
             return DeltaTable(self._root / name)
         except TableNotFoundError:
             return None
+
+
+def _only(kind: Any, name: TableName, records: Iterable[tuple[Any, str]]) -> Iterator[tuple[Any, str]]:
+    """Those of one kind."""
+    others = 0
+    for record, content_hash in records:
+        if isinstance(record, kind):
+            yield record, content_hash
+        else:
+            others += 1
+    if others:
+        log.warning("facts_of_another_kind", table=name, rows=others)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from msgspec import Struct
 
 from feedback import topics
-from feedback.records import Judgement, Rating, Turn
+from feedback.records import Judgement, Rating, Turn, Unjudged, Verdict
 
 TableName = Literal["turns", "ratings", "verdicts"]
 TABLES: tuple[TableName, ...] = ("turns", "ratings", "verdicts")
@@ -44,6 +44,9 @@ SCHEMA = pa.schema(
 )
 """One schema for all tables: the columns that are searched, and the whole redacted record as JSON."""
 
+LATEST_US = 2**62
+"""Beyond it, and as long before the epoch, nothing happened; every column of times holds it."""
+
 EPOCH, LAST_DAY = date(1970, 1, 1), (date.max - date(1970, 1, 1)).days
 
 
@@ -65,6 +68,18 @@ class Batch(Struct, frozen=True):
     partition: int
     rows: tuple[Row, ...]
     next_offset: int
+
+
+def check(row: Row) -> None:
+    """Raises ValueError or OverflowError where a commit would: it takes all its rows or none."""
+    event = row.event
+    if not (abs(event.occurred_at_us) <= LATEST_US and abs(row.received_at_us) <= LATEST_US):
+        raise ValueError(
+            f"no times: it happened at {event.occurred_at_us} us and was received at {row.received_at_us} us"
+        )
+    day_of(event.occurred_at_us)
+    id_ = event.verdict_id if isinstance(event, Verdict | Unjudged) else event.event_id
+    f"{event.tenant}{id_}{event.conversation_id}{event.turn_id}".encode()
 
 
 @contextlib.contextmanager

@@ -45,6 +45,7 @@ Code = Literal[
     "bad_value",
     "future",
     "too_old",
+    "wrong_topic",
     "poison",
     "truncated_file",
     "unreadable_file",

@@ -94,14 +94,8 @@ async def _commit_past_a_fault(stream: Any, name: str, work: Work, fatal: Fatal,
             event.ack()
 
 
-async def _poison_passed_over(run: Run, digest: Any, producer: Any, _: int) -> list[Any]:
-    digested = []
-    for record in run:
-        try:
-            digested.append((record, digest(record)))
-        except Exception:
-            continue
-    return digested
+def _poison_passed_over(run: Run, digest: Any, sound: Any) -> tuple[list[Any], list[Any]]:
+    return hop.sift(run, digest, sound)[0], []
 
 
 def _nothing_rebuilt(router: WaitingTurns, partitions: set[int], facts: Any, now_us: int) -> dict[int, Any]:

@@ -50,8 +50,15 @@ def unsigned(document: dict[str, Any]) -> Record:
     return Record("turns.served", document["conversation_id"].encode(), json.dumps(document).encode())
 
 
-def worker(root: Path, log: Log, ask: Callable[[JudgeRequest], Awaitable[Judgement]] | None = None) -> Worker:
-    return Worker(link_to(log, CLOCK), root / "facts", Edge(KEY), ask=ask, answered=[], router=None, clock=CLOCK)
+def worker(
+    root: Path,
+    log: Log,
+    ask: Callable[[JudgeRequest], Awaitable[Judgement]] | None = None,
+    edge: Edge | None = None,
+) -> Worker:
+    return Worker(
+        link_to(log, CLOCK), root / "facts", edge or Edge(KEY), ask=ask, answered=[], router=None, clock=CLOCK
+    )
 
 
 async def drain(root: Path, log: Log, records: list[Record]) -> None:
