@@ -52,8 +52,16 @@ def admin_router(rules: Operations, clock: Clock, *, require_keys: bool) -> APIR
     router = APIRouter(prefix="/admin/v1", tags=["candidates and rollout"])
     callers = Callers(rules.control, clock, require_keys=require_keys)
     read, operate, approve = (Depends(_actor(callers, scope)) for scope in ("read", "operate", "approve"))
-    evidence, why = _body(Approval, approve), _body(Because, approve)
+    _looking(router, rules, read)
+    _deciding(router, rules, approve)
+    for name, command in ROLLOUT_COMMANDS.items():
+        asked = _asked(name, command)
+        route = router.post(f"/{name}", name=name, description=command.help, openapi_extra=_documented(asked))
+        route(_acting(rules, command, _body(asked, operate), operate))
+    return router
 
+
+def _looking(router: APIRouter, rules: Operations, read: Any) -> None:
     @router.get("/candidates", dependencies=[read])
     def list_candidates(
         limit: int = Query(PAGE, ge=1, le=1_000), after: str | None = Query(None, max_length=64)
@@ -83,6 +91,10 @@ def admin_router(rules: Operations, clock: Clock, *, require_keys: bool) -> APIR
         """Who served what share from when to when, newest first."""
         return rules.periods(limit)
 
+
+def _deciding(router: APIRouter, rules: Operations, approve: Any) -> None:
+    evidence, why = _body(Approval, approve), _body(Because, approve)
+
     @router.post("/candidates/{digest}/approve", openapi_extra=_documented(Approval))
     def approve_candidate(digest: str, body: Approval = evidence, actor: str = approve) -> dict[str, Any]:
         """Start the candidate's rollout."""
@@ -103,12 +115,6 @@ def admin_router(rules: Operations, clock: Clock, *, require_keys: bool) -> APIR
         said: Literal["approved", "rejected"] = "approved" if answer == "approve" else "rejected"
         request = rules.answer_training(name, said, reason=body.reason, actor=actor)
         return {"training": request.name, "answer": said}
-
-    for name, command in ROLLOUT_COMMANDS.items():
-        asked = _asked(name, command)
-        route = router.post(f"/{name}", name=name, description=command.help, openapi_extra=_documented(asked))
-        route(_acting(rules, command, _body(asked, operate), operate))
-    return router
 
 
 def _asked(name: str, command: RolloutCommand) -> type[Step]:
