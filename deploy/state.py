@@ -120,11 +120,29 @@ def open_state(root: Path) -> State:
         (root / ".gitignore").write_text("*\n")
         if not version_file.exists():
             version_file.write_text(f"{FORMAT}\n")
-        version = version_file.read_text().strip()
     except OSError as error:
         raise Failed(
             f"the state directory {root} can't be written ({error.strerror}): name another with --state"
         ) from None
+    return find_state(root)
+
+
+def find_state(root: Path) -> State:
+    """The state directory at `root` as it is, for whoever only looks: nothing is made or changed.
+
+    Raises Failed where there is none, or it belongs to a newer version.
+    """
+    root = root.absolute()
+    version_file = root / "FORMAT"
+    try:
+        version = version_file.read_text().strip()
+    except FileNotFoundError:
+        raise Failed(
+            f"there is no state directory {root} yet: `trimtab replay FILE` or `trimtab up` makes one; or name another with "
+            f"--state"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failed(f"the state directory {root} can't be read ({error}): name another with --state") from None
     if not version.isdigit():
         raise Failed(
             f"{version_file} should hold a number but holds {version[:20]!r}: restore it or name another --state"

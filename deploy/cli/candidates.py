@@ -23,7 +23,7 @@ from deploy.text import ago, shown
 @click.command()
 @click.option("--limit", type=click.IntRange(1), default=PAGE, show_default=True, help="Candidates to list.")
 @click.option("--after", metavar="CANDIDATE", help="Only those that come after this one in the list.")
-@pass_context()
+@pass_context(looks=True)
 def candidates(context: Context, limit: int, after: str | None) -> None:
     """List the candidates, newest first, as they were last sealed. Looking changes nothing.
 

@@ -14,7 +14,7 @@ from feedback.records import Verdict
 
 
 @click.command()
-@pass_context()
+@pass_context(looks=True)
 def costs(context: Context) -> None:
     """What the judge has cost by UTC day, what a verdict costs, and what is left of its budget now.
 

@@ -22,7 +22,7 @@ from deploy.text import shown
 @click.option("--limit", type=click.IntRange(1), default=PAGE, show_default=True, help="Entries to show.")
 @click.option("--before", type=click.IntRange(1), help="Only entries with a smaller number than this.")
 @click.option("--shares", is_flag=True, help="Who served what share from when to when, instead.")
-@pass_context()
+@pass_context(looks=True)
 def history(context: Context, subject: str | None, limit: int, before: int | None, shares: bool) -> None:
     """Who did what, when and why, newest first: approvals, shares, halts and resumes, keys, trainings.
 

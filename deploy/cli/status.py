@@ -10,7 +10,7 @@ from rich.table import Table
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
 from deploy.cli.rollout import account
-from deploy.parts import open_log, operations
+from deploy.parts import operations
 from deploy.rules import schedule
 from deploy.rules.names import percent
 from deploy.rules.schedule import Start
@@ -28,7 +28,7 @@ SHOWN = 5
 
 
 @click.command()
-@pass_context()
+@pass_context(looks=True)
 def status(context: Context) -> None:
     """Where the loop stands: events, facts, labels, trainings, candidates, the rollout, and what to type next.
 
@@ -69,7 +69,7 @@ def status(context: Context) -> None:
 def _document(context: Context) -> dict[str, Any]:
     state, settings = context.state, context.settings
     control = context.control
-    log = open_log(state, settings, context.clock)
+    log = context.log
     rules = operations(state, settings, control, context.clock)
     facts = Facts(state.facts)
     manifests = snapshot.list_snapshots(state.snapshots)

@@ -11,6 +11,7 @@ from deploy.control import history
 from deploy.control.assignments import Assignments
 from deploy.control.database import Database, open_database
 from deploy.control.keys import Key, Keys
+from deploy.control.reading import read_database
 from deploy.control.trainings import Trainings
 from deploy.control.transaction import Transaction
 from deploy.rules.assignment import Assignment, Exposure, Routing
@@ -82,3 +83,11 @@ def open_control(where: str | Path) -> Control:
     Raises Failed when it can't be opened or belongs to a newer version.
     """
     return Control(open_database(where))
+
+
+def read_control(where: str | Path) -> Control:
+    """The control database for whoever only looks: nothing is made or changed; an empty one where there is none yet.
+
+    Raises Failed when it can't be read or belongs to another version.
+    """
+    return Control(read_database(where))

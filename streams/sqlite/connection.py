@@ -32,6 +32,23 @@ def open_sqlite(path: Path, schema: Sequence[str], clock: Clock) -> sqlite3.Conn
     return connection
 
 
+def read_sqlite(path: Path, schema: Sequence[str]) -> sqlite3.Connection:
+    """The file for whoever only looks; empty tables where there is no file. Raises LogError when it is something else."""
+    if not path.is_file():
+        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        for statement in schema:
+            connection.execute(statement)
+        return connection
+    where = f"{path.absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(where, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_schema")
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise LogError(f"{path} can't be read ({error}): is it a log of this service?") from None
+    return connection
+
+
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """All of it or nothing, after those of others; however it ends, the connection is ready for the next one."""

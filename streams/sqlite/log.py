@@ -18,7 +18,7 @@ import msgspec
 from feedback.clock import Clock
 from feedback.intake.edge import Record
 from streams.log import TP, LogError, Stored
-from streams.sqlite.connection import open_sqlite, transaction
+from streams.sqlite.connection import open_sqlite, read_sqlite, transaction
 
 FORMAT = "1"
 
@@ -48,16 +48,21 @@ class SqliteLog:
 
     prefix = ""
 
-    def __init__(self, path: Path, clock: Clock, partitions: int = 4) -> None:
+    def __init__(self, path: Path, clock: Clock, partitions: int = 4, read_only: bool = False) -> None:
+        """`read_only`: for whoever only looks; where there is no file, an empty log is looked at. Raises LogError."""
         self.path, self._clock, self._partitions = path, clock, partitions
         self._lock = threading.Lock()
-        self._connection = open_sqlite(path, _SCHEMA, clock)
-        with self._transaction():
-            for name, value in (("format", FORMAT), ("log_id", secrets.token_hex(16))):
-                self._connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, value))
+        self._connection = read_sqlite(path, _SCHEMA) if read_only else open_sqlite(path, _SCHEMA, clock)
+        if not (read_only and path.is_file()):
+            self._name()
         if self._meta("format") != FORMAT:
             raise LogError(f"{path} has log format {self._meta('format')}, this version knows {FORMAT}: upgrade")
         self._log_id = self._meta("log_id")
+
+    def _name(self) -> None:
+        with self._transaction():
+            for name, value in (("format", FORMAT), ("log_id", secrets.token_hex(16))):
+                self._connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, value))
 
     def identity(self, topic: str) -> str:
         """The file's own id, the same for all its topics."""
