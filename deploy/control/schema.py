@@ -134,6 +134,7 @@ trainings = Table(
     Column("error", Text),
     Column("snapshot", String),
     Column("candidate", String(64)),
+    Column("positions", JSON, doc="how far its snapshot read each partition of each log; null before version 2"),
 )
 
 training_requests = Table(
@@ -145,4 +146,5 @@ training_requests = Table(
     Column("answer", String(16), doc="approved, rejected or used; null while nobody has answered"),
     Column("actor", String),
     Column("answered_at_us", BigInteger),
+    Column("positions", JSON, doc="how far the facts went when it was answered"),
 )
