@@ -17,8 +17,7 @@ from deploy.replay.account import account, print_account
 from deploy.replay.run import Intake, run
 from deploy.roles.logs import configure
 from deploy.text import moment
-from deploy.training.train import newest_event_us, seal_now, train
-from feedback.dataset.snapshot import Snapshot
+from deploy.training.train import Sealed, newest_event_us, seal_now, train
 from feedback.facts.reader import Facts
 from feedback.intake.contract import time_us
 
@@ -78,7 +77,7 @@ def _take_in(context: Context, control: Control, files: tuple[Path, ...], steps:
         )
 
 
-def _train(context: Context, control: Control, sealed: Snapshot, steps: Steps) -> dict[str, Any]:
+def _train(context: Context, control: Control, sealed: Sealed, steps: Steps) -> dict[str, Any]:
     digest = train(context.state, context.settings, control, context.clock, sealed, "replay", steps.at)
     return operations(context.state, context.settings, control, context.clock).show(digest)
 

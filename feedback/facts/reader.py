@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from feedback.digests import payload_of
-from feedback.facts.tables import SCHEMA, TABLE_OF_TOPIC, TableName, app_of, day_of, held
+from feedback.facts.tables import SCHEMA, TABLE_OF_TOPIC, TABLES, TableName, app_of, day_of, held
 from feedback.intake.contract import typed_value
 from feedback.records import Judgement, Rating, Turn, Unjudged, Verdict
 
@@ -38,17 +38,26 @@ _decode: Callable[[str], Turn | Rating | Verdict | Unjudged] = msgspec.json.Deco
 ).decode
 
 
+Positions = dict[str, int]
+"""How far the labels of each partition of each log were read, by `tables.app_of`: the offset that comes next."""
+
+LABEL_TABLES: tuple[TableName, ...] = ("ratings", "verdicts")
+_TOPICS = {table: topic for topic, table in TABLE_OF_TOPIC.items()}
+
+
 class Facts:
     """Reads the facts under `root`: iterables in no particular order, duplicates and conflicts included."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, view: Mapping[TableName, DeltaTable | None] | None = None) -> None:
+        self._root, self._view = root, view
 
     @contextlib.contextmanager
-    def pinned(self) -> Iterator[None]:
-        """Nothing that is among the facts now is cleared away meanwhile, however long it takes."""
+    def pinned(self) -> Iterator[Facts]:
+        """The facts as they are now: what comes in meanwhile is not among them, and nothing of them is cleared away,
+        however long it takes."""
         with held(self._root, fcntl.LOCK_SH, wait=True):
-            yield
+            # turns last: what a label speaks of is there
+            yield Facts(self._root, {name: self._table(name) for name in reversed(TABLES)})
 
     def turns(
         self, since_us: int = 0, until_us: int = 2**62, only: Set[bytes] | None = None
@@ -72,15 +81,26 @@ class Facts:
         for record, _ in _only(Verdict | Unjudged, "verdicts", self._records("verdicts", since_us, until_us)):
             yield record
 
-    def labels_since(self, since_us: int, kinds: Collection[str]) -> tuple[int, int]:
-        """Ratings of these kinds by users and experts, and verdicts, that were received after a moment."""
-        ratings = [
-            record
-            for record in self._received_since("ratings", since_us)
-            if isinstance(record, Rating) and record.kind in kinds and record.source != "system"
-        ]
-        verdicts = [record for record in self._received_since("verdicts", since_us) if isinstance(record, Verdict)]
-        return len({(r.tenant, r.event_id) for r in ratings}), len({v.verdict_id for v in verdicts})
+    def positions(self) -> Positions:
+        """How far these facts go, in every partition that has labels."""
+        ends: Positions = {}
+        for name in LABEL_TABLES:
+            rows = self.columns(name, ["log", "partition", "offset"])
+            places = rows.group_by(["log", "partition"], use_threads=THREADS).aggregate([("offset", "max")])
+            for place in places.to_pylist():
+                ends[_place(name, place["log"], place["partition"])] = place["offset_max"] + 1
+        return ends
+
+    def labels_since(self, before: Positions | int, kinds: Collection[str]) -> tuple[int, int]:
+        """Ratings of these kinds by users and experts, and verdicts, that are new: those of which nothing lies before
+        these positions, or was received until this moment. One counts once, however often it was sent."""
+
+        def by_people(rating: Any) -> bool:
+            return isinstance(rating, Rating) and rating.kind in kinds and rating.source != "system"
+
+        return self._new("ratings", before, by_people), self._new(
+            "verdicts", before, lambda judgement: isinstance(judgement, Verdict)
+        )
 
     def received_since(self, since_us: int) -> Iterator[tuple[int, int, Turn | Rating]]:
         """Turns and ratings that were received after a moment, as (partition, received_at_us, record)."""
@@ -123,11 +143,22 @@ class Facts:
             for record, content_hash in zip(batch.column("record").to_pylist(), hashes, strict=True):
                 yield _decode(record), content_hash
 
-    def _received_since(self, name: TableName, since_us: int) -> Iterator[Turn | Rating | Judgement]:
-        for batch in self._batches(name, ["record"], since_us):
-            yield from map(_decode, batch.column("record").to_pylist())
+    def _new(self, name: TableName, before: Positions | int, counts: Callable[[Any], bool]) -> int:
+        known, new = set[tuple[str, str]](), set[tuple[str, str]]()
+        columns = ["log", "partition", "offset", "received_at_us", "tenant", "event_id", "record"]
+        for batch in self._batches(name, columns):
+            rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+            for log, partition, offset, at_us, tenant, event_id, record in rows:
+                if not counts(_decode(record)):
+                    continue
+                if isinstance(before, int):
+                    old = at_us <= before
+                else:
+                    old = offset < before.get(_place(name, log, partition), 0)
+                (known if old else new).add((tenant, event_id))
+        return len(new - known)
 
-    def _batches(self, name: TableName, columns: list[str], received_since_us: int) -> Iterator[pa.RecordBatch]:
+    def _batches(self, name: TableName, columns: list[str], received_since_us: int = -1) -> Iterator[pa.RecordBatch]:
         table = self._table(name)
         if table is not None:
             newer = pc.field("received_at_us") > received_since_us
@@ -136,6 +167,8 @@ class Facts:
             )
 
     def _table(self, name: TableName) -> DeltaTable | None:
+        if self._view is not None:
+            return self._view[name]
         try:
             return DeltaTable(self._root / name)
         except TableNotFoundError:
@@ -152,3 +185,8 @@ def _only(kind: Any, name: TableName, records: Iterable[tuple[Any, str]]) -> Ite
             others += 1
     if others:
         log.warning("facts_of_another_kind", table=name, rows=others)
+
+
+def _place(name: TableName, log: str | None, partition: int) -> str:
+    """Rows of the first days do not say which log they came from."""
+    return app_of(log or "", _TOPICS[name], partition)
