@@ -10,6 +10,7 @@ import asyncio
 import gc
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,7 +22,7 @@ from feedback.clock import Clock
 from feedback.facts.reader import Facts
 from feedback.facts.writer import FactsWriter
 from feedback.intake.edge import Edge
-from feedback.topics import FACTS, JUDGE_REQUESTS, TURNS
+from feedback.topics import FACTS, JUDGE_REQUESTS, TURNS, VERDICTS
 from streams import app as topology
 from streams import metrics
 from streams.hops.facts_sink import FactsSink
@@ -30,7 +31,7 @@ from streams.hops.judge import Ask, JudgeHop
 from streams.hops.questions import Questions
 from streams.hops.waiting_turns import WaitingTurns
 from streams.link import Link
-from streams.log import KEPT_S, TP, Log, LogError, lag, lag_of, standings
+from streams.log import KEPT_S, TP, Log, LogError, Standing, lag, lag_of, standings
 from streams.watchdog import Watchdog
 
 LOOK_S, LOOK_RECORDS = 0.05, 1_000
@@ -112,13 +113,23 @@ class Worker:
         """Records that are not done yet, by topic."""
         return await asyncio.to_thread(lag, self._log, self._groups)
 
-    async def drained(self, progress: Any = lambda lag: None) -> None:
-        """Wait until nothing is left to do; raises what made the worker fail."""
+    async def drained(self, progress: Callable[[dict[str, int]], object] = lambda behind: None) -> None:
+        """Wait until what is on the log now is done, and what comes of it; others may go on sending meanwhile. `progress` is
+        told how many records are left of each topic. Raises what made the worker fail."""
+        ends: dict[TP, int] = {}
+        for topics in (FACTS, (JUDGE_REQUESTS,), (VERDICTS,)):  # each after what leads to it
+            now = await asyncio.to_thread(self._log.ends)
+            ends |= {place: end for place, end in now.items() if place[0] in topics and place[0] in self._groups}
+            await self._reached(ends, progress)
+
+    async def _reached(self, ends: dict[TP, int], progress: Callable[[dict[str, int]], object]) -> None:
         before: dict[str, int] | None = None
         while True:
             if self.failed.done():
                 self.failed.result()
-            behind = await self.lag()
+            places = await asyncio.to_thread(standings, self._log, self._groups)
+            left = {place: Standing(min(places[place].done, end), end) for place, end in ends.items()}
+            behind = lag_of(left, self._groups)
             progress(behind)
             if not any(behind.values()):
                 return

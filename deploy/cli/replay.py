@@ -14,7 +14,8 @@ from deploy.control.store import Control
 from deploy.errors import Failed
 from deploy.parts import operations
 from deploy.replay.account import account, print_account
-from deploy.replay.run import Intake, run
+from deploy.replay.intake import Intake
+from deploy.replay.run import run
 from deploy.roles.logs import configure
 from deploy.text import moment
 from deploy.training.train import Sealed, newest_event_us, seal_now, train

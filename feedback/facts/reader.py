@@ -106,7 +106,7 @@ class Facts:
         """Turns and ratings that were received after a moment, as (partition, received_at_us, record)."""
         kinds: dict[TableName, type[Turn] | type[Rating]] = {"turns": Turn, "ratings": Rating}
         for name, kind in kinds.items():
-            for batch in self._batches(name, ["partition", "received_at_us", "record"], since_us):
+            for batch in self.batches(name, ["partition", "received_at_us", "record"], since_us):
                 for partition, at_us, record in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                     event = _decode(record)
                     if isinstance(event, kind):
@@ -118,6 +118,16 @@ class Facts:
         if table is None:
             return SCHEMA.empty_table().select(columns)
         return table.to_pyarrow_dataset().to_table(columns=list(columns), filter=where, use_threads=THREADS)
+
+    def batches(
+        self, name: TableName, columns: Sequence[str], received_since_us: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Like `columns`, a few thousand rows at a time, in bounded memory; those received after a moment, or all."""
+        table = self._table(name)
+        if table is not None:
+            newer = None if received_since_us is None else pc.field("received_at_us") > received_since_us
+            dataset = table.to_pyarrow_dataset()
+            yield from dataset.scanner(columns=list(columns), filter=newer, use_threads=THREADS, **SLOWLY).to_batches()
 
     def applied(self, log: str, topic: str, partition: int) -> int:
         """The offset up to which a partition of the log of this identity has been applied (0: nothing)."""
@@ -146,7 +156,7 @@ class Facts:
     def _new(self, name: TableName, before: Positions | int, counts: Callable[[Any], bool]) -> int:
         known, new = set[tuple[str, str]](), set[tuple[str, str]]()
         columns = ["log", "partition", "offset", "received_at_us", "tenant", "event_id", "record"]
-        for batch in self._batches(name, columns):
+        for batch in self.batches(name, columns):
             rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
             for log, partition, offset, at_us, tenant, event_id, record in rows:
                 if not counts(_decode(record)):
@@ -157,14 +167,6 @@ class Facts:
                     old = offset < before.get(_place(name, log, partition), 0)
                 (known if old else new).add((tenant, event_id))
         return len(new - known)
-
-    def _batches(self, name: TableName, columns: list[str], received_since_us: int = -1) -> Iterator[pa.RecordBatch]:
-        table = self._table(name)
-        if table is not None:
-            newer = pc.field("received_at_us") > received_since_us
-            yield from (
-                table.to_pyarrow_dataset().scanner(columns=columns, filter=newer, use_threads=THREADS).to_batches()
-            )
 
     def _table(self, name: TableName) -> DeltaTable | None:
         if self._view is not None:
