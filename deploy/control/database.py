@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
+import secrets
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,15 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, Operati
 from deploy.control.schema import SCHEMA_VERSION, metadata, schema_version, serving
 from deploy.errors import Failed
 
-BUSY_TIMEOUT_S = 15
+PATIENCE_S = 15.0
+"""How long a statement may take and wait for others' locks, where nothing else is said."""
+
+LIBPQ = ("psycopg", "psycopg2")
+SILENCE_S = 5.0
+"""A PostgreSQL server that says nothing to the network's questions for so long is gone."""
+
+CREATING = 0x7472696D
+"""PostgreSQL's advisory lock of whoever makes the tables."""
 
 
 class Database:
@@ -40,6 +51,10 @@ class Database:
         ):
             yield connection
 
+    def within(self, seconds: float) -> Database:
+        """The same database over connections of its own, whose statements fail after `seconds`."""
+        return Database(_engine(self.engine.url, seconds))
+
     def close(self) -> None:
         """Give the connections back; a later call opens new ones."""
         self.engine.dispose()
@@ -52,11 +67,9 @@ def open_database(where: str | Path) -> Database:
     """
     url = _url(where)
     try:
-        engine = create_engine(url, pool_pre_ping=url.get_backend_name() != "sqlite")
+        engine = _engine(url, PATIENCE_S)
         if url.get_backend_name() == "sqlite":
-            _private_file(url)
-            event.listen(engine, "connect", _prepare_sqlite)
-            event.listen(engine, "begin", _begin_sqlite)
+            _make_file(url)
         _create_tables(engine)
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise Failed(f"the control database {_shown(url)} can't be opened: {error}") from None
@@ -89,15 +102,42 @@ def _shown(url: URL) -> str:
     return url.database or "" if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
 
 
-def _private_file(url: URL) -> None:
-    """The file is made by us, for this user alone, before SQLite makes it for everybody."""
-    if url.database and url.database != ":memory:":
-        os.close(os.open(url.database, os.O_RDWR | os.O_CREAT, 0o600))
+def _engine(url: URL, patience_s: float) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url)
+        event.listen(engine, "connect", partial(_prepare_sqlite, patience_s))
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    engine = create_engine(url, pool_pre_ping=True, connect_args=_libpq_options(url, patience_s))
+    if url.get_backend_name() == "postgresql":
+        event.listen(engine, "begin", partial(_begin_postgresql, patience_s))
+    return engine
 
 
-def _prepare_sqlite(connection: Any, _record: object) -> None:
+def _make_file(url: URL) -> None:
+    """Make the file, where there is none: for this user alone, and in WAL mode from its first moment.
+
+    SQLite refuses all but one of those who switch a file over at the same time, however long they would wait.
+    """
+    if not url.database or url.database == ":memory:" or Path(url.database).exists():
+        return
+    path = Path(url.database)
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        with closing(sqlite3.connect(fresh)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+        os.link(fresh, path)  # of several at once the first one's file stands
+    except FileExistsError:
+        pass
+    finally:
+        fresh.unlink()
+
+
+def _prepare_sqlite(patience_s: float, connection: Any, _record: object) -> None:
     connection.isolation_level = None  # BEGIN is ours, in `_begin_sqlite`
-    for pragma in (f"busy_timeout={BUSY_TIMEOUT_S * 1000}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    wait = f"busy_timeout={round(patience_s * 1000)}"
+    for pragma in (wait, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -106,21 +146,35 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
+def _begin_postgresql(patience_s: float, connection: Connection) -> None:
+    # for the transaction and not for the connection, which a pooler may give to somebody else
+    connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(patience_s * 1000)}")
+
+
+def _libpq_options(url: URL, patience_s: float) -> dict[str, Any]:
+    """What tells a server that is gone from one that is slow; what the URL says itself stands."""
+    if url.get_driver_name() not in LIBPQ:
+        return {}
+    options = {
+        "connect_timeout": max(2, math.ceil(patience_s)),  # of less libpq makes 2
+        "tcp_user_timeout": round(SILENCE_S * 1000),
+        "keepalives_idle": round(SILENCE_S),
+        "keepalives_interval": 2,
+        "keepalives_count": 2,
+    }
+    return {name: value for name, value in options.items() if name not in url.query}
+
+
 def _create_tables(engine: Engine) -> None:
-    """Make what is missing; of two processes that do so at once one may have to look again."""
-    for last_try in (False, True):
-        try:
-            with engine.connect().execution_options(write=True) as connection, connection.begin():
-                found = _found_version(connection)
-                if found is None:
-                    metadata.create_all(connection)
-                    connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
-                    connection.execute(insert(serving).values(id=1, incumbents=[None], halted=False))
-        except DBAPIError:
-            if last_try:
-                raise
-        else:
-            break
+    """Make what is missing; of several processes one does."""
+    with engine.connect().execution_options(write=True) as connection, connection.begin():
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({CREATING})")
+        found = _found_version(connection)
+        if found is None:
+            metadata.create_all(connection)
+            connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
+            connection.execute(insert(serving).values(id=1, incumbents=[None], halted=False))
     if found is not None and found != SCHEMA_VERSION:
         remedy = "upgrade Trimtab" if found > SCHEMA_VERSION else "it can't be migrated: use another state directory"
         raise Failed(
