@@ -18,6 +18,8 @@ from pathlib import Path
 from deploy.errors import Failed, Refused
 
 FORMAT = 1
+FRESH = ".FORMAT."
+"""How the version's file is called before it is complete."""
 
 
 @dataclass(frozen=True)
@@ -113,13 +115,17 @@ def open_state(root: Path) -> State:
     version_file = root / "FORMAT"
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not version_file.exists() and any(p.name not in (".gitignore", "locks", "secrets") for p in root.iterdir()):
-            raise Failed(f"{root} holds other files and is no Trimtab state directory: name another one with --state")
+        others = [path for path in root.iterdir() if path.name not in (".gitignore", "locks", "secrets")]
+        # looked at in this order: who makes it at the same moment makes the version first, and then the rest
+        if not version_file.exists():
+            if any(not path.name.startswith(FRESH) for path in others):
+                raise Failed(
+                    f"{root} holds other files and is no Trimtab state directory: name another one with --state"
+                )
+            _write_version(root)
         for folder in ("facts", "snapshots", "bases", "candidates", "work", "secrets", "locks"):
             (root / folder).mkdir(mode=0o700, exist_ok=True)
         (root / ".gitignore").write_text("*\n")
-        if not version_file.exists():
-            version_file.write_text(f"{FORMAT}\n")
     except OSError as error:
         raise Failed(
             f"the state directory {root} can't be written ({error.strerror}): name another with --state"
@@ -153,3 +159,9 @@ def find_state(root: Path) -> State:
             f"upgrade Trimtab, or name another directory with --state"
         )
     return State(root)
+
+
+def _write_version(root: Path) -> None:
+    fresh = root / f"{FRESH}{secrets.token_hex(8)}"
+    fresh.write_text(f"{FORMAT}\n")
+    fresh.replace(root / "FORMAT")

@@ -10,7 +10,7 @@ from sqlalchemy import URL, Engine, create_engine, event, inspect, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from deploy.control.database import Database, _begin_sqlite, _create_tables, _shown, _url
+from deploy.control.database import PATIENCE_S, Database, begin_sqlite, create_tables, engine_of, shown, url_of
 from deploy.control.schema import SCHEMA_VERSION, schema_version
 from deploy.errors import Failed
 
@@ -20,7 +20,7 @@ def read_database(where: str | Path) -> Database:
 
     One of an earlier version is brought up to date in memory (SQLite; on PostgreSQL it is refused). Raises Failed.
     """
-    url = _url(where)
+    url = url_of(where)
     if url.get_backend_name() != "sqlite":
         return _on_server(url)
     path = Path(url.database or "")
@@ -39,13 +39,13 @@ def read_database(where: str | Path) -> Database:
 
 
 def _on_server(url: URL) -> Database:
-    engine = create_engine(url)
+    engine = engine_of(url, PATIENCE_S)
     try:
         with engine.connect() as connection:
             made = inspect(connection).has_table(schema_version.name)
             found = connection.execute(select(schema_version.c.version)).scalar() if made else None
     except DBAPIError as error:
-        raise Failed(f"the control database {_shown(url)} can't be read: {error.orig}") from None
+        raise Failed(f"the control database {shown(url)} can't be read: {error.orig}") from None
     if found is None:
         return _in_memory(sqlite3.connect(":memory:", check_same_thread=False))
     if found != SCHEMA_VERSION:
@@ -59,13 +59,13 @@ def _on_server(url: URL) -> Database:
 def _in_memory(connection: sqlite3.Connection) -> Database:
     """One connection for everybody: what is in it lasts as long as the database is looked at."""
     engine = _prepared(create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool))
-    _create_tables(engine)
+    create_tables(engine)
     return Database(engine)
 
 
 def _prepared(engine: Engine) -> Engine:
     event.listen(engine, "connect", _leave_begin_to_us)
-    event.listen(engine, "begin", _begin_sqlite)
+    event.listen(engine, "begin", begin_sqlite)
     return engine
 
 

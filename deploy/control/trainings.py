@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from deploy.control import schema
 from deploy.control.database import Database
@@ -138,12 +138,8 @@ class Trainings:
 
     def open_request(self) -> TrainingRequest | None:
         """The request that waits for an answer, or was agreed to and not used yet."""
-        table = schema.training_requests
         with self._database.read() as connection:
-            row = connection.execute(
-                select(table).where(table.c.answer.is_(None) | (table.c.answer == "approved")).limit(1)
-            ).one_or_none()
-            return TrainingRequest(**row._asdict()) if row else None
+            return open_request(connection)
 
     def last_rejected(self) -> TrainingRequest | None:
         """The latest request to which a person said no."""
@@ -183,3 +179,12 @@ class Trainings:
                 return False
             connection.execute(update(table).where(table.c.id == row.id).values(answer="used"))
             return bool(now_us < row.answered_at_us + expires_us)
+
+
+def open_request(connection: Connection) -> TrainingRequest | None:
+    """The request that waits for an answer, or was agreed to and not used yet; within somebody's transaction."""
+    table = schema.training_requests
+    row = connection.execute(
+        select(table).where(table.c.answer.is_(None) | (table.c.answer == "approved")).limit(1)
+    ).one_or_none()
+    return TrainingRequest(**row._asdict()) if row else None

@@ -7,6 +7,7 @@ from typing import Any
 
 from deploy.control.records import Candidate
 from deploy.control.store import Control
+from deploy.control.trainings import open_request
 from deploy.control.transaction import Transaction
 from deploy.decisions.evidence import EvidenceRoom, Report
 from deploy.decisions.views import (
@@ -79,7 +80,7 @@ class Looking:
         self, tx: Transaction, serving: Serving, candidate: Candidate | None = None, **known: Any
     ) -> Situation:
         waiting = next(iter(tx.candidates(1, states=("held", "passed"))), None)
-        request = self.control.trainings.open_request()
+        request = open_request(tx.connection)
         return Situation(
             serving,
             look_at(candidate, tx.current_seal(candidate)) if candidate is not None else None,
