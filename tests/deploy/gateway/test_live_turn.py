@@ -81,7 +81,7 @@ def by_the_wire(plan: Plan, text: str, outcome: Outcome, finish_reason: str | No
 
 def reply_of(plan: Plan) -> Reply:
     """A reply that has not begun."""
-    return Reply(plan.request.messages, plan.adapter, plan.request.sampling, asyncio.get_running_loop())
+    return Reply(plan.request.messages, None, plan.request.sampling, asyncio.get_running_loop())
 
 
 async def logged(plan: Plan, reply: Reply, text: str, outcome: Outcome, latency_s: float) -> tuple[Record, Record]:

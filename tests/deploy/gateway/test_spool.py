@@ -15,6 +15,7 @@ from deploy.errors import Failed
 from deploy.gateway.event_log import TIMEOUT_S, EventLog
 from deploy.gateway.spool import HOLD_S, Spool, SpoolFull
 from feedback.intake.edge import Edge, Record
+from feedback.records import Turn
 from streams.log import LogError, Producer, RecordRefused
 from tests.fakes import CLOCK, ManualClock, MemoryProducer, until
 
@@ -164,13 +165,15 @@ async def test_what_was_given_up_is_let_go_of_once_the_disk_can_be_written_again
 async def test_a_turn_that_the_log_could_not_begin_is_not_held(tmp_path: Path) -> None:
     path, clock = tmp_path / "spool.db", ManualClock()
     spool = Spool(path, ROOM, clock)
-    events, turn = EventLog(Edge(b"key"), spool, clock), {"event": "turn", "event_id": "e", "turn_id": "t"}
-    turn |= {"conversation_id": "c", "policy": "p", "occurred_at": 1_790_000_000, "messages": [], "reply": ""}
+    events = EventLog(Edge(b"key"), spool, clock)
+    turn = Turn(
+        tenant="default", event_id="e", turn_id="t", conversation_id="c", policy="p", occurred_at_us=1, messages=[], reply=""
+    )
     with blocked(path):
-        begun = asyncio.create_task(events.begin_turn(turn, clock.now_us()))
+        begun = asyncio.create_task(events.begin_turn(turn))
         await until(lambda: len(clock._timeouts) == 2, "the spool to be asked")
         await clock.advance(HOLD_S)
-        assert not await begun
+        assert not (await begun).held
     await spool.send([record("after")])
     assert spool.records == 1
     await spool.close()
