@@ -91,8 +91,12 @@ class Facts:
     def labels_since(self, before: Positions | int, kinds: Collection[str]) -> tuple[int, int]:
         """Ratings of these kinds by users and experts, and verdicts, that are new: those of which nothing lies before
         these positions, or was received until this moment. One counts once, however often it was sent."""
-        ratings = self._new("ratings", before, lambda rating: rating.kind in kinds and rating.source != "system")
-        return ratings, self._new("verdicts", before, lambda judgement: isinstance(judgement, Verdict))
+
+        def by_people(record: object) -> bool:
+            return isinstance(record, Rating) and record.kind in kinds and record.source != "system"
+
+        verdicts = self._new("verdicts", before, lambda record: isinstance(record, Verdict))
+        return self._new("ratings", before, by_people), verdicts
 
     def received_since(self, since_us: int) -> Iterator[tuple[int, int, Turn | Rating]]:
         """Turns and ratings that were received after a moment, as (partition, received_at_us, record)."""
@@ -134,7 +138,7 @@ class Facts:
             for record, content_hash in zip(batch.column("record").to_pylist(), hashes, strict=True):
                 yield _decode(record), content_hash
 
-    def _new(self, name: TableName, before: Positions | int, counts: Callable[[Any], bool]) -> int:
+    def _new(self, name: TableName, before: Positions | int, counts: Callable[[object], bool]) -> int:
         known, new = set[tuple[str, str]](), set[tuple[str, str]]()
         columns = ["log", "partition", "offset", "received_at_us", "tenant", "event_id", "record"]
         for batch in self._batches(name, columns):
