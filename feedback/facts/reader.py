@@ -95,12 +95,11 @@ class Facts:
         """Ratings of these kinds by users and experts, and verdicts, that are new: those of which nothing lies before
         these positions, or was received until this moment. One counts once, however often it was sent."""
 
-        def by_people(rating: Any) -> bool:
-            return isinstance(rating, Rating) and rating.kind in kinds and rating.source != "system"
+        def by_people(record: object) -> bool:
+            return isinstance(record, Rating) and record.kind in kinds and record.source != "system"
 
-        return self._new("ratings", before, by_people), self._new(
-            "verdicts", before, lambda judgement: isinstance(judgement, Verdict)
-        )
+        verdicts = self._new("verdicts", before, lambda record: isinstance(record, Verdict))
+        return self._new("ratings", before, by_people), verdicts
 
     def received_since(self, since_us: int) -> Iterator[tuple[int, int, Turn | Rating]]:
         """Turns and ratings that were received after a moment, as (partition, received_at_us, record)."""
@@ -153,7 +152,7 @@ class Facts:
             for record, content_hash in zip(batch.column("record").to_pylist(), hashes, strict=True):
                 yield _decode(record), content_hash
 
-    def _new(self, name: TableName, before: Positions | int, counts: Callable[[Any], bool]) -> int:
+    def _new(self, name: TableName, before: Positions | int, counts: Callable[[object], bool]) -> int:
         known, new = set[tuple[str, str]](), set[tuple[str, str]]()
         columns = ["log", "partition", "offset", "received_at_us", "tenant", "event_id", "record"]
         for batch in self.batches(name, columns):

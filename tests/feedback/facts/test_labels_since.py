@@ -1,4 +1,4 @@
-"""Reading facts: one view of them, and labels counted by where they stood in the log."""
+"""One view of the facts, and labels counted by where they stood in the log."""
 
 from __future__ import annotations
 
