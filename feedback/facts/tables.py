@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 from collections.abc import Iterator
 from datetime import date, timedelta
 from functools import lru_cache
@@ -84,15 +85,23 @@ def check(row: Row) -> None:
 
 @contextlib.contextmanager
 def held(root: Path, how: int, wait: bool = False) -> Iterator[bool]:
-    """Hold the lock of the facts' files, shared by who reads and alone by who clears away; whether we have it."""
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".reading").open("a") as file:
-        try:
-            fcntl.flock(file, how if wait else how | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+    """Hold the lock of the facts' directory, shared by who reads and alone by who clears away; whether we have it.
+
+    It is the directory's own, so that who only looks makes no file; where there are no facts there is nothing to hold.
+    """
+    try:
+        directory = os.open(root, os.O_RDONLY)
+    except FileNotFoundError:
+        yield True
+        return
+    try:
+        fcntl.flock(directory, how if wait else how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield False
+    else:
+        yield True
+    finally:
+        os.close(directory)
 
 
 def app_of(log: str, topic: str, partition: int) -> str:

@@ -167,7 +167,14 @@ async def test_a_turn_that_the_log_could_not_begin_is_not_held(tmp_path: Path) -
     spool = Spool(path, ROOM, clock)
     events = EventLog(Edge(b"key"), spool, clock)
     turn = Turn(
-        tenant="default", event_id="e", turn_id="t", conversation_id="c", policy="p", occurred_at_us=1, messages=[], reply=""
+        tenant="default",
+        event_id="e",
+        turn_id="t",
+        conversation_id="c",
+        policy="p",
+        occurred_at_us=1,
+        messages=[],
+        reply="",
     )
     with blocked(path):
         begun = asyncio.create_task(events.begin_turn(turn))

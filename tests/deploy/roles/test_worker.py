@@ -28,7 +28,7 @@ async def test_facts_are_written_while_the_control_database_can_not_be_used(
     state = open_state(tmp_path / "s")
     settings = Settings(judge={"base_url": "http://127.0.0.1:9/v1", "model": "judge"})  # type: ignore[arg-type]
     control = open_control(state.control)
-    role = Role(state, settings, control, CLOCK, "127.0.0.1", 0)
+    role = Role(state, settings, control, CLOCK)
     with control.database.write() as connection:
         connection.execute(text("DROP TABLE ledger"))
     stop = asyncio.Event()
