@@ -31,9 +31,9 @@ log = structlog.get_logger()
 
 
 class RoutingSource(Protocol):
-    """Who serves now."""
+    """Who serves now, as far as it is known: None while it is not. Must not block."""
 
-    def routing(self) -> Routing: ...
+    def routing(self) -> Routing | None: ...
 
 
 class Engines:
@@ -102,9 +102,10 @@ class Engines:
         self._thread.start(self._engine)
         while True:
             try:
-                await self._adapters.follow(await asyncio.to_thread(self._router.routing))
-            except Exception as error:  # the database may be away for a moment: what is loaded goes on serving
-                log.error("routing_not_read", error=type(error).__name__)
+                if (routing := self._router.routing()) is not None:
+                    await self._adapters.follow(routing)
+            except Exception as error:  # what is loaded goes on serving
+                log.error("routing_not_followed", error=type(error).__name__)
             self._why = None
             await self._clock.sleep(LOOK_S)
 

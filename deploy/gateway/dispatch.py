@@ -12,10 +12,11 @@ from typing import Any
 import structlog
 
 from deploy.control.records import UnknownCandidate
-from deploy.control.store import Control
 from deploy.engine.adapters import Engines
 from deploy.engine.place import Place
 from deploy.engine.port import NotReady, Overloaded
+from deploy.gateway.breaker import Away
+from deploy.gateway.control_link import ControlLink
 from deploy.gateway.event_log import EventLog
 from deploy.gateway.identity import Identity, identify
 from deploy.gateway.live_turn import RETRY_S, LiveTurn, Plan, not_logged
@@ -49,7 +50,7 @@ class Dispatcher:
     def __init__(
         self,
         settings: GatewaySettings,
-        control: Control,
+        control: ControlLink,
         engines: Engines,
         events: EventLog,
         turn_ids: TurnIds,
@@ -98,10 +99,7 @@ class Dispatcher:
         if request.model != self.settings.model_alias:
             return await self._named(place, request.model)
         unit = self._events.edge.user(who.user_id) if who.user_id is not None else who.conversation_id
-        try:
-            exposure = await asyncio.to_thread(self._control.expose, tenant, who.conversation_id, unit, now_us)
-        except Exception as error:
-            raise _control_away(error) from error
+        exposure = await self._control.expose(tenant, who.conversation_id, unit, now_us)
         if exposure.policy is not None and not await place.hold(exposure.policy):
             return await self._instead(place, exposure.policy)
         rollout = {"id": exposure.rollout_id, "arm": exposure.arm, "share": exposure.share}
@@ -109,10 +107,8 @@ class Dispatcher:
 
     async def _instead(self, place: Place, broken: str) -> Choice:
         """Who answers when an adapter can't be loaded: the incumbent, else the base; never as the rollout's evidence."""
-        try:
-            incumbent = (await asyncio.to_thread(self._control.routing)).policy("incumbent")
-        except Exception as error:
-            raise _control_away(error) from error
+        routing = self._control.routing()
+        incumbent = routing.policy("incumbent") if routing is not None else None
         if incumbent is not None and (incumbent == broken or not await place.hold(incumbent)):
             incumbent = None
         log.warning(
@@ -121,16 +117,10 @@ class Dispatcher:
         return Choice(incumbent)
 
     async def _named(self, place: Place, model: str) -> Choice:
-        def find() -> tuple[bool, str]:
-            with self._control.read() as transaction:
-                return transaction.serving().halted, transaction.candidate(model).digest
-
         try:
-            halted, digest = await asyncio.to_thread(find)
+            halted, digest = await self._control.named(model)
         except UnknownCandidate as error:
             raise ApiError(404, "model_not_found", str(error), "model") from None
-        except Exception as error:
-            raise _control_away(error) from error
         if halted:
             raise ApiError(
                 409, "halted", "everything is halted: only the bare base is served, under the usual model name"
@@ -144,10 +134,10 @@ class Dispatcher:
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """What the engine does not take, as callers are told."""
+    """Why a chat can't be answered, as callers are told."""
     try:
         yield
-    except NotReady as error:
+    except (NotReady, Away) as error:
         raise _not_ready(str(error)) from None
     except Overloaded as error:
         raise ApiError(429, "overloaded", f"{error}: try again shortly", retry_after_s=RETRY_S) from None
@@ -157,8 +147,3 @@ def _refusals() -> Iterator[None]:
 
 def _not_ready(why: str) -> ApiError:
     return ApiError(503, "not_ready", why, retry_after_s=RETRY_S)
-
-
-def _control_away(error: Exception) -> ApiError:
-    log.error("control_not_read", error=type(error).__name__)
-    return ApiError(503, "not_ready", "the control database can't be read at the moment", retry_after_s=RETRY_S)

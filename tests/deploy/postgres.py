@@ -7,9 +7,11 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, make_url
 
 
 def server(binaries: Path) -> Iterator[str]:
@@ -35,3 +37,20 @@ def server(binaries: Path) -> Iterator[str]:
             yield f"postgresql+psycopg://{user}@/postgres?host={folder}"
         finally:
             run("pg_ctl", "-D", data, "-m", "immediate", "stop")
+
+
+@contextmanager
+def fresh(url: str, name: str) -> Iterator[str]:
+    """The URL of a database of this name on the server of `url`, made for this and removed after."""
+    _say(url, f"CREATE DATABASE {name}")
+    try:
+        yield make_url(url).set(database=name).render_as_string(hide_password=False)
+    finally:
+        _say(url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _say(url: str, statement: str) -> None:
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(statement)
+    engine.dispose()

@@ -6,36 +6,37 @@ import multiprocessing
 import sqlite3
 import stat
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, make_url, select, text
+from sqlalchemy import make_url, select, text
 
 from deploy.control.database import PATIENCE_S, open_database
 from deploy.control.schema import serving
 from deploy.errors import Failed
 from deploy.state import open_state
+from tests.deploy.postgres import fresh
 
 QUICK_S = 0.2
 PROCESSES = 6
 
 
-def _open(root: str, url: str | None, rounds: int, barrier: Barrier) -> None:
+def _open(root: str, urls: list[str] | None, rounds: int, barrier: Barrier) -> None:
     for number in range(rounds):
         barrier.wait(timeout=120)
         state = open_state(Path(root) / str(number))
-        database = open_database(url.replace("NUMBER", str(number)) if url else state.control)
+        database = open_database(urls[number] if urls else state.control)
         with database.read() as connection:
             assert connection.execute(select(serving.c.halted)).scalars().all() == [False]
         database.close()
 
 
-def open_at_once(root: Path, rounds: int, url: str | None = None) -> None:
+def open_at_once(root: Path, rounds: int, urls: list[str] | None = None) -> None:
     spawn = multiprocessing.get_context("spawn")
     barrier = spawn.Barrier(PROCESSES)
-    processes = [spawn.Process(target=_open, args=(str(root), url, rounds, barrier)) for _ in range(PROCESSES)]
+    processes = [spawn.Process(target=_open, args=(str(root), urls, rounds, barrier)) for _ in range(PROCESSES)]
     for process in processes:
         process.start()
     for process in processes:
@@ -52,25 +53,9 @@ def test_processes_that_open_a_fresh_state_at_once_all_get_it(tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_processes_that_open_a_fresh_postgresql_database_at_once_all_get_it(postgres: str, tmp_path: Path) -> None:
-    rounds = 3
-    for number in range(rounds):
-        _say(postgres, f"CREATE DATABASE fresh_{number}")
-    try:
-        open_at_once(tmp_path, rounds, _in(postgres, "fresh_NUMBER"))
-    finally:
-        for number in range(rounds):
-            _say(postgres, f"DROP DATABASE fresh_{number} WITH (FORCE)")
-
-
-def _say(url: str, statement: str) -> None:
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql(statement)
-    engine.dispose()
-
-
-def _in(url: str, database: str) -> str:
-    return make_url(url).set(database=database).render_as_string(hide_password=False)
+    with ExitStack() as made:
+        urls = [made.enter_context(fresh(postgres, f"fresh_{number}")) for number in range(3)]
+        open_at_once(tmp_path, len(urls), urls)
 
 
 def test_a_write_to_a_locked_database_fails_within_the_time_that_was_given(tmp_path: Path) -> None:

@@ -24,16 +24,13 @@ class Desk(SystemClock):
     """A source of routings that says what it is told, with a clock that stands still."""
 
     def __init__(self) -> None:
-        self.now = Routing()
+        self.now: Routing | None = Routing()
         self.time_s = 1000.0
-        self.away = False
 
     def monotonic_s(self) -> float:
         return self.time_s
 
-    def routing(self) -> Routing:
-        if self.away:
-            raise OSError("the database is away")
+    def routing(self) -> Routing | None:
         return self.now
 
 
@@ -248,11 +245,26 @@ async def test_what_the_engine_raises_reaches_the_one_who_waits_and_nobody_else(
     assert await text(await begin(engines)) == "base says hello."
 
 
-async def test_serving_goes_on_while_the_routing_can_not_be_read(engines: Engines, desk: Desk) -> None:
-    desk.away = True
+async def test_the_base_serves_before_the_routing_is_known(engines: Engines, desk: Desk) -> None:
+    desk.now = None
     assert await text(await begin(engines)) == "base says hello."
-    desk.away, desk.now = False, Routing(incumbent=A)
+    desk.now = Routing(incumbent=A)
     await until(lambda: engines.loaded == {A})
+
+
+async def test_an_adapter_that_can_not_be_unloaded_does_not_keep_others_from_being_loaded(
+    engines: Engines, engine: FakeEngine, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.now = Routing(incumbent=A)
+    await until(lambda: engines.loaded == {A})
+
+    def broken(_: str) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(engine, "unload_adapter", broken)
+    desk.now = Routing(incumbent=B)
+    await until(lambda: engines.loaded == {B})
+    assert await text(await begin(engines, B)) == "bbbb says hello."
 
 
 async def test_stopping_ends_replies_under_way_with_an_error(engine: FakeEngine, desk: Desk, tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from deploy.control import schema
 from deploy.control.store import Control
 from deploy.decisions.operations import Operations
 from deploy.engine.adapters import Engines
+from deploy.gateway.breaker import Away
+from deploy.gateway.control_link import ControlLink
 from deploy.gateway.dispatch import Dispatcher
 from deploy.gateway.event_log import EventLog
 from deploy.gateway.live_turn import RETRY_S, LiveTurn
@@ -41,7 +43,7 @@ class Desk:
     def routing(self) -> Routing:
         return self.now
 
-    def expose(self, tenant: str, conversation_id: str, unit: str, now_us: int) -> Exposure:
+    async def expose(self, tenant: str, conversation_id: str, unit: str, now_us: int) -> Exposure:
         return Exposure(self.now.policy("incumbent"))
 
 
@@ -54,6 +56,15 @@ async def dispatching(desk: Any, engine: FakeEngine, folder: Path, queue: int = 
     yield Dispatcher(GatewaySettings(queue=queue), desk, engines, events, TurnIds(b"key"), CLOCK)
     engine.go.set()
     await engines.stop()
+
+
+@pytest.fixture
+async def link(control: Control) -> AsyncIterator[ControlLink]:
+    link = ControlLink(control, CLOCK)
+    await link.start()
+    await until(lambda: link.missing() is None)
+    yield link
+    await link.stop()
 
 
 async def start(dispatcher: Dispatcher, conversation: str = "c", **options: Any) -> LiveTurn:
@@ -98,11 +109,11 @@ def assignments(control: Control) -> list[str]:
 
 
 async def test_a_request_that_is_refused_because_too_many_wait_is_not_assigned_to_an_arm(
-    control: Control, judged_rules: Operations, folder: Path
+    link: ControlLink, control: Control, judged_rules: Operations, folder: Path
 ) -> None:
     canary(judged_rules, folder)
     engine = FakeEngine()
-    async with dispatching(control, engine, folder, queue=1) as dispatcher:
+    async with dispatching(link, engine, folder, queue=1) as dispatcher:
         engine.go.clear()
         turns = [await start(dispatcher, "first")]
         await until(lambda: engine.under_way == 1)
@@ -116,12 +127,12 @@ async def test_a_request_that_is_refused_because_too_many_wait_is_not_assigned_t
 
 
 async def test_a_request_that_the_chat_template_does_not_take_is_not_assigned_to_an_arm(
-    control: Control, judged_rules: Operations, folder: Path
+    link: ControlLink, control: Control, judged_rules: Operations, folder: Path
 ) -> None:
     canary(judged_rules, folder)
     engine = FakeEngine()
     engine.refuses = "roles must alternate"
-    async with dispatching(control, engine, folder) as dispatcher:
+    async with dispatching(link, engine, folder) as dispatcher:
         with pytest.raises(ApiError, match="roles must alternate") as refused:
             await start(dispatcher)
         assert (refused.value.status, refused.value.param) == (400, "messages")
@@ -129,12 +140,23 @@ async def test_a_request_that_the_chat_template_does_not_take_is_not_assigned_to
 
 
 async def test_a_request_to_a_gateway_that_stops_is_not_assigned_to_an_arm(
-    control: Control, judged_rules: Operations, folder: Path
+    link: ControlLink, control: Control, judged_rules: Operations, folder: Path
 ) -> None:
     canary(judged_rules, folder)
-    async with dispatching(control, FakeEngine(), folder) as dispatcher:
+    async with dispatching(link, FakeEngine(), folder) as dispatcher:
         await dispatcher.engines.stop()
         with pytest.raises(ApiError, match="stopping") as refused:
             await start(dispatcher)
         assert (refused.value.status, refused.value.retry_after_s) == (503, RETRY_S)
     assert assignments(control) == []
+
+
+async def test_before_the_control_database_was_ever_read_chats_are_told_to_come_back(tmp_path: Path) -> None:
+    class Unread(Desk):
+        async def expose(self, *_: Any) -> Exposure:
+            raise Away("the control database can't be used at the moment")
+
+    async with dispatching(Unread(), FakeEngine(), tmp_path) as dispatcher:
+        with pytest.raises(ApiError, match="control database") as refused:
+            await start(dispatcher)
+        assert (refused.value.status, refused.value.code, refused.value.retry_after_s) == (503, "not_ready", RETRY_S)
