@@ -22,19 +22,20 @@ CLOCK = SystemClock()
 
 BASE = Base("/nowhere", "tiny-0123456789ab", "r1", "0" * 64, "1" * 64)
 DEADLINE_S = 60.0
+QUICK_LOOKS = 10
 PACE_S = 0.001
 """Between two words of an endless reply: as fast as they can be made, they would leave the loop no time for anything else."""
 
 
 class ManualClock:
-    """Time that passes only when told. Who waits is woken in order, and `advance` returns when all have had their turn.
+    """Time that passes only when told. Who waits is woken in order; `live_through` also lets all of them wait again.
 
     Who waits in a thread (`pause`) is not held up: that wait is over at once.
     """
 
     def __init__(self, now_us: int = 1_800_000_000_000_000) -> None:
         self._started_us = self._now_us = now_us
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[int, int, asyncio.Future[None], asyncio.Task[Any] | None]] = []
         self._timeouts: list[tuple[int, asyncio.Timeout]] = []
         self._turn = 0
 
@@ -50,25 +51,30 @@ class ManualClock:
     @property
     def waiting(self) -> int:
         """How many coroutines wait for time to pass."""
-        return sum(not future.done() for _, _, future in self._waiting)
+        return sum(not future.done() for _, _, future, _ in self._waiting)
 
     async def sleep(self, seconds: float) -> None:
         if seconds <= 0:
             await asyncio.sleep(0)
             return
-        future = asyncio.get_running_loop().create_future()
-        self._turn += 1
-        heapq.heappush(self._waiting, (self._now_us + round(seconds * 1e6), self._turn, future))
-        await future
+        await self._later(seconds)
 
     async def wait(self, event: asyncio.Event, seconds: float) -> bool:
-        ours = [asyncio.ensure_future(event.wait()), asyncio.ensure_future(self.sleep(seconds))]
+        later, setting = self._later(seconds), asyncio.ensure_future(event.wait())
+        ours: list[asyncio.Future[Any]] = [later, setting]
         try:
             await asyncio.wait(ours, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in ours:
-                task.cancel()
+            later.cancel()
+            setting.cancel()
         return event.is_set()
+
+    def _later(self, seconds: float) -> asyncio.Future[None]:
+        future = asyncio.get_running_loop().create_future()
+        self._turn += 1
+        entry = (self._now_us + round(seconds * 1e6), self._turn, future, asyncio.current_task())
+        heapq.heappush(self._waiting, entry)
+        return future
 
     @asynccontextmanager
     async def timeout(self, seconds: float) -> AsyncIterator[asyncio.Timeout]:
@@ -88,16 +94,43 @@ class ManualClock:
         """Let time pass for those that wait, one moment after another."""
         until_us = self._now_us + round(seconds * 1e6)
         while self._waiting and self._waiting[0][0] <= until_us:
-            at_us, _, future = heapq.heappop(self._waiting)
+            at_us, _, future, _ = heapq.heappop(self._waiting)
             self._now_us = max(self._now_us, at_us)
             if not future.done():
                 future.set_result(None)
                 await asyncio.sleep(0)
         self._now_us = until_us
-        for at_us, limit in self._timeouts:
-            if at_us <= until_us:
-                limit.reschedule(asyncio.get_running_loop().time())
+        self._end_timeouts()
         await asyncio.sleep(0)
+
+    async def live_through(self, seconds: float, step_s: float) -> None:
+        """Let time pass for a whole service, a step at once, as if the machine had slept so long.
+
+        After each step those whose moment has come are woken one after another, each when the one before waits for time
+        again or has ended, whatever it did in threads meanwhile. Fails where one does neither within DEADLINE_S.
+        """
+        until_us = self._now_us + round(seconds * 1e6)
+        while self._now_us < until_us:
+            self._now_us = min(self._now_us + round(step_s * 1e6), until_us)
+            self._end_timeouts()
+            due = []
+            while self._waiting and self._waiting[0][0] <= self._now_us:
+                due.append(heapq.heappop(self._waiting))
+            for _, _, future, task in due:
+                if not future.done():
+                    future.set_result(None)
+                    await until(lambda task=task: self._settled(task), f"{task} waits again")  # type: ignore[misc]
+
+    def _settled(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether it has nothing to do before time goes on."""
+        return (
+            task is None or task.done() or any(its is task and not future.done() for _, _, future, its in self._waiting)
+        )
+
+    def _end_timeouts(self) -> None:
+        for at_us, limit in self._timeouts:
+            if at_us <= self._now_us:
+                limit.reschedule(asyncio.get_running_loop().time())
 
 
 class FakeGeneration:
@@ -201,10 +234,12 @@ class MemoryProducer:
 
 async def until(condition: Callable[[], bool | Awaitable[bool]], what: str = "the condition") -> None:
     """Wait for it, at most DEADLINE_S."""
-    deadline = time.monotonic() + DEADLINE_S
+    deadline, looks = time.monotonic() + DEADLINE_S, 0
     while True:
         found = condition()
         if found if isinstance(found, bool) else await found:
             return
         assert time.monotonic() < deadline, f"{what} did not come about within {DEADLINE_S} s"
-        await asyncio.sleep(0.005)
+        looks += 1
+        looks += 1
+        await asyncio.sleep(0 if looks < QUICK_LOOKS else 0.005)

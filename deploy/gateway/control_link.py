@@ -13,7 +13,8 @@ from contextlib import suppress
 from functools import partial
 
 from deploy.control.keys import Key
-from deploy.control.store import Control, UnknownCandidate
+from deploy.control.records import UnknownCandidate
+from deploy.control.store import Control
 from deploy.gateway.breaker import Away, Breaker
 from deploy.gateway.recent import Recent
 from deploy.rules.assignment import Exposure, Routing

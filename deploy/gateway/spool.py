@@ -165,6 +165,7 @@ class Spool:
         for task in self._releasing:
             task.cancel()
         await asyncio.gather(*self._releasing, return_exceptions=True)
+        metrics.SPOOL_OLDEST_SECONDS.set_function(lambda: 0.0)  # who looks at the metrics outlives the file
         with self._lock:
             self._connection.close()
 

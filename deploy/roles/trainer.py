@@ -11,24 +11,25 @@ from deploy.errors import Failed
 from deploy.roles.role import Role
 from deploy.rules import schedule
 from deploy.rules.schedule import Start
+from deploy.training.job import Job, run_job
 from deploy.training.train import seal_now, since_in, train
 from feedback.facts.reader import Facts
 
 log = structlog.get_logger()
 
 
-async def run_trainer(role: Role, stop: asyncio.Event) -> None:
-    """Retrain when the rules say so, one training at a time."""
-    await role.run(stop, _train_when_due(role, stop))
+async def run_trainer(role: Role, stop: asyncio.Event, job: Job = run_job) -> None:
+    """Retrain when the rules say so, one training at a time, each done by `job`."""
+    await role.run(stop, _train_when_due(role, stop, job))
 
 
-async def _train_when_due(role: Role, stop: asyncio.Event) -> None:
+async def _train_when_due(role: Role, stop: asyncio.Event, job: Job) -> None:
     role.waiting = None
     cancelled = threading.Event()
     while not stop.is_set():
         due = await asyncio.to_thread(_due, role)
         if due is not None:
-            training = asyncio.create_task(asyncio.to_thread(_train_now, role, due, cancelled))
+            training = asyncio.create_task(asyncio.to_thread(_train_now, role, due, cancelled, job))
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait([training, stopping], return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
@@ -52,11 +53,12 @@ def _due(role: Role) -> str | None:
     return decided.reason
 
 
-def _train_now(role: Role, reason: str, cancelled: threading.Event) -> None:
+def _train_now(role: Role, reason: str, cancelled: threading.Event, job: Job) -> None:
     try:
         log.info("training_started", reason=reason)
         sealed = seal_now(role.state, role.settings, role.clock.now_us())
-        digest = train(role.state, role.settings, role.control, role.clock, sealed, reason, lambda *_: None, cancelled)
+        where = (role.state, role.settings, role.control, role.clock)
+        digest = train(*where, sealed, reason, lambda *_: None, cancelled, job)
         log.info("training_done", candidate=digest[:16])
     except Failed as error:  # recorded with its reason; the schedule backs off
         log.error("training_failed", error=str(error))

@@ -19,6 +19,9 @@ from models.spec import TrainingSpec, encode_spec
 Progress = Callable[[str, int, int], object]
 """Told (phase, done, total)."""
 
+Job = Callable[[TrainingSpec, float, Progress, Clock, threading.Event | None], Path]
+"""What `run_job` is: takes a spec to a candidate directory; another may stand in its place."""
+
 STOP_GRACE_S = 20.0
 LOOK_S = 0.2
 STDERR_KEPT = 2_000

@@ -15,7 +15,7 @@ from deploy.parts import operations
 from deploy.rules.schedule import Rejected, Since
 from deploy.settings import Settings
 from deploy.state import State
-from deploy.training.job import Progress, Stopped, run_job
+from deploy.training.job import Job, Progress, Stopped, run_job
 from feedback.clock import Clock
 from feedback.dataset import snapshot
 from feedback.dataset.snapshot import Snapshot
@@ -66,6 +66,7 @@ def train(
     reason: str,
     progress: Progress,
     cancelled: threading.Event | None = None,
+    job: Job = run_job,
 ) -> str:
     """Train on a snapshot and register the candidate; returns its digest. One at a time: raises Refused while another training runs.
 
@@ -80,9 +81,7 @@ def train(
         _clear_abandoned(state.work, clock.now_us())
         started = control.trainings.start(reason, clock.now_us(), sealed.name, sealed.positions)
         try:
-            path = run_job(
-                _spec(state, settings, control, sealed), settings.train.time_limit_s, progress, clock, cancelled
-            )
+            path = job(_spec(state, settings, control, sealed), settings.train.time_limit_s, progress, clock, cancelled)
             digest = path.name
             operations(state, settings, control, clock).register(digest)
         except Stopped as error:

@@ -46,10 +46,10 @@ def _never_end(model: Any, end_ids: Collection[int]) -> None:
         weights[list(end_ids), 0] = -10.0
 
 
-def make_adapter(base: Base, folder: Path, *, moved: bool = True) -> str:
+def make_adapter(base: Base, folder: Path, *, moved: bool = True, seed: int = 1) -> str:
     """Write a candidate directory for `base` below `folder`; returns its digest. Not `moved`: it changes nothing."""
     chat: Chat = load_chat(base)
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
     model: Any = get_peft_model(load_causal(base.path), config)
     for name, weights in model.named_parameters():
