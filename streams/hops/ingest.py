@@ -25,7 +25,7 @@ from streams import metrics
 from streams.hops.burial import Burial, poison
 from streams.hops.facts_sink import FactsSink
 from streams.hops.hop import Ack, Run, sift
-from streams.hops.kinds import misplaced
+from streams.hops.kinds import misplaced, stray
 from streams.hops.questions import Questions
 from streams.log import Producer, Stored
 
@@ -107,9 +107,11 @@ class Ingest:
 
     def _event(self, record: Stored, now_us: int) -> Row | Rejected:
         """All that depends on this record alone, of what is done with it here and by the router and the sink."""
-        event = misplaced(record) or self._edge.admit(record.value, record.headers, now_us)
+        event = self._edge.admit(record.value, record.headers, now_us)
         if isinstance(event, Rejected):
-            return event
+            return stray(record) or event
+        if (wrong := misplaced("turn" if isinstance(event, Turn) else "rating", record.topic)) is not None:
+            return wrong
         if isinstance(event, Turn):
             untrainable(event)
         return _row(record, event, content_hash(event))
@@ -121,7 +123,7 @@ class Ingest:
 
 
 def _judgement(record: Stored) -> Row | Rejected:
-    return misplaced(record) or _row(record, _decode_judgement(record.value), hashlib.sha256(record.value).hexdigest())
+    return stray(record) or _row(record, _decode_judgement(record.value), hashlib.sha256(record.value).hexdigest())
 
 
 def _row(record: Stored, event: Turn | Rating | Verdict | Unjudged, of_content: str) -> Row:
