@@ -100,8 +100,9 @@ class Ingest:
             return
         due: list[JudgeRequest] = []
         if self._observed.get(run[0].topic) is not run:
+            partition, observe = run[0].partition, self._observe
             for row in rows:
-                due += self._observe(run[0].partition, row.event, row.received_at_us)  # type: ignore[arg-type]
+                due += observe(partition, row.event, row.received_at_us)  # type: ignore[arg-type]
             self._observed[run[0].topic] = run
         await self._questions.send(due)
 
@@ -112,8 +113,8 @@ class Ingest:
             return stray(record) or event
         if (wrong := misplaced("turn" if isinstance(event, Turn) else "rating", record.topic)) is not None:
             return wrong
-        if isinstance(event, Turn):
-            untrainable(event)
+        if record.headers and isinstance(event, Turn):
+            untrainable(event)  # the router asks it too; the messages of what is not signed were all looked at
         return _row(record, event, content_hash(event))
 
     def _sound(self, topic: str, now_us: int) -> Stored:
