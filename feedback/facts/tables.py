@@ -74,13 +74,14 @@ class Batch(Struct, frozen=True):
 def check(row: Row) -> None:
     """Raises ValueError or OverflowError where a commit would: it takes all its rows or none."""
     event = row.event
-    if not (abs(event.occurred_at_us) <= LATEST_US and abs(row.received_at_us) <= LATEST_US):
+    if not (-LATEST_US <= event.occurred_at_us <= LATEST_US and -LATEST_US <= row.received_at_us <= LATEST_US):
         raise ValueError(
             f"no times: it happened at {event.occurred_at_us} us and was received at {row.received_at_us} us"
         )
-    day_of(event.occurred_at_us)
-    id_ = event.verdict_id if isinstance(event, Verdict | Unjudged) else event.event_id
-    f"{event.tenant}{id_}{event.conversation_id}{event.turn_id}".encode()
+    if event.occurred_at_us < 0:
+        day_of(event.occurred_at_us)  # the calendar ends there sooner
+    name = event.verdict_id if isinstance(event, (Verdict, Unjudged)) else event.event_id
+    f"{event.tenant}{name}{event.conversation_id}{event.turn_id}".encode()
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from streams import metrics
 from streams.hops.burial import Burial, poison
 from streams.hops.facts_sink import FactsSink
 from streams.hops.hop import Ack, Run, sift
-from streams.hops.kinds import misplaced
+from streams.hops.kinds import misplaced, stray
 from streams.hops.questions import Questions
 from streams.log import Producer, Stored
 
@@ -100,18 +100,21 @@ class Ingest:
             return
         due: list[JudgeRequest] = []
         if self._observed.get(run[0].topic) is not run:
+            partition, observe = run[0].partition, self._observe
             for row in rows:
-                due += self._observe(run[0].partition, row.event, row.received_at_us)  # type: ignore[arg-type]
+                due += observe(partition, row.event, row.received_at_us)  # type: ignore[arg-type]
             self._observed[run[0].topic] = run
         await self._questions.send(due)
 
     def _event(self, record: Stored, now_us: int) -> Row | Rejected:
         """All that depends on this record alone, of what is done with it here and by the router and the sink."""
-        event = misplaced(record) or self._edge.admit(record.value, record.headers, now_us)
+        event = self._edge.admit(record.value, record.headers, now_us)
         if isinstance(event, Rejected):
-            return event
-        if isinstance(event, Turn):
-            untrainable(event)
+            return stray(record) or event
+        if (wrong := misplaced("turn" if isinstance(event, Turn) else "rating", record.topic)) is not None:
+            return wrong
+        if record.headers and isinstance(event, Turn):
+            untrainable(event)  # the router asks it too; the messages of what is not signed were all looked at
         return _row(record, event, content_hash(event))
 
     def _sound(self, topic: str, now_us: int) -> Stored:
@@ -121,7 +124,7 @@ class Ingest:
 
 
 def _judgement(record: Stored) -> Row | Rejected:
-    return misplaced(record) or _row(record, _decode_judgement(record.value), hashlib.sha256(record.value).hexdigest())
+    return stray(record) or _row(record, _decode_judgement(record.value), hashlib.sha256(record.value).hexdigest())
 
 
 def _row(record: Stored, event: Turn | Rating | Verdict | Unjudged, of_content: str) -> Row:

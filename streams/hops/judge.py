@@ -22,7 +22,7 @@ from feedback.topics import JUDGE_REQUESTS, VERDICTS
 from streams import metrics
 from streams.hops.burial import Burial, poison
 from streams.hops.hop import ATTEMPTS, Ack, Failed, Run, sift
-from streams.hops.kinds import misplaced
+from streams.hops.kinds import stray
 from streams.log import Producer, Stored
 
 LATELY = 200_000
@@ -117,7 +117,7 @@ class JudgeHop:
 
 
 def _request(record: Stored) -> JudgeRequest | Rejected:
-    return misplaced(record) or _decode(record.value)
+    return stray(record) or _decode(record.value)
 
 
 SOUND = Stored(

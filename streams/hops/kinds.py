@@ -17,8 +17,8 @@ _HOMES = {
     "rating": ("rating", RATINGS),
     "verdict": ("verdict", VERDICTS),
     "unjudged": ("verdict", VERDICTS),
+    "request": ("request", JUDGE_REQUESTS),
 }
-_REQUEST = ("request", JUDGE_REQUESTS)
 
 
 class _Said(Struct):
@@ -31,15 +31,19 @@ class _Said(Struct):
 _decode: Callable[[bytes], _Said] = msgspec.json.Decoder(_Said).decode
 
 
-def misplaced(record: Stored) -> Rejected | None:
-    """Where a record belongs, if that is another topic than its own; None where it isn't, or nobody can tell."""
+def misplaced(kind: str, topic: str) -> Rejected | None:
+    """Where a record of a kind belongs, if that is another topic than its own; None where it isn't, or nobody knows it."""
+    name, home = _HOMES.get(kind, ("", topic))
+    if home == topic:
+        return None
+    return Rejected("wrong_topic", "event", f"a {name} on {topic}: send it to {home}")
+
+
+def stray(record: Stored) -> Rejected | None:
+    """The same for bytes of which it is not known whether they are anything at all."""
     try:
         said = _decode(record.value)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
-    asks = said.event is None and isinstance(said.request_id, str)
-    found = _REQUEST if asks else _HOMES.get(said.event) if isinstance(said.event, str) else None
-    if found is None or found[1] == record.topic:
-        return None
-    kind, home = found
-    return Rejected("wrong_topic", "event", f"a {kind} on {record.topic}: send it to {home}")
+    kind = "request" if said.event is None and isinstance(said.request_id, str) else said.event
+    return misplaced(kind, record.topic) if isinstance(kind, str) else None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from feedback.topics import JUDGE_REQUESTS, RATINGS, TURNS, VERDICTS
-from streams.hops.kinds import misplaced
+from streams.hops.kinds import stray
 from streams.log import Stored
 
 
 def why(topic: str, value: bytes) -> str | None:
-    rejected = misplaced(Stored(topic, 0, 0, 0, b"", value, ()))
+    rejected = stray(Stored(topic, 0, 0, 0, b"", value, ()))
     return None if rejected is None else rejected.message
 
 
