@@ -18,7 +18,8 @@ from sqlalchemy import make_url
 
 from deploy.control.database import Database, open_database
 from deploy.control.keys import Key
-from deploy.control.store import Control, UnknownCandidate
+from deploy.control.records import UnknownCandidate
+from deploy.control.store import Control
 from deploy.decisions.operations import Operations
 from deploy.gateway.breaker import Away
 from deploy.gateway.control_link import DEADLINE_S, KEY_S, LEASE_S, LOOK_S, STATEMENT_S, ControlLink
