@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -47,6 +48,25 @@ def fresh(url: str, name: str) -> Iterator[str]:
         yield make_url(url).set(database=name).render_as_string(hide_password=False)
     finally:
         _say(url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def stopped(url: str) -> Iterator[None]:
+    """All of the server's processes stand still."""
+    folder = make_url(url).query.get("host")
+    file = Path(str(folder)) / "data" / "postmaster.pid"
+    if not file.exists():
+        pytest.skip("the PostgreSQL server is not ours to stop")
+    first = int(file.read_text().splitlines()[0])
+    os.kill(first, signal.SIGSTOP)  # so that no more are started
+    children = [int(pid) for pid in Path(f"/proc/{first}/task/{first}/children").read_text().split()]
+    try:
+        for pid in children:
+            os.kill(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in [*children, first]:
+            os.kill(pid, signal.SIGCONT)
 
 
 def _say(url: str, statement: str) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -14,7 +12,6 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import make_url
 
 from deploy.control.database import Database, open_database
 from deploy.control.keys import Key
@@ -26,7 +23,7 @@ from deploy.gateway.control_link import DEADLINE_S, KEY_S, LEASE_S, LOOK_S, STAT
 from deploy.rules.assignment import Exposure, Routing
 from deploy.settings import Settings
 from tests.deploy.gateways import NOW_US, Gateway, canary, incumbent, running
-from tests.deploy.postgres import fresh
+from tests.deploy.postgres import fresh, stopped
 from tests.fakes import CLOCK, ManualClock, until
 
 HELLO: Any = [{"role": "user", "content": "Hello"}]
@@ -247,22 +244,3 @@ async def test_a_stopped_postgresql_server_stops_neither_chats_nor_events(postgr
                 await all_goes_on(gateway, old)
             await comes_back(gateway)
         control.close()
-
-
-@contextmanager
-def stopped(url: str) -> Iterator[None]:
-    """All of the server's processes stand still."""
-    folder = make_url(url).query.get("host")
-    file = Path(str(folder)) / "data" / "postmaster.pid"
-    if not file.exists():
-        pytest.skip("the PostgreSQL server is not ours to stop")
-    first = int(file.read_text().splitlines()[0])
-    os.kill(first, signal.SIGSTOP)  # so that no more are started
-    children = [int(pid) for pid in Path(f"/proc/{first}/task/{first}/children").read_text().split()]
-    try:
-        for pid in children:
-            os.kill(pid, signal.SIGSTOP)
-        yield
-    finally:
-        for pid in [*children, first]:
-            os.kill(pid, signal.SIGCONT)
