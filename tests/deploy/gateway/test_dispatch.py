@@ -90,17 +90,25 @@ async def test_no_reply_fails_while_the_routing_switches_back_and_forth(
     monkeypatch.setattr("deploy.engine.adapters.LOOK_S", 0.0)
     desk, engine = Desk(), SlowEngine()
     async with dispatching(desk, engine, tmp_path) as dispatcher:
+        enough = asyncio.Event()
 
         async def chat(number: int) -> None:
-            for _ in range(25):
-                desk.now = Routing(incumbent=(A, B)[(number + len(engine.asked)) % 2])
+            while not enough.is_set():
                 turn = await start(dispatcher, f"c-{number}")
                 said = await told(turn)
                 assert turn.error is None
                 assert said.startswith((turn.plan.adapter or "base")[:4])
 
-        await asyncio.gather(*[chat(number) for number in range(12)])
-        assert engine.loads.count(A) > 1, "the adapters were never switched: nothing was tested"
+        async def switch() -> None:
+            try:
+                for digest in (A, B) * 3:
+                    desk.now = Routing(incumbent=digest)
+                    await until(lambda digest=digest: set(dispatcher.engines.loaded) == {digest}, "the other unloaded")  # type: ignore[misc]
+            finally:
+                enough.set()
+
+        await asyncio.gather(switch(), *[chat(number) for number in range(12)])
+        assert engine.loads.count(A) > 1
 
 
 def assignments(control: Control) -> list[str]:
