@@ -32,9 +32,10 @@ def start(
     apply(tx, serving, command, "approve", actor, reason, now)
     under_way = tx.serving().rollout
     assert under_way is not None
-    data = {"rollout": under_way.id, "seal": seal.seal, "override_hold": override_hold}
+    data: dict[str, Any] = {"rollout": under_way.id, "seal": seal.seal, "override_hold": override_hold}
     if serving.rollout is not None:  # renewed: nothing moved, but somebody said yes again
-        tx.append(Entry(now, actor, "approve", candidate.digest, "approved", "approved", reason, data))
+        data["share"] = under_way.share
+        tx.append(Entry(now, actor, "approve", candidate.digest, candidate.state, candidate.state, reason, data))
     tx.add_approval(Approval(under_way.id, now, candidate.digest, seal.seal, actor, reason, override_hold))
 
 
