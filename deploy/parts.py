@@ -45,6 +45,24 @@ def open_log(state: State, settings: Settings, clock: Clock) -> Log:
     return log
 
 
+def read_log(state: State, settings: Settings, clock: Clock) -> Log:
+    """The log for whoever only looks: an embedded one is opened so, and topics that are not there are not made."""
+    if not settings.broker.on_kafka:
+        try:
+            return SqliteLog(state.log, clock, read_only=True)
+        except LogError as error:
+            raise Failed(str(error)) from None
+    from streams.kafka.log import KafkaLog
+
+    log = connect_log(state, settings, clock)
+    assert isinstance(log, KafkaLog)
+    try:
+        log.find(TOPICS)
+    except LogError as error:
+        raise Failed(str(error)) from None
+    return log
+
+
 def connect_log(state: State, settings: Settings, clock: Clock) -> Log:
     """The log as it is; raises Failed."""
     broker = settings.broker

@@ -14,10 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from deploy.errors import Failed, Refused
 
 FORMAT = 1
+FRESH = ".FORMAT."
+"""How the version's file is called before it is complete."""
 
 
 @dataclass(frozen=True)
@@ -78,15 +81,13 @@ class State:
         """Play `role` alone. Raises Refused, naming the process that has it."""
         path = self.root / "locks" / role
         with path.open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _locked(file):
                 file.seek(0)
                 holder = file.read().strip() or "another process"
                 raise Refused(
                     f"the {role} of {self.root} is already running (process {holder}): stop it first, "
                     f"or give this one another directory with --state"
-                ) from None
+                )
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
@@ -113,18 +114,40 @@ def open_state(root: Path) -> State:
     version_file = root / "FORMAT"
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not version_file.exists() and any(p.name not in (".gitignore", "locks", "secrets") for p in root.iterdir()):
-            raise Failed(f"{root} holds other files and is no Trimtab state directory: name another one with --state")
+        others = [path for path in root.iterdir() if path.name not in (".gitignore", "locks", "secrets")]
+        # looked at in this order: who makes it at the same moment makes the version first, and then the rest
+        if not version_file.exists():
+            if any(not path.name.startswith(FRESH) for path in others):
+                raise Failed(
+                    f"{root} holds other files and is no Trimtab state directory: name another one with --state"
+                )
+            _write_version(root)
         for folder in ("facts", "snapshots", "bases", "candidates", "work", "secrets", "locks"):
             (root / folder).mkdir(mode=0o700, exist_ok=True)
         (root / ".gitignore").write_text("*\n")
-        if not version_file.exists():
-            version_file.write_text(f"{FORMAT}\n")
-        version = version_file.read_text().strip()
     except OSError as error:
         raise Failed(
             f"the state directory {root} can't be written ({error.strerror}): name another with --state"
         ) from None
+    return find_state(root)
+
+
+def find_state(root: Path) -> State:
+    """The state directory at `root` as it is, for whoever only looks: nothing is made or changed.
+
+    Raises Failed where there is none, or it belongs to a newer version.
+    """
+    root = root.absolute()
+    version_file = root / "FORMAT"
+    try:
+        version = version_file.read_text().strip()
+    except FileNotFoundError:
+        raise Failed(
+            f"there is no state directory {root} yet: `trimtab replay FILE` or `trimtab up` makes one; or name another with "
+            f"--state"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failed(f"the state directory {root} can't be read ({error}): name another with --state") from None
     if not version.isdigit():
         raise Failed(
             f"{version_file} should hold a number but holds {version[:20]!r}: restore it or name another --state"
@@ -135,3 +158,24 @@ def open_state(root: Path) -> State:
             f"upgrade Trimtab, or name another directory with --state"
         )
     return State(root)
+
+
+def _locked(file: IO[str]) -> bool:
+    """Lock it for ourselves; False where another process has. Who only looks (`played`) is out of the way in a moment."""
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            fcntl.flock(file, fcntl.LOCK_UN)
+        else:
+            return True
+
+
+def _write_version(root: Path) -> None:
+    fresh = root / f"{FRESH}{secrets.token_hex(8)}"
+    fresh.write_text(f"{FORMAT}\n")
+    fresh.replace(root / "FORMAT")

@@ -82,6 +82,10 @@ class LocalEngine:
                 self._loaded.remove(digest)
                 self._free_if_idle(digest)
 
+    def check(self, messages: Sequence[Message], *, max_tokens: int = 256) -> None:
+        """Raises JobFailed where `generate` would: the base's chat template does not take this sequence of roles."""
+        self._prompt(messages, max_tokens)
+
     def generate(
         self,
         messages: Sequence[Message],
@@ -96,10 +100,9 @@ class LocalEngine:
         """A reply to `messages` by the adapter with this digest, or by the bare base.
 
         Iterate over the result for pieces of text; afterwards it knows `finish_reason` and its tokens. A context that
-        is too long loses its oldest messages. Raises UnknownAdapter.
+        is too long loses its oldest messages. Raises UnknownAdapter, JobFailed.
         """
-        reserved = min(max_tokens, self._context // _RESERVED)
-        prompt = self._chat.prompt(messages, self._context - reserved)
+        prompt = self._prompt(messages, max_tokens)
         with self._lock:
             if adapter is not None and adapter not in self._loaded:
                 raise UnknownAdapter(f"adapter {adapter[:16]} is not loaded")
@@ -109,6 +112,9 @@ class LocalEngine:
         return Generation(
             self, prompt, adapter, limit, _Sampler(temperature, top_p, seed), TextStream(self._chat, stop)
         )
+
+    def _prompt(self, messages: Sequence[Message], max_tokens: int) -> list[int]:
+        return self._chat.prompt(messages, self._context - min(max_tokens, self._context // _RESERVED))
 
     def _step(self, ids: Sequence[int], cache: DynamicCache, adapter: str | None) -> Tensor:
         """Logits of the next token, [vocabulary], on the CPU."""

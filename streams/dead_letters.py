@@ -6,6 +6,7 @@ keeps its identity, so redriving one that got through after all adds nothing.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 
@@ -15,20 +16,22 @@ from msgspec import Struct
 from feedback.intake.contract import Rejected
 from feedback.intake.edge import Edge, Record
 from feedback.topics import DEAD_LETTERS, REDRIVEN
-from streams.log import Log, scan
+from streams.log import MAX_RECORD_BYTES, Log, Stored, scan
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True):
     """One record that was refused, and where it stood: in a topic, or in a file's line."""
 
     reason: str
-    """Code to count by: one of `contract.Code`, or `poison` for a record that a hop could not digest."""
+    """Code to count by: one of `contract.Code`."""
     field: str
     message: str
     at_us: int
     attempts: int
     version: str
     value: bytes
+    digest: str | None = None
+    """sha256 of all bytes, hex, where `value` is but the first of them."""
     topic: str | None = None
     partition: int | None = None
     offset: int | None = None
@@ -41,6 +44,11 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
 
 VERSION = version("trimtab")
 """Looked up once: it is read from a file, and a whole run may be dead letters."""
+
+MAX_VALUE_BYTES = (MAX_RECORD_BYTES - 20_000) * 3 // 4
+"""Most bytes of a record that fit a letter, which is JSON and holds them as base64."""
+
+MAX_MESSAGE = 2_000
 
 _decode = msgspec.json.Decoder(DeadLetter).decode
 
@@ -57,15 +65,21 @@ def dead_letter(
     file: str | None = None,
     line: int | None = None,
 ) -> Record:
-    """The record to send for bytes that were refused."""
+    """The record to send for bytes that were refused; of a huge one the first bytes, and the digest of all."""
+    message, digest = rejected.message[:MAX_MESSAGE], None
+    if len(value) > MAX_VALUE_BYTES:
+        digest = hashlib.sha256(value).hexdigest()
+        value = value[:MAX_VALUE_BYTES]
+        message = f"{message} (the first {MAX_VALUE_BYTES} bytes are kept)"
     letter = DeadLetter(
         reason=rejected.code,
-        field=rejected.field,
-        message=rejected.message,
+        field=rejected.field[:MAX_MESSAGE],
+        message=message,
         at_us=at_us,
         attempts=attempts,
         version=VERSION,
         value=value,
+        digest=digest,
         topic=topic,
         partition=partition,
         offset=offset,
@@ -76,11 +90,23 @@ def dead_letter(
 
 
 def read(log: Log, starts: dict[int, int] | None = None) -> Iterator[DeadLetter]:
-    """Dead letters, from `starts` (offset by partition) or from the oldest kept."""
+    """Dead letters, from `starts` (offset by partition) or from the oldest kept. One for each record that was refused, the
+    first: a hop that was killed, or got no answer, sends its letters again."""
     done = {record.key.decode() for record in scan(log, REDRIVEN)}
+    seen: set[int] = set()
     for record in scan(log, DEAD_LETTERS, starts):
-        name = f"{record.partition}-{record.offset}"
-        yield msgspec.structs.replace(_decode(record.value), id=name, redriven=name in done)
+        letter = decode(record)
+        if letter.offset is not None:
+            place = hash((letter.topic, letter.partition, letter.offset, letter.value))  # of millions, 8 bytes each
+            if place in seen:
+                continue
+            seen.add(place)
+        yield msgspec.structs.replace(letter, redriven=letter.id in done)
+
+
+def decode(record: Stored) -> DeadLetter:
+    """The letter that a record holds; whether it was redriven it does not say."""
+    return msgspec.structs.replace(_decode(record.value), id=f"{record.partition}-{record.offset}")
 
 
 def redrive(

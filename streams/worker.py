@@ -9,35 +9,30 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import structlog
-from faust.exceptions import ConsumerNotStarted
 
 from feedback.clock import Clock
 from feedback.facts.reader import Facts
 from feedback.facts.writer import FactsWriter
 from feedback.intake.edge import Edge
-from feedback.topics import FACTS, JUDGE_REQUESTS, TURNS
+from feedback.topics import FACTS, JUDGE_REQUESTS, TURNS, VERDICTS
 from streams import app as topology
-from streams import metrics
 from streams.hops.facts_sink import FactsSink
 from streams.hops.ingest import Ingest
 from streams.hops.judge import Ask, JudgeHop
 from streams.hops.questions import Questions
 from streams.hops.waiting_turns import WaitingTurns
+from streams.housekeeping import TICK_S, Housekeeping
 from streams.link import Link
-from streams.log import KEPT_S, TP, Log, LogError, lag, lag_of, standings
-from streams.watchdog import Watchdog
+from streams.log import TP, Log, LogError, Standing, lag, lag_of, standings
 
 LOOK_S, LOOK_RECORDS = 0.05, 1_000
 """How often `drained` looks: less often while much is left, for a look costs Kafka requests."""
-TICK_S = 1.0
-STALLED_S = 120.0
-TRIM_S = 3_600.0
 SWITCH_S = 0.02
 log = structlog.get_logger()
 
@@ -85,11 +80,12 @@ class Worker:
             hop = JudgeHop(ask, self.producer, answered, patient=router is not None, clock=clock)
             self._apps.append(topology.build_judge(link, hop, self._fail, clock))
             self._groups[JUDGE_REQUESTS] = topology.JUDGE_GROUP
+        self._housekeeping = Housekeeping(events, self._groups, self._apps, self.questions, router, clock)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Worker:
         self._tasks.append(asyncio.create_task(self._sink.run()))
-        self._tasks.append(asyncio.create_task(self._housekeeping()))
+        self._tasks.append(asyncio.create_task(self._housekeeping.run(self._fail)))
         for app in self._apps:
             await app.start()
         return self
@@ -112,13 +108,23 @@ class Worker:
         """Records that are not done yet, by topic."""
         return await asyncio.to_thread(lag, self._log, self._groups)
 
-    async def drained(self, progress: Any = lambda lag: None) -> None:
-        """Wait until nothing is left to do; raises what made the worker fail."""
+    async def drained(self, progress: Callable[[dict[str, int]], object] = lambda behind: None) -> None:
+        """Wait until what is on the log now is done, and what comes of it; others may go on sending meanwhile. `progress` is
+        told how many records are left of each topic. Raises what made the worker fail."""
+        ends: dict[TP, int] = {}
+        for topics in (FACTS, (JUDGE_REQUESTS,), (VERDICTS,)):  # each after what leads to it
+            now = await asyncio.to_thread(self._log.ends)
+            ends |= {place: end for place, end in now.items() if place[0] in topics and place[0] in self._groups}
+            await self._reached(ends, progress)
+
+    async def _reached(self, ends: dict[TP, int], progress: Callable[[dict[str, int]], object]) -> None:
         before: dict[str, int] | None = None
         while True:
             if self.failed.done():
                 self.failed.result()
-            behind = await self.lag()
+            places = await asyncio.to_thread(standings, self._log, self._groups)
+            left = {place: Standing(min(places[place].done, end), end) for place, end in ends.items()}
+            behind = lag_of(left, self._groups)
             progress(behind)
             if not any(behind.values()):
                 return
@@ -140,44 +146,6 @@ class Worker:
     def _fail(self, error: BaseException) -> None:
         if not self.failed.done():
             self.failed.set_exception(error)
-
-    async def _housekeeping(self) -> None:
-        """Route what has become due, tell the lag, trim what is done and old; end the worker when nothing moves."""
-        trimmed_at, watchdogs = self._clock.monotonic_s(), defaultdict[TP, Watchdog](lambda: Watchdog(STALLED_S))
-        while True:
-            try:
-                for app in self._apps:
-                    if app.crashed:
-                        raise LogError(f"the consumer of {app.conf.id} ended: {app.crash_reason!r}")
-                if self._router is not None:
-                    await self.questions.send(self._router.due(self._clock.now_us()))
-                await self._tell_lag(watchdogs)
-                if self._clock.monotonic_s() - trimmed_at > TRIM_S:
-                    trimmed_at = self._clock.monotonic_s()
-                    await asyncio.to_thread(self._log.trim, self._clock.now_us() - KEPT_S * 1_000_000, self._groups)
-            except Exception as error:
-                self._fail(error)
-                return
-            await self._clock.sleep(TICK_S)
-
-    async def _tell_lag(self, watchdogs: dict[TP, Watchdog]) -> None:
-        """To the metrics, and to the watchdog. A broker that is away comes back, or the hops end the worker."""
-        try:
-            places = await asyncio.to_thread(standings, self._log, self._groups)
-            behind = lag_of(places, self._groups)
-            self.questions.backlog = behind.get(JUDGE_REQUESTS, 0)
-            for topic, records in behind.items():
-                metrics.LAG.labels(topic=topic, group=self._groups[topic]).set(records)
-            assigned = self._apps[0].consumer.assignment()
-            ours = {(tp.topic.removeprefix(self._log.prefix), tp.partition) for tp in assigned} & places.keys()
-            for gone in watchdogs.keys() - ours:
-                del watchdogs[gone]
-            for place in ours:
-                watchdogs[place].look(places[place].lag, places[place].done, self._clock.monotonic_s())
-        except LogError as error:
-            log.warning("lag_unknown", error=str(error))
-        except ConsumerNotStarted:  # the consumer's thread is still on its way up
-            return
 
 
 def _agree(events: Log, writer: FactsWriter) -> None:

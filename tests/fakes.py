@@ -15,6 +15,7 @@ from feedback.clock import SystemClock
 from feedback.intake.edge import Record
 from feedback.records import Message
 from models.bases import Base
+from models.errors import JobFailed
 
 CLOCK = SystemClock()
 """For tests that have nothing to wait for."""
@@ -171,6 +172,8 @@ class FakeEngine:
         self.base = base
         self.words = [" says", " hello", "."]
         self.broken: set[str] = set()
+        self.refuses: str | None = None
+        """Why no chat fits the base's template."""
         self.breaks_after: int | None = None
         self.endless = False
         """Begins again after the last word, until nobody wants more."""
@@ -193,6 +196,10 @@ class FakeEngine:
 
     def unload_adapter(self, digest: str) -> None:
         self._adapters.discard(digest)
+
+    def check(self, messages: Sequence[Message], *, max_tokens: int = 256) -> None:
+        if self.refuses is not None:
+            raise JobFailed(self.refuses)
 
     def generate(
         self, messages: Sequence[Message], adapter: str | None = None, *, max_tokens: int = 256, **options: Any

@@ -232,15 +232,19 @@ async def test_three_weeks_of_the_service(tmp_path: Path) -> None:
     assert len({training.candidate for training in trainings}) == len(due)
 
     assert f"the approval of {digest[:12]} has expired" in refused
-    moves = [(day_of(entry.at_us), entry.action, entry.after) for entry in happened if entry.subject == digest]
+    moves = [
+        (day_of(entry.at_us), entry.action, entry.after, (entry.data or {}).get("share"))
+        for entry in happened
+        if entry.subject == digest
+    ]
     assert moves == [
-        (first_day, "register", "trained"),
-        (first_day, "decide", "held"),
-        (yes, "approve", "approved"),
-        (again, "approve", "approved"),
-        (again, "promote", "canary at 30%"),
-        (again + 2, "promote", "canary at 60%"),
-        (full_day, "promote", "full"),
+        (first_day, "register", "trained", None),
+        (first_day, "decide", "held", None),
+        (yes, "approve", "approved", 0.0),
+        (again, "approve", "approved", 0.0),
+        (again, "promote", "canary", SHARES[0]),
+        (again + 2, "promote", "canary", SHARES[1]),
+        (full_day, "promote", "full", SHARES[2]),
     ]
     assert serving.incumbent == digest
     assert serving.rollout_id is None

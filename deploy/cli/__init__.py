@@ -1,4 +1,7 @@
-"""The command line: one command, `trimtab`. Each group of commands is a module beside this one, imported when needed."""
+"""The command line: one command, `trimtab`. Each group of commands is a module beside this one, imported when needed.
+
+Knows: every room below. Must not know: rules by itself: a command gathers what was typed, calls one operation, and prints.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,7 @@ COMMANDS = {
     "promote": "rollout",
     "rollback": "rollout",
     "halt": "rollout",
+    "history": "history",
     "dataset": "dataset",
     "topics": "topics",
     "migrate": "migrate",

@@ -8,7 +8,6 @@ import click
 from rich.table import Table
 
 from deploy.cli.common import DONE, FAILED, Context, pass_context, print_json, stdout
-from deploy.parts import open_log
 from feedback.facts.reader import Facts
 from feedback.facts.writer import FactsWriter
 from feedback.intake.edge import Edge
@@ -40,7 +39,7 @@ def verify(context: Context, mend: bool) -> int:
     counts once per offset: an event that was sent twice stands twice on the log and twice among the facts; the seal takes
     it once.
     """
-    log, facts = open_log(context.state, context.settings, context.clock), Facts(context.state.facts)
+    log, facts = context.log, Facts(context.state.facts)
     findings = list(look(log, facts))
     taken = put_aside = 0
     if mend and any(finding.missing for finding in findings):

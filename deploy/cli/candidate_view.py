@@ -8,7 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from deploy.text import shown
+from deploy.decisions.views import became
+from deploy.rules.names import percent
+from deploy.text import ago, shown
 
 MAX_SAMPLES = 8
 WIDTH = 600
@@ -21,7 +23,7 @@ def print_candidate(console: Console, view: dict[str, Any]) -> None:
     decision = view["gate"]["decision"] if view["gate"] else "none yet"
     console.print(f"candidate  {view['digest']}", markup=False)
     console.print(f"created    {view['created_at']} from {shown(view['snapshot'])}")
-    console.print(f"state      {view['state']}, at stage {view['stage']}, serves {view['share'] * 100:g}%")
+    console.print(f"state      {view['state']}, at stage {view['stage']}, serves {percent(view['share'])}")
     console.print(f"gate       [bold]{decision}[/bold]")
     for reason in view["gate"]["reasons"] if view["gate"] else ():
         console.print(f"           • {shown(reason)}")
@@ -35,10 +37,11 @@ def print_candidate(console: Console, view: dict[str, Any]) -> None:
         if len(samples) > MAX_SAMPLES:
             console.print(f"{len(samples) - MAX_SAMPLES} more with --json")
     for event in view["history"]:
-        who, what = shown(event["actor"]), f"{event['from'] or 'new'} → {event['to']}"
+        who, what = shown(event["actor"]), became(event)
         console.print(f"{event['at'][:19]}  {who}  {event['action']}: {shown(what)}  {shown(event['reason'], 200)}")
-    console.print(f"evidence   {view['evidence']}", markup=False, soft_wrap=True)
-    console.print(f"next: {_next(view)}", markup=False, style="bold", soft_wrap=True)
+    if view["evidence"] is not None:
+        console.print(f"evidence   {view['evidence']} ({ago(view['evidence_age_s'])})", markup=False, soft_wrap=True)
+    console.print(f"next: {view['next']}", markup=False, style="bold", soft_wrap=True)
 
 
 def _figures(report: dict[str, Any]) -> Iterable[str]:
@@ -77,21 +80,6 @@ def _last(messages: object) -> str:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else "" if value is None else str(value)
-
-
-def _next(view: dict[str, Any]) -> str:
-    short, decision = view["digest"][:12], view["gate"]["decision"] if view["gate"] else None
-    if view["state"] == "halted":
-        return "trimtab resume, or trimtab rollback"
-    if view["state"] in ("held", "passed", "rolled_back") and decision != "reject":
-        hold = " --override-hold" if decision == "hold" else ""
-        return f'trimtab approve {short} --evidence {view["evidence"][:16]}{hold} --reason "…"'
-    return {
-        "approved": "trimtab promote",
-        "canary": "trimtab promote, or trimtab pause, or trimtab rollback",
-        "paused": "trimtab resume, or trimtab rollback",
-        "full": "trimtab rollback goes back to the earlier incumbent",
-    }.get(view["state"], "nothing: train another one with trimtab train")
 
 
 def _number(value: object, digits: int = 2) -> str:

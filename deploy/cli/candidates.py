@@ -13,32 +13,39 @@ from deploy.cli.common import Context, pass_context, print_json, stderr, stdout
 from deploy.cli.decide import actor, operations
 from deploy.cli.rollout import account
 from deploy.control.trainings import PREFIX
+from deploy.decisions.looking import PAGE
 from deploy.decisions.operations import Operations
 from deploy.errors import Refused
-from deploy.text import shown
+from deploy.rules.names import percent
+from deploy.text import ago, shown
 
 
 @click.command()
-@pass_context()
-def candidates(context: Context) -> None:
-    """List the candidates, newest first.
+@click.option("--limit", type=click.IntRange(1), default=PAGE, show_default=True, help="Candidates to list.")
+@click.option("--after", metavar="CANDIDATE", help="Only those that come after this one in the list.")
+@pass_context(looks=True)
+def candidates(context: Context, limit: int, after: str | None) -> None:
+    """List the candidates, newest first, as they were last sealed. Looking changes nothing.
 
     \b
-    Example:
-      trimtab candidates --json
+    Examples:
+      trimtab candidates
+      trimtab candidates --limit 10 --after 3f2a9c --json
     """
     with operations(context) as rules:
-        for problem in rules.discover():
-            stderr.print(shown(problem), soft_wrap=True)
-        found = rules.candidates()
-        serving = rules.serving()
+        found, serving, unknown = rules.candidates(limit, after), rules.serving(), rules.unregistered()
+    if unknown:
+        names = ", ".join(shown(name[:12]) for name in unknown[:5]) + (" …" if len(unknown) > 5 else "")
+        stderr.print(
+            f"not in the list yet: {names} (`trimtab show` takes it in, and so does `trimtab up`)", soft_wrap=True
+        )
     if context.as_json:
         print_json(found)
         return
     if not found:
         stdout.print("there are no candidates yet: trimtab train makes one")
         return
-    table = Table("candidate", "created", "snapshot", "state", "share", "gate")
+    table = Table("candidate", "created", "snapshot", "state", "share", "gate", "sealed")
     for view in found:
         decision = view["gate"]["decision"] if view["gate"] else "?"
         table.add_row(
@@ -46,8 +53,9 @@ def candidates(context: Context) -> None:
             view["created_at"][:16].replace("T", " "),
             shown(view["snapshot"], 24),
             view["state"],
-            f"{view['share'] * 100:g}%",
+            percent(view["share"]),
             decision,
+            ago(view["evidence_age_s"]) if view["evidence_age_s"] is not None else "never",
         )
     stdout.print(table)
     for line in account(serving):
@@ -65,7 +73,7 @@ def show(context: Context, candidate: str) -> None:
       trimtab show 3f2a9c
     """
     with operations(context) as rules:
-        rules.discover()
+        _discover(rules)
         view = rules.show(candidate)
     if context.as_json:
         print_json(view)
@@ -96,11 +104,12 @@ def approve(context: Context, candidate: str, evidence: str | None, reason: str,
             answer = rules.answer_training(candidate, "approved", reason=reason, actor=actor())
             _say(context, {"training": answer.name, "answer": "approved"}, f"{answer.name} is approved")
             return
-        rules.discover()
+        _discover(rules)
         if evidence is None:
             evidence, reason = _ask(rules, candidate, reason, override_hold)
         view = rules.approve(candidate, evidence=evidence, reason=reason, actor=actor(), override_hold=override_hold)
-    _say(context, view, f"{view['digest'][:12]} is approved\nnext: trimtab promote gives it its first share")
+        following = rules.serving()["next"]
+    _say(context, view, f"{view['digest'][:12]} is approved\nnext: {following}")
 
 
 @click.command()
@@ -119,9 +128,15 @@ def reject(context: Context, candidate: str, reason: str) -> None:
             answer = rules.answer_training(candidate, "rejected", reason=reason, actor=actor())
             _say(context, {"training": answer.name, "answer": "rejected"}, f"{answer.name} is rejected")
             return
-        rules.discover()
+        _discover(rules)
         view = rules.reject(candidate, reason=reason, actor=actor())
     _say(context, view, f"{view['digest'][:12]} is rejected")
+
+
+def _discover(rules: Operations) -> None:
+    """Take in what lies in the candidates' folder and is not in the list yet; what can't be is said."""
+    for problem in rules.discover():
+        stderr.print(shown(problem), soft_wrap=True)
 
 
 def _ask(rules: Operations, candidate: str, reason: str, override_hold: bool) -> tuple[str, str]:

@@ -18,11 +18,13 @@ import click
 from deltalake.exceptions import DeltaError
 from rich.console import Console
 
-from deploy.control.store import Control, open_control
+from deploy.control.store import Control, open_control, read_control
 from deploy.errors import Failed, Refused
+from deploy.parts import open_log, read_log
 from deploy.settings import Settings, load_settings
-from deploy.state import State, open_state
+from deploy.state import State, find_state, open_state
 from feedback.clock import Clock, SystemClock
+from streams.log import Log
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,6 +46,8 @@ class Context:
     state_path: Path
     config_path: Path | None
     as_json: bool
+    looks: bool = False
+    """The command only looks: nothing is made or changed."""
 
     @cached_property
     def clock(self) -> Clock:
@@ -51,20 +55,31 @@ class Context:
 
     @cached_property
     def state(self) -> State:
-        return open_state(self.state_path)
+        return find_state(self.state_path) if self.looks else open_state(self.state_path)
 
     @cached_property
     def control(self) -> Control:
         """The control database; it opens beside a broken trimtab.toml too, so that `halt` always works."""
-        return open_control(os.environ.get(CONTROL_URL) or self.state.control)
+        where = os.environ.get(CONTROL_URL) or self.state.control
+        return read_control(where) if self.looks else open_control(where)
+
+    @cached_property
+    def log(self) -> Log:
+        """The log, with all its topics; for who only looks as it is."""
+        return (read_log if self.looks else open_log)(self.state, self.settings, self.clock)
 
     @cached_property
     def settings(self) -> Settings:
         return load_settings(self.config_path)
 
 
-def pass_context(with_json: bool = True) -> Callable[[Callable[Concatenate[Context, P], R]], Callable[P, R]]:
-    """Give a command its Context as first argument, from --state, --config and (unless told otherwise) --json."""
+def pass_context(
+    with_json: bool = True, looks: bool = False
+) -> Callable[[Callable[Concatenate[Context, P], R]], Callable[P, R]]:
+    """Give a command its Context as first argument, from --state, --config and (unless told otherwise) --json.
+
+    `looks`: the command only looks, and whatever it opens is opened so.
+    """
 
     def decorate(function: Callable[Concatenate[Context, P], R]) -> Callable[P, R]:
         @click.option(
@@ -87,7 +102,7 @@ def pass_context(with_json: bool = True) -> Callable[[Callable[Concatenate[Conte
         )
         @functools.wraps(function)
         def wrapper(*args: Any, state_path: Path, config_path: Path | None, **kwargs: Any) -> R:
-            context = Context(state_path, config_path, kwargs.pop("as_json", False))
+            context = Context(state_path, config_path, kwargs.pop("as_json", False), looks)
             return function(context, *args, **kwargs)
 
         if with_json:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import click
 from rich.table import Table
 
@@ -12,9 +14,11 @@ from feedback.records import Verdict
 
 
 @click.command()
-@pass_context()
+@pass_context(looks=True)
 def costs(context: Context) -> None:
     """What the judge has cost by UTC day, what a verdict costs, and what is left of its budget now.
+
+    A question that was asked and never settled, because its process died, counts as the most that it may have cost.
 
     \b
     Examples:
@@ -33,7 +37,7 @@ def costs(context: Context) -> None:
             {
                 "hour": {"spent_usd": spent.hour_usd, "budget_usd": judge.usd_per_hour},
                 "day": {"spent_usd": spent.day_usd, "budget_usd": judge.usd_per_day},
-                "days": [{"day": day, "questions": questions, "usd": usd} for day, questions, usd in days],
+                "days": [asdict(day) for day in days],
                 "verdicts": len(verdicts),
                 "usd_per_verdict": per_verdict_usd,
             }
@@ -44,7 +48,9 @@ def costs(context: Context) -> None:
     if per_verdict_usd is not None:
         stdout.print(f"a verdict  {per_verdict_usd:.6f} USD on average over {len(verdicts):,} verdicts")
     if days:
-        table = Table("UTC day", "questions", "USD", box=None)
-        for day, questions, usd in days:
-            table.add_row(day, f"{questions:,}", f"{usd:.4f}")
+        table = Table("UTC day", "questions", "USD", "of it not settled", box=None)
+        for day in days:
+            table.add_row(day.day, f"{day.questions:,}", f"{day.usd:.4f}", f"{day.unsettled_usd:.4f}")
         stdout.print(table)
+    if any(day.unsettled_usd for day in days):
+        stdout.print("not settled: under way, or the process died before the answer; counted as the most it may cost")

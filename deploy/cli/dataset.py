@@ -29,7 +29,7 @@ def dataset() -> None:
 
 
 @dataset.command()
-@pass_context()
+@pass_context(looks=True)
 def ls(context: Context) -> None:
     """List snapshots, oldest first."""
     manifests = snapshot.list_snapshots(context.state.snapshots)
@@ -49,7 +49,7 @@ def ls(context: Context) -> None:
 
 @dataset.command()
 @click.argument("name")
-@pass_context()
+@pass_context(looks=True)
 def show(context: Context, name: str) -> None:
     """Show one snapshot: its counts, splits and lineage, and whether its content is still what was sealed."""
     path = _find(context, name)
@@ -90,7 +90,7 @@ def show(context: Context, name: str) -> None:
 
 @dataset.command()
 @click.argument("name")
-@pass_context(with_json=False)
+@pass_context(with_json=False, looks=True)
 def export(context: Context, name: str) -> None:
     """Write a snapshot's rows to stdout as JSON lines, each naming its table (it holds redacted chats: keep it private)."""
     path = _find(context, name)
@@ -101,7 +101,7 @@ def export(context: Context, name: str) -> None:
 @dataset.command()
 @click.argument("before")
 @click.argument("after")
-@pass_context()
+@pass_context(looks=True)
 def diff(context: Context, before: str, after: str) -> None:
     """How the rows of two snapshots differ, by table."""
     changes = snapshot.diff(_find(context, before), _find(context, after))

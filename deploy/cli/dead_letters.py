@@ -10,7 +10,6 @@ from rich.table import Table
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
 from deploy.errors import Failed
-from deploy.parts import open_log
 from deploy.text import iso, moment, plain, shown
 from feedback.intake.edge import Edge
 from streams import dead_letters as letters
@@ -34,7 +33,7 @@ def dead_letters() -> None:
 
 @dead_letters.command()
 @click.option("--reason", help="Only letters with this reason code.")
-@pass_context()
+@pass_context(looks=True)
 def ls(context: Context, reason: str | None) -> None:
     """List dead letters, newest last."""
     found = [letter for letter in _read(context) if reason is None or letter.reason == reason]
@@ -57,7 +56,7 @@ def ls(context: Context, reason: str | None) -> None:
 
 @dead_letters.command()
 @click.argument("letter_id", metavar="ID")
-@pass_context()
+@pass_context(looks=True)
 def show(context: Context, letter_id: str) -> None:
     """Show one dead letter with its original bytes (raw: they were never redacted)."""
     found = next((letter for letter in _read(context) if letter.id == letter_id), None)
@@ -88,9 +87,7 @@ def redrive(context: Context, ids: tuple[str, ...], reason: str | None, newer_th
         else:
             stdout.print(f"{len(chosen):,} dead letters would be sent again; --yes does it")
         return
-    outcome = letters.redrive(
-        open_log(context.state, context.settings, context.clock), Edge(context.state.secret("edge")), chosen, now_us
-    )
+    outcome = letters.redrive(context.log, Edge(context.state.secret("edge")), chosen, now_us)
     refused = [(letter, rejected) for letter, rejected in outcome if rejected is not None]
     if context.as_json:
         again = [
@@ -104,9 +101,7 @@ def redrive(context: Context, ids: tuple[str, ...], reason: str | None, newer_th
 
 
 def _read(context: Context) -> list[DeadLetter]:
-    return sorted(
-        letters.read(open_log(context.state, context.settings, context.clock)), key=lambda letter: letter.at_us
-    )
+    return sorted(letters.read(context.log), key=lambda letter: letter.at_us)
 
 
 def _place(letter: DeadLetter) -> str:

@@ -13,7 +13,7 @@ import click
 
 from deploy.cli.common import FAILED, Context, pass_context, print_json, stdout
 from deploy.errors import Failed
-from deploy.parts import load_rubric, open_log
+from deploy.parts import load_rubric
 from deploy.text import ago
 from deploy.training.train import newest_event_us
 from feedback.facts.reader import Facts
@@ -34,7 +34,7 @@ class Finding:
 
 
 @click.command()
-@pass_context()
+@pass_context(looks=True)
 def doctor(context: Context) -> int:
     """Check configuration, state directory, disk, log, control database, judge and base model.
 
@@ -99,7 +99,7 @@ def _disk(context: Context) -> Finding:
 
 
 def _log(context: Context) -> Finding:
-    topics = open_log(context.state, context.settings, context.clock).topics()
+    topics = context.log.topics()
     return Finding("log", "ok", f"{len(topics)} topics" if topics else "empty")
 
 

@@ -49,7 +49,7 @@ def create(context: Context, name: str, tenant: str, scopes: tuple[str, ...], da
 
 
 @keys.command()
-@pass_context()
+@pass_context(looks=True)
 def ls(context: Context) -> None:
     """List the keys, without their tokens.
 

@@ -14,11 +14,11 @@ from deploy.control.store import Control
 from deploy.errors import Failed
 from deploy.parts import operations
 from deploy.replay.account import account, print_account
-from deploy.replay.run import Intake, run
+from deploy.replay.intake import Intake
+from deploy.replay.run import run
 from deploy.roles.logs import configure
 from deploy.text import moment
-from deploy.training.train import newest_event_us, seal_now, train
-from feedback.dataset.snapshot import Snapshot
+from deploy.training.train import Sealed, newest_event_us, seal_now, train
 from feedback.facts.reader import Facts
 from feedback.intake.contract import time_us
 
@@ -59,7 +59,8 @@ def replay(context: Context, files: tuple[Path, ...], no_train: bool, as_of: str
         print_json(document)
     else:
         print_account(stdout, document, candidate)
-        stdout.print(_next_step(sealed, candidate), markup=False, style="bold")
+        following = candidate["next"] if candidate is not None else f"trimtab dataset show {sealed.name}"
+        stdout.print(f"next: {following}", markup=False, style="bold", soft_wrap=True)
 
 
 def _take_in(context: Context, control: Control, files: tuple[Path, ...], steps: Steps) -> Intake:
@@ -77,7 +78,7 @@ def _take_in(context: Context, control: Control, files: tuple[Path, ...], steps:
         )
 
 
-def _train(context: Context, control: Control, sealed: Snapshot, steps: Steps) -> dict[str, Any]:
+def _train(context: Context, control: Control, sealed: Sealed, steps: Steps) -> dict[str, Any]:
     digest = train(context.state, context.settings, control, context.clock, sealed, "replay", steps.at)
     return operations(context.state, context.settings, control, context.clock).show(digest)
 
@@ -90,14 +91,3 @@ def _given(text: str, now_us: int) -> int:
     if at_us > now_us:
         raise Failed(f"--as-of {moment(at_us)} lies in the future: name a moment that is over")
     return at_us
-
-
-def _next_step(sealed: Snapshot, candidate: dict[str, Any] | None) -> str:
-    if candidate is None:
-        return f"next: trimtab dataset show {sealed.name}"
-    short = candidate["digest"][:12]
-    decision = candidate["gate"]["decision"]
-    if decision == "reject":
-        return f"next: trimtab show {short}"
-    override = ' --override-hold --reason "…"' if decision == "hold" else ""
-    return f"next: trimtab show {short}, then trimtab approve {short}{override}, trimtab up, and trimtab promote"

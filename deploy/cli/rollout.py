@@ -1,4 +1,4 @@
-"""`trimtab pause`, `resume`, `promote`, `rollback`, `halt`: the rollout from the command line."""
+"""`trimtab pause`, `resume`, `promote`, `rollback`, `halt`: the rollout from the command line, made from the one table."""
 
 from __future__ import annotations
 
@@ -8,79 +8,28 @@ import click
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
 from deploy.cli.decide import actor, operations
+from deploy.decisions.commands import EXPECT_HELP, ROLLOUT_COMMANDS
+from deploy.rules.names import percent, policy_name
 from deploy.text import shown
 
-reason_option = click.option("--reason", default="", help="A sentence for whoever reads the history later.")
+
+def _command(name: str) -> click.Command:
+    command = ROLLOUT_COMMANDS[name]
+
+    @pass_context()
+    def run(context: Context, /, reason: str, expect: str | None, **flags: bool) -> None:
+        with operations(context) as rules:
+            _answer(context, command.run(rules, actor=actor(), reason=reason, expect=expect, **flags))
+
+    run = click.option("--expect", metavar="REVISION", help=EXPECT_HELP)(run)
+    for flag, meaning in command.flags.items():
+        run = click.option(f"--{flag.replace('_', '-')}", flag, is_flag=True, help=meaning)(run)
+    run = click.option("--reason", default="", help="A sentence for whoever reads the history later.")(run)
+    text = f"{command.help}\n\n\b\nExample:\n  trimtab {command.example}"
+    return click.command(name, help=text)(run)
 
 
-@click.command()
-@reason_option
-@pass_context()
-def pause(context: Context, reason: str) -> None:
-    """Keep the canary at its share: no promotion until `trimtab resume`.
-
-    \b
-    Example:
-      trimtab pause --reason "waiting for the weekend's ratings"
-    """
-    with operations(context) as rules:
-        _answer(context, rules.pause(actor=actor(), reason=reason))
-
-
-@click.command()
-@reason_option
-@pass_context()
-def resume(context: Context, reason: str) -> None:
-    """Lift the halt; where there is none, the pause.
-
-    \b
-    Example:
-      trimtab resume --reason "it was the load balancer"
-    """
-    with operations(context) as rules:
-        _answer(context, rules.resume(actor=actor(), reason=reason))
-
-
-@click.command()
-@reason_option
-@pass_context()
-def promote(context: Context, reason: str) -> None:
-    """Move the approved candidate to its next share of conversations; from the last one it is the incumbent.
-
-    \b
-    Example:
-      trimtab promote
-    """
-    with operations(context) as rules:
-        _answer(context, rules.promote(actor=actor(), reason=reason))
-
-
-@click.command()
-@reason_option
-@pass_context()
-def rollback(context: Context, reason: str) -> None:
-    """Take the candidate out of service; where no rollout is under way, go back to the earlier incumbent.
-
-    \b
-    Example:
-      trimtab rollback --reason "answers in the wrong language"
-    """
-    with operations(context) as rules:
-        _answer(context, rules.rollback(actor=actor(), reason=reason))
-
-
-@click.command()
-@reason_option
-@pass_context()
-def halt(context: Context, reason: str) -> None:
-    """The kill switch: the bare base model serves everything until `trimtab resume`. Always possible.
-
-    \b
-    Example:
-      trimtab halt --reason "something is badly wrong"
-    """
-    with operations(context) as rules:
-        _answer(context, rules.halt(actor=actor(), reason=reason))
+pause, resume, promote, rollback, halt = (_command(name) for name in ("pause", "resume", "promote", "rollback", "halt"))
 
 
 def _answer(context: Context, serving: dict[str, Any]) -> None:
@@ -88,32 +37,17 @@ def _answer(context: Context, serving: dict[str, Any]) -> None:
         print_json(serving)
         return
     for line in account(serving):
-        stdout.print(shown(line))
+        stdout.print(shown(line), soft_wrap=True)
 
 
 def account(serving: dict[str, Any]) -> list[str]:
     """What is served now, and what to type next, line by line."""
-    incumbent = name(serving["incumbent"])
-    rollout = serving["rollout"]
+    incumbent, rollout = policy_name(serving["incumbent"]), serving["rollout"]
     if serving["halted"]:
-        return [
-            f"HALTED: the bare base serves everything (else: {incumbent})",
-            "next: trimtab rollback takes a rollout out for good, trimtab resume lifts the halt",
-        ]
-    if rollout is None:
-        return [f"{incumbent} serves everything", "next: trimtab candidates"]
-    candidate, share = rollout["candidate"][:12], rollout["share"]
-    following = {
-        "approved": "trimtab promote gives it its first share",
-        "canary": "trimtab promote, pause or rollback",
-        "paused": "trimtab resume, then promote; or rollback",
-    }
-    return [
-        f"{incumbent} serves {(1 - share) * 100:g}%, {candidate} serves {share * 100:g}% ({rollout['state']})",
-        f"next: {following[rollout['state']]}",
-    ]
-
-
-def name(digest: str | None) -> str:
-    """How a policy is called in a sentence."""
-    return digest[:12] if digest else "the bare base"
+        what = f"HALTED: the bare base serves everything (else: {incumbent})"
+    elif rollout is None:
+        what = f"{incumbent} serves everything"
+    else:
+        candidate, share = policy_name(rollout["candidate"]), rollout["share"]
+        what = f"{incumbent} serves {percent(1 - share)}, {candidate} serves {percent(share)} ({rollout['state']})"
+    return [what, f"next: {serving['next']}"]

@@ -9,8 +9,10 @@ import click
 from rich.table import Table
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
-from deploy.parts import open_log, operations
+from deploy.cli.rollout import account
+from deploy.parts import operations
 from deploy.rules import schedule
+from deploy.rules.names import percent
 from deploy.rules.schedule import Start
 from deploy.text import ago, iso, shown
 from deploy.training.train import since_last
@@ -21,9 +23,12 @@ from streams import dead_letters
 from streams.app import GROUPS
 from streams.log import lag
 
+SHOWN = 5
+"""Candidates on the screen, the newest."""
+
 
 @click.command()
-@pass_context()
+@pass_context(looks=True)
 def status(context: Context) -> None:
     """Where the loop stands: events, facts, labels, trainings, candidates, the rollout, and what to type next.
 
@@ -48,20 +53,23 @@ def status(context: Context) -> None:
     table.add_row("last training", _training(training["last"]))
     table.add_row("next training", f"{'due' if training['due'] else 'waits'}: {shown(training['reason'])}")
     serving = document["serving"]
-    table.add_row("serving", "[bold red]halted: the bare base[/bold red]" if serving["halted"] else _served(serving))
+    table.add_row(
+        "serving", f"[bold red]{account(serving)[0]}[/bold red]" if serving["halted"] else account(serving)[0]
+    )
+    table.add_row("revision", serving["revision"])
     stdout.print(table)
-    for candidate in document["candidates"][:5]:
+    for candidate in document["candidates"]:
         gate = candidate["gate"]["decision"] if candidate["gate"] else "?"
         stdout.print(
-            f"  candidate {candidate['digest'][:12]}  {candidate['state']}, share {candidate['share']:.0%}, gate: {gate}"
+            f"  candidate {candidate['digest'][:12]}  {candidate['state']}, share {percent(candidate['share'])}, gate: {gate}"
         )
-    stdout.print(f"next: {_next_step(document)}", markup=False, style="bold")
+    stdout.print(f"next: {serving['next']}", markup=False, style="bold")
 
 
 def _document(context: Context) -> dict[str, Any]:
     state, settings = context.state, context.settings
     control = context.control
-    log = open_log(state, settings, context.clock)
+    log = context.log
     rules = operations(state, settings, control, context.clock)
     facts = Facts(state.facts)
     manifests = snapshot.list_snapshots(state.snapshots)
@@ -70,11 +78,12 @@ def _document(context: Context) -> dict[str, Any]:
     open_request = control.trainings.open_request()
     last = next(iter(control.trainings.list(1)), None)
     known = log.topics()
+    rows = {name: facts.columns(name, ["partition"]).num_rows for name in TABLES}
     return {
         "state": str(state.root),
         "lag": lag(log, {topic: group for topic, group in GROUPS.items() if topic in known}),
         "dead_letters": dict(Counter(letter.reason for letter in dead_letters.read(log) if not letter.redriven)),
-        "facts": {name: facts.columns(name, ["partition"]).num_rows for name in TABLES},
+        "facts": rows,
         "snapshot": {"name": manifests[-1].name, "as_of": iso(manifests[-1].as_of_us)} if manifests else None,
         "training": {
             "due": isinstance(decided, Start),
@@ -90,8 +99,8 @@ def _document(context: Context) -> dict[str, Any]:
                 "age_s": (now_us - last.started_at_us) / 1e6,
             },
         },
-        "serving": rules.serving(),
-        "candidates": rules.candidates(),
+        "serving": rules.serving(events=bool(rows["turns"]), running=state.played("gateway")),
+        "candidates": rules.candidates(SHOWN),
     }
 
 
@@ -100,27 +109,3 @@ def _training(last: dict[str, Any] | None) -> str:
         return "none"
     error = f" ({shown(last['error'], 120)})" if last["error"] else ""
     return f"{last['outcome']}{error}, {ago(last['age_s'])}, because: {shown(last['reason'])}"
-
-
-def _served(serving: dict[str, Any]) -> str:
-    incumbent = serving["incumbent"][:12] if serving["incumbent"] else "the bare base"
-    under_way = serving["rollout"]
-    if under_way is None:
-        return incumbent
-    return f"{incumbent}; {under_way['candidate'][:12]} {under_way['state']} at {under_way['share']:.0%}"
-
-
-def _next_step(document: dict[str, Any]) -> str:
-    serving, candidates = document["serving"], document["candidates"]
-    if serving["halted"]:
-        return "trimtab resume --reason … (once it is safe)"
-    if document["training"]["request"]:
-        return f"trimtab approve {document['training']['request']} --reason …"
-    if serving["rollout"]:
-        return "trimtab promote, or trimtab rollback --reason …"
-    waiting = next((c for c in candidates if c["state"] in ("held", "passed")), None)
-    if waiting is not None:
-        return f"trimtab show {waiting['digest'][:12]}"
-    if not document["facts"]["turns"]:
-        return "trimtab replay FILE"
-    return "trimtab up" if candidates else "trimtab train"

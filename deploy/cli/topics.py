@@ -10,7 +10,7 @@ from rich.table import Table
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
 from deploy.errors import Failed
-from deploy.parts import connect_log, open_log
+from deploy.parts import connect_log
 from feedback.topics import TOPICS
 from streams.app import GROUPS
 from streams.log import DAY_S, Log, LogError, standings
@@ -67,14 +67,13 @@ def _mend(log: Log, partitions: int) -> list[str]:
 
 
 @topics.command()
-@pass_context()
+@pass_context(looks=True)
 def describe(context: Context) -> None:
     """Each topic's partitions, replicas and retention, with the reason for it, and what is wrong."""
-    log = connect_log(context.state, context.settings, context.clock)
+    log = context.log
     try:
-        for topic in TOPICS:
-            log.create_topic(topic)
         rows = _on_kafka(log) if context.settings.broker.on_kafka else _embedded(log)
+        rows += [_missing(log.prefix, topic) for topic in TOPICS if topic not in log.topics()]
     except LogError as error:
         raise Failed(str(error)) from None
     if context.as_json:
@@ -89,6 +88,11 @@ def describe(context: Context) -> None:
             for fault in row["faults"]:
                 stdout.print(f"[red]wrong[/red] {fault}", soft_wrap=True)
     log.close()
+
+
+def _missing(prefix: str, topic: str) -> dict[str, Any]:
+    fault = f"the topic {prefix}{topic} is not there yet: `trimtab topics create` makes it, and so does `trimtab up`"
+    return {"name": topic, "partitions": 0, "kept": "-", "why": "-", "faults": [fault]}
 
 
 def _on_kafka(log: Log) -> list[dict[str, Any]]:
@@ -122,10 +126,10 @@ def _embedded(log: Log) -> list[dict[str, Any]]:
 
 
 @topics.command()
-@pass_context()
+@pass_context(looks=True)
 def lag(context: Context) -> None:
     """How far each group has come, and how many records it has still to do."""
-    log = open_log(context.state, context.settings, context.clock)
+    log = context.log
     try:
         places = standings(log, GROUPS)
     except LogError as error:

@@ -41,4 +41,4 @@ def train(context: Context, reason: str) -> None:
     stdout.print(f"[bold]Gate: {view['gate']['decision']}[/bold]")
     for line in view["gate"]["reasons"]:
         stdout.print(f"  {shown(line)}")
-    stdout.print(f"next: trimtab show {digest[:12]}")
+    stdout.print(f"next: {view['next']}", markup=False, soft_wrap=True)

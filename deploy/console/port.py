@@ -8,13 +8,16 @@ from importlib.metadata import version
 from fastapi import APIRouter, FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from deploy.web.errors import install
+
 Ready = Callable[[], str | None]
 """None when the role can do its work, else one sentence on what it waits for."""
 
 
 def admin_app(ready: Ready, routers: Sequence[APIRouter] = ()) -> FastAPI:
-    """The app of one role's admin port."""
+    """The app of one role's admin port; its errors have OpenAI's shape."""
     app = FastAPI(title="Trimtab", version=version("trimtab"), redoc_url=None)
+    install(app)
 
     @app.get("/metrics", include_in_schema=False)
     def metrics() -> Response:

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import os
+import secrets
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, make_url, select
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 
-from deploy.control.schema import SCHEMA_VERSION, metadata, schema_version, serving
+from deploy.control.migrations import migrate
+from deploy.control.schema import SCHEMA_VERSION, metadata, periods, schema_version, serving
 from deploy.errors import Failed
 
-BUSY_TIMEOUT_S = 15
+PATIENCE_S = 15.0
+"""How long a statement may take and wait for others' locks, where nothing else is said."""
+
+LIBPQ = ("psycopg", "psycopg2")
+SILENCE_S = 5.0
+"""A PostgreSQL server that says nothing to the network's questions for so long is gone."""
+
+CREATING = 0x7472696D
+"""PostgreSQL's advisory lock of whoever makes the tables."""
 
 
 class Database:
@@ -40,6 +52,10 @@ class Database:
         ):
             yield connection
 
+    def within(self, seconds: float) -> Database:
+        """The same database over connections of its own, whose statements fail after `seconds`."""
+        return Database(engine_of(self.engine.url, seconds))
+
     def close(self) -> None:
         """Give the connections back; a later call opens new ones."""
         self.engine.dispose()
@@ -50,18 +66,16 @@ def open_database(where: str | Path) -> Database:
 
     Raises Failed when it can't be opened or was made by a newer version.
     """
-    url = _url(where)
+    url = url_of(where)
     try:
-        engine = create_engine(url, pool_pre_ping=url.get_backend_name() != "sqlite")
+        engine = engine_of(url, PATIENCE_S)
         if url.get_backend_name() == "sqlite":
-            _private_file(url)
-            event.listen(engine, "connect", _prepare_sqlite)
-            event.listen(engine, "begin", _begin_sqlite)
-        _create_tables(engine)
+            _make_file(url)
+        create_tables(engine)
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
-        raise Failed(f"the control database {_shown(url)} can't be opened: {error}") from None
+        raise Failed(f"the control database {shown(url)} can't be opened: {error}") from None
     except DBAPIError as error:
-        raise Failed(f"the control database {_shown(url)} can't be opened: {error.orig}") from None
+        raise Failed(f"the control database {shown(url)} can't be opened: {error.orig}") from None
     return Database(engine)
 
 
@@ -76,7 +90,8 @@ def _clear_errors() -> Iterator[None]:
         raise Failed(f"the control database can't be used: {error.orig}; try again in a moment") from None
 
 
-def _url(where: str | Path) -> URL:
+def url_of(where: str | Path) -> URL:
+    """The URL of a path (SQLite) or of a URL. Raises Failed."""
     if isinstance(where, str) and "://" in where:
         try:
             return make_url(where)
@@ -85,44 +100,92 @@ def _url(where: str | Path) -> URL:
     return URL.create("sqlite", database=str(where))
 
 
-def _shown(url: URL) -> str:
+def shown(url: URL) -> str:
+    """The database in a sentence, without its password."""
     return url.database or "" if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
 
 
-def _private_file(url: URL) -> None:
-    """The file is made by us, for this user alone, before SQLite makes it for everybody."""
-    if url.database and url.database != ":memory:":
-        os.close(os.open(url.database, os.O_RDWR | os.O_CREAT, 0o600))
+def engine_of(url: URL, patience_s: float) -> Engine:
+    """Connections whose statements fail after `patience_s`."""
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url)
+        event.listen(engine, "connect", partial(_prepare_sqlite, patience_s))
+        event.listen(engine, "begin", begin_sqlite)
+        return engine
+    engine = create_engine(url, pool_pre_ping=True, connect_args=_libpq_options(url, patience_s))
+    if url.get_backend_name() == "postgresql":
+        event.listen(engine, "begin", partial(_begin_postgresql, patience_s))
+    return engine
 
 
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # BEGIN is ours, in `_begin_sqlite`
-    for pragma in (f"busy_timeout={BUSY_TIMEOUT_S * 1000}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+def _make_file(url: URL) -> None:
+    """Make the file, where there is none: for this user alone, and in WAL mode from its first moment.
+
+    SQLite refuses all but one of those who switch a file over at the same time, however long they would wait.
+    """
+    if not url.database or url.database == ":memory:" or Path(url.database).exists():
+        return
+    path = Path(url.database)
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        with closing(sqlite3.connect(fresh)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+        os.link(fresh, path)  # of several at once the first one's file stands
+    except FileExistsError:
+        pass
+    finally:
+        fresh.unlink()
+
+
+def _prepare_sqlite(patience_s: float, connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # BEGIN is ours, in `begin_sqlite`
+    wait = f"busy_timeout={round(patience_s * 1000)}"
+    for pragma in (wait, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin_sqlite(connection: Connection) -> None:
+def begin_sqlite(connection: Connection) -> None:
+    """A transaction that is to write takes the write lock at once."""
     write = connection.get_execution_options().get("write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
-def _create_tables(engine: Engine) -> None:
-    """Make what is missing; of two processes that do so at once one may have to look again."""
-    for last_try in (False, True):
-        try:
-            with engine.connect().execution_options(write=True) as connection, connection.begin():
-                found = _found_version(connection)
-                if found is None:
-                    metadata.create_all(connection)
-                    connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
-                    connection.execute(insert(serving).values(id=1, incumbents=[None], halted=False))
-        except DBAPIError:
-            if last_try:
-                raise
-        else:
-            break
+def _begin_postgresql(patience_s: float, connection: Connection) -> None:
+    # for the transaction and not for the connection, which a pooler may give to somebody else
+    connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(patience_s * 1000)}")
+
+
+def _libpq_options(url: URL, patience_s: float) -> dict[str, Any]:
+    """What tells a server that is gone from one that is slow; what the URL says itself stands."""
+    if url.get_driver_name() not in LIBPQ:
+        return {}
+    options = {
+        "connect_timeout": max(2, math.ceil(patience_s)),  # of less libpq makes 2
+        "tcp_user_timeout": round(SILENCE_S * 1000),
+        "keepalives_idle": round(SILENCE_S),
+        "keepalives_interval": 2,
+        "keepalives_count": 2,
+    }
+    return {name: value for name, value in options.items() if name not in url.query}
+
+
+def create_tables(engine: Engine) -> None:
+    """Make what is missing; of several processes one does."""
+    with engine.connect().execution_options(write=True) as connection, connection.begin():
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({CREATING})")
+        found = _found_version(connection)
+        if found is None:
+            metadata.create_all(connection)
+            connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
+            connection.execute(insert(serving).values(id=1, incumbents=[None], halted=False))
+            connection.execute(insert(periods).values(started_at_us=0, share=0.0, halted=False))
+        elif 0 < found < SCHEMA_VERSION:
+            migrate(connection, found)
+            found = SCHEMA_VERSION
     if found is not None and found != SCHEMA_VERSION:
-        remedy = "upgrade Trimtab" if found > SCHEMA_VERSION else "it can't be migrated: use another state directory"
+        remedy = "upgrade Trimtab" if found > SCHEMA_VERSION else "no version ever made it: use another state directory"
         raise Failed(
             f"the control database has schema version {found}, this version of Trimtab knows {SCHEMA_VERSION}: {remedy}"
         )

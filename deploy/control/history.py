@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -26,6 +27,10 @@ class Entry:
     before: str | None
     after: str | None
     reason: str
+    data: dict[str, Any] | None = None
+    """What the words say, as JSON values."""
+    number: int = 0
+    """Given by the history."""
 
 
 def append(connection: Connection, entry: Entry) -> None:
@@ -36,15 +41,19 @@ def append(connection: Connection, entry: Entry) -> None:
     ).one_or_none()
     number, previous = (1, GENESIS) if last is None else (last.id + 1, last.sha256)
     connection.execute(
-        insert(schema.history).values(id=number, **dataclasses.asdict(entry), sha256=_sha256(number, entry, previous))
+        insert(schema.history).values(id=number, **_fields(entry), sha256=_sha256(number, entry, previous))
     )
 
 
-def read(connection: Connection, limit: int | None = None, subject: str | None = None) -> Sequence[Entry]:
-    """Entries, newest first; of one subject, or of all."""
+def read(
+    connection: Connection, limit: int | None = None, subject: str | None = None, before: int | None = None
+) -> Sequence[Entry]:
+    """Entries, newest first; of one subject, or of all; those before a number, or all."""
     query = select(schema.history).order_by(schema.history.c.id.desc()).limit(limit)
     if subject is not None:
         query = query.where(schema.history.c.subject == subject)
+    if before is not None:
+        query = query.where(schema.history.c.id < before)
     return [_entry(row._asdict()) for row in connection.execute(query)]
 
 
@@ -67,8 +76,18 @@ def lock(connection: Connection) -> None:
 
 
 def _entry(row: dict[str, object]) -> Entry:
-    return Entry(**{field.name: row[field.name] for field in dataclasses.fields(Entry)})  # type: ignore[arg-type]
+    return Entry(**{name: row[name] for name in FIELDS}, number=row["id"])  # type: ignore[arg-type]
+
+
+def _fields(entry: Entry) -> dict[str, Any]:
+    return {name: getattr(entry, name) for name in FIELDS}
 
 
 def _sha256(number: int, entry: Entry, previous: str) -> str:
-    return hashlib.sha256(canonical([number, dataclasses.asdict(entry), previous])).hexdigest()
+    said = _fields(entry)
+    if entry.data is None:  # as it was before there was any
+        del said["data"]
+    return hashlib.sha256(canonical([number, said, previous])).hexdigest()
+
+
+FIELDS = tuple(field.name for field in dataclasses.fields(Entry) if field.name != "number")

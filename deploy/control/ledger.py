@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Select, bindparam, case, func, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, case, func, insert, select, update
 
 from deploy.control.database import Database
 from deploy.control.history import lock
 from deploy.control.schema import ledger
-from feedback.judge.ledger import RESERVATION_EXPIRES_US, Budget, Refusal, Reservation, Spent, hour_of, refusal
+from feedback.judge.ledger import Budget, Refusal, Reservation, Spent, hour_of, refusal
+
+COST = func.coalesce(ledger.c.settled_usd, ledger.c.reserved_usd)
+"""What a question cost; what it may have cost where nobody settled it."""
+
+
+@dataclass(frozen=True)
+class DayCosts:
+    """One UTC day. `unsettled_usd` of `usd` were reserved and never settled: under way, or their process died."""
+
+    day: str
+    questions: int
+    usd: float
+    unsettled_usd: float
 
 
 class SqlLedger:
@@ -50,27 +64,25 @@ class SqlLedger:
         with self._database.read() as connection:
             return _spent(connection, now_us)
 
-    def by_day(self, days: int = 30) -> list[tuple[str, int, float]]:
-        """(UTC day, questions, US dollars) of the latest days, newest first."""
+    def by_day(self, days: int = 30) -> list[DayCosts]:
+        """The latest days on which something was asked, newest first."""
         day = func.substr(ledger.c.hour, 1, 10).label("day")
-        total = func.sum(func.coalesce(ledger.c.settled_usd, 0.0))
+        unsettled = func.sum(case((ledger.c.settled_usd.is_(None), ledger.c.reserved_usd), else_=0.0))
+        sums = select(day, func.count(), func.sum(COST), unsettled).group_by(day).order_by(day.desc()).limit(days)
         with self._database.read() as connection:
-            rows = connection.execute(select(day, func.count(), total).group_by(day).order_by(day.desc()).limit(days))
-            return [(row[0], row[1], float(row[2])) for row in rows]
+            return [DayCosts(row[0], row[1], float(row[2]), float(row[3])) for row in connection.execute(sums)]
 
 
 def _spent(connection: Connection, now_us: int) -> Spent:
     hour = hour_of(now_us)
     hours = {"hour": hour, "first": f"{hour[:10]}T00", "last": f"{hour[:10]}T23"}
-    row = connection.execute(_SPENT, {**hours, "alive_since_us": now_us - RESERVATION_EXPIRES_US}).one()
+    row = connection.execute(_SPENT, hours).one()
     return Spent(float(row[0]), float(row[1]))
 
 
 def _sums() -> Select[Any]:
-    alive = ledger.c.reserved_at_us > bindparam("alive_since_us", type_=BigInteger)
-    cost = func.coalesce(ledger.c.settled_usd, case((alive, ledger.c.reserved_usd), else_=0.0))
-    in_hour = case((ledger.c.hour == bindparam("hour"), cost), else_=0.0)
-    return select(func.coalesce(func.sum(in_hour), 0.0), func.coalesce(func.sum(cost), 0.0)).where(
+    in_hour = case((ledger.c.hour == bindparam("hour"), COST), else_=0.0)
+    return select(func.coalesce(func.sum(in_hour), 0.0), func.coalesce(func.sum(COST), 0.0)).where(
         ledger.c.hour >= bindparam("first"), ledger.c.hour <= bindparam("last")
     )
 

@@ -1,14 +1,14 @@
 """The control database: every table that a person's decisions and the gateway's promises live in.
 
 SQLite embedded (control.db in the state directory), PostgreSQL in production; through SQLAlchemy either way. Changing a
-table means a new SCHEMA_VERSION and a migration.
+table means a new SCHEMA_VERSION and a step in `migrations`.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -36,6 +36,8 @@ candidates = Table(
     Column("state", String(16), nullable=False, doc="deploy.rules.rollout.CandidateState"),
     Column("stage", String(16), nullable=False, doc="how far it came: gate, approval, canary, full"),
     Column("rejected_by", String, doc="the person who rejected it; null where only the gate did"),
+    Column("seal", String(64), doc="its latest seal; null where that is of version 1, which is history"),
+    Index("candidates_newest", "created_at_us", "digest"),
 )
 
 seals = Table(
@@ -47,6 +49,7 @@ seals = Table(
     Column("reasons", JSON, nullable=False),
     Column("evidence", JSON, nullable=False),
     Column("sealed_at_us", BigInteger, nullable=False),
+    Column("version", Integer, doc="of the evidence; null: 1"),
 )
 
 approvals = Table(
@@ -95,7 +98,31 @@ history = Table(
     Column("after", String, doc="what it became"),
     Column("reason", Text, nullable=False),
     Column("sha256", String(64), nullable=False, doc="over this row and the sha256 of the row before it"),
+    Column("data", JSON, doc="what the words say, as values; part of the sha256 where there is any"),
+    Index("history_by_subject", "subject", "id"),
 )
+Index(
+    "history_rollbacks",
+    history.c.id,
+    sqlite_where=history.c.after == "rolled_back",
+    postgresql_where=history.c.after == "rolled_back",
+)
+"""So that counting them does not read all of it."""
+
+periods = Table(
+    "periods",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("started_at_us", BigInteger, nullable=False),
+    Column("ended_at_us", BigInteger, doc="null: it is now"),
+    Column("incumbent", String(64), doc="null: the bare base"),
+    Column("rollout_id", String(32)),
+    Column("candidate", String(64)),
+    Column("share", Float, nullable=False, doc="of the units that new conversations put on the candidate, 0..1"),
+    Column("halted", Boolean, nullable=False, doc="the bare base served everything"),
+    Index("periods_by_rollout", "rollout_id"),
+)
+"""Who served what from when to when: a row for every change of what new conversations get."""
 
 assignments = Table(
     "assignments",
@@ -134,6 +161,7 @@ trainings = Table(
     Column("error", Text),
     Column("snapshot", String),
     Column("candidate", String(64)),
+    Column("positions", JSON, doc="how far its snapshot read each partition of each log; null before version 2"),
 )
 
 training_requests = Table(
@@ -145,4 +173,5 @@ training_requests = Table(
     Column("answer", String(16), doc="approved, rejected or used; null while nobody has answered"),
     Column("actor", String),
     Column("answered_at_us", BigInteger),
+    Column("positions", JSON, doc="how far the facts went when it was answered"),
 )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from deploy.control import schema
 from deploy.control.database import Database
 from deploy.control.history import Entry, append, lock
 from deploy.errors import Failed, Refused
+from feedback.facts.reader import Positions
 
 PREFIX = "training-"
 """A request is named `training-7` on the command line."""
@@ -29,6 +30,8 @@ class Training:
     error: str | None = None
     snapshot: str | None = None
     candidate: str | None = None
+    positions: Positions | None = None
+    """How far the facts were read for its snapshot; None for a training of the first days."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class TrainingRequest:
     answer: Literal["approved", "rejected", "used"] | None = None
     actor: str | None = None
     answered_at_us: int | None = None
+    positions: Positions | None = None
+    """How far the facts went when it was looked at last before the answer; None for a request of the first days."""
 
     @property
     def name(self) -> str:
@@ -53,7 +58,7 @@ class Trainings:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def start(self, reason: str, now_us: int, snapshot: str | None = None) -> int:
+    def start(self, reason: str, now_us: int, snapshot: str | None = None, positions: Positions | None = None) -> int:
         """Note that a training begins; returns its id. One that never ended was stopped: only one runs at a time."""
         table = schema.trainings
         with self._database.write() as connection:
@@ -63,7 +68,7 @@ class Trainings:
                 .where(table.c.ended_at_us.is_(None))
                 .values(ended_at_us=now_us, outcome="stopped", error="the trainer stopped before it was done")
             )
-            values = {"reason": reason, "started_at_us": now_us, "snapshot": snapshot}
+            values = {"reason": reason, "started_at_us": now_us, "snapshot": snapshot, "positions": positions}
             made = connection.execute(insert(table).values(values))
             assert made.inserted_primary_key is not None
             return int(made.inserted_primary_key[0])
@@ -90,6 +95,14 @@ class Trainings:
             rows = connection.execute(select(schema.trainings).order_by(schema.trainings.c.id.desc()).limit(limit))
             return [Training(**row._asdict()) for row in rows]
 
+    def last_done(self) -> Training | None:
+        """The latest training that led to a candidate."""
+        table = schema.trainings
+        newest = select(table).where(table.c.outcome == "done").order_by(table.c.id.desc()).limit(1)
+        with self._database.read() as connection:
+            row = connection.execute(newest).one_or_none()
+            return Training(**row._asdict()) if row else None
+
     def failures_in_a_row(self) -> int:
         """How many of the latest trainings that ended failed, one after another; a stopped one counts for nothing."""
         table = schema.trainings
@@ -104,8 +117,9 @@ class Trainings:
             failed = select(table.c.id, last_done.label("last_done")).where(table.c.outcome == "failed")
             return sum(row.last_done is None or row.id > row.last_done for row in connection.execute(failed))
 
-    def request(self, reason: str, now_us: int) -> TrainingRequest:
-        """Ask for a yes; while one is open or agreed to, that one is returned."""
+    def request(self, reason: str, now_us: int, positions: Positions | None = None) -> TrainingRequest:
+        """Ask for a yes; while one is open or agreed to, that one is returned. `positions`: how far the facts go now; an
+        open one keeps the latest, so that after a no it is known which labels nobody could have had in mind."""
         table = schema.training_requests
         with self._database.write() as connection:
             lock(connection)
@@ -116,15 +130,23 @@ class Trainings:
                 made = connection.execute(insert(table).values(reason=reason, requested_at_us=now_us))
                 assert made.inserted_primary_key is not None
                 row = connection.execute(select(table).where(table.c.id == made.inserted_primary_key[0])).one()
-            return TrainingRequest(**row._asdict())
+            request = TrainingRequest(**row._asdict())
+            if request.answer is not None or request.positions == positions:
+                return request
+            connection.execute(update(table).where(table.c.id == request.id).values(positions=positions))
+            return replace(request, positions=positions)
 
     def open_request(self) -> TrainingRequest | None:
         """The request that waits for an answer, or was agreed to and not used yet."""
-        table = schema.training_requests
         with self._database.read() as connection:
-            row = connection.execute(
-                select(table).where(table.c.answer.is_(None) | (table.c.answer == "approved")).limit(1)
-            ).one_or_none()
+            return open_request(connection)
+
+    def last_rejected(self) -> TrainingRequest | None:
+        """The latest request to which a person said no."""
+        table = schema.training_requests
+        newest = select(table).where(table.c.answer == "rejected").order_by(table.c.id.desc()).limit(1)
+        with self._database.read() as connection:
+            row = connection.execute(newest).one_or_none()
             return TrainingRequest(**row._asdict()) if row else None
 
     def answer(
@@ -157,3 +179,12 @@ class Trainings:
                 return False
             connection.execute(update(table).where(table.c.id == row.id).values(answer="used"))
             return bool(now_us < row.answered_at_us + expires_us)
+
+
+def open_request(connection: Connection) -> TrainingRequest | None:
+    """The request that waits for an answer, or was agreed to and not used yet; within somebody's transaction."""
+    table = schema.training_requests
+    row = connection.execute(
+        select(table).where(table.c.answer.is_(None) | (table.c.answer == "approved")).limit(1)
+    ).one_or_none()
+    return TrainingRequest(**row._asdict()) if row else None

@@ -1,7 +1,7 @@
 """The evidence for each candidate: its report, what the gate makes of it, and the seal that an approval names.
 
-Evidence is computed from what is true now (report, gate settings, incumbent, comparisons) and sealed anew when that has
-changed or the last seal has expired; looking at a candidate is what does so.
+Looking seals nothing; `show`, `approve` and the controller do. A seal is made anew where anything but the time is different,
+or its own time is over.
 """
 
 from __future__ import annotations
@@ -14,17 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from deploy.control.history import Entry
-from deploy.control.store import Candidate, Control, Seal, Transaction
+from deploy.control.records import Candidate, Seal
+from deploy.control.transaction import Transaction
 from deploy.errors import Failed
 from deploy.rules import approval, gate
+from deploy.rules.approval import VERSION, Evidence, Policy
 from deploy.rules.gate import Comparisons
+from deploy.rules.names import short
+from deploy.rules.reasons import Reason, as_json, codes, sentences
 from deploy.rules.rollout import STAGE_OF, CandidateState
 from deploy.settings import Settings
 from models.adapters import AdapterInvalid, verify
 
-STATE_OF_DECISION: dict[str, CandidateState] = {"pass": "passed", "hold": "held", "reject": "rejected"}
-SEALED: tuple[CandidateState, ...] = ("trained", "held", "passed", "rejected", "approved", "rolled_back")
-"""States in which the evidence still matters, so that it is kept up to date."""
+STATE_OF_OUTCOME: dict[str, CandidateState] = {"pass": "passed", "hold": "held", "reject": "rejected"}
+OPEN: tuple[CandidateState, ...] = ("trained", "held", "passed", "rejected")
+"""States in which the gate's outcome is the candidate's state (where no person rejected it)."""
 
 
 @dataclass(frozen=True)
@@ -41,87 +45,51 @@ def no_comparisons(_candidate: str, _incumbent: str | None) -> Comparisons:
 
 
 class EvidenceRoom:
-    """Gathers and seals evidence. `settings` is called only where a rule needs it."""
+    """Gathers evidence in `candidates`, and seals it."""
 
     def __init__(
-        self,
-        control: Control,
-        settings: Callable[[], Settings],
-        candidates: Path,
-        comparisons: Callable[[str, str | None], Comparisons] = no_comparisons,
+        self, candidates: Path, comparisons: Callable[[str, str | None], Comparisons] = no_comparisons
     ) -> None:
-        self.control, self._settings, self.folder = control, settings, candidates
-        self._comparisons = comparisons
+        self.folder, self._comparisons = candidates, comparisons
 
-    def refresh(self, now: int, only: str | None = None) -> None:
-        """Seal the evidence anew where it has changed or expired; nothing is written where it has not."""
-        with self.control.read() as tx:
-            reports = {
-                candidate.digest: report
-                for candidate in tx.candidates()
-                if candidate.state in SEALED and only in (None, candidate.digest)
-                if (report := self.report(candidate.digest)) is not None
-            }
-            old = [digest for digest in reports if self._outdated(tx, tx.candidate(digest), reports[digest], now)]
-        if old:
-            with self.control.change() as tx:
-                for digest in old:
-                    self.reseal(tx, tx.candidate(digest), reports[digest], now)
-
-    def _outdated(self, tx: Transaction, candidate: Candidate, report: Report, now: int) -> bool:
-        seal = tx.current_seal(candidate.digest)
-        if seal is None or now >= seal.sealed_at_us + self._settings().approve.expires_s * 1_000_000:
-            return True
-        return not approval.same(seal.evidence, self.evidence(tx, candidate, report, now))
-
-    def reseal(self, tx: Transaction, candidate: Candidate, report: Report, now: int) -> Seal:
-        """Seal what is true now; a candidate whose fate is still open takes the state of the gate's decision."""
-        latest = tx.current_seal(candidate.digest)
-        now = (
-            max(now, latest.sealed_at_us + 1) if latest else now
-        )  # two seals never share their time, so one is current
-        evidence = self.evidence(tx, candidate, report, now)
-        seal = Seal(evidence.seal, candidate.digest, evidence.decision, evidence.reasons, evidence.document(), now)
-        tx.add_seal(seal)
-        state = STATE_OF_DECISION[evidence.decision]
-        open_question = candidate.state in ("trained", "held", "passed", "rejected") and candidate.rejected_by is None
-        if open_question and state != candidate.state:
-            tx.move(candidate.digest, state, STAGE_OF.get(state, "gate"))
-            tx.append(
-                Entry(now, "gate", "decide", candidate.digest, candidate.state, state, "; ".join(evidence.reasons))
-            )
-        return seal
-
-    def evidence(self, tx: Transaction, candidate: Candidate, report: Report, now: int) -> approval.Evidence:
-        """What would be sealed now."""
-        if report.sha256 != candidate.report_sha256:
-            decision: gate.Decision = gate.Reject(("report.json was changed after the candidate was registered",))
-        else:
-            decision = self._decide(report, candidate.digest, tx.serving().incumbent)
-        return approval.Evidence(
+    def evidence(self, tx: Transaction, candidate: Candidate, report: Report, policy: Policy, now_us: int) -> Evidence:
+        """What is true now, by this policy."""
+        incumbent = tx.serving().incumbent
+        decided = self._decide(candidate, report, policy, incumbent, tx.rollbacks(candidate.digest))
+        return Evidence(
             candidate=candidate.digest,
             dataset_hash=candidate.dataset_hash,
             report_sha256=report.sha256,
-            decision=decision.name,
-            reasons=decision.reasons,
-            gate=self._settings().gate.model_dump(mode="json"),
-            incumbent=tx.serving().incumbent,
-            rollbacks=tx.rollbacks(candidate.digest),
-            sealed_at_us=now,
+            incumbent=incumbent,
+            policy=policy,
+            outcome=decided.name,
+            reasons=decided.reasons,
+            sealed_at_us=now_us,
         )
 
-    def _decide(self, report: Report, digest: str, incumbent: str | None) -> gate.Decision:
-        return gate.decide(report.content, self._settings().gate, self._comparisons(digest, incumbent), incumbent)
+    def seal(self, tx: Transaction, candidate: Candidate, report: Report, policy: Policy, now_us: int) -> Seal:
+        """The seal of what is true now: the latest, where it says the same and its time is not over; else a new one."""
+        evidence = self.evidence(tx, candidate, report, policy, now_us)
+        latest = tx.current_seal(candidate)
+        if latest is not None and not _outdated(latest, evidence, now_us):
+            return latest
+        reasons = as_json(evidence.reasons)
+        seal = Seal(
+            evidence.seal, candidate.digest, evidence.outcome, reasons, evidence.document(), now_us, version=VERSION
+        )
+        tx.add_seal(seal)
+        _move(tx, candidate, evidence, now_us)
+        return seal
 
     def verified(self, digest: str) -> Report:
         """The report, once every file is what the digest promises (weights are hashed anew); else Failed."""
         try:
             verify(self.folder / digest, digest)
         except AdapterInvalid as error:
-            raise Failed(f"{digest[:12]} can't be used: {error}") from None
+            raise Failed(f"{short(digest)} can't be used: {error}") from None
         report = self.report(digest)
         if report is None:
-            raise Failed(f"{digest[:12]} can't be used: its report.json is missing or is not JSON")
+            raise Failed(f"{short(digest)} can't be used: its report.json is missing or is not JSON")
         return report
 
     def report(self, digest: str) -> Report | None:
@@ -132,3 +100,31 @@ class EvidenceRoom:
         except (OSError, ValueError, RecursionError):
             return None
         return Report(content, hashlib.sha256(raw).hexdigest()) if isinstance(content, dict) else None
+
+    def _decide(
+        self, candidate: Candidate, report: Report, policy: Policy, incumbent: str | None, rollbacks: int
+    ) -> gate.Decision:
+        if report.sha256 != candidate.report_sha256:
+            return gate.Reject((Reason("report_changed"),))
+        comparisons = self._comparisons(candidate.digest, incumbent)
+        return gate.decide(report.content, policy.gate, comparisons, incumbent, rollbacks)
+
+
+def policy_of(settings: Settings) -> Policy:
+    """By which rules candidates are judged and rolled out now."""
+    return Policy(settings.gate, settings.rollout.shares, settings.approve.expires_s)
+
+
+def _outdated(latest: Seal, evidence: Evidence, now_us: int) -> bool:
+    sealed = approval.evidence_of(latest.evidence)
+    return now_us >= latest.sealed_at_us + sealed.policy.expires_s * 1_000_000 or not approval.same(sealed, evidence)
+
+
+def _move(tx: Transaction, candidate: Candidate, evidence: Evidence, now_us: int) -> None:
+    """A candidate whose fate is still open takes the state of the gate's outcome."""
+    state = STATE_OF_OUTCOME[evidence.outcome]
+    if candidate.state in OPEN and candidate.rejected_by is None and state != candidate.state:
+        tx.move(candidate.digest, state, STAGE_OF.get(state, "gate"))
+        why = "; ".join(sentences(evidence.reasons))
+        data = {"seal": evidence.seal, "codes": sorted(codes(evidence.reasons))}
+        tx.append(Entry(now_us, "gate", "decide", candidate.digest, candidate.state, state, why, data))

@@ -5,7 +5,6 @@ Only the controller serves these: every role shares the database, and one fact f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from typing import get_args
@@ -14,7 +13,8 @@ from prometheus_client import REGISTRY, Gauge
 from sqlalchemy import Connection, func, select
 
 from deploy.control import schema
-from deploy.control.store import Candidate, Control
+from deploy.control.store import Control
+from deploy.control.transaction import Transaction
 from deploy.rules.rollout import CandidateState, Serving
 
 TRAINING_RUNS = Gauge(
@@ -80,7 +80,8 @@ def serve() -> None:
 def refresh(control: Control, now_us: int) -> None:
     """Set every gauge to what the control database says now; cheap enough for every few seconds."""
     with control.read() as tx:
-        candidates, serving = tx.candidates(), tx.serving()
+        counts, serving = tx.count_by_state(), tx.serving()
+        waiting_since_us = tx.waiting_since_us(_overtaken_us(tx, serving))
         _set_trainings(tx.connection)
         rolled_back = select(func.count()).select_from(schema.history).where(schema.history.c.after == "rolled_back")
         ROLLBACKS.set(tx.connection.execute(rolled_back).scalar_one())
@@ -89,22 +90,17 @@ def refresh(control: Control, now_us: int) -> None:
     asked_at_us = request.requested_at_us if request is not None and request.answer is None else None
     TRAINING_REQUEST_WAITING_SECONDS.set(_age_s(asked_at_us, now_us))
     for state in CANDIDATE_STATES:
-        CANDIDATES.labels(state=state).set(sum(candidate.state == state for candidate in candidates))
-    CANDIDATE_WAITING_SECONDS.set(_age_s(waiting_since_us(candidates, serving), now_us))
+        CANDIDATES.labels(state=state).set(counts.get(state, 0))
+    CANDIDATE_WAITING_SECONDS.set(_age_s(waiting_since_us, now_us))
     _set_rollout(serving)
     BUILD_INFO.labels(version=version("trimtab")).set(1)
     serve()
 
 
-def waiting_since_us(candidates: Sequence[Candidate], serving: Serving) -> int | None:
-    """Since when the oldest candidate has waited for an approval or a rejection; None where none waits.
-
-    One that is older than the adapter that serves, or than the one under rollout, was passed over: nobody waits for it.
-    """
-    chosen = {serving.incumbent, serving.rollout.candidate if serving.rollout is not None else None}
-    overtaken_us = max((c.created_at_us for c in candidates if c.digest in chosen), default=0)
-    waiting = (c for c in candidates if c.state in ("held", "passed") and c.created_at_us > overtaken_us)
-    return min((c.registered_at_us for c in waiting), default=None)
+def _overtaken_us(tx: Transaction, serving: Serving) -> int:
+    """When the newest of what serves or is under rollout was made: nobody waits for candidates that are older."""
+    chosen = (serving.incumbent, serving.rollout.candidate if serving.rollout is not None else None)
+    return max((tx.candidate(digest).created_at_us for digest in chosen if digest is not None), default=0)
 
 
 def _set_trainings(connection: Connection) -> None:

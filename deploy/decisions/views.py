@@ -3,36 +3,52 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deploy.control.history import Entry
-from deploy.control.store import Candidate, Seal
-from deploy.rules.rollout import Serving
+from deploy.control.records import Approval, Candidate, Period, Seal
+from deploy.rules.names import percent
+from deploy.rules.next_step import Look
+from deploy.rules.reasons import codes, from_json, sentences
+from deploy.rules.rollout import CandidateState, Serving
 from deploy.text import iso
 
 
-def described_candidate(candidate: Candidate, seal: Seal | None, serving: Serving) -> dict[str, Any]:
-    """A candidate as `trimtab candidates --json` lists it; `evidence` is the seal to approve."""
-    live = candidate.state in ("canary", "paused") or candidate.digest == serving.incumbent
+def described_candidate(candidate: Candidate, seal: Seal | None, serving: Serving, now_us: int) -> dict[str, Any]:
+    """A candidate as `trimtab candidates --json` lists it; `evidence` is its last seal, which an approval may name."""
     return {
         "digest": candidate.digest,
         "created_at": iso(candidate.created_at_us),
         "snapshot": candidate.snapshot,
-        "state": "halted" if serving.halted and live else candidate.state,
+        "state": shown_state(candidate, serving),
         "stage": candidate.stage,
         "share": serving.share(candidate.digest),
-        "gate": {"decision": seal.decision, "reasons": list(seal.reasons)} if seal else None,
+        "gate": _gate(seal) if seal else None,
         "evidence": seal.seal if seal else None,
+        "evidence_age_s": max(0, now_us - seal.sealed_at_us) // 1_000_000 if seal else None,
     }
 
 
+def shown_state(candidate: Candidate, serving: Serving) -> CandidateState:
+    """`halted` for what would be serving, while everything is halted."""
+    live = candidate.state in ("canary", "paused") or candidate.digest == serving.incumbent
+    return "halted" if serving.halted and live else candidate.state
+
+
+def look_at(candidate: Candidate, seal: Seal | None) -> Look:
+    """The candidate for `next_step`."""
+    return Look(candidate.digest, candidate.state, seal.decision if seal else None, seal.seal if seal else None)
+
+
 def served(serving: Serving) -> dict[str, Any]:
-    """What is served, as JSON values."""
+    """What is served, as JSON values; `revision` names this very state."""
     under_way = serving.rollout
     return {
         "incumbent": serving.incumbent,
         "earlier_incumbent": serving.incumbents[-2] if len(serving.incumbents) > 1 else None,
         "halted": serving.halted,
+        "revision": serving.revision,
         "rollout": under_way
         and {
             "id": under_way.id,
@@ -44,9 +60,21 @@ def served(serving: Serving) -> dict[str, Any]:
     }
 
 
-def described(entry: Entry) -> dict[str, Any]:
-    """A history entry as JSON values."""
+def described_approval(approval: Approval) -> dict[str, Any]:
+    """A person's yes, as JSON values."""
     return {
+        "at": iso(approval.at_us),
+        "actor": approval.actor,
+        "reason": approval.reason,
+        "override_hold": approval.override_hold,
+        "seal": approval.seal,
+    }
+
+
+def described(entry: Entry) -> dict[str, Any]:
+    """A history entry as JSON values; `data` is what the words say, for programs."""
+    return {
+        "number": entry.number,
         "at": iso(entry.at_us),
         "actor": entry.actor,
         "action": entry.action,
@@ -54,7 +82,31 @@ def described(entry: Entry) -> dict[str, Any]:
         "from": entry.before,
         "to": entry.after,
         "reason": entry.reason,
+        "data": entry.data,
     }
+
+
+def became(event: Mapping[str, Any]) -> str:
+    """What an entry (as `described`) says that something was and became, for a person: `approved → canary at 5%`."""
+    share = (event["data"] or {}).get("share")
+    at = f" at {percent(share)}" if share is not None and event["to"] in ("canary", "paused") else ""
+    return f"{event['from'] or 'new'} → {event['to'] or 'nothing'}{at}"
+
+
+def described_periods(periods: Sequence[Period]) -> list[dict[str, Any]]:
+    """Who served what from when to when, as JSON values."""
+    return [
+        {
+            "from": iso(period.started_at_us),
+            "to": iso(period.ended_at_us) if period.ended_at_us is not None else None,
+            "incumbent": period.incumbent,
+            "candidate": period.candidate,
+            "rollout": period.rollout_id,
+            "share": period.share,
+            "halted": period.halted,
+        }
+        for period in periods
+    ]
 
 
 def finite(value: Any) -> Any:
@@ -64,3 +116,8 @@ def finite(value: Any) -> Any:
     if isinstance(value, list):
         return [finite(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _gate(seal: Seal) -> dict[str, Any]:
+    reasons = from_json(list(seal.reasons))
+    return {"decision": seal.decision, "reasons": sentences(reasons), "codes": sorted(codes(reasons))}

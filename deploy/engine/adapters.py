@@ -1,43 +1,39 @@
 """The engine as the gateway sees it: one base model, and the adapters that the routing names loaded on it.
 
 A task looks at the routing every half second, loads what it names and lets go of what it no longer does; a request
-whose adapter is not there yet loads it. What can't be loaded is logged, counted and tried again later.
+whose adapter is not there yet loads it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import structlog
 
-from deploy.engine import metrics
-from deploy.engine.port import NotReady, Reply, Sampling, TextEngine
-from deploy.engine.thread import EngineThread
+from deploy.engine.loaded import LoadedAdapters
+from deploy.engine.place import Place
+from deploy.engine.port import NotReady, TextEngine
+from deploy.engine.thread import STOPPING, EngineThread
 from deploy.rules.assignment import Routing
 from deploy.settings import Settings
 from feedback.clock import Clock
-from feedback.records import Message
-from models.adapters import engine_name
 from models.bases import Base, find_base
 
 LOOK_S = 0.5
-RETRY_LOAD_S = 30.0
 RETRY_BASE_S = 5.0
-KEPT = 2
-"""Adapters outside the routing, asked for by name, that stay loaded."""
+LOADING = "the base model is being loaded"
 
 log = structlog.get_logger()
 
 
 class RoutingSource(Protocol):
-    """Who serves now; deploy.control.store.Control is one."""
+    """Who serves now, as far as it is known: None while it is not. Must not block."""
 
-    def routing(self) -> Routing: ...
+    def routing(self) -> Routing | None: ...
 
 
 class Engines:
@@ -61,12 +57,9 @@ class Engines:
         self._make = make or _local_engine
         self._clock = clock
         self._engine: TextEngine | None = None
-        self._why: str | None = "the base model is being loaded"
+        self._adapters: LoadedAdapters | None = None
+        self._why: str | None = LOADING
         self._thread = EngineThread(queue)
-        self._servable: set[str] = set()
-        self._failed_at: dict[str, float] = {}
-        self._by_name: deque[str] = deque(maxlen=KEPT)
-        self._loading = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
 
     @property
@@ -77,7 +70,7 @@ class Engines:
     @property
     def loaded(self) -> frozenset[str]:
         """Digests of the loaded adapters."""
-        return frozenset(self._servable)
+        return self._adapters.digests if self._adapters is not None else frozenset()
 
     def ready(self) -> str | None:
         """None when requests can be answered, else a sentence on what is missing."""
@@ -96,58 +89,27 @@ class Engines:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
-        self._why = "the gateway is stopping"
+        self._why = STOPPING
         await asyncio.to_thread(self._thread.stop)
 
-    def reply(self, messages: Sequence[Message], adapter: str | None, sampling: Sampling) -> Reply:
-        """A reply by the adapter of this digest, which `use` has loaded, or by the base. Raises NotReady, Overloaded."""
-        if self._engine is None or self._why is not None:
-            raise NotReady(self._why or "the base model is being loaded")
-        reply = Reply(messages, adapter, sampling, asyncio.get_running_loop())
-        self._thread.put(reply)
-        return reply
-
-    async def use(self, digest: str, *, by_name: bool = False) -> bool:
-        """Whether this adapter can serve now; loads it where needed. A failure is logged, counted, and retried later.
-
-        `by_name`: it was asked for by name, and stays loaded for a while although the routing does not name it.
-        """
-        if by_name and digest not in self._by_name:
-            self._by_name.append(digest)
-        if digest in self._servable:
-            return True
-        async with self._loading:
-            return await self._load(digest)
-
-    async def _load(self, digest: str) -> bool:
-        if self._engine is None:
-            return False
-        if digest in self._servable:
-            return True
-        failed_at = self._failed_at.get(digest)
-        if failed_at is not None and self._clock.monotonic_s() - failed_at < RETRY_LOAD_S:
-            return False
-        try:
-            await asyncio.to_thread(self._engine.load_adapter, digest, self._candidates / digest)
-        except Exception as error:  # whatever is wrong with an adapter, the incumbent goes on serving
-            metrics.ADAPTER_LOAD_FAILURES.inc()
-            self._failed_at[digest] = self._clock.monotonic_s()
-            log.error("adapter_not_loaded", adapter=engine_name(digest), error=f"{type(error).__name__}: {error}"[:500])
-            return False
-        self._servable.add(digest)
-        self._failed_at.pop(digest, None)
-        log.info("adapter_loaded", adapter=engine_name(digest))
-        return True
+    def admit(self) -> Place:
+        """A place in the line for one request: use it as a context. Raises NotReady, Overloaded."""
+        if self._engine is None or self._adapters is None or self._why is not None:
+            raise NotReady(self._why or LOADING)
+        self._thread.reserve()
+        return Place(self._engine, self._thread, self._adapters)
 
     async def _watch(self) -> None:
         while self._engine is None:
             await self._open_base()
+        self._adapters = LoadedAdapters(self._engine, self._candidates, self._clock)
         self._thread.start(self._engine)
         while True:
             try:
-                await self._follow(await asyncio.to_thread(self._router.routing))
-            except Exception as error:  # the database may be away for a moment: what is loaded goes on serving
-                log.error("routing_not_read", error=type(error).__name__)
+                if (routing := self._router.routing()) is not None:
+                    await self._adapters.follow(routing)
+            except Exception as error:  # what is loaded goes on serving
+                log.error("routing_not_followed", error=type(error).__name__)
             self._why = None
             await self._clock.sleep(LOOK_S)
 
@@ -163,24 +125,6 @@ class Engines:
             self._why = f"the base model can't be loaded: {error}"[:500]
             log.error("base_not_loaded", error=self._why)
             await self._clock.sleep(RETRY_BASE_S)
-
-    async def _follow(self, routing: Routing) -> None:
-        named = {"incumbent": routing.incumbent, "candidate": routing.candidate}
-        roles = {digest: role for role, digest in named.items() if digest is not None}
-        for digest in roles:
-            await self.use(digest)
-        async with self._loading:
-            for digest in self._servable - roles.keys() - set(self._by_name) - self._thread.waiting_for():
-                await self._unload(digest)
-        metrics.ADAPTER_INFO.clear()
-        for digest in self._servable:
-            metrics.ADAPTER_INFO.labels(adapter=engine_name(digest), role=roles.get(digest, "by_name")).set(1)
-
-    async def _unload(self, digest: str) -> None:
-        assert self._engine is not None
-        self._servable.discard(digest)  # first: from here on a request loads it again
-        await asyncio.to_thread(self._engine.unload_adapter, digest)
-        log.info("adapter_unloaded", adapter=engine_name(digest))
 
 
 def open_engines(

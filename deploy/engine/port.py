@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from deploy.engine.leases import Lease
 from feedback.records import Message
 from models.bases import Base
 
@@ -59,6 +60,9 @@ class TextEngine(Protocol):
     def adapters(self) -> frozenset[str]: ...
     def load_adapter(self, digest: str, path: Path) -> None: ...
     def unload_adapter(self, digest: str) -> None: ...
+    def check(self, messages: Sequence[Message], *, max_tokens: int = 256) -> None:
+        """Raises models.errors.JobFailed where `generate` would, for messages that the base can't be given."""
+
     def generate(
         self,
         messages: Sequence[Message],
@@ -75,17 +79,19 @@ class TextEngine(Protocol):
 class Reply:
     """One reply as an asynchronous stream of text; afterwards it knows how it ended and what it cost.
 
-    Iterating raises EngineFailed. `cancel` may be called at any time; the stream then ends.
+    It holds a lease on the adapter that it is by (None: the bare base) until the engine has ended it. Iterating raises
+    EngineFailed. `cancel` may be called at any time; the stream then ends.
     """
 
     def __init__(
-        self, messages: Sequence[Message], adapter: str | None, sampling: Sampling, loop: asyncio.AbstractEventLoop
+        self, messages: Sequence[Message], lease: Lease | None, sampling: Sampling, loop: asyncio.AbstractEventLoop
     ) -> None:
-        self.messages, self.adapter, self.sampling = messages, adapter, sampling
+        self.messages, self.sampling = messages, sampling
+        self.adapter = lease.digest if lease is not None else None
         self.prompt_tokens = self.completion_tokens = 0
         self.finish_reason: FinishReason | None = None
         self.cancelled = threading.Event()
-        self._loop = loop
+        self._lease, self._loop = lease, loop
         self._pieces: asyncio.Queue[str | Exception | None] = asyncio.Queue()
 
     def cancel(self) -> None:
@@ -98,8 +104,17 @@ class Reply:
                 raise EngineFailed("the engine failed while it replied") from piece
             yield piece
 
-    def put(self, piece: str | Exception | None) -> None:
-        """From the engine's thread: the next piece, what went wrong, or None for the end."""
+    def put(self, piece: str) -> None:
+        """From the engine's thread: the next piece."""
+        self._tell(piece)
+
+    def end(self, error: Exception | None = None) -> None:
+        """From the engine's thread, when it is through with this reply: `error` is what went wrong."""
+        if self._lease is not None:
+            self._lease.release()
+        self._tell(error)
+
+    def _tell(self, piece: str | Exception | None) -> None:
         try:
             self._loop.call_soon_threadsafe(self._pieces.put_nowait, piece)
         except RuntimeError:  # the loop is closed: nobody listens any more

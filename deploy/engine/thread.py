@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from contextlib import suppress
 
 from deploy.engine.port import Generation, NotReady, Overloaded, Reply, TextEngine
 
 PARALLEL = 8
 """Replies that take turns in the engine; each has a cache of its own in memory."""
 
+STOPPING = "the gateway is stopping"
+
 
 class EngineThread:
-    """Runs replies on an engine; at most `limit` wait their turn."""
+    """Runs replies on an engine; at most `limit` wait their turn, places kept for replies to come among them."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._kept = 0
         self._waiting: deque[Reply] = deque()
         self._changed = threading.Condition()
         self._draining = self._stopping = False
@@ -29,20 +33,26 @@ class EngineThread:
         self._thread = threading.Thread(target=self._run, args=(engine,), name="engine", daemon=True)
         self._thread.start()
 
-    def put(self, reply: Reply) -> None:
-        """Get in line. Raises NotReady, Overloaded."""
+    def reserve(self) -> None:
+        """Keep a place in the line, until `put` or `cancel`. Raises NotReady, Overloaded."""
         with self._changed:
-            if self._draining:
-                raise NotReady("the gateway is stopping")
-            if len(self._waiting) >= self._limit:
+            self._refuse_when_stopping()
+            if self._kept + len(self._waiting) >= self._limit:
                 raise Overloaded(f"{self._limit} requests are waiting for the engine")
+            self._kept += 1
+
+    def cancel(self) -> None:
+        """Give a place back that was kept."""
+        with self._changed:
+            self._kept -= 1
+
+    def put(self, reply: Reply) -> None:
+        """Get in line, in the place that was kept. Raises NotReady; then the place is still kept."""
+        with self._changed:
+            self._refuse_when_stopping()
+            self._kept -= 1
             self._waiting.append(reply)
             self._changed.notify()
-
-    def waiting_for(self) -> frozenset[str]:
-        """Digests of the adapters that replies in the line are to have."""
-        with self._changed:
-            return frozenset(reply.adapter for reply in self._waiting if reply.adapter is not None)
 
     def drain(self) -> None:
         """End every reply that waits with NotReady, and take no more; those under way go on."""
@@ -51,7 +61,7 @@ class EngineThread:
             waiting = list(self._waiting)
             self._waiting.clear()
         for reply in waiting:
-            reply.put(NotReady("the gateway is stopping"))
+            reply.end(NotReady(STOPPING))
 
     def stop(self) -> None:
         """End every reply with NotReady, and the thread."""
@@ -62,6 +72,10 @@ class EngineThread:
         if self._thread is not None:
             self._thread.join()
 
+    def _refuse_when_stopping(self) -> None:
+        if self._draining:
+            raise NotReady(STOPPING)
+
     def _run(self, engine: TextEngine) -> None:
         active: deque[tuple[Reply, Generation]] = deque()
         while self._take(engine, active):
@@ -69,8 +83,9 @@ class EngineThread:
             if _advance(reply, generation):
                 active.append((reply, generation))
         for reply, generation in active:
-            generation.close()
-            reply.put(NotReady("the gateway is stopping"))
+            with suppress(Exception):  # the others are to be told, too
+                generation.close()
+            reply.end(NotReady(STOPPING))
 
     def _take(self, engine: TextEngine, active: deque[tuple[Reply, Generation]]) -> bool:
         """Start what waits while there is room; False when it is time to stop."""
@@ -89,7 +104,7 @@ class EngineThread:
 
 def _begin(engine: TextEngine, reply: Reply) -> Generation | None:
     if reply.cancelled.is_set():
-        reply.put(None)
+        reply.end()
         return None
     how = reply.sampling
     try:
@@ -103,7 +118,7 @@ def _begin(engine: TextEngine, reply: Reply) -> Generation | None:
             stop=how.stop,
         )
     except Exception as error:  # the reply carries it to whoever waits
-        reply.put(error)
+        reply.end(error)
         return None
     reply.prompt_tokens = generation.prompt_tokens
     return generation
@@ -116,8 +131,11 @@ def _advance(reply: Reply, generation: Generation) -> bool:
         reply.completion_tokens, reply.finish_reason = generation.completion_tokens, generation.finish_reason
         if piece is None:
             generation.close()
-        reply.put(piece)
-        return piece is not None
     except Exception as error:  # the reply carries it to whoever waits
-        reply.put(error)
+        reply.end(error)
         return False
+    if piece is None:
+        reply.end()
+        return False
+    reply.put(piece)
+    return True

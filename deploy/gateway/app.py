@@ -9,9 +9,9 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from deploy.control.store import Control
 from deploy.engine.adapters import Engines
 from deploy.gateway.chat import ADAPTER_HEADER, TURN_HEADER, chat_router
+from deploy.gateway.control_link import ControlLink
 from deploy.gateway.dispatch import Dispatcher
 from deploy.gateway.event_log import EventLog, Outbox
 from deploy.gateway.events import events_router
@@ -27,7 +27,7 @@ from feedback.intake.edge import Edge
 
 def gateway_app(
     settings: Settings,
-    control: Control,
+    control: ControlLink,
     edge: Edge,
     spool: Outbox,
     engine: Engines,

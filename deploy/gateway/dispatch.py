@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
-from deploy.control.store import Control, UnknownCandidate
+from deploy.control.records import UnknownCandidate
 from deploy.engine.adapters import Engines
+from deploy.engine.place import Place
 from deploy.engine.port import NotReady, Overloaded
+from deploy.gateway.breaker import Away
+from deploy.gateway.control_link import ControlLink
 from deploy.gateway.event_log import EventLog
 from deploy.gateway.identity import Identity, identify
 from deploy.gateway.live_turn import RETRY_S, LiveTurn, Plan, not_logged
@@ -24,6 +28,7 @@ from deploy.web.callers import Caller
 from deploy.web.errors import ApiError, bad
 from feedback.clock import Clock
 from models.adapters import engine_name
+from models.errors import JobFailed
 
 _ADAPTER = re.compile(r"tt-[0-9a-f]{16}|[0-9a-f]{64}")
 
@@ -45,7 +50,7 @@ class Dispatcher:
     def __init__(
         self,
         settings: GatewaySettings,
-        control: Control,
+        control: ControlLink,
         engines: Engines,
         events: EventLog,
         turn_ids: TurnIds,
@@ -61,20 +66,13 @@ class Dispatcher:
         request = parse_chat(body, self.settings.max_tokens)
         who = identify(caller.tenant, body, request.messages, header)
         self._check_model(request.model, caller)
-        base = self.engines.base
-        if (waiting := self.engines.ready()) is not None or base is None:
-            raise _not_ready(waiting or "the base model is being loaded")
         if self._events.full and self.settings.on_full == "refuse":
             raise not_logged()
-        choice = await self._choose(caller.tenant, who, request, now_us)
-        turn_id = self._turn_ids.seal(TurnId(caller.tenant, who.conversation_id, choice.arm, choice.adapter))
-        plan = Plan(caller.tenant, who, request, turn_id, base.name, choice.adapter, choice.arm, choice.rollout, now_us)
-        try:
-            reply = self.engines.reply(request.messages, choice.adapter, request.sampling)
-        except NotReady as error:
-            raise _not_ready(str(error)) from None
-        except Overloaded as error:
-            raise ApiError(429, "overloaded", f"{error}: try again shortly", retry_after_s=RETRY_S) from None
+        with _refusals(), self.engines.admit() as place:  # whoever is refused is refused before an exposure is stored
+            await place.check(request.messages, request.sampling)
+            choice = await self._choose(place, caller.tenant, who, request, now_us)
+            plan = self._plan(caller.tenant, who, request, choice, now_us)
+            reply = place.begin(request.messages, request.sampling)
         turn = LiveTurn(plan, reply, self._events, self.settings.on_full, began_s, self._clock)
         self._turns.add(turn.task)
         turn.task.add_done_callback(self._turns.discard)
@@ -84,6 +82,12 @@ class Dispatcher:
         """Wait for the turns under way."""
         await asyncio.gather(*self._turns, return_exceptions=True)
 
+    def _plan(self, tenant: str, who: Identity, request: ChatRequest, choice: Choice, now_us: int) -> Plan:
+        base = self.engines.base
+        assert base is not None  # else there would be no place
+        turn_id = self._turn_ids.seal(TurnId(tenant, who.conversation_id, choice.arm, choice.adapter))
+        return Plan(tenant, who, request, turn_id, base.name, choice.adapter, choice.arm, choice.rollout, now_us)
+
     def _check_model(self, model: str, caller: Caller) -> None:
         if model == self.settings.model_alias:
             return
@@ -91,58 +95,55 @@ class Dispatcher:
             message = f"there is no model of this name; ask for {self.settings.model_alias!r}"
             raise ApiError(404, "model_not_found", message, "model")
 
-    async def _choose(self, tenant: str, who: Identity, request: ChatRequest, now_us: int) -> Choice:
+    async def _choose(self, place: Place, tenant: str, who: Identity, request: ChatRequest, now_us: int) -> Choice:
         if request.model != self.settings.model_alias:
-            return await self._named(request.model)
+            return await self._named(place, request.model)
         unit = self._events.edge.user(who.user_id) if who.user_id is not None else who.conversation_id
-        try:
-            exposure = await asyncio.to_thread(self._control.expose, tenant, who.conversation_id, unit, now_us)
-        except Exception as error:
-            raise _control_away(error) from error
-        if exposure.policy is not None and not await self.engines.use(exposure.policy):
-            return await self._instead(exposure.policy)
+        exposure = await self._control.expose(tenant, who.conversation_id, unit, now_us)
+        if exposure.policy is not None and not await place.hold(exposure.policy):
+            return await self._instead(place, exposure.policy)
         rollout = {"id": exposure.rollout_id, "arm": exposure.arm, "share": exposure.share}
         return Choice(exposure.policy, exposure.arm, rollout if exposure.rollout_id is not None else None)
 
-    async def _instead(self, broken: str) -> Choice:
+    async def _instead(self, place: Place, broken: str) -> Choice:
         """Who answers when an adapter can't be loaded: the incumbent, else the base; never as the rollout's evidence."""
-        try:
-            incumbent = (await asyncio.to_thread(self._control.routing)).policy("incumbent")
-        except Exception as error:
-            raise _control_away(error) from error
-        if incumbent is not None and (incumbent == broken or not await self.engines.use(incumbent)):
+        routing = self._control.routing()
+        incumbent = routing.policy("incumbent") if routing is not None else None
+        if incumbent is not None and (incumbent == broken or not await place.hold(incumbent)):
             incumbent = None
         log.warning(
             "served_instead", wanted=engine_name(broken), adapter=engine_name(incumbent) if incumbent else "base"
         )
         return Choice(incumbent)
 
-    async def _named(self, model: str) -> Choice:
-        def find() -> tuple[bool, str]:
-            with self._control.read() as transaction:
-                return transaction.serving().halted, transaction.candidate(model).digest
-
+    async def _named(self, place: Place, model: str) -> Choice:
         try:
-            halted, digest = await asyncio.to_thread(find)
+            halted, digest = await self._control.named(model)
         except UnknownCandidate as error:
             raise ApiError(404, "model_not_found", str(error), "model") from None
-        except Exception as error:
-            raise _control_away(error) from error
         if halted:
             raise ApiError(
                 409, "halted", "everything is halted: only the bare base is served, under the usual model name"
             )
-        if not await self.engines.use(digest, by_name=True):
+        if not await place.hold(digest, by_name=True):
             raise bad(
                 f"{engine_name(digest)} can't be loaded: the gateway's log says why", "model", "model_not_loadable"
             )
         return Choice(digest)
 
 
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Why a chat can't be answered, as callers are told."""
+    try:
+        yield
+    except (NotReady, Away) as error:
+        raise _not_ready(str(error)) from None
+    except Overloaded as error:
+        raise ApiError(429, "overloaded", f"{error}: try again shortly", retry_after_s=RETRY_S) from None
+    except JobFailed as error:  # the base's chat template refuses this sequence of roles
+        raise bad(str(error)[:300], "messages") from None
+
+
 def _not_ready(why: str) -> ApiError:
     return ApiError(503, "not_ready", why, retry_after_s=RETRY_S)
-
-
-def _control_away(error: Exception) -> ApiError:
-    log.error("control_not_read", error=type(error).__name__)
-    return ApiError(503, "not_ready", "the control database can't be read at the moment", retry_after_s=RETRY_S)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from feedback.clock import Clock
-from feedback.intake.contract import MAX_EVENT_BYTES, Rejected
+from feedback.intake.contract import MAX_EVENT_BYTES
 from feedback.intake.edge import Edge, Record
+from feedback.records import Message, Outcome, Turn
 
 TIMEOUT_S = 10.0
 
@@ -27,6 +30,15 @@ class Outbox(Protocol):
     async def hold(self, name: str, record: Record) -> None: ...
 
     async def send(self, records: Sequence[Record], releases: str | None = None) -> None: ...
+
+
+@dataclass(frozen=True)
+class OpenTurn:
+    """A turn that has begun, as it was asked and as it is kept. `held`: should this process die, it is logged."""
+
+    asked: Turn
+    kept: Turn
+    held: bool
 
 
 class EventLog:
@@ -46,20 +58,28 @@ class EventLog:
         """Whether they are durable; False (logged) when they may not be. Cancelling the caller does not stop it."""
         return await self._durable(self._spool.send(records), len(records))
 
-    async def begin_turn(self, document: dict[str, Any], now_us: int) -> bool:
+    async def begin_turn(self, turn: Turn) -> OpenTurn:
         """Keep a turn that begins, as it is logged should this process die before `end_turn`."""
-        record = await asyncio.to_thread(turn_record, self.edge, document, now_us)
-        if isinstance(record, Rejected):
-            return False
-        return await self._durable(self._spool.hold(document["turn_id"], record))
 
-    async def end_turn(self, document: dict[str, Any], now_us: int) -> bool:
+        def begun() -> tuple[Turn, Record]:
+            kept = self.edge.redacted(turn)
+            return kept, turn_record(self.edge, kept, turn.messages)
+
+        kept, record = await asyncio.to_thread(begun)
+        return OpenTurn(turn, kept, held=await self._durable(self._spool.hold(turn.turn_id, record)))
+
+    async def end_turn(
+        self, turn: OpenTurn, *, reply: str, outcome: Outcome, finish_reason: str | None, usage: dict[str, float]
+    ) -> bool:
         """Log one turn, without its oldest messages where it would be too big. False when it may not be durable."""
-        record = await asyncio.to_thread(turn_record, self.edge, document, now_us)
-        if isinstance(record, Rejected):
-            log.error("turn_not_logged", code=record.code, field=record.field)
-            return False
-        return await self._durable(self._spool.send([record], releases=document["turn_id"]))
+
+        def ended() -> Record:
+            said = self.edge.text(reply)
+            kept = replace(turn.kept, reply=said, outcome=outcome, finish_reason=finish_reason, usage=usage)
+            return turn_record(self.edge, kept, turn.asked.messages)
+
+        record = await asyncio.to_thread(ended)
+        return await self._durable(self._spool.send([record], releases=turn.asked.turn_id))
 
     async def _durable(self, writing: Awaitable[None], records: int = 1) -> bool:
         task = asyncio.ensure_future(writing)
@@ -79,19 +99,21 @@ class EventLog:
             log.error("events_not_logged", error=f"{type(error).__name__}: {error}"[:300])
 
 
-def turn_record(edge: Edge, document: dict[str, Any], now_us: int) -> Record | Rejected:
-    """The record of a turn; one that the broker would not take loses its oldest messages and says how many."""
-    room, whole = MAX_EVENT_BYTES, len(document["messages"])
-    record = edge.record_of(document, now_us)
-    while isinstance(record, Record) and len(record.value) > MAX_EVENT_BYTES and document["messages"]:
+def turn_record(edge: Edge, turn: Turn, asked: Sequence[Message]) -> Record:
+    """The record of a redacted turn; one that the broker would not take loses its oldest messages and says how many.
+
+    `asked`: its messages as they were sent, by which it is measured what may stay.
+    """
+    room, whole = MAX_EVENT_BYTES, len(asked)
+    record, left = edge.signed(turn), whole
+    while len(record.value) > MAX_EVENT_BYTES and left:
         room //= 2
-        kept = newest(document["messages"], room)
-        document = document | {"messages": kept, "truncated": whole - len(kept)}
-        record = edge.record_of(document, now_us)
+        left = len(newest(asked, room))
+        record = edge.signed(replace(turn, messages=turn.messages[whole - left :], truncated=whole - left))
     return record
 
 
-def newest(messages: Sequence[dict[str, Any]], room: int) -> list[dict[str, Any]]:
+def newest(messages: Sequence[Message], room: int) -> list[Message]:
     """The last messages that have at most `room` bytes as JSON; may be none."""
     kept, used = 0, 0
     for message in reversed(messages):

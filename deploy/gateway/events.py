@@ -1,7 +1,8 @@
 """`POST /v1/events`: turns and ratings of other programs in bulk, one JSON object a line.
 
 Answers `{accepted, duplicates, rejected: [{line, reason}]}`; sending the same body again is harmless. The tenant is the
-key's. A `rollout` stamp is dropped: only this gateway's own turns are evidence for a rollout.
+key's. A `rollout` stamp is dropped: only this gateway's own turns are evidence for a rollout. What no body may hold (a NUL
+character, nesting without end) no line may either.
 """
 
 from __future__ import annotations
@@ -10,13 +11,12 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 from fastapi import APIRouter, Request
 
 from deploy.gateway.event_log import EventLog
 from deploy.gateway.live_turn import not_logged
 from deploy.settings import GatewaySettings
-from deploy.web.bodies import read_body
+from deploy.web.bodies import harmless, json_object, read_body
 from deploy.web.callers import Caller, Callers
 from deploy.web.errors import ApiError
 from feedback.clock import Clock
@@ -78,15 +78,14 @@ def read_events(raw: bytes, caller: Caller, edge: Edge, now_us: int) -> Account:
 
 def _record(line: bytes, caller: Caller, edge: Edge, now_us: int) -> tuple[str, Record] | Rejected:
     """Event id and record of one line."""
-    event = contract.parse(line, now_us)
+    event = contract.parse_sent(line, now_us, caller.tenant)
     if isinstance(event, Rejected):
         return event
-    document: dict[str, Any] = msgspec.json.decode(line)
-    if document.get("tenant", caller.tenant) != caller.tenant:
-        return Rejected("bad_value", "tenant", f"tenant is another than the key's, {caller.tenant!r}")
+    if not harmless(line):
+        try:
+            json_object(line, "line")
+        except ApiError as error:
+            return Rejected("bad_value", error.param or "", error.message)
     if isinstance(event, Rating) and event.source == "expert" and not caller.allows("label"):
         return Rejected("bad_value", "source", "source expert needs a key with the scope label")
-    document["tenant"] = caller.tenant
-    document.pop("rollout", None)
-    record = edge.record_of(document, now_us)
-    return record if isinstance(record, Rejected) else (event.event_id, record)
+    return event.event_id, edge.signed(edge.redacted(event))

@@ -41,6 +41,7 @@ class Identity:
 
 def identify(tenant: str, body: Mapping[str, Any], messages: Sequence[Message], header: str | None) -> Identity:
     """The identity of a chat request; `header` is that of X-Trimtab-Conversation. Raises ApiError naming the field."""
+    checked_id(tenant, "tenant")  # what a key is bound to was typed by somebody
     metadata = _metadata(body.get("metadata"))
     user_id = checked_id(body.get("safety_identifier"), "safety_identifier") or checked_id(body.get("user"), "user")
     named = checked_id(metadata.get("conversation_id"), "metadata.conversation_id")

@@ -15,13 +15,13 @@ import structlog
 
 from deploy.engine.port import EngineFailed, NotReady, Reply
 from deploy.gateway import metrics
-from deploy.gateway.event_log import EventLog
+from deploy.gateway.event_log import EventLog, OpenTurn
 from deploy.gateway.identity import Identity
 from deploy.gateway.request import ChatRequest
 from deploy.rules.assignment import Arm
 from deploy.web.errors import CLIENT_GONE, ApiError
 from feedback.clock import Clock
-from feedback.records import Outcome
+from feedback.records import Outcome, Turn
 from models.errors import JobFailed
 
 RETRY_S = 5
@@ -91,12 +91,12 @@ class LiveTurn:
 
     async def _run(self) -> None:
         try:
-            held = await self._events.begin_turn(self._event("", "aborted"), self._clock.now_us())
-            if not held and self._on_full == "refuse":
+            turn = await self._events.begin_turn(turn_of(self.plan, self._cost()))
+            if not turn.held and self._on_full == "refuse":
                 self.reply.cancel()
                 self.error = not_logged()
             else:
-                await self._tell_and_log()
+                await self._tell_and_log(turn)
             code = CLIENT_GONE if self.abandoned else self.error.status if self.error else 200
             metrics.CHAT_REQUESTS.labels(code=code, arm=self.plan.arm).inc()
             metrics.CHAT_SECONDS.labels(arm=self.plan.arm).observe(self._clock.monotonic_s() - self._began_s)
@@ -106,17 +106,20 @@ class LiveTurn:
         finally:
             self._pieces.put_nowait(None)
 
-    async def _tell_and_log(self) -> None:
+    async def _tell_and_log(self, turn: OpenTurn) -> None:
         outcome, text = await self._tell()
         self.abandoned = outcome == "aborted"
-        logged = await self._events.end_turn(self._event(text, outcome), self._clock.now_us())
+        finish_reason = self.reply.finish_reason if outcome == "ok" else None
+        logged = await self._events.end_turn(
+            turn, reply=text, outcome=outcome, finish_reason=finish_reason, usage=self._cost()
+        )
         if not logged:
             metrics.TURNS_LOST.inc()
             if self._on_full == "refuse" and outcome == "ok":
                 self.error = not_logged()
 
-    def _event(self, text: str, outcome: Outcome) -> dict[str, Any]:
-        return turn_event(self.plan, self.reply, text, outcome, self._clock.monotonic_s() - self._began_s)
+    def _cost(self) -> dict[str, float]:
+        return cost_of(self.reply, self._clock.monotonic_s() - self._began_s)
 
     async def _tell(self) -> tuple[Outcome, str]:
         said: list[str] = []
@@ -133,32 +136,37 @@ class LiveTurn:
         return "aborted" if gone else "ok", "".join(said)
 
 
-def turn_event(plan: Plan, reply: Reply, text: str, outcome: Outcome, latency_s: float) -> dict[str, Any]:
-    """The `turn` event of docs' wire contract, as the edge takes it."""
-    event: dict[str, Any] = {
-        "event": "turn",
-        "event_id": plan.turn_id,
-        "turn_id": plan.turn_id,
-        "tenant": plan.tenant,
-        "conversation_id": plan.who.conversation_id,
-        "occurred_at": plan.started_at_us / 1_000_000,
-        "user_id": plan.who.user_id,
-        "locale": plan.who.locale,
-        "tags": plan.who.tags,
-        "messages": plan.request.messages,
-        "reply": text,
-        "policy": plan.policy,
-        "base": plan.base,
-        "rollout": plan.rollout,
-        "outcome": outcome,
-        "finish_reason": reply.finish_reason if outcome == "ok" else None,
-        "usage": {
-            "prompt_tokens": reply.prompt_tokens,
-            "completion_tokens": reply.completion_tokens,
-            "latency_ms": round(latency_s * 1000),
-        },
+def turn_of(plan: Plan, cost: dict[str, float]) -> Turn:
+    """The turn as it begins: nothing is said yet, and should it stay so it was aborted.
+
+    What the wire contract asks of ids, tags and messages was asked when the request was parsed.
+    """
+    return Turn(
+        event_id=plan.turn_id,
+        turn_id=plan.turn_id,
+        tenant=plan.tenant,
+        conversation_id=plan.who.conversation_id,
+        occurred_at_us=plan.started_at_us,
+        user_id=plan.who.user_id,
+        locale=plan.who.locale,
+        tags=plan.who.tags,
+        messages=plan.request.messages,
+        reply="",
+        policy=plan.policy,
+        base=plan.base,
+        rollout=plan.rollout,
+        outcome="aborted",
+        usage=cost,
+    )
+
+
+def cost_of(reply: Reply, latency_s: float) -> dict[str, float]:
+    """What a reply cost so far, as a turn's `usage`."""
+    return {
+        "prompt_tokens": float(reply.prompt_tokens),
+        "completion_tokens": float(reply.completion_tokens),
+        "latency_ms": float(round(latency_s * 1000)),
     }
-    return {name: value for name, value in event.items() if value is not None}
 
 
 def not_logged() -> ApiError:

@@ -22,13 +22,15 @@ from deploy.gateway import metrics
 from feedback.clock import Clock
 from feedback.intake.edge import Record
 from streams.log import LogError, Producer, RecordRefused
+from streams.sqlite.connection import open_sqlite, transaction
 from streams.sqlite.group_commit import GroupCommit
-from streams.sqlite.log import open_sqlite
 
 RUN = 500
 """Most records that are sent at once."""
 RUN_BYTES = 8_000_000
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
+HOLD_S = 8.0
+"""A turn that can't be held within this time is given up; shorter than what `event_log` waits."""
 SEND_S = 60.0
 """A producer that took longer is replaced."""
 CLOSE_S = 5.0
@@ -38,12 +40,12 @@ REFUSED = "refused"
 _Row = tuple[int, bytes]
 """Place and record."""
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS records (
+_SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS records (
   place INTEGER PRIMARY KEY AUTOINCREMENT, at_us INTEGER NOT NULL, held TEXT, record BLOB NOT NULL
-);
-CREATE INDEX IF NOT EXISTS held ON records (held) WHERE held IS NOT NULL;
-"""
+)""",
+    "CREATE INDEX IF NOT EXISTS held ON records (held) WHERE held IS NOT NULL",
+)
 
 log = structlog.get_logger()
 _encode = msgspec.msgpack.encode
@@ -73,7 +75,7 @@ class Spool:
         self._max_bytes, self._clock = max_bytes, clock
         self._lock = threading.Lock()
         try:
-            self._connection = open_sqlite(path, _SCHEMA)
+            self._connection = open_sqlite(path, _SCHEMA, clock)
         except LogError as error:
             raise Failed(str(error)) from None
         (self.aborted,) = self._connection.execute(
@@ -88,6 +90,7 @@ class Spool:
         ).fetchone()
         self._held = set[str]()
         self._commits = GroupCommit(self._write)
+        self._releasing = set[asyncio.Task[None]]()
         self._filled, self._drained = asyncio.Event(), asyncio.Event()
         metrics.TURNS_ABORTED.inc(self.aborted)
         metrics.SPOOL_LIMIT_BYTES.set(max_bytes)
@@ -101,9 +104,21 @@ class Spool:
         return self.size >= self._max_bytes
 
     async def hold(self, name: str, record: Record) -> None:
-        """Keep a record that is only sent if this process dies before `name` is released. Raises SpoolFull."""
+        """Keep a record that is only sent if this process dies before `name` is released. Raises SpoolFull.
+
+        Also TimeoutError after HOLD_S. Who gives up, so or cancelled, holds nothing: what is written later is released at
+        once. Such a turn may still be sent when it is complete, as one that was never held.
+        """
         self._check()
-        await self._commits.do(_Job([record], held=name))
+        try:
+            async with self._clock.timeout(HOLD_S):
+                await self._commits.do(_Job([record], held=name))
+        except TimeoutError:
+            self._give_up(name)
+            raise TimeoutError(f"the spool's disk did not take a turn within {HOLD_S:g} s") from None
+        except asyncio.CancelledError:
+            self._give_up(name)
+            raise
         self._held.add(name)
 
     async def send(self, records: Sequence[Record], releases: str | None = None) -> None:
@@ -145,10 +160,32 @@ class Spool:
 
     async def close(self) -> None:
         """Write what waits to be written, then let go of the file."""
+        await self._clock.sleep(0)  # what was given up just now comes into the queue first
         await self._commits.close()
+        for task in self._releasing:
+            task.cancel()
+        await asyncio.gather(*self._releasing, return_exceptions=True)
         metrics.SPOOL_OLDEST_SECONDS.set_function(lambda: 0.0)  # who looks at the metrics outlives the file
         with self._lock:
             self._connection.close()
+
+    def _give_up(self, name: str) -> None:
+        task = asyncio.ensure_future(self._release(name))
+        self._releasing.add(task)
+        task.add_done_callback(self._releasing.discard)
+
+    async def _release(self, name: str) -> None:
+        """Do away with what nobody waits for any more: this comes behind it in the queue."""
+        while True:
+            try:
+                await self._commits.do(_Job((), releases=name))
+            except LogError:  # closed
+                return
+            except Exception as error:
+                log.warning("turn_not_released", error=str(error)[:300])
+                await self._clock.sleep(FIRST_PAUSE_S)
+            else:
+                return
 
     async def _forward(self, producer: Producer) -> bool:
         """Send the oldest records; False when there are none."""
@@ -201,8 +238,7 @@ class Spool:
     def _write(self, jobs: list[_Job]) -> None:
         now_us, records, size = self._clock.now_us(), 0, 0
         with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(self._connection):
                 for job in jobs:
                     gone = self._connection.execute(
                         "DELETE FROM records WHERE held = ? RETURNING length(record)", (job.releases,)
@@ -211,11 +247,6 @@ class Spool:
                     rows = [(now_us, job.held, _encode(record)) for record in job.records]
                     self._connection.executemany("INSERT INTO records (at_us, held, record) VALUES (?, ?, ?)", rows)
                     records, size = records + len(rows), size + sum(len(record) for _, _, record in rows)
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:  # a full disk has ended it already
-                    self._connection.execute("ROLLBACK")
-                raise
             self.records, self.size = self.records + records, self.size + size
 
     def _check(self) -> None:

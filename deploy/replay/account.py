@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from deploy.replay.run import Intake
+from deploy.replay.intake import Intake
 from deploy.text import shown
 from feedback.dataset.snapshot import Snapshot
 

@@ -25,6 +25,7 @@ async def _watch(role: Role, stop: asyncio.Event) -> None:
     while not stop.is_set():
         for problem in await asyncio.to_thread(rules.discover):
             log.warning("candidate_unusable", problem=problem)
+        await asyncio.to_thread(rules.reseal)
         await asyncio.to_thread(figures.refresh, role.control, role.clock.now_us())
         role.waiting = None
         await role.clock.wait(stop, REFRESH_S)

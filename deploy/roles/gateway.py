@@ -8,6 +8,8 @@ from socket import socket
 
 import structlog
 
+from deploy.control.store import Control
+from deploy.gateway.control_link import STATEMENT_S, ControlLink
 from deploy.gateway.spool import Spool
 from deploy.parts import link_to, open_log
 from deploy.roles.role import Role
@@ -30,11 +32,13 @@ async def _serve_chats(role: Role, stop: asyncio.Event, listening: socket, requi
     from deploy.gateway.app import gateway_app
 
     state, settings = role.state, role.settings
-    engines = open_engines(settings, state.root, state.candidates, role.control, role.clock)
+    control = Control(role.control.database.within(STATEMENT_S))
+    link = ControlLink(control, role.clock)
+    engines = open_engines(settings, state.root, state.candidates, link, role.clock)
     spool = Spool(state.spool, settings.gateway.spool_bytes, role.clock)
     app = gateway_app(
         settings,
-        role.control,
+        link,
         Edge(state.secret("edge")),
         spool,
         engines,
@@ -42,12 +46,13 @@ async def _serve_chats(role: Role, stop: asyncio.Event, listening: socket, requi
         role.clock,
         require_keys=require_keys,
     )
+    await link.start()
     await engines.start()
     sending = asyncio.create_task(spool.run(partial(_producer, role)))
     serving = asyncio.create_task(serve(app, listening, stop, role.finish_s, role.clock))
     try:
         while not stop.is_set() and not serving.done():
-            role.waiting = engines.ready()
+            role.waiting = engines.ready() or link.missing()
             await role.clock.wait(stop, READY_S)
         engines.drain()
         await serving
@@ -58,6 +63,8 @@ async def _serve_chats(role: Role, stop: asyncio.Event, listening: socket, requi
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
         await spool.close()
+        await link.stop()
+        control.close()
 
 
 def _producer(role: Role) -> Producer:

@@ -12,7 +12,8 @@ from deploy.roles.role import Role
 from deploy.rules import schedule
 from deploy.rules.schedule import Start
 from deploy.training.job import Job, run_job
-from deploy.training.train import seal_now, since_last, train
+from deploy.training.train import seal_now, since_in, train
+from feedback.facts.reader import Facts
 
 log = structlog.get_logger()
 
@@ -41,13 +42,14 @@ async def _train_when_due(role: Role, stop: asyncio.Event, job: Job) -> None:
 def _due(role: Role) -> str | None:
     """The reason to train now; None to wait (also for a person's yes)."""
     settings, trainings, now_us = role.settings, role.control.trainings, role.clock.now_us()
-    decided = schedule.decide(since_last(role.state, role.control), settings.train, settings.approve, now_us)
-    if not isinstance(decided, Start):
-        return None
-    if decided.needs_yes and not trainings.use_approval(now_us, settings.approve.expires_s * 1_000_000):
-        request = trainings.request(decided.reason, now_us)
-        log.info("training_wants_approval", request=request.name, reason=request.reason)
-        return None
+    with Facts(role.state.facts).pinned() as facts:
+        decided = schedule.decide(since_in(facts, role.control), settings.train, settings.approve, now_us)
+        if not isinstance(decided, Start):
+            return None
+        if decided.needs_yes and not trainings.use_approval(now_us, settings.approve.expires_s * 1_000_000):
+            request = trainings.request(decided.reason, now_us, facts.positions())
+            log.info("training_wants_approval", request=request.name, reason=request.reason)
+            return None
     return decided.reason
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from deploy.parts import ledger, make_ask, open_log, open_worker
+from deploy.roles.budget import BudgetGauge
 from deploy.roles.role import REFRESH_S, Role
 from feedback.intake.edge import Edge
-from streams import metrics
+from feedback.judge.ledger import Budget
 from streams.hops.waiting_turns import WaitingTurns
 from streams.worker import tune_interpreter
 
@@ -22,6 +23,7 @@ async def _work(role: Role, stop: asyncio.Event) -> None:
     ask = make_ask(settings.judge, role.control, role.clock)
     tune_interpreter()
     router = WaitingTurns(settings.judge.grace_s, role.clock) if ask is not None else None
+    budget = _gauge(role) if ask is not None else None
     async with open_worker(
         open_log(state, settings, role.clock),
         state,
@@ -35,13 +37,12 @@ async def _work(role: Role, stop: asyncio.Event) -> None:
         while not stop.is_set():
             if worker.failed.done():
                 worker.failed.result()
-            if ask is not None:
-                _tell_budget(role)
+            if budget is not None:
+                await budget.tell()
             await role.clock.wait(stop, REFRESH_S)
 
 
-def _tell_budget(role: Role) -> None:
-    judge = role.settings.judge
-    spent = ledger(judge, role.control).spent(role.clock.now_us())
-    metrics.JUDGE_BUDGET_REMAINING_USD.labels(period="hour").set(judge.usd_per_hour - spent.hour_usd)
-    metrics.JUDGE_BUDGET_REMAINING_USD.labels(period="day").set(judge.usd_per_day - spent.day_usd)
+def _gauge(role: Role) -> BudgetGauge:
+    judge, clock = role.settings.judge, role.clock
+    kept = ledger(judge, role.control)
+    return BudgetGauge(lambda: kept.spent(clock.now_us()), Budget(judge.usd_per_hour, judge.usd_per_day), clock)

@@ -1,22 +1,47 @@
 """An approval binds a person's yes to the evidence that they saw: it names the seal, the sha256 of that evidence.
 
-When anything in the evidence changes (the report, the gate's decision or its settings, the incumbent), or time runs
-out, the seal is another one, and whoever approves has to look again.
+A seal is frozen: candidate, dataset, report, incumbent, the policy (the gate's settings, the rollout's shares, how long an
+approval is good), the outcome and its reasons as data. Evidence goes on moving: an approval is good until it expires, or
+until the outcome, a reason's code or the incumbent is another one. Figures may move. What is asked of the evidence later is
+what the policy asked that was approved.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from deploy.errors import Refused
+from deploy.rules.names import policy_name, short
+from deploy.rules.reasons import Reason, as_json, codes, from_json, in_short
+from deploy.settings import GateSettings
 from feedback.durable import canonical
 
 MIN_PREFIX = 12
 """Fewest characters by which a seal may be named."""
+
+VERSION = 2
+"""Of a seal's document. Seals of version 1 held reasons as prose and no shares: they are history."""
+
+Outcome = Literal["pass", "hold", "reject"]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """By which rules a candidate is judged and rolled out."""
+
+    gate: GateSettings
+    shares: tuple[float, ...]
+    """Of conversations, rising to 1."""
+    expires_s: int
+    """How long an approval is good for its first share."""
+
+    def document(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"gate": self.gate.model_dump(mode="json"), "shares": list(self.shares), "expires_s": self.expires_s}
 
 
 @dataclass(frozen=True)
@@ -26,18 +51,16 @@ class Evidence:
     candidate: str
     dataset_hash: str
     report_sha256: str
-    decision: str
-    reasons: tuple[str, ...]
-    gate: dict[str, Any]
-    """The gate's settings that led to it."""
     incumbent: str | None
-    rollbacks: int
-    """How often this candidate was rolled back before."""
+    policy: Policy
+    outcome: Outcome
+    reasons: tuple[Reason, ...]
     sealed_at_us: int
 
     def document(self) -> dict[str, Any]:
         """As JSON values."""
-        return dataclasses.asdict(self) | {"reasons": list(self.reasons)}
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return fields | {"version": VERSION, "policy": self.policy.document(), "reasons": as_json(self.reasons)}
 
     @property
     def seal(self) -> str:
@@ -45,47 +68,82 @@ class Evidence:
         return hashlib.sha256(canonical(self.document())).hexdigest()
 
 
-def same(sealed: dict[str, Any], now: Evidence) -> bool:
-    """Whether nothing but the time has changed since this document was sealed."""
-    return {**sealed, "sealed_at_us": 0} == {**now.document(), "sealed_at_us": 0}
+def evidence_of(document: Mapping[str, Any]) -> Evidence:
+    """The evidence in a seal's document of this version."""
+    policy = document["policy"]
+    fields = {field.name: document[field.name] for field in dataclasses.fields(Evidence)}
+    return Evidence(
+        **fields
+        | {
+            "policy": Policy(GateSettings(**policy["gate"]), tuple(policy["shares"]), policy["expires_s"]),
+            "reasons": from_json(document["reasons"]),
+        }
+    )
 
 
-def check(
-    named: str, sealed: dict[str, Any], now: Evidence, *, reason: str, override_hold: bool, expires_us: int
-) -> None:
-    """Whether an approval that names the seal `named` may be given; raises Refused with the reason why not.
+def same(one: Evidence, other: Evidence) -> bool:
+    """Whether nothing but the time is different."""
+    return dataclasses.replace(one, sealed_at_us=0) == dataclasses.replace(other, sealed_at_us=0)
 
-    `sealed` is the candidate's latest sealed evidence, `now` what would be sealed at this moment.
+
+def check(sealed: Evidence, now: Evidence, now_us: int, *, reason: str, override_hold: bool) -> None:
+    """Whether an approval that names this seal may be given; raises Refused with the reason why not.
+
+    `now` is what the evidence says at this moment by the policy that was sealed.
     """
-    look = f"look again with `trimtab show {now.candidate[:12]}`"
-    seal = hashlib.sha256(canonical(sealed)).hexdigest()
-    if now.decision == "reject":
-        raise Refused(f"the gate rejected {now.candidate[:12]}, nobody can approve it: {_first(now.reasons)}")
-    if not matches(named, seal):
-        raise Refused(f"{named[:64]!r} is not the seal of the present evidence: {look}")
-    if now.sealed_at_us >= sealed["sealed_at_us"] + expires_us:
-        raise Refused(f"the evidence was sealed more than {expires_us / 3.6e9:g} hours ago: {look}")
-    if not same(sealed, now):
-        raise Refused(f"the evidence has changed since it was sealed ({', '.join(_changed(sealed, now))}): {look}")
+    name = short(now.candidate)
+    look = f"look again with `trimtab show {name}`"
+    if now.outcome == "reject":
+        raise Refused(f"the gate rejected {name}, nobody can approve it: {in_short(now.reasons)}")
+    if now_us >= sealed.sealed_at_us + sealed.policy.expires_s * 1_000_000:
+        raise Refused(f"the evidence was sealed more than {sealed.policy.expires_s / 3600:g} hours ago: {look}")
+    if changed := list(changes(sealed, now)):
+        raise Refused(f"the evidence has changed since it was sealed ({'; '.join(changed)}): {look}")
     if not reason:
         raise Refused("an approval needs a reason: add --reason with a sentence for whoever asks later")
-    if now.decision == "hold" and not override_hold:
+    if now.outcome == "hold" and not override_hold:
+        raise Refused(f"the gate holds {name} ({in_short(now.reasons)}): add --override-hold if you know better")
+
+
+def check_step(approved: Evidence, now: Evidence, *, reason: str, override_hold: bool) -> None:
+    """Whether a rollout may take its next step on what was approved; raises Refused by name where it would no longer pass.
+
+    `now` is what the evidence says at this moment by the policy that was approved. A person may override it, but for another
+    incumbent: that is another comparison.
+    """
+    against, name = worse(approved, now), short(now.candidate)
+    if now.incumbent != approved.incumbent:
         raise Refused(
-            f"the gate holds {now.candidate[:12]} ({_first(now.reasons)}): add --override-hold if you know better"
+            f"{name} was approved against {policy_name(approved.incumbent)}, and {policy_name(now.incumbent)} serves now: "
+            f"`trimtab rollback`, then approve it anew"
         )
+    if against and not override_hold:
+        raise Refused(
+            f"the gate would {'reject' if now.outcome == 'reject' else 'hold'} {name} now ({in_short(now.reasons)}): "
+            f"`trimtab rollback`, or add --override-hold and --reason if you know better"
+        )
+    if against and not reason:
+        raise Refused("going on against the gate needs a reason: add --reason with a sentence for whoever asks later")
+
+
+def worse(approved: Evidence, now: Evidence) -> bool:
+    """Whether the gate would not let pass now what was approved: a reject, or a hold for a reason that nobody overrode."""
+    return now.outcome == "reject" or (now.outcome == "hold" and not codes(now.reasons) <= codes(approved.reasons))
+
+
+def changes(sealed: Evidence, now: Evidence) -> Iterator[str]:
+    """What ends an approval, in words; nothing where only figures moved."""
+    if sealed.outcome != now.outcome:
+        yield f"outcome: {sealed.outcome} became {now.outcome}"
+    before, after = codes(sealed.reasons), codes(now.reasons)
+    if before != after:
+        gone, new = ", ".join(sorted(before - after)), ", ".join(sorted(after - before))
+        yield f"reasons: {'; '.join(filter(None, (new and f'{new} came', gone and f'{gone} went')))}"
+    if sealed.incumbent != now.incumbent:
+        yield f"incumbent: {policy_name(sealed.incumbent)} became {policy_name(now.incumbent)}"
 
 
 def matches(named: str, seal: str) -> bool:
     """Whether `named` is the seal, or an honest prefix of it."""
     wanted = named.strip().lower()
     return len(wanted) >= MIN_PREFIX and seal.startswith(wanted)
-
-
-def _changed(sealed: dict[str, Any], now: Evidence) -> list[str]:
-    document = now.document()
-    return sorted(key for key in document if key != "sealed_at_us" and sealed.get(key) != document[key])
-
-
-def _first(reasons: Sequence[str]) -> str:
-    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-    return f"{reasons[0]}{more}" if reasons else "no reason was given"

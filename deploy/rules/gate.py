@@ -14,11 +14,9 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from deploy.rules.reasons import Reason
 from deploy.settings import GateSettings
 from feedback.statistics.intervals import wilson
-
-MAX_NAMED = 5
-"""Numbers that are named in one reason; the rest are counted."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Comparisons:
 class Pass:
     """A person may be asked."""
 
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
     name: Literal["pass"] = "pass"
 
 
@@ -51,7 +49,7 @@ class Pass:
 class Hold:
     """Not enough to go by: a person may override it, with a reason."""
 
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
     name: Literal["hold"] = "hold"
 
 
@@ -59,7 +57,7 @@ class Hold:
 class Reject:
     """Something is wrong: nobody can approve it. The reasons to hold come after those to reject."""
 
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
     name: Literal["reject"] = "reject"
 
 
@@ -90,91 +88,90 @@ class _Report(Struct, frozen=True):
 
 
 def decide(
-    report: Mapping[str, Any], settings: GateSettings, comparisons: Comparisons, incumbent: str | None
+    report: Mapping[str, Any],
+    settings: GateSettings,
+    comparisons: Comparisons,
+    incumbent: str | None,
+    rollbacks: int = 0,
 ) -> Decision:
     """What to do with the candidate of this report.
 
-    `incumbent` is the digest that serves now (None: the bare base). All reasons are given, not only the first.
+    `incumbent` is the digest that serves now (None: the bare base); `rollbacks` says how often this candidate was rolled
+    back before: who approves it again has to know. All reasons are given, not only the first.
     """
     broken = _not_finite(report)
     if broken:
-        return Reject((f"not finite: {_named(broken)}",))
+        return Reject((Reason("not_finite", {"names": broken}),))
     try:
         read = msgspec.convert(report, _Report)
     except msgspec.ValidationError as error:
-        return Reject((f"the report can't be judged: {error}",))
+        return Reject((Reason("unreadable_report", {"error": str(error)}),))
     wrong = [*_no_op(read.probes, settings), *_against_samples(read.sample_stats, settings)]
     unsure = [*_other_incumbent(read.incumbent, incumbent), *_samples_missing(read.sample_stats)]
-    judged, good = _win_rate(comparisons, settings)
-    match judged:
-        case "worse":
-            wrong.append(good)
-        case "unsure":
-            unsure.append(good)
+    won = _win_rate(comparisons, settings)
+    match won.code:
+        case "loses":
+            wrong.append(won)
+        case "too_few_comparisons" | "may_be_chance":
+            unsure.append(won)
+    if rollbacks:
+        unsure.append(Reason("rolled_back", {"times": rollbacks}))
     if wrong:
         return Reject((*wrong, *unsure))
-    return Hold(tuple(unsure)) if unsure else Pass((good,))
+    return Hold(tuple(unsure)) if unsure else Pass((won,))
 
 
-def _no_op(probes: _Probes, settings: GateSettings) -> Iterator[str]:
+def _no_op(probes: _Probes, settings: GateSettings) -> Iterator[Reason]:
     if probes.largest_difference < settings.probe_floor:
-        yield (
-            f"no-op: the adapter moves no probe by more than {probes.largest_difference:.2g} nats per token "
-            f"(floor {settings.probe_floor:.2g})"
-        )
+        yield Reason("no_op", {"largest": probes.largest_difference, "floor": settings.probe_floor})
 
 
-def _against_samples(stats: _SampleStats, settings: GateSettings) -> Iterator[str]:
+def _against_samples(stats: _SampleStats, settings: GateSettings) -> Iterator[Reason]:
     ours, theirs = stats.candidate, stats.incumbent
     if ours.mean_tokens is not None and ours.mean_tokens <= 0:
-        yield "empty: every sampled reply is empty"
+        yield Reason("empty")
     elif ours.mean_tokens is not None and theirs.mean_tokens:
         ratio = max(ours.mean_tokens / theirs.mean_tokens, theirs.mean_tokens / ours.mean_tokens)
         if ratio > settings.max_length_ratio:
-            longer = "longer" if ours.mean_tokens > theirs.mean_tokens else "shorter"
-            yield (
-                f"length: sampled replies are {ratio:.1f} times {longer} than the incumbent's "
-                f"({ours.mean_tokens:.0f} and {theirs.mean_tokens:.0f} tokens; limit {settings.max_length_ratio:g} times)"
-            )
+            lengths = {"candidate": ours.mean_tokens, "incumbent": theirs.mean_tokens}
+            longer = ours.mean_tokens > theirs.mean_tokens
+            figures = {"ratio": ratio, "limit": settings.max_length_ratio, **lengths}
+            yield Reason("too_long" if longer else "too_short", figures)
     if ours.repetition is not None and ours.repetition > settings.max_repetition:
-        yield (
-            f"repetition: {ours.repetition:.2f} of the word 3-grams in sampled replies repeat "
-            f"(limit {settings.max_repetition:.2f})"
-        )
+        yield Reason("repetition", {"share": ours.repetition, "limit": settings.max_repetition})
     if ours.language_match is not None and theirs.language_match is not None:
-        loss = theirs.language_match - ours.language_match
-        if loss > settings.max_language_loss:
-            yield (
-                f"language: {ours.language_match:.0%} of sampled replies are in the prompt's language, "
-                f"the incumbent's {theirs.language_match:.0%} (largest drop {settings.max_language_loss:.0%})"
-            )
+        matches = {"candidate": ours.language_match, "incumbent": theirs.language_match}
+        if theirs.language_match - ours.language_match > settings.max_language_loss:
+            yield Reason("language", {"limit": settings.max_language_loss, **matches})
 
 
-def _samples_missing(stats: _SampleStats) -> Iterator[str]:
+def _samples_missing(stats: _SampleStats) -> Iterator[Reason]:
     ours, theirs = stats.candidate, stats.incumbent
     if ours.mean_tokens is None or theirs.mean_tokens is None or ours.repetition is None:
-        yield "no sampled replies to look at (the gate split has no prompts yet): hold"
+        yield Reason("no_samples")
     elif ours.mean_tokens > 0 and theirs.mean_tokens == 0:
-        yield "the incumbent's sampled replies are all empty, so there is no length to compare with: hold"
+        yield Reason("incumbent_empty")
     if theirs.language_match is not None and ours.language_match is None:
-        yield "the language of the sampled replies can't be told, the incumbent's can: hold"
+        yield Reason("language_unknown")
 
 
-def _other_incumbent(compared_with: str | None, incumbent: str | None) -> Iterator[str]:
+def _other_incumbent(compared_with: str | None, incumbent: str | None) -> Iterator[Reason]:
     if compared_with != incumbent:
-        yield f"the report compares with {_policy(compared_with)}, but {_policy(incumbent)} serves now: hold"
+        yield Reason("other_incumbent", {"compared": compared_with, "serves": incumbent})
 
 
-def _win_rate(comparisons: Comparisons, settings: GateSettings) -> tuple[Literal["better", "worse", "unsure"], str]:
+def _win_rate(comparisons: Comparisons, settings: GateSettings) -> Reason:
+    """`wins`, `loses`, `may_be_chance` or `too_few_comparisons`, with the figures that say so."""
     n, floor = comparisons.count, settings.min_win_rate_bound
     if n < settings.min_comparisons:
-        return "unsure", f"{n} blind comparisons of {settings.min_comparisons} needed: hold"
+        return Reason("too_few_comparisons", {"count": n, "needed": settings.min_comparisons})
     lower, upper = wilson(comparisons.win_rate, n, settings.confidence)
+    figures = {"win_rate": comparisons.win_rate, "floor": floor, "count": n}
     if lower > floor:
-        return "better", f"win rate {comparisons.win_rate:.2f}, lower bound {lower:.3f} > {floor:.2f}, n={n}"
+        return Reason("wins", {"bound": lower, **figures})
     if upper < floor:
-        return "worse", f"win rate {comparisons.win_rate:.2f}, upper bound {upper:.3f} < {floor:.2f}, n={n}"
-    return "unsure", f"win rate {comparisons.win_rate:.2f}, lower bound {lower:.3f} ≤ {floor:.2f}, n={n}: hold"
+        return Reason("loses", {"bound": upper, **figures})
+    return Reason("may_be_chance", {"bound": lower, **figures})
 
 
 def _not_finite(value: object, name: str = "") -> list[str]:
@@ -186,12 +183,3 @@ def _not_finite(value: object, name: str = "") -> list[str]:
     if isinstance(value, list | tuple):
         return [found for at, part in enumerate(value) for found in _not_finite(part, f"{name}[{at}]")]
     return []
-
-
-def _named(names: list[str]) -> str:
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(names[:MAX_NAMED]) + more
-
-
-def _policy(digest: str | None) -> str:
-    return digest[:12] if digest else "the bare base"

@@ -8,12 +8,15 @@ There is one rollout at a time. `halt` is the kill switch beside all this: the b
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from deploy.errors import Refused
 from deploy.rules.assignment import Routing
+from deploy.rules.names import percent, policy_name, short
+from feedback.durable import canonical
 
 CandidateState = Literal[
     "trained",
@@ -76,6 +79,13 @@ class Serving:
             return Routing(incumbent=self.incumbent, halted=self.halted)
         return Routing(self.incumbent, self.rollout.candidate, self.rollout.id, self.rollout.share, self.halted)
 
+    @property
+    def revision(self) -> str:
+        """Names this very state, eight hex digits: a command that says which one it was meant for can't act on another."""
+        rollout = self.rollout
+        under_way = [rollout.id, rollout.state, rollout.share] if rollout else None
+        return hashlib.sha256(canonical([list(self.incumbents), under_way, self.halted])).hexdigest()[:8]
+
     def share(self, digest: str) -> float:
         """Of the units, the part that this adapter serves now, 0..1."""
         canary = self.rollout.share if self.rollout else 0.0
@@ -117,7 +127,12 @@ class Resume:
 
 @dataclass(frozen=True)
 class Rollback:
-    """The rollout under way ends at share 0; where there is none, the incumbent gives way to the earlier one."""
+    """The rollout under way ends at share 0. `incumbent`: where there is none, the incumbent gives way to the earlier one.
+
+    Taking down an incumbent has to be said: who typed the same rollback twice meant the rollout both times.
+    """
+
+    incumbent: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,7 +170,7 @@ def transition(serving: Serving, command: Command, now_us: int) -> tuple[Serving
         case Resume():
             return _resume(serving)
         case Rollback():
-            return _rollback(serving)
+            return _rollback(serving, command)
         case Halt():
             moved = () if serving.halted else (Moved(None, "serving", "halted"),)
             return replace(serving, halted=True), moved
@@ -171,7 +186,7 @@ def _approve(serving: Serving, command: Approve, now_us: int) -> tuple[Serving, 
         return replace(serving, rollout=replace(rollout, approved_at_us=now_us)), ()
     if rollout is not None:
         raise Refused(
-            f"a rollout is under way ({short(rollout.candidate)} at {rollout.share:.0%}): "
+            f"a rollout is under way ({short(rollout.candidate)} at {percent(rollout.share)}): "
             f"promote it to the end or roll it back first"
         )
     fresh = Rollout(command.rollout_id, command.candidate, "approved", 0.0, now_us)
@@ -218,19 +233,24 @@ def _resume(serving: Serving) -> tuple[Serving, tuple[Moved, ...]]:
     return replace(serving, rollout=replace(rollout, state="canary")), (moved,)
 
 
-def _rollback(serving: Serving) -> tuple[Serving, tuple[Moved, ...]]:
+def _rollback(serving: Serving, command: Rollback) -> tuple[Serving, tuple[Moved, ...]]:
     rollout = serving.rollout
+    if rollout is not None and command.incumbent:
+        raise Refused(
+            f"a rollout is under way ({short(rollout.candidate)}): `trimtab rollback` ends that one first, and the incumbent "
+            f"goes with another --incumbent"
+        )
     if rollout is not None:
         return replace(serving, rollout=None), (Moved(rollout.candidate, rollout.state, "rolled_back"),)
     if serving.incumbent is None:
         raise Refused("there is nothing to roll back: no rollout is under way and the bare base is the incumbent")
+    if not command.incumbent:
+        raise Refused(
+            f"no rollout is under way. To take {short(serving.incumbent)} down, which serves everything, add --incumbent: "
+            f"{policy_name(serving.incumbents[-2])} would serve then"
+        )
     moves = [Moved(serving.incumbent, "full", "rolled_back")]
     earlier = serving.incumbents[:-1]
     if earlier[-1] is not None:
         moves.append(Moved(earlier[-1], "superseded", "full", 1.0))
     return replace(serving, incumbents=earlier), tuple(moves)
-
-
-def short(digest: str) -> str:
-    """How a digest is written in a sentence; the command line takes it as it is."""
-    return digest[:12]

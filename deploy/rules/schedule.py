@@ -10,6 +10,15 @@ LONGEST_BACKOFF_S = 86_400.0
 
 
 @dataclass(frozen=True)
+class Rejected:
+    """A person said no to a training, and none began since. The labels are those that came in afterwards."""
+
+    at_us: int
+    new_human_labels: int
+    new_verdicts: int
+
+
+@dataclass(frozen=True)
 class Since:
     """What is known when the question is asked. Times in microseconds; None where there was no training yet."""
 
@@ -20,6 +29,7 @@ class Since:
     new_verdicts: int
     labels: int
     """Labels there are at all, old ones included."""
+    rejected: Rejected | None = None
 
 
 @dataclass(frozen=True)
@@ -46,17 +56,37 @@ def decide(since: Since, train: TrainSettings, approve: ApproveSettings, now_us:
         left_s = backoff_s - (now_us - since.last_ended_us) / 1e6
         if left_s > 0:
             return Wait(f"{since.failures_in_a_row} failed in a row; next try in {left_s:.0f} s")
-    reason = _reason(since, train, now_us)
-    if reason is None:
-        return Wait(f"{since.new_human_labels} new labels by people and {since.new_verdicts} new verdicts so far")
-    return Start(reason, "train" in approve.before)
+    needs_yes = "train" in approve.before
+    no = since.rejected if needs_yes else None
+    reason = _reason(since, train, now_us) if no is None else _reason_after(no, since, train, now_us)
+    if reason is not None:
+        return Start(reason, needs_yes)
+    new, when = no or since, "so far" if no is None else "since a person said no"
+    return Wait(f"{new.new_human_labels} new labels by people and {new.new_verdicts} new verdicts {when}")
+
+
+def _reason_after(no: Rejected, since: Since, train: TrainSettings, now_us: int) -> str | None:
+    """What makes it another question than the one that a person said no to."""
+    if enough := _enough(no, train):
+        return f"{enough} since a person said no"
+    age_s = (now_us - no.at_us) / 1e6
+    wanted = since.failures_in_a_row or since.new_human_labels + since.new_verdicts > 0
+    if train.every_s and wanted and age_s >= train.every_s:
+        return f"{age_s / 3600:.1f} h since a person said no (rule: {train.every_s / 3600:.1f} h)"
+    return None
+
+
+def _enough(new: Since | Rejected, train: TrainSettings) -> str | None:
+    if train.min_new_human_labels and new.new_human_labels >= train.min_new_human_labels:
+        return f"{new.new_human_labels} new labels by people (rule: {train.min_new_human_labels})"
+    if train.min_new_verdicts and new.new_verdicts >= train.min_new_verdicts:
+        return f"{new.new_verdicts} new verdicts (rule: {train.min_new_verdicts})"
+    return None
 
 
 def _reason(since: Since, train: TrainSettings, now_us: int) -> str | None:
-    if train.min_new_human_labels and since.new_human_labels >= train.min_new_human_labels:
-        return f"{since.new_human_labels} new labels by people (rule: {train.min_new_human_labels})"
-    if train.min_new_verdicts and since.new_verdicts >= train.min_new_verdicts:
-        return f"{since.new_verdicts} new verdicts (rule: {train.min_new_verdicts})"
+    if enough := _enough(since, train):
+        return enough
     if since.failures_in_a_row:
         return "the last training failed"
     if train.every_s and since.new_human_labels + since.new_verdicts > 0:

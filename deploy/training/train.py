@@ -9,16 +9,17 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from deploy.control.store import Control
+from deploy.control.trainings import Training
 from deploy.errors import Failed
 from deploy.parts import operations
-from deploy.rules.schedule import Since
+from deploy.rules.schedule import Rejected, Since
 from deploy.settings import Settings
 from deploy.state import State
 from deploy.training.job import Job, Progress, Stopped, run_job
 from feedback.clock import Clock
 from feedback.dataset import snapshot
 from feedback.dataset.snapshot import Snapshot
-from feedback.facts.reader import Facts
+from feedback.facts.reader import Facts, Positions
 from feedback.facts.tables import EVENT_TABLES
 from models.spec import TrainingSpec
 
@@ -29,11 +30,17 @@ LABELS = ("thumbs", "stars", "pick", "edit", "score", "signal")
 ABANDONED_S = 7 * 86_400
 
 
-def seal_now(state: State, settings: Settings, as_of_us: int) -> Snapshot:
-    """Seal the facts as of a moment."""
-    facts = Facts(state.facts)
-    with facts.pinned():
-        return snapshot.seal(facts, as_of_us, settings.window, state.snapshots)
+class Sealed(Snapshot, frozen=True):
+    """A snapshot, and how far the facts went of which it was made: what lies beyond is new to the next one."""
+
+    positions: Positions
+
+
+def seal_now(state: State, settings: Settings, as_of_us: int) -> Sealed:
+    """Seal the facts as of a moment: those that are there now, whatever comes in meanwhile."""
+    with Facts(state.facts).pinned() as facts:
+        sealed = snapshot.seal(facts, as_of_us, settings.window, state.snapshots)
+        return Sealed(sealed.path, sealed.manifest, facts.positions())
 
 
 def newest_event_us(facts: Facts) -> int:
@@ -55,7 +62,7 @@ def train(
     settings: Settings,
     control: Control,
     clock: Clock,
-    sealed: Snapshot,
+    sealed: Sealed,
     reason: str,
     progress: Progress,
     cancelled: threading.Event | None = None,
@@ -72,7 +79,7 @@ def train(
         )
     with state.lock("training"):
         _clear_abandoned(state.work, clock.now_us())
-        started = control.trainings.start(reason, clock.now_us(), sealed.name)
+        started = control.trainings.start(reason, clock.now_us(), sealed.name, sealed.positions)
         try:
             path = job(_spec(state, settings, control, sealed), settings.train.time_limit_s, progress, clock, cancelled)
             digest = path.name
@@ -92,19 +99,42 @@ def train(
 
 def since_last(state: State, control: Control) -> Since:
     """What the rules of `schedule.decide` want to know."""
-    last = next(iter(control.trainings.list(1)), None)
-    done = [training for training in control.trainings.list(1_000) if training.outcome == "done"]
-    since_us = done[0].started_at_us if done else 0
-    human, verdicts = Facts(state.facts).labels_since(since_us, LABELS)
-    all_human, all_verdicts = (human, verdicts) if not since_us else Facts(state.facts).labels_since(0, LABELS)
+    with Facts(state.facts).pinned() as facts:
+        return since_in(facts, control)
+
+
+def since_in(facts: Facts, control: Control) -> Since:
+    """The same of these facts."""
+    last, done = next(iter(control.trainings.list(1)), None), control.trainings.last_done()
+    labels = facts.labels_since({}, LABELS)
+    human, verdicts = (
+        labels if done is None else facts.labels_since(_before(done.positions, done.started_at_us), LABELS)
+    )
     return Since(
         last_started_us=last.started_at_us if last else None,
         last_ended_us=last.ended_at_us if last else None,
         failures_in_a_row=control.trainings.failures_in_a_row(),
         new_human_labels=human,
         new_verdicts=verdicts,
-        labels=all_human + all_verdicts,
+        labels=sum(labels),
+        rejected=_rejected(facts, control, last),
     )
+
+
+def _rejected(facts: Facts, control: Control, last: Training | None) -> Rejected | None:
+    """What a person said no to, unless a training began afterwards."""
+    request = control.trainings.last_rejected()
+    if request is None or request.answered_at_us is None:
+        return None
+    if last is not None and last.started_at_us > request.answered_at_us:
+        return None
+    new = facts.labels_since(_before(request.positions, request.answered_at_us), LABELS)
+    return Rejected(request.answered_at_us, *new)
+
+
+def _before(positions: Positions | None, at_us: int) -> Positions | int:
+    """What an older version has stored counts by time."""
+    return at_us if positions is None else positions
 
 
 def _clear_abandoned(work: Path, now_us: int) -> None:

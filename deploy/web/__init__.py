@@ -1,4 +1,5 @@
 """What both ports share: bodies, errors in OpenAI's shape, who asks, serving and stopping.
 
-Knows: HTTP and keys. Must not know: chats, candidates, or which port it is on.
+Knows: HTTP, keys, and how what is asked of a rule or a store fails. Must not know: chats, decisions, or which port it
+is on.
 """

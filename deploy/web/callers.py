@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
 
+import structlog
 from fastapi import Request
 
 from deploy.control.keys import PREFIX, SCOPES, Key
@@ -16,6 +17,9 @@ from feedback.clock import Clock
 from feedback.intake.wire import DEFAULT_TENANT
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+RETRY_S = 5
+
+log = structlog.get_logger()
 
 
 class KeyFinder(Protocol):
@@ -31,6 +35,11 @@ class Caller:
     tenant: str
     scopes: frozenset[str]
     key: Key | None = None
+
+    @property
+    def actor(self) -> str:
+        """What the history calls them."""
+        return f"key {self.key.name} ({self.key.id})" if self.key is not None else "loopback"
 
     def allows(self, scope: str) -> bool:
         return scope in self.scopes
@@ -66,7 +75,7 @@ class Callers:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         token = token.strip() if scheme.lower() == "bearer" else ""
         if token.startswith(PREFIX):
-            key = await asyncio.to_thread(self._keys.key, token, self._clock.now_us())
+            key = await self._key(token)
             if key is None:
                 raise ApiError(401, "invalid_api_key", "this key is not known, expired or revoked")
             return Caller(key.tenant, key.scopes, key)
@@ -78,6 +87,13 @@ class Callers:
             return None
         self._from_this_machine(request)
         return Caller(DEFAULT_TENANT, frozenset(SCOPES))
+
+    async def _key(self, token: str) -> Key | None:
+        try:
+            return await asyncio.to_thread(self._keys.key, token, self._clock.now_us())
+        except Exception as error:  # its text is not for strangers
+            log.error("keys_not_read", error=type(error).__name__)
+            raise ApiError(503, "not_ready", "keys can't be read now; try again", retry_after_s=RETRY_S) from error
 
     def _from_this_machine(self, request: Request) -> None:
         """Without keys, neither a rebound host name nor another site's page may ask (we are bound to loopback)."""
@@ -91,4 +107,6 @@ class Callers:
             raise ApiError(403, "forbidden", "without keys only this machine may ask, by 127.0.0.1 or localhost")
         asked_from = request.headers.get("origin")
         if asked_from is not None and origin.netloc != host.netloc and asked_from not in self._origins:
-            raise ApiError(403, "forbidden", "another site's page may not ask: see gateway.cors_origins")
+            raise ApiError(
+                403, "forbidden", "another site's page may not ask; gateway.cors_origins names those that may chat"
+            )

@@ -6,9 +6,13 @@ from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+
+from deploy.control.records import UnknownCandidate
+from deploy.errors import Failed, Refused
 
 log = structlog.get_logger()
 
@@ -48,16 +52,28 @@ def bad(message: str, param: str | None = None, code: str = "invalid_value") -> 
 
 
 def install(app: FastAPI) -> None:
-    """Every error of `app` takes this shape, also those of its router, and those that nobody foresaw."""
+    """Every error of `app` takes this shape: a rule's, those of its router, and those that nobody foresaw."""
 
     @app.exception_handler(ApiError)
-    async def refused(_: Request, error: ApiError) -> JSONResponse:
+    async def answered(_: Request, error: ApiError) -> JSONResponse:
         return error.response()
+
+    @app.exception_handler(Failed)
+    async def not_done(_: Request, error: Failed) -> JSONResponse:
+        return _not_done(error).response()
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        param = ".".join(str(part) for part in first["loc"][1:]) or None
+        return bad(str(first["msg"]), param).response()
 
     @app.exception_handler(HTTPException)
     async def routed(_: Request, error: HTTPException) -> JSONResponse:
         code = _HTTP_CODES.get(error.status_code, "invalid_request")
-        return ApiError(error.status_code, code, str(error.detail)).response()
+        answer = ApiError(error.status_code, code, str(error.detail)).response()
+        answer.headers.update(error.headers or {})
+        return answer
 
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, __: ClientDisconnect) -> JSONResponse:
@@ -67,7 +83,16 @@ def install(app: FastAPI) -> None:
     async def unforeseen(request: Request, error: Exception) -> JSONResponse:
         # no text of the error: it may quote what a user wrote
         log.error("request_failed", path=request.url.path[:100], error=type(error).__name__, at=_place(error))
-        return ApiError(500, "internal_error", "something went wrong here; the gateway's log says what").response()
+        return ApiError(500, "internal_error", "something went wrong here; this process's log says what").response()
+
+
+def _not_done(error: Failed) -> ApiError:
+    match error:
+        case Refused():
+            return ApiError(409, "refused", str(error))
+        case UnknownCandidate():
+            return ApiError(404, "not_found", str(error))
+    return ApiError(503, "failed", str(error))
 
 
 def _place(error: BaseException) -> str:

@@ -1,21 +1,26 @@
-"""Reading facts: iterables in no particular order, duplicates and conflicts included."""
+"""Reading facts: iterables in no particular order, duplicates and conflicts included.
+
+What is of another kind than its table is left out, with a warning: before topics took only their own kind, a rating on the
+topic of turns became a row of turns.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-from collections.abc import Callable, Collection, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
+import structlog
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from feedback.digests import payload_of
-from feedback.facts.tables import EVENT_TABLES, SCHEMA, TABLE_OF_TOPIC, TableName, app_of, day_of, held
+from feedback.facts.tables import SCHEMA, TABLE_OF_TOPIC, TABLES, TableName, app_of, day_of, held
 from feedback.intake.contract import typed_value
 from feedback.records import Judgement, Rating, Turn, Unjudged, Verdict
 
@@ -26,30 +31,39 @@ THREADS = False
 SLOWLY: dict[str, Any] = {"batch_size": 8_192, "batch_readahead": 1, "fragment_readahead": 1}
 """How whole tables are read: by default gigabytes of records would lie ready before the first is looked at."""
 
+log = structlog.get_logger()
+
 _decode: Callable[[str], Turn | Rating | Verdict | Unjudged] = msgspec.json.Decoder(
     Turn | Rating | Verdict | Unjudged
 ).decode
 
 
+Positions = dict[str, int]
+"""How far the labels of each partition of each log were read, by `tables.app_of`: the offset that comes next."""
+
+LABEL_TABLES: tuple[TableName, ...] = ("ratings", "verdicts")
+_TOPICS = {table: topic for topic, table in TABLE_OF_TOPIC.items()}
+
+
 class Facts:
     """Reads the facts under `root`: iterables in no particular order, duplicates and conflicts included."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, view: Mapping[TableName, DeltaTable | None] | None = None) -> None:
+        self._root, self._view = root, view
 
     @contextlib.contextmanager
-    def pinned(self) -> Iterator[None]:
-        """Nothing that is among the facts now is cleared away meanwhile, however long it takes."""
+    def pinned(self) -> Iterator[Facts]:
+        """The facts as they are now: what comes in meanwhile is not among them, and nothing of them is cleared away,
+        however long it takes."""
         with held(self._root, fcntl.LOCK_SH, wait=True):
-            yield
+            # turns last: what a label speaks of is there
+            yield Facts(self._root, {name: self._table(name) for name in reversed(TABLES)})
 
     def turns(
         self, since_us: int = 0, until_us: int = 2**62, only: Set[bytes] | None = None
     ) -> Iterator[tuple[Turn, str]]:
         """Turns with their content hashes: all, or those whose `census.payload_of` is in `only`."""
-        for record, content_hash in self._records("turns", since_us, until_us, only):
-            assert isinstance(record, Turn)
-            yield record, content_hash
+        yield from _only(Turn, "turns", self._records("turns", since_us, until_us, only))
 
     def turns_before(self, until_us: int) -> int:
         """How many facts of turns are older."""
@@ -59,34 +73,43 @@ class Facts:
 
     def ratings(self, since_us: int = 0, until_us: int = 2**62) -> Iterator[tuple[Rating, str]]:
         """Ratings with their content hashes."""
-        for record, content_hash in self._records("ratings", since_us, until_us):
-            assert isinstance(record, Rating)
+        for record, content_hash in _only(Rating, "ratings", self._records("ratings", since_us, until_us)):
             yield msgspec.structs.replace(record, value=typed_value(record.kind, record.value)), content_hash
 
     def verdicts(self, since_us: int = 0, until_us: int = 2**62) -> Iterator[Judgement]:
         """Verdicts, and the questions that found none."""
-        for record, _ in self._records("verdicts", since_us, until_us):
-            assert isinstance(record, Verdict | Unjudged)
+        for record, _ in _only(Verdict | Unjudged, "verdicts", self._records("verdicts", since_us, until_us)):
             yield record
 
-    def labels_since(self, since_us: int, kinds: Collection[str]) -> tuple[int, int]:
-        """Ratings of these kinds by users and experts, and verdicts, that were received after a moment."""
-        ratings = [
-            record
-            for record in self._received_since("ratings", since_us)
-            if isinstance(record, Rating) and record.kind in kinds and record.source != "system"
-        ]
-        verdicts = [record for record in self._received_since("verdicts", since_us) if isinstance(record, Verdict)]
-        return len({(r.tenant, r.event_id) for r in ratings}), len({v.verdict_id for v in verdicts})
+    def positions(self) -> Positions:
+        """How far these facts go, in every partition that has labels."""
+        ends: Positions = {}
+        for name in LABEL_TABLES:
+            rows = self.columns(name, ["log", "partition", "offset"])
+            places = rows.group_by(["log", "partition"], use_threads=THREADS).aggregate([("offset", "max")])
+            for place in places.to_pylist():
+                ends[_place(name, place["log"], place["partition"])] = place["offset_max"] + 1
+        return ends
+
+    def labels_since(self, before: Positions | int, kinds: Collection[str]) -> tuple[int, int]:
+        """Ratings of these kinds by users and experts, and verdicts, that are new: those of which nothing lies before
+        these positions, or was received until this moment. One counts once, however often it was sent."""
+
+        def by_people(record: object) -> bool:
+            return isinstance(record, Rating) and record.kind in kinds and record.source != "system"
+
+        verdicts = self._new("verdicts", before, lambda record: isinstance(record, Verdict))
+        return self._new("ratings", before, by_people), verdicts
 
     def received_since(self, since_us: int) -> Iterator[tuple[int, int, Turn | Rating]]:
         """Turns and ratings that were received after a moment, as (partition, received_at_us, record)."""
-        for name in EVENT_TABLES:
-            for batch in self._batches(name, ["partition", "received_at_us", "record"], since_us):
+        kinds: dict[TableName, type[Turn] | type[Rating]] = {"turns": Turn, "ratings": Rating}
+        for name, kind in kinds.items():
+            for batch in self.batches(name, ["partition", "received_at_us", "record"], since_us):
                 for partition, at_us, record in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                     event = _decode(record)
-                    assert isinstance(event, Turn | Rating)
-                    yield partition, at_us, event
+                    if isinstance(event, kind):
+                        yield partition, at_us, event
 
     def columns(self, name: TableName, columns: Sequence[str], where: pc.Expression | None = None) -> pa.Table:
         """Some columns of a whole table, or of the rows that `where` takes, without its records."""
@@ -95,6 +118,16 @@ class Facts:
             return SCHEMA.empty_table().select(columns)
         return table.to_pyarrow_dataset().to_table(columns=list(columns), filter=where, use_threads=THREADS)
 
+    def batches(
+        self, name: TableName, columns: Sequence[str], received_since_us: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Like `columns`, a few thousand rows at a time, in bounded memory; those received after a moment, or all."""
+        table = self._table(name)
+        if table is not None:
+            newer = None if received_since_us is None else pc.field("received_at_us") > received_since_us
+            dataset = table.to_pyarrow_dataset()
+            yield from dataset.scanner(columns=list(columns), filter=newer, use_threads=THREADS, **SLOWLY).to_batches()
+
     def applied(self, log: str, topic: str, partition: int) -> int:
         """The offset up to which a partition of the log of this identity has been applied (0: nothing)."""
         table = self._table(TABLE_OF_TOPIC[topic])
@@ -102,7 +135,7 @@ class Facts:
 
     def _records(
         self, name: TableName, since_us: int, until_us: int, only: Set[bytes] | None = None
-    ) -> Iterator[tuple[Any, str]]:
+    ) -> Iterator[tuple[Turn | Rating | Judgement, str]]:
         table = self._table(name)
         if table is None:
             return
@@ -119,20 +152,42 @@ class Facts:
             for record, content_hash in zip(batch.column("record").to_pylist(), hashes, strict=True):
                 yield _decode(record), content_hash
 
-    def _received_since(self, name: TableName, since_us: int) -> Iterator[Turn | Rating | Judgement]:
-        for batch in self._batches(name, ["record"], since_us):
-            yield from map(_decode, batch.column("record").to_pylist())
-
-    def _batches(self, name: TableName, columns: list[str], received_since_us: int) -> Iterator[pa.RecordBatch]:
-        table = self._table(name)
-        if table is not None:
-            newer = pc.field("received_at_us") > received_since_us
-            yield from (
-                table.to_pyarrow_dataset().scanner(columns=columns, filter=newer, use_threads=THREADS).to_batches()
-            )
+    def _new(self, name: TableName, before: Positions | int, counts: Callable[[object], bool]) -> int:
+        known, new = set[tuple[str, str]](), set[tuple[str, str]]()
+        columns = ["log", "partition", "offset", "received_at_us", "tenant", "event_id", "record"]
+        for batch in self.batches(name, columns):
+            rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+            for log, partition, offset, at_us, tenant, event_id, record in rows:
+                if not counts(_decode(record)):
+                    continue
+                if isinstance(before, int):
+                    old = at_us <= before
+                else:
+                    old = offset < before.get(_place(name, log, partition), 0)
+                (known if old else new).add((tenant, event_id))
+        return len(new - known)
 
     def _table(self, name: TableName) -> DeltaTable | None:
+        if self._view is not None:
+            return self._view[name]
         try:
             return DeltaTable(self._root / name)
         except TableNotFoundError:
             return None
+
+
+def _only(kind: Any, name: TableName, records: Iterable[tuple[Any, str]]) -> Iterator[tuple[Any, str]]:
+    """Those of one kind."""
+    others = 0
+    for record, content_hash in records:
+        if isinstance(record, kind):
+            yield record, content_hash
+        else:
+            others += 1
+    if others:
+        log.warning("facts_of_another_kind", table=name, rows=others)
+
+
+def _place(name: TableName, log: str | None, partition: int) -> str:
+    """Rows of the first days do not say which log they came from."""
+    return app_of(log or "", _TOPICS[name], partition)

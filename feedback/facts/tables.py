@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 from collections.abc import Iterator
 from datetime import date, timedelta
 from functools import lru_cache
@@ -14,7 +15,7 @@ import pyarrow as pa
 from msgspec import Struct
 
 from feedback import topics
-from feedback.records import Judgement, Rating, Turn
+from feedback.records import Judgement, Rating, Turn, Unjudged, Verdict
 
 TableName = Literal["turns", "ratings", "verdicts"]
 TABLES: tuple[TableName, ...] = ("turns", "ratings", "verdicts")
@@ -44,6 +45,9 @@ SCHEMA = pa.schema(
 )
 """One schema for all tables: the columns that are searched, and the whole redacted record as JSON."""
 
+LATEST_US = 2**62
+"""Beyond it, and as long before the epoch, nothing happened; every column of times holds it."""
+
 EPOCH, LAST_DAY = date(1970, 1, 1), (date.max - date(1970, 1, 1)).days
 
 
@@ -67,17 +71,38 @@ class Batch(Struct, frozen=True):
     next_offset: int
 
 
+def check(row: Row) -> None:
+    """Raises ValueError or OverflowError where a commit would: it takes all its rows or none."""
+    event = row.event
+    if not (-LATEST_US <= event.occurred_at_us <= LATEST_US and -LATEST_US <= row.received_at_us <= LATEST_US):
+        raise ValueError(
+            f"no times: it happened at {event.occurred_at_us} us and was received at {row.received_at_us} us"
+        )
+    if event.occurred_at_us < 0:
+        day_of(event.occurred_at_us)  # the calendar ends there sooner
+    name = event.verdict_id if isinstance(event, (Verdict, Unjudged)) else event.event_id
+    f"{event.tenant}{name}{event.conversation_id}{event.turn_id}".encode()
+
+
 @contextlib.contextmanager
 def held(root: Path, how: int, wait: bool = False) -> Iterator[bool]:
-    """Hold the lock of the facts' files, shared by who reads and alone by who clears away; whether we have it."""
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".reading").open("a") as file:
-        try:
-            fcntl.flock(file, how if wait else how | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+    """Hold the lock of the facts' directory, shared by who reads and alone by who clears away; whether we have it.
+
+    It is the directory's own, so that who only looks makes no file; where there are no facts there is nothing to hold.
+    """
+    try:
+        directory = os.open(root, os.O_RDONLY)
+    except FileNotFoundError:
+        yield True
+        return
+    try:
+        fcntl.flock(directory, how if wait else how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield False
+    else:
+        yield True
+    finally:
+        os.close(directory)
 
 
 def app_of(log: str, topic: str, partition: int) -> str:

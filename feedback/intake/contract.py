@@ -15,10 +15,10 @@ from typing import Any, Literal, get_args
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import asdict, astuple, fields
+from msgspec.structs import asdict, astuple, fields, replace
 
 from feedback import topics
-from feedback.intake.wire import SCHEMA, WireRating, WireTurn
+from feedback.intake.wire import DEFAULT_TENANT, SCHEMA, WireRating, WireTurn
 from feedback.records import Pick, Rating, RatingKind, Score, Signal, Turn
 
 MAX_EVENT_BYTES = 1_000_000  # what a Kafka broker takes by default
@@ -45,6 +45,7 @@ Code = Literal[
     "bad_value",
     "future",
     "too_old",
+    "wrong_topic",
     "poison",
     "truncated_file",
     "unreadable_file",
@@ -87,6 +88,15 @@ def parse(raw: bytes, now_us: int) -> Turn | Rating | Rejected:
     """The event that `raw` holds, as it was sent (not yet redacted; `bucket` not yet stamped)."""
     try:
         return _event(*(_decoded(raw) or _converted(_load(raw))), now_us)
+    except _Reject as reject:
+        return reject.rejected
+
+
+def parse_sent(raw: bytes, now_us: int, tenant: str) -> Turn | Rating | Rejected:
+    """Like `parse`, for what somebody sends whose key is of `tenant`: it is that tenant's, and evidence for no rollout."""
+    try:
+        wire, extra = _decoded(raw) or _converted(_unclaimed(_load(raw)))
+        return _sent(_event(wire, extra, now_us), tenant, named=wire.tenant is not DEFAULT_TENANT)
     except _Reject as reject:
         return reject.rejected
 
@@ -249,6 +259,28 @@ def _event(wire: Wire, extra: dict[str, Any], now_us: int) -> Turn | Rating:
     except ValueError as error:
         raise _Reject("bad_value", "value", f"value is {_shown(wire.value)}: {error}") from None
     return Rating(**said)
+
+
+def _unclaimed(document: dict[str, Any]) -> dict[str, Any]:
+    """A rating knows no `rollout`: it is not kept as extra either."""
+    if document.get("event") == "rating":
+        document.pop("rollout", None)
+    return document
+
+
+def _sent(event: Turn | Rating, tenant: str, named: bool) -> Turn | Rating:
+    """`named`: the event says itself whose it is (one that does not has the default, the very same object)."""
+    if named and event.tenant != tenant:
+        raise _Reject("bad_value", "tenant", f"tenant is another than the key's, {tenant!r}")
+    if event.tenant != tenant:
+        _check_each_id([("tenant", tenant)])
+        event = replace(event, tenant=tenant)
+    return without_claim(event)
+
+
+def without_claim(event: Turn | Rating) -> Turn | Rating:
+    """What others wrote can't be rollout evidence: only what our gateway stamped and signed is."""
+    return replace(event, rollout=None) if isinstance(event, Turn) and event.rollout is not None else event
 
 
 def _check_ids(wire: Wire) -> None:

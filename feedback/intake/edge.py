@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -21,6 +21,7 @@ from feedback.privacy.redact import Redactor
 from feedback.records import Rating, Turn
 
 SIGNATURE_HEADER = "trimtab-edge"
+Event = TypeVar("Event", bound=Turn | Rating)
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode: Callable[[bytes], Turn | Rating] = msgspec.json.Decoder(Turn | Rating).decode
@@ -44,11 +45,13 @@ class Edge:
 
     def record(self, raw: bytes, now_us: int) -> Record | Rejected:
         """The record of an event's bytes, or why they are none."""
-        return self._record(_foreign(contract.parse(raw, now_us)))
+        event = contract.parse(raw, now_us)
+        return event if isinstance(event, Rejected) else self.signed(self.redacted(contract.without_claim(event)))
 
     def record_of(self, document: dict[str, Any], now_us: int) -> Record | Rejected:
         """Like `record`, for an event that is already a JSON object."""
-        return self._record(contract.parse_object(document, now_us))
+        event = contract.parse_object(document, now_us)
+        return event if isinstance(event, Rejected) else self.signed(self.redacted(event))
 
     def admit(self, value: bytes, headers: tuple[tuple[str, bytes], ...], now_us: int) -> Turn | Rating | Rejected:
         """The event of a record on a topic: what this edge signed as it is, anything else redacted here."""
@@ -58,14 +61,18 @@ class Edge:
             if isinstance(event, Rating):
                 return msgspec.structs.replace(event, value=contract.typed_value(event.kind, event.value))
             return event
-        event_or_reason = _foreign(contract.parse(value, now_us))
-        return event_or_reason if isinstance(event_or_reason, Rejected) else self.redacted(event_or_reason)
+        parsed = contract.parse(value, now_us)
+        return parsed if isinstance(parsed, Rejected) else self.redacted(contract.without_claim(parsed))
 
     def user(self, raw: str) -> str:
         """What stands for this user id in every record."""
         return self._redactor.user(raw)
 
-    def redacted(self, event: Turn | Rating) -> Turn | Rating:
+    def text(self, text: str) -> str:
+        """A text without personal data."""
+        return self._redactor.text(text)
+
+    def redacted(self, event: Event) -> Event:
         """The event without personal data, with hashed user id and stamped bucket."""
         redact = self._redactor
         common: dict[str, Any] = {
@@ -82,21 +89,14 @@ class Edge:
         )
         return msgspec.structs.replace(event, value=value, **common)
 
-    def _record(self, event: Turn | Rating | Rejected) -> Record | Rejected:
-        if isinstance(event, Rejected):
-            return event
-        value = _encode(self.redacted(event))
+    def signed(self, event: Turn | Rating) -> Record:
+        """The record of an event that was `redacted`; its signature says so."""
+        value = _encode(event)
         key = f"{event.tenant}/{event.conversation_id}".encode()
         return Record(contract.topic_of(event), key, value, ((SIGNATURE_HEADER, self._sign(value)),))
 
     def _sign(self, value: bytes) -> bytes:
         return hmac.digest(self._key, value, "sha256")
-
-
-def _foreign(event: Turn | Rating | Rejected) -> Turn | Rating | Rejected:
-    """What others wrote can't be rollout evidence: only what our gateway stamped and signed is."""
-    claimed = isinstance(event, Turn) and event.rollout is not None
-    return msgspec.structs.replace(event, rollout=None) if claimed else event
 
 
 def content_hash(event: Turn | Rating) -> str:

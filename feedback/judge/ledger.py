@@ -1,5 +1,7 @@
 """The judge's money: reserved before a question is asked, settled after, per UTC hour and per UTC day.
 
+What was never settled (the process died) counts in full, where it was reserved: nobody knows what the server did meanwhile.
+
 The first half of a budget is there for every question, the next quarter for every second, the next eighth for every
 fourth: so that what is judged is a sample of the hour and of the day, not what came first.
 """
@@ -13,14 +15,11 @@ from typing import Literal, Protocol
 import xxhash
 from msgspec import Struct
 
-RESERVATION_EXPIRES_US = 3_600_000_000
-"""A question that was never settled (its process died) counts in full for an hour, then not at all."""
-
 MAX_HALVINGS = 30
 
 
 class Spent(Struct, frozen=True):
-    """Money spent and reserved, in US dollars."""
+    """Money spent, and reserved but not settled, in US dollars."""
 
     hour_usd: float
     day_usd: float

@@ -58,7 +58,9 @@ def audit(log: Log, facts: Facts) -> Iterator[Finding]:
     buried: dict[tuple[str | None, int | None], dict[int, str]] = {}
     for letter in dead_letters.read(log):
         if letter.offset is not None:
-            buried.setdefault((letter.topic, letter.partition), {})[letter.offset] = _digest(letter.value)
+            buried.setdefault((letter.topic, letter.partition), {})[letter.offset] = letter.digest or _digest(
+                letter.value
+            )
     partitions = log.topics()
     for topic, table in TABLE_OF_TOPIC.items():
         for partition in range(partitions.get(topic, 0)):

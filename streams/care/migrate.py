@@ -42,8 +42,8 @@ def waiting(source: Log, groups: Mapping[str, str]) -> int:
 
 def _waiting(source: Log, topic: str, groups: Mapping[str, str]) -> Iterator[Stored]:
     if topic == DEAD_LETTERS:
-        redriven = {letter.id for letter in dead_letters.read(source) if letter.redriven}
-        yield from (stored for stored in scan(source, topic) if f"{stored.partition}-{stored.offset}" not in redriven)
+        open_ = {letter.id for letter in dead_letters.read(source) if not letter.redriven}
+        yield from (stored for stored in scan(source, topic) if dead_letters.decode(stored).id in open_)
     else:
         done = source.committed(groups[topic])
         yield from scan(source, topic, {partition: at for (name, partition), at in done.items() if name == topic})

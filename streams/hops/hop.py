@@ -1,4 +1,4 @@
-"""How every hop treats a run: bury what it chokes on alone, try what goes wrong again, else stop the process.
+"""How every hop treats a run: set aside what it chokes on, try what goes wrong again, else stop the process.
 
 Faust itself commits past a message whose handler raised, so no handler may raise. A run is acknowledged only by the hop's
 own work (for the facts: when they are committed), never because time passed. A run is done as a whole: were its records
@@ -14,11 +14,8 @@ from typing import Any, TypeVar
 import structlog
 
 from feedback.clock import Clock
-from feedback.intake.contract import Rejected
-from feedback.intake.edge import Record
 from streams import metrics
-from streams.dead_letters import dead_letter
-from streams.log import Producer, Stored
+from streams.log import Stored
 
 ATTEMPTS = 4
 FIRST_PAUSE_S = 0.1
@@ -30,6 +27,11 @@ Work = Callable[[Run, Ack], Awaitable[None]]
 Fatal = Callable[[BaseException], None]
 
 T = TypeVar("T")
+
+Failed = tuple[Stored, Exception]
+"""A record, and what was raised over it."""
+
+Sifted = tuple[list[tuple[Stored, T]], list[Failed]]
 
 log = structlog.get_logger()
 
@@ -49,7 +51,7 @@ async def consume(stream: Any, name: str, work: Work, fatal: Fatal, clock: Clock
 
 
 async def handle(run: Run, ack: Ack, work: Work, clock: Clock) -> None:
-    """One run through `work`, with bounded retries; raises the last error."""
+    """One run through `work`, with bounded retries; raises the last error. Each try gets the very same run."""
     for attempt in range(ATTEMPTS):
         try:
             await work(run, ack)
@@ -61,42 +63,22 @@ async def handle(run: Run, ack: Ack, work: Work, clock: Clock) -> None:
             await clock.sleep(FIRST_PAUSE_S * 2**attempt)
 
 
-async def sift(run: Run, digest: Callable[[Stored], T], producer: Producer, now_us: int) -> list[tuple[Stored, T]]:
-    """Each record with what `digest`, which must be pure, makes of it; those at which it raises are dead letters.
+def sift(run: Run, digest: Callable[[Stored], T], sound: Callable[[], Stored]) -> Sifted[T]:
+    """Each record with what `digest` makes of it, and those at which it raises: poison, to be buried.
 
-    Raises when it does so at every one of several: then it is not the records that are at fault.
+    `digest` is pure and does everything that depends on one record alone, so that nothing later can fail because of one:
+    no record stops a log, whatever it is and however many of its kind come together. What is not the records' fault buries
+    none. The world can't be at fault here (brokers, disks and databases are asked elsewhere, and tried again), but a mistake
+    of ours can, at every record. So where a run is nothing but poison, `digest` has to show that it still does its work:
+    raises what it raises at `sound()`, a record of that topic that has nothing odd about it.
     """
     digested: list[tuple[Stored, T]] = []
-    poison: list[tuple[Stored, Exception]] = []
+    poison: list[Failed] = []
     for record in run:
         try:
             digested.append((record, digest(record)))
         except Exception as error:
             poison.append((record, error))
-    await bury(run, poison, producer, now_us)
-    return digested
-
-
-async def bury(
-    run: Run, poison: Sequence[tuple[Stored, Exception]], producer: Producer, now_us: int, attempts: int = 1
-) -> None:
-    """Put records of a run aside, each with its error; raises the last one where they are all of several."""
-    if not poison:
-        return
-    if len(poison) == len(run) > 1:
-        raise poison[-1][1]
-    await producer.send([_buried(record, error, now_us, attempts) for record, error in poison])
-    metrics.DEAD_LETTERS.labels(reason="poison").inc(len(poison))
-
-
-def _buried(record: Stored, error: Exception, now_us: int, attempts: int) -> Record:
-    reason = Rejected("poison", "", f"{type(error).__name__}: {error}")
-    return dead_letter(
-        reason,
-        record.value,
-        now_us,
-        attempts=attempts,
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-    )
+    if poison and not digested:
+        digest(sound())
+    return digested, poison

@@ -2,31 +2,46 @@
 
 In: raw or edge-signed events. Out: facts; questions for the judge on `judge.requests`. Kept: the turns still within their
 grace period, in memory, rebuilt from the facts at start. Bad input: a dead letter with its reason; the run goes on.
+
+A run may be tried again at any point: it is buried and observed once, and counted when it is among the facts.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
 from feedback.clock import Clock
-from feedback.facts.tables import Batch, Row
+from feedback.content import untrainable
+from feedback.facts.tables import Batch, Row, check
 from feedback.intake.contract import Rejected
-from feedback.intake.edge import Edge, Record, content_hash
+from feedback.intake.edge import Edge, content_hash
 from feedback.records import JudgeRequest, Rating, Turn, Unjudged, Verdict
+from feedback.topics import RATINGS, TURNS, VERDICTS
 from streams import metrics
-from streams.dead_letters import dead_letter
+from streams.hops.burial import Burial, poison
 from streams.hops.facts_sink import FactsSink
 from streams.hops.hop import Ack, Run, sift
+from streams.hops.kinds import misplaced, stray
 from streams.hops.questions import Questions
 from streams.log import Producer, Stored
 
 Observe = Callable[[int, Turn | Rating, int], list[JudgeRequest]]
 """Told each event as (partition, event, received_at_us); answers what has become due for the judge."""
 
+Digest = Callable[[Stored], Row | Rejected]
+
 _decode_judgement = msgspec.json.Decoder(Verdict | Unjudged).decode
+
+_SOUND: dict[str, Any] = {"event_id": "e", "conversation_id": "c", "turn_id": "t", "user_id": "ann", "tags": {"a": "b"}}
+SOUND = {
+    TURNS: _SOUND | {"event": "turn", "messages": [{"role": "user", "content": "hi"}], "reply": "hi", "policy": "p"},
+    RATINGS: _SOUND | {"event": "rating", "source": "user", "kind": "thumbs", "value": True},
+}
+"""Events that any version takes in, but for their time."""
 
 
 class Ingest:
@@ -43,57 +58,101 @@ class Ingest:
     ) -> None:
         self._edge, self._clock = edge, clock
         self._sink = sink
-        self._producer = producer
+        self._burial = Burial(producer, clock)
         self._questions, self._observe = questions, observe
+        self._observed: dict[str, Run] = {}
+        """The last run of each topic that was observed: when it is tried again, it is not observed again."""
 
     async def events(self, run: Run, ack: Ack) -> None:
-        """A run of turns or ratings, mixed or not, signed or not."""
-        rows: list[Row] = []
-        admitted: list[tuple[Turn | Rating, int]] = []
-        letters: list[Record] = []
+        """A run of turns or of ratings, signed or not."""
         now_us = self._clock.now_us()
+        rows = await self._rows(
+            run, lambda record: self._event(record, now_us), lambda: self._sound(run[0].topic, now_us)
+        )
+        await self._route(run, rows)
 
-        def admit(record: Stored) -> Turn | Rating | Rejected:
-            return self._edge.admit(record.value, record.headers, now_us)
+        def done() -> None:
+            metrics.observe_events([(row.event, row.received_at_us) for row in rows], run[0].topic)  # type: ignore[misc]
+            metrics.EVENTS.labels(topic=run[0].topic, outcome="dead_letter").inc(self._burial.done(run))
+            ack()
 
-        for record, event in await sift(run, admit, self._producer, now_us):
-            if isinstance(event, Rejected):
-                letters.append(
-                    dead_letter(
-                        event,
-                        record.value,
-                        now_us,
-                        topic=record.topic,
-                        partition=record.partition,
-                        offset=record.offset,
-                    )
-                )
-                metrics.DEAD_LETTERS.labels(reason=event.code).inc()
-                metrics.EVENTS.labels(topic=record.topic, outcome="dead_letter").inc()
-            else:
-                admitted.append((event, record.at_us))
-                rows.append(_row(record, event, content_hash(event)))
-        metrics.observe_events(admitted, run[0].topic)
-        if letters:
-            await self._producer.send(letters)
-        if self._observe is not None:
-            partition = run[0].partition
-            due = [request for event, at_us in admitted for request in self._observe(partition, event, at_us)]
-            await self._questions.send(due)
-        await self._sink.put(_batch(run, rows), ack)  # last: nothing may fail once the batch is with the sink
+        await self._sink.put(_batch(run, rows), done)  # last: nothing may fail once the batch is with the sink
 
     async def verdicts(self, run: Run, ack: Ack) -> None:
         """A run of verdicts, which only our own judge hop writes."""
-        rows = []
-        decoded = await sift(run, lambda record: _decode_judgement(record.value), self._producer, self._clock.now_us())
-        for record, judgement in decoded:
-            rows.append(_row(record, judgement, hashlib.sha256(record.value).hexdigest()))
-        await self._sink.put(_batch(run, rows), ack)
+        rows = await self._rows(run, _judgement, lambda: SOUND_JUDGEMENT)
+
+        def done() -> None:
+            self._burial.done(run)
+            ack()
+
+        await self._sink.put(_batch(run, rows), done)
+
+    async def _rows(self, run: Run, digest: Digest, sound: Callable[[], Stored]) -> list[Row]:
+        """The rows of a run; what gives none is buried, before anything that stands after it is kept."""
+        digested, choked_on = sift(self._burial.left(run), digest, sound)
+        refused = [(record, made) for record, made in digested if isinstance(made, Rejected)]
+        await self._burial.bury(refused + poison(choked_on))
+        return [made for _, made in digested if isinstance(made, Row)]
+
+    async def _route(self, run: Run, rows: list[Row]) -> None:
+        if self._observe is None:
+            return
+        due: list[JudgeRequest] = []
+        if self._observed.get(run[0].topic) is not run:
+            partition, observe = run[0].partition, self._observe
+            for row in rows:
+                due += observe(partition, row.event, row.received_at_us)  # type: ignore[arg-type]
+            self._observed[run[0].topic] = run
+        await self._questions.send(due)
+
+    def _event(self, record: Stored, now_us: int) -> Row | Rejected:
+        """All that depends on this record alone, of what is done with it here and by the router and the sink."""
+        event = self._edge.admit(record.value, record.headers, now_us)
+        if isinstance(event, Rejected):
+            return stray(record) or event
+        if (wrong := misplaced("turn" if isinstance(event, Turn) else "rating", record.topic)) is not None:
+            return wrong
+        if record.headers and isinstance(event, Turn):
+            untrainable(event)  # the router asks it too; the messages of what is not signed were all looked at
+        return _row(record, event, content_hash(event))
+
+    def _sound(self, topic: str, now_us: int) -> Stored:
+        made = self._edge.record_of({**SOUND[topic], "occurred_at": now_us / 1e6}, now_us)
+        assert not isinstance(made, Rejected), made
+        return _stored(topic, made.value, made.headers)
+
+
+def _judgement(record: Stored) -> Row | Rejected:
+    return stray(record) or _row(record, _decode_judgement(record.value), hashlib.sha256(record.value).hexdigest())
 
 
 def _row(record: Stored, event: Turn | Rating | Verdict | Unjudged, of_content: str) -> Row:
-    return Row(event, of_content, hashlib.sha256(record.value).hexdigest(), record.offset, record.at_us)
+    digest = hashlib.sha256(record.value).hexdigest()
+    row = Row(event, of_content, digest, record.offset, record.at_us)
+    check(row)
+    return row
 
 
 def _batch(run: Run, rows: list[Row]) -> Batch:
     return Batch(run[0].topic, run[0].partition, tuple(rows), run[-1].offset + 1)
+
+
+def _stored(topic: str, value: bytes, headers: tuple[tuple[str, bytes], ...] = ()) -> Stored:
+    return Stored(topic, 0, 0, 0, b"", value, headers)
+
+
+SOUND_JUDGEMENT = _stored(
+    VERDICTS,
+    msgspec.json.encode(
+        Unjudged(
+            verdict_id="v",
+            request_id="q",
+            tenant="d",
+            conversation_id="c",
+            turn_id="t",
+            occurred_at_us=0,
+            reason="refused",
+        )
+    ),
+)

@@ -1,8 +1,9 @@
 """The judge hop: `judge.requests` in, `verdicts.given` out. It runs in an app and a consumer group of its own, because a
 slow judge must not stall the facts.
 
-Kept: which questions were answered lately, so that a run that comes again costs nothing twice. Bad input (a request that
-does not decode) is a dead letter. Every answer is sent as soon as it is there; the run is acknowledged when all are.
+Kept: which questions were answered lately, so that a run that comes again costs nothing twice. Bad input (what is no request,
+or one that can't be asked) is a dead letter. Every answer is sent as soon as it is there; the run is acknowledged when all
+are.
 """
 
 from __future__ import annotations
@@ -14,17 +15,32 @@ import msgspec
 import structlog
 
 from feedback.clock import Clock
+from feedback.intake.contract import Rejected
 from feedback.intake.edge import Record
 from feedback.records import Judgement, JudgeRequest, Unjudged
-from feedback.topics import VERDICTS
+from feedback.topics import JUDGE_REQUESTS, VERDICTS
 from streams import metrics
-from streams.hops.hop import ATTEMPTS, Ack, Run, bury, sift
+from streams.hops.burial import Burial, poison
+from streams.hops.hop import ATTEMPTS, Ack, Failed, Run, sift
+from streams.hops.kinds import stray
 from streams.log import Producer, Stored
 
 LATELY = 200_000
 """Answered questions that are remembered."""
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+
+OF_VALUES = (
+    msgspec.MsgspecError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What a request can do to code that did not expect its like: it is buried when it does so again and again. Anything else
+(the ledger's database is away, there is no memory) is not its fault, and it waits."""
 
 Ask = Callable[[JudgeRequest], Awaitable[Judgement]]
 
@@ -42,27 +58,32 @@ class JudgeHop:
         self._clock = clock
         self._ask = ask
         self._producer = producer
+        self._burial = Burial(producer, clock)
         self._patient = patient
         self._answered = dict.fromkeys(answered)
 
     async def requests(self, run: Run, ack: Ack) -> None:
         """A run of questions."""
-        questions: dict[str, tuple[Stored, JudgeRequest]] = {}
-        now_us = self._clock.now_us()
-        for record, request in await sift(run, lambda record: _decode(record.value), self._producer, now_us):
-            if request.request_id not in self._answered:
-                questions[request.request_id] = (record, request)
+        digested, choked_on = sift(self._burial.left(run), _request, lambda: SOUND)
+        refused = [(record, made) for record, made in digested if isinstance(made, Rejected)]
+        await self._burial.bury(refused + poison(choked_on))
+        questions = {
+            made.request_id: (record, made)
+            for record, made in digested
+            if isinstance(made, JudgeRequest) and made.request_id not in self._answered
+        }
         async with asyncio.TaskGroup() as tasks:
             asked = [tasks.create_task(self._one(record, request)) for record, request in questions.values()]
-        failed = [poison for task in asked if (poison := task.result()) is not None]
-        await bury([record for record, _ in questions.values()], failed, self._producer, self._clock.now_us(), ATTEMPTS)
+        failed = [one for task in asked if (one := task.result()) is not None]
+        await self._burial.bury(poison(failed), ATTEMPTS)
+        self._burial.done(run)
         ack()
 
-    async def _one(self, record: Stored, request: JudgeRequest) -> tuple[Stored, Exception] | None:
+    async def _one(self, record: Stored, request: JudgeRequest) -> Failed | None:
         """Ask and send the answer; what `ask` chokes on comes back with its error."""
         try:
             judgement = await self._asked(request)
-        except Exception as error:
+        except OF_VALUES as error:
             return record, error
         key = f"{request.tenant}/{request.conversation_id}".encode()
         await self._producer.send([Record(VERDICTS, key, msgspec.json.encode(judgement))])
@@ -73,21 +94,48 @@ class JudgeHop:
         return None
 
     async def _asked(self, request: JudgeRequest) -> Judgement:
+        """The judge's answer. A patient hop waits for it; else raises what is no fault of the request."""
         pause_s, failures = FIRST_PAUSE_S, 0
         while True:
             try:
                 with metrics.JUDGE_SECONDS.time():
                     judgement = await self._ask(request)
-            except Exception:
-                failures += 1
+                away = isinstance(judgement, Unjudged) and judgement.reason == "unreachable"
+                if not (away and self._patient):
+                    metrics.JUDGE_UP.set(0 if away else 1)
+                    return judgement
+                why = "unreachable"
+            except Exception as error:
+                failures += isinstance(error, OF_VALUES) or not self._patient
                 if failures == ATTEMPTS:
                     raise
-                await self._clock.sleep(FIRST_PAUSE_S * 2 ** (failures - 1))
-                continue
-            away = isinstance(judgement, Unjudged) and judgement.reason == "unreachable"
-            metrics.JUDGE_UP.set(0 if away else 1)
-            if not (away and self._patient):
-                return judgement
-            log.warning("judge_unreachable", waiting_s=pause_s)
+                why = repr(error)
+            metrics.JUDGE_UP.set(0)
+            log.warning("judge_away", waiting_s=pause_s, why=why)
             await self._clock.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def _request(record: Stored) -> JudgeRequest | Rejected:
+    return stray(record) or _decode(record.value)
+
+
+SOUND = Stored(
+    JUDGE_REQUESTS,
+    0,
+    0,
+    0,
+    b"",
+    msgspec.json.encode(
+        JudgeRequest(
+            request_id="q",
+            tenant="d",
+            conversation_id="c",
+            turn_id="t",
+            messages=[{"role": "user", "content": "hi"}],
+            reply="hi",
+        )
+    ),
+    (),
+)
+"""A request that any version understands."""

@@ -85,6 +85,12 @@ class KafkaLog:
                 return True
         return False
 
+    def find(self, topics: Iterable[str]) -> None:
+        """Know those of the topics that are there; none is made."""
+        with self._clear():
+            there = set(self._admin.list_topics())
+        self.known |= {topic for topic in topics if self.prefix + topic in there}
+
     def topics(self) -> dict[str, int]:
         """The topics that were asked for with `create_topic`, and how many partitions each has."""
         described = self.described(sorted(self.known))
@@ -162,6 +168,8 @@ class KafkaLog:
 
     def described(self, topics: Sequence[str]) -> list[dict[str, Any]]:
         """Topics as the cluster describes them, with their full names."""
+        if not topics:  # of none, the cluster would describe all
+            return []
         with self._clear():
             described: list[dict[str, Any]] = self._admin.describe_topics([self.prefix + topic for topic in topics])
             for topic in described:

@@ -7,10 +7,10 @@ offset is never given twice, also after old records were trimmed away.
 from __future__ import annotations
 
 import secrets
-import sqlite3
 import threading
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -18,43 +18,29 @@ import msgspec
 from feedback.clock import Clock
 from feedback.intake.edge import Record
 from streams.log import TP, LogError, Stored
+from streams.sqlite.connection import open_sqlite, read_sqlite, transaction
 
 FORMAT = "1"
-BUSY_MS = 30_000
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS partitions (
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE IF NOT EXISTS partitions (
   topic TEXT NOT NULL, partition INTEGER NOT NULL, id INTEGER NOT NULL UNIQUE, next_offset INTEGER NOT NULL,
   PRIMARY KEY (topic, partition)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS records (
+) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS records (
   partition_id INTEGER NOT NULL, offset INTEGER NOT NULL, at_us INTEGER NOT NULL,
   key BLOB NOT NULL, value BLOB NOT NULL, headers BLOB NOT NULL,
   PRIMARY KEY (partition_id, offset)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS offsets (
+) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS offsets (
   consumer_group TEXT NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL, next_offset INTEGER NOT NULL,
   PRIMARY KEY (consumer_group, topic, partition)
-) WITHOUT ROWID;
-"""
+) WITHOUT ROWID""",
+)
 
 _encode_headers = msgspec.msgpack.encode
 _decode_headers = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...]).decode
-
-
-def open_sqlite(path: Path, schema: str) -> sqlite3.Connection:
-    """A file for several threads and processes, durable at each commit; raises LogError when it is something else."""
-    connection = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
-    try:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.executescript(schema)
-    except sqlite3.DatabaseError as error:
-        if "not a database" in str(error):
-            raise LogError(f"{path} is no SQLite database: move it away and start again") from None
-        raise
-    return connection
 
 
 class SqliteLog:
@@ -62,15 +48,21 @@ class SqliteLog:
 
     prefix = ""
 
-    def __init__(self, path: Path, clock: Clock, partitions: int = 4) -> None:
+    def __init__(self, path: Path, clock: Clock, partitions: int = 4, read_only: bool = False) -> None:
+        """`read_only`: for whoever only looks; where there is no file, an empty log is looked at. Raises LogError."""
         self.path, self._clock, self._partitions = path, clock, partitions
         self._lock = threading.Lock()
-        self._connection = open_sqlite(path, _SCHEMA)
-        for name, value in (("format", FORMAT), ("log_id", secrets.token_hex(16))):
-            self._connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, value))
+        self._connection = read_sqlite(path, _SCHEMA) if read_only else open_sqlite(path, _SCHEMA, clock)
+        if not (read_only and path.is_file()):
+            self._name()
         if self._meta("format") != FORMAT:
             raise LogError(f"{path} has log format {self._meta('format')}, this version knows {FORMAT}: upgrade")
         self._log_id = self._meta("log_id")
+
+    def _name(self) -> None:
+        with self._transaction():
+            for name, value in (("format", FORMAT), ("log_id", secrets.token_hex(16))):
+                self._connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, value))
 
     def identity(self, topic: str) -> str:
         """The file's own id, the same for all its topics."""
@@ -78,11 +70,9 @@ class SqliteLog:
 
     def create_topic(self, topic: str, partitions: int | None = None) -> bool:
         """Make sure that a topic exists; an existing one keeps its partitions. Whether it was made."""
-        made = topic not in self.topics()
-        with self._lock:
-            self._begin()
+        with self._transaction():
+            made = not self._found(topic)
             self._create(topic, partitions)
-            self._connection.execute("COMMIT")
         return made
 
     def topics(self) -> dict[str, int]:
@@ -93,27 +83,20 @@ class SqliteLog:
     def append(self, records: Iterable[Record]) -> list[int]:
         """Append records in one durable transaction (the topic's partition by key); returns their offsets."""
         now_us = self._clock.now_us()
-        with self._lock:
-            self._begin()
-            try:
-                known: dict[str, dict[int, list[int]]] = {}
-                rows, offsets = [], []
-                for record in records:
-                    if record.topic not in known:
-                        known[record.topic] = self._create(record.topic)
-                    partitions = known[record.topic]
-                    place = partitions[zlib.crc32(record.key) % len(partitions)]
-                    rows.append((place[0], place[1], now_us, record.key, record.value, _encode_headers(record.headers)))
-                    offsets.append(place[1])
-                    place[1] += 1
-                self._connection.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)", rows)
-                ends = [(end, row_id) for partitions in known.values() for row_id, end in partitions.values()]
-                self._connection.executemany("UPDATE partitions SET next_offset = ? WHERE id = ?", ends)
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:  # a full disk has ended it already
-                    self._connection.execute("ROLLBACK")
-                raise
+        with self._transaction():
+            known: dict[str, dict[int, list[int]]] = {}
+            rows, offsets = [], []
+            for record in records:
+                if record.topic not in known:
+                    known[record.topic] = self._create(record.topic)
+                partitions = known[record.topic]
+                place = partitions[zlib.crc32(record.key) % len(partitions)]
+                rows.append((place[0], place[1], now_us, record.key, record.value, _encode_headers(record.headers)))
+                offsets.append(place[1])
+                place[1] += 1
+            self._connection.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)", rows)
+            ends = [(end, row_id) for partitions in known.values() for row_id, end in partitions.values()]
+            self._connection.executemany("UPDATE partitions SET next_offset = ? WHERE id = ?", ends)
         return offsets
 
     def read(self, topic: str, partition: int, offset: int, limit: int, max_bytes: int = 8_000_000) -> list[Stored]:
@@ -141,24 +124,20 @@ class SqliteLog:
 
     def commit(self, group: str, offsets: dict[TP, int]) -> None:
         """Record that a consumer group has done everything before these offsets; never moves one back."""
-        with self._lock:
-            self._begin()
+        with self._transaction():
             self._connection.executemany(
                 "INSERT INTO offsets VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
                 " SET next_offset = max(next_offset, excluded.next_offset)",
                 [(group, topic, partition, offset) for (topic, partition), offset in offsets.items()],
             )
-            self._connection.execute("COMMIT")
 
     def rewind(self, group: str, offsets: dict[TP, int]) -> None:
         """Let a consumer group begin again at these offsets: what it did after them was not kept."""
-        with self._lock:
-            self._begin()
+        with self._transaction():
             self._connection.executemany(
                 "UPDATE offsets SET next_offset = ? WHERE consumer_group = ? AND topic = ? AND partition = ?",
                 [(offset, group, topic, partition) for (topic, partition), offset in offsets.items()],
             )
-            self._connection.execute("COMMIT")
 
     def committed(self, group: str) -> dict[TP, int]:
         """Where a consumer group stands; partitions that it never committed are absent."""
@@ -191,16 +170,21 @@ class SqliteLog:
         with self._lock:
             self._connection.close()
 
-    def _begin(self) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock, transaction(self._connection):
+            yield
 
     def _meta(self, name: str) -> str:
         return str(self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()[0])
 
+    def _found(self, topic: str) -> list[tuple[int, int, int]]:
+        select = "SELECT partition, id, next_offset FROM partitions WHERE topic = ?"
+        return self._connection.execute(select, (topic,)).fetchall()
+
     def _create(self, topic: str, partitions: int | None = None) -> dict[int, list[int]]:
         """The topic's partitions as {partition: [id, next_offset]}, made if need be; within a transaction."""
-        select = "SELECT partition, id, next_offset FROM partitions WHERE topic = ?"
-        rows = self._connection.execute(select, (topic,)).fetchall()
+        rows = self._found(topic)
         if not rows:
             first = self._connection.execute("SELECT coalesce(max(id), 0) + 1 FROM partitions").fetchone()[0]
             rows = [(number, first + number, 0) for number in range(partitions or self._partitions)]

@@ -18,6 +18,7 @@ from deploy.control.store import Control
 from deploy.decisions.operations import Operations
 from deploy.engine.adapters import Engines
 from deploy.gateway.app import gateway_app
+from deploy.gateway.control_link import ControlLink
 from deploy.settings import GatewaySettings, Settings
 from deploy.web.serving import listen, serve
 from feedback.intake.edge import Edge
@@ -40,6 +41,7 @@ class Gateway:
     producer: MemoryProducer
     edge: Edge = field(default_factory=lambda: Edge(KEY))
     clients: list[AsyncOpenAI] = field(default_factory=list)
+    link: ControlLink | None = None
 
     def openai(self, key: str = "anything", **options: Any) -> AsyncOpenAI:
         """OpenAI's own client, as anybody would set it up."""
@@ -90,20 +92,24 @@ async def running(
 ) -> AsyncIterator[Gateway]:
     """A gateway with these settings, ready to serve (without a base: to say so)."""
     engine, producer = FakeEngine(), MemoryProducer()
-    engines = Engines(lambda: base, candidates, control, queue=queue, make=lambda _: engine, clock=CLOCK)
+    link = ControlLink(control, CLOCK)
+    engines = Engines(lambda: base, candidates, link, queue=queue, make=lambda _: engine, clock=CLOCK)
     settings = Settings(gateway=GatewaySettings(queue=queue, **options))
-    app = gateway_app(settings, control, Edge(KEY), producer, engines, KEY, CLOCK, require_keys=require_keys)
+    app = gateway_app(settings, link, Edge(KEY), producer, engines, KEY, CLOCK, require_keys=require_keys)
     loading = engines.ready()
+    await link.start()
     await engines.start()
+    await until(lambda: link.missing() is None)
     await until(lambda: engines.ready() != loading)
     async with served(app) as url:
-        gateway = Gateway(url, control, engine, engines, producer)
+        gateway = Gateway(url, control, engine, engines, producer, link=link)
         yield gateway
         for client in gateway.clients:
             await client.close()
         engine.go.set()
         producer.go.set()
     await engines.stop()
+    await link.stop()
 
 
 def canary(rules: Operations, folder: Path, number: int = 1) -> str:

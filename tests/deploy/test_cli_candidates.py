@@ -50,15 +50,28 @@ def document(answer: tuple[int, str, str]) -> Any:
 
 
 def test_from_the_list_to_the_incumbent_and_back(typed: Any, digest: str) -> None:
+    code, _, error = typed("candidates")
+    assert (code, digest[:12] in error) == (0, True), "looking takes nothing in, and says so"
+    assert typed("show", digest)[0] == 0
     (view,) = document(typed("candidates", "--json"))
-    assert list(view) == ["digest", "created_at", "snapshot", "state", "stage", "share", "gate", "evidence"]
+    assert list(view) == [
+        "digest",
+        "created_at",
+        "snapshot",
+        "state",
+        "stage",
+        "share",
+        "gate",
+        "evidence",
+        "evidence_age_s",
+    ]
     words = ["approve", digest[:10], "--evidence", view["evidence"][:12], "--reason", "ok", "--override-hold", "--json"]
     assert document(typed(*words))["state"] == "approved"
     for _ in range(4):
         serving = document(typed("promote", "--json"))
     assert serving["incumbent"] == digest
-    assert document(typed("rollback", "--json"))["incumbent"] is None
-    code, _, error = typed("rollback")
+    assert document(typed("rollback", "--incumbent", "--json"))["incumbent"] is None
+    code, _, error = typed("rollback", "--incumbent")
     assert (code, "nothing to roll back" in error) == (3, True)
 
 
@@ -108,10 +121,11 @@ def test_what_replies_contain_is_shown_and_never_obeyed(typed: Any, state: Path)
 def test_a_directory_that_cannot_be_used_does_not_hide_the_others(typed: Any, state: Path, digest: str) -> None:
     broken = make_candidate(state / "candidates", 8)
     (state / "candidates" / broken / "adapter" / "adapter_config.json").write_text("[")
-    code, out, error = typed("candidates")
+    code, out, error = typed("show", digest)
     assert code == 0
-    assert digest[:12] in out
     assert broken[:12] in error
+    code, out, error = typed("candidates")
+    assert (code, digest[:12] in out, broken[:12] in error) == (0, True, True)
 
 
 def test_keys_are_made_listed_and_revoked_and_shown_once(typed: Any) -> None:

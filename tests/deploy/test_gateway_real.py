@@ -14,6 +14,7 @@ from deploy.control.store import Control
 from deploy.decisions.operations import Operations
 from deploy.engine.adapters import Engines
 from deploy.gateway.app import gateway_app
+from deploy.gateway.control_link import ControlLink
 from deploy.gateway.spool import Spool
 from deploy.parts import link_to
 from deploy.settings import Settings
@@ -47,8 +48,10 @@ async def test_base_and_adapter_reply_as_the_rollout_says_and_their_turns_are_on
     log = SqliteLog(tmp_path / "log.db", CLOCK, partitions=1)
     spool, edge = Spool(tmp_path / "spool.db", 1_000_000, CLOCK), Edge(KEY)
     sending = asyncio.create_task(spool.run(link_to(log, CLOCK).producer))
-    engines = Engines(lambda: base, folder, control, queue=4, clock=CLOCK)
-    app = gateway_app(Settings(), control, edge, spool, engines, KEY, CLOCK, require_keys=False)
+    link = ControlLink(control, CLOCK)
+    engines = Engines(lambda: base, folder, link, queue=4, clock=CLOCK)
+    app = gateway_app(Settings(), link, edge, spool, engines, KEY, CLOCK, require_keys=False)
+    await link.start()
     await engines.start()
     await until(lambda: engines.ready() is None)
     async with served(app) as url:
@@ -65,6 +68,7 @@ async def test_base_and_adapter_reply_as_the_rollout_says_and_their_turns_are_on
         for client in gateway.clients:
             await client.close()
     await engines.stop()
+    await link.stop()
     assert await spool.drained(60)
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
@@ -92,6 +96,7 @@ async def test_an_adapter_that_was_changed_on_disk_is_not_served(
     engines = Engines(lambda: base, folder, control, queue=4, clock=CLOCK)
     await engines.start()
     await until(lambda: engines.ready() is None)
-    assert not await engines.use(digest)
+    with engines.admit() as place:
+        assert not await place.hold(digest)
     assert engines.loaded == frozenset()
     await engines.stop()

@@ -6,12 +6,15 @@ import asyncio
 import zlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
+
+from faust.types import TP as Place
 
 from feedback.intake.edge import Record
 from streams.app import GROUPS
-from streams.log import TP, Stored
-from streams.runs import RunOffsets
+from streams.log import TP, Starts, Stored
+from streams.runs import RunConsumer, RunOffsets
 from tests.simulator.world import Loop, LoopClock, pause
 
 
@@ -91,24 +94,27 @@ class Stream:
             yield await self.queue.get()
 
 
-class Consumer:
-    """One group's member, with our own bookkeeping of offsets; a task of the worker's."""
+class Consumer(RunConsumer):
+    """One group's member: where it begins and which offsets it commits is ours; fetching is simulated."""
 
-    def __init__(
-        self, broker: Broker, group: str, streams: dict[str, Stream], starts: Callable[[TP], int | None]
-    ) -> None:
-        self._broker, self._group, self._streams, self._starts = broker, group, streams, starts
-        self._runs: dict[TP, RunOffsets] = defaultdict(RunOffsets)
-        self._position: dict[TP, int] = {}
+    def __init__(self, broker: Broker, group: str, streams: dict[str, Stream], starts: Starts) -> None:
+        self._broker, self._group, self._streams = broker, group, streams
+        self.transport = SimpleNamespace(starts=starts)
+        self._runs: dict[Place, RunOffsets] = defaultdict(RunOffsets)
+        self._position: dict[Place, int] = {}
+        self.seeking: asyncio.Task[None] | None = None
 
     def assign(self, partitions: Sequence[int]) -> None:
         """Begin anew at what is committed, or earlier where the facts hold less."""
         self._runs.clear()
         self._position = {}
-        for place in ((topic, number) for topic in self._streams for number in partitions):
-            start = self._starts(place)
-            committed = self._broker.committed[self._group, place]
-            self._position[place] = committed if start is None else min(committed, start)
+        if self.seeking is not None:
+            self.seeking.cancel()
+        places = [Place(topic, number) for topic in self._streams for number in partitions]
+        self.seeking = self._broker.loop.create_task(self._seek(places))
+
+    async def _seek(self, places: Sequence[Place]) -> None:
+        self._position = await self._kept({place: self._broker.committed[self._group, place] for place in places})
 
     async def run(self) -> None:
         """Fetch and hand on, and commit what was acknowledged."""
@@ -128,5 +134,5 @@ class Consumer:
                     self._broker.commit(self._group, place, offset)
             await asyncio.sleep(0.05)
 
-    def _acknowledging(self, place: TP, run: tuple[Stored, ...]) -> Callable[[], Any]:
+    def _acknowledging(self, place: Place, run: tuple[Stored, ...]) -> Callable[[], Any]:
         return lambda: self._runs[place].acknowledged(run[-1].offset)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import inspect
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -19,6 +22,7 @@ from feedback.dataset import snapshot, tables
 from feedback.dataset.snapshot import Manifest, Snapshot
 from feedback.facts import writer
 from feedback.facts.tables import Batch, Row
+from feedback.facts.writer import FactsWriter
 from feedback.intake.edge import Record
 from feedback.judge.ledger import Refusal, Reservation, refusal
 from feedback.records import JudgeRequest
@@ -26,13 +30,27 @@ from feedback.topics import DEAD_LETTERS, VERDICTS
 from streams.hops import hop, ingest
 from streams.hops.facts_sink import FactsSink
 from streams.hops.hop import Ack, Fatal, Run, Work
+from streams.hops.ingest import Ingest
+from streams.hops.judge import JudgeHop
 from streams.hops.questions import Questions
 from streams.hops.waiting_turns import WaitingTurns
-from streams.runs import RunOffsets
-from tests.simulator.broker import Consumer, SimProducer
-from tests.simulator.facts import Writer
+from streams.log import Producer
+from streams.runs import RunConsumer, RunOffsets
 
 Applied = Mapping[tuple[str, int], int]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`owner.name`, which is ours and no test's, replaced by `mistaken`."""
+
+    owner: Any
+    name: str
+    mistaken: Any
+
+    def made(self) -> AbstractContextManager[Any]:
+        """Enter it and the mistake is made."""
+        return patch.object(self.owner, self.name, self.mistaken)
 
 
 async def _ack_before_commit(sink: FactsSink, batch: Batch, ack: Ack) -> None:
@@ -66,17 +84,33 @@ def _commit_what_was_delivered(runs: RunOffsets) -> int | None:
     return last + 1
 
 
-def _not_awaited(letters_only: str) -> Any:
-    send = SimProducer.send
+class Hasty:
+    """The log's producer, for somebody who does not await what it sends to one topic."""
 
-    async def hastily(producer: SimProducer, records: Sequence[Record]) -> None:
-        if records and records[0].topic == letters_only:
-            task = asyncio.ensure_future(send(producer, records))
+    def __init__(self, producer: Producer, topic: str) -> None:
+        self._producer, self._topic = producer, topic
+
+    async def send(self, records: Sequence[Record]) -> None:
+        if records and records[0].topic == self._topic:
+            task = asyncio.ensure_future(self._producer.send(records))
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
         else:
-            await send(producer, records)
+            await self._producer.send(records)
 
-    return patch.object(SimProducer, "send", hastily)
+    async def close(self) -> None:
+        await self._producer.close()
+
+
+def _not_awaited(hop_class: type, topic: str) -> Mutant:
+    """The hop goes on as if what it sends to that topic were durable at once."""
+    begin, parameters = hop_class.__init__, inspect.signature(hop_class)  # type: ignore[misc]
+
+    def hastily(self: Any, *arguments: Any, **named: Any) -> None:
+        bound = parameters.bind(*arguments, **named)
+        bound.arguments["producer"] = Hasty(bound.arguments["producer"], topic)
+        begin(self, *bound.args, **bound.kwargs)
+
+    return Mutant(hop_class, "__init__", hastily)
 
 
 async def _drop_the_run(run: Run, ack: Ack, work: Work, _: Clock) -> None:
@@ -94,14 +128,8 @@ async def _commit_past_a_fault(stream: Any, name: str, work: Work, fatal: Fatal,
             event.ack()
 
 
-async def _poison_passed_over(run: Run, digest: Any, producer: Any, _: int) -> list[Any]:
-    digested = []
-    for record in run:
-        try:
-            digested.append((record, digest(record)))
-        except Exception:
-            continue
-    return digested
+def _poison_passed_over(run: Run, digest: Any, sound: Any) -> tuple[list[Any], list[Any]]:
+    return hop.sift(run, digest, sound)[0], []
 
 
 def _nothing_rebuilt(router: WaitingTurns, partitions: set[int], facts: Any, now_us: int) -> dict[int, Any]:
@@ -113,13 +141,8 @@ async def _send_once(self: Questions, due: list[JudgeRequest]) -> None:
         await self._send(due)
 
 
-def _start_at_the_groups_offsets(consumer: Consumer, partitions: Sequence[int]) -> None:
-    starts, consumer._starts = consumer._starts, lambda place: None
-    ASSIGN(consumer, partitions)
-    consumer._starts = starts
-
-
-ASSIGN = Consumer.assign
+async def _start_at_the_groups_offsets(consumer: RunConsumer, committed: Mapping[Any, int]) -> dict[Any, int]:
+    return {place: offset or 0 for place, offset in committed.items()}
 
 
 def _not_reserved(self: SqlLedger, cost_usd: float, now_us: int, lot: int = 0) -> Reservation | Refusal:
@@ -127,39 +150,33 @@ def _not_reserved(self: SqlLedger, cost_usd: float, now_us: int, lot: int = 0) -
     return refusal(self.spent(now_us), self._budget, cost_usd, lot) or Reservation("nothing")
 
 
-def _unfenced(writer: Writer, *arguments: Any) -> None:
-    """A worker goes on with what it knew when it began, though its partitions are somebody else's by now."""
-    WRITER(writer, *arguments)
-    shared = writer._tables
-
-    class Remembered:
-        def __init__(self, name: str) -> None:
-            self._name, self._known = name, dict(shared[name].versions)
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(shared[self._name], name)
-
-        def transaction_version(self, app: str) -> int | None:
-            return self._known.get(app)
-
-        @property
-        def versions(self) -> Any:
-            return self
-
-        def update(self, reached: Mapping[str, int]) -> None:
-            self._known |= reached
-            shared[self._name].versions |= reached
-
-        def keys(self) -> Any:
-            return shared[self._name].versions.keys()
-
-        def __getitem__(self, app: str) -> int:
-            return shared[self._name].versions[app]
-
-    writer._tables = {name: Remembered(name) for name in shared}
+def _not_read_again() -> Mutant:
+    """A writer goes on with what it knew to be applied, though its partitions have been somebody else's meanwhile."""
+    return _reworded(
+        FactsWriter,
+        "_commit",
+        (
+            "applied = {place: table.transaction_version(self._app(*place)) or 0 for place in places}",
+            "applied = self.__dict__.setdefault('known', {}); applied |= "
+            "{place: table.transaction_version(self._app(*place)) or 0 for place in places - applied.keys()}",
+        ),
+        (
+            "return len(rows)",
+            "applied |= {key: max(end, applied[key]) for key, end in reached.items()}; return len(rows)",
+        ),
+    )
 
 
-WRITER = Writer.__init__
+def _reworded(owner: Any, name: str, *changes: tuple[str, str]) -> Mutant:
+    """One of our functions with other words in its source; those to be replaced must stand there once."""
+    function = getattr(owner, name)
+    source = textwrap.dedent(inspect.getsource(function))
+    for before, after in changes:
+        assert source.count(before) == 1, f"{name} does not say {before!r} any more: mend this mutant"
+        source = source.replace(before, after)
+    names = dict(function.__globals__)
+    exec(compile(source, f"<{name} with a mistake>", "exec"), names)  # the function's annotations are never looked at
+    return Mutant(owner, name, names[name])
 
 
 def _marker_first(path: Path, manifest: Manifest, content: Any) -> Snapshot:
@@ -176,8 +193,7 @@ def _marker_first(path: Path, manifest: Manifest, content: Any) -> Snapshot:
     return Snapshot(path, snapshot.load_manifest(path))
 
 
-@contextmanager
-def _not_synced() -> Iterator[None]:
+def _not_synced() -> Mutant:
     """A sealing takes the files for durable once they are written."""
     publish = snapshot._publish
 
@@ -185,57 +201,50 @@ def _not_synced() -> Iterator[None]:
         with patch.object(durable, "_sync", lambda path: None):
             return publish(*arguments)
 
-    with patch.object(snapshot, "_publish", hastily):
-        yield
+    return Mutant(snapshot, "_publish", hastily)
 
 
-@contextmanager
-def _one_by_one() -> Iterator[None]:
+async def _one_by_one(run: Run, ack: Ack, work: Work, _: Clock) -> None:
     """A run whose handling fails is done record by record, and what fails is buried at the end."""
-
-    async def handle(run: Run, ack: Ack, work: Work, _: Clock) -> None:
-        try:
-            await work(run, lambda: None)
-        except Exception:
-            failed = []
-            for record in run:
-                try:
-                    await work([record], lambda: None)
-                except Exception as error:
-                    failed.append((record, error))
-            if failed:
-                raise failed[-1][1] from None
-        ack()
-
-    with patch.object(hop, "handle", handle):
-        yield
+    try:
+        await work(run, lambda: None)
+    except Exception:
+        failed = []
+        for record in run:
+            try:
+                await work([record], lambda: None)
+            except Exception as error:
+                failed.append((record, error))
+        if failed:
+            raise failed[-1][1] from None
+    ack()
 
 
-def disk_mutants() -> dict[str, AbstractContextManager[Any]]:
+def disk_mutants() -> dict[str, Mutant]:
     """Mistakes in sealing, for the disk that loses power."""
     return {
-        "the marker is written first": patch.object(snapshot, "_publish", _marker_first),
+        "the marker is written first": Mutant(snapshot, "_publish", _marker_first),
         "a snapshot is not synced before it appears": _not_synced(),
     }
 
 
-def mutants() -> dict[str, AbstractContextManager[Any]]:
-    """By name; enter one and the mistake is made."""
+def mutants() -> dict[str, Mutant]:
+    """By name."""
     return {
-        "a budget is not reserved": patch.object(SqlLedger, "reserve", _not_reserved),
-        "a writer is not fenced": patch.object(Writer, "__init__", _unfenced),
-        "acknowledged before the facts were committed": patch.object(FactsSink, "put", _ack_before_commit),
-        "an overlapping batch is not trimmed": patch.object(writer, "_new_rows", _untrimmed),
-        "an overlapping batch is skipped": patch.object(writer, "_new_rows", _skip_overlapping),
-        "a run twice in one commit lands twice": patch.object(writer, "_new_rows", _twice_in_one_commit),
-        "what was delivered is committed": patch.object(RunOffsets, "committable", _commit_what_was_delivered),
-        "a dead letter is not awaited": _not_awaited(DEAD_LETTERS),
-        "a verdict is not awaited": _not_awaited(VERDICTS),
-        "a run that fails is dropped": patch.object(hop, "handle", _drop_the_run),
-        "a fault is committed past, as Faust does": patch("tests.simulator.simulation.consume", _commit_past_a_fault),
-        "poison is passed over": patch.object(ingest, "sift", _poison_passed_over),
-        "timers are not rebuilt": patch.object(WaitingTurns, "rebuilt", _nothing_rebuilt),
-        "a question that could not be sent is forgotten": patch.object(Questions, "send", _send_once),
-        "offsets count more than the facts": patch.object(Consumer, "assign", _start_at_the_groups_offsets),
-        "records of a failed run are done one by one": _one_by_one(),
+        "a budget is not reserved": Mutant(SqlLedger, "reserve", _not_reserved),
+        "a writer is not fenced": _not_read_again(),
+        "acknowledged before the facts were committed": Mutant(FactsSink, "put", _ack_before_commit),
+        "an overlapping batch is not trimmed": Mutant(writer, "_new_rows", _untrimmed),
+        "an overlapping batch is skipped": Mutant(writer, "_new_rows", _skip_overlapping),
+        "a run twice in one commit lands twice": Mutant(writer, "_new_rows", _twice_in_one_commit),
+        "what was delivered is committed": Mutant(RunOffsets, "committable", _commit_what_was_delivered),
+        "a dead letter is not awaited": _not_awaited(Ingest, DEAD_LETTERS),
+        "a verdict is not awaited": _not_awaited(JudgeHop, VERDICTS),
+        "a run that fails is dropped": Mutant(hop, "handle", _drop_the_run),
+        "a fault is committed past, as Faust does": Mutant(hop, "consume", _commit_past_a_fault),
+        "poison is passed over": Mutant(ingest, "sift", _poison_passed_over),
+        "timers are not rebuilt": Mutant(WaitingTurns, "rebuilt", _nothing_rebuilt),
+        "a question that could not be sent is forgotten": Mutant(Questions, "send", _send_once),
+        "offsets count more than the facts": Mutant(RunConsumer, "_kept", _start_at_the_groups_offsets),
+        "records of a failed run are done one by one": Mutant(hop, "handle", _one_by_one),
     }

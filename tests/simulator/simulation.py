@@ -1,7 +1,7 @@
 """One seed: some events, some workers, all kinds of misfortune; then calm, and everything must be as if nothing had been.
 
-Real: the hops, their runner, the sink, the router, the offsets, the facts' writer. Simulated: clock, threads, broker,
-tables and judge. Faust is a loop that hands runs on.
+Real: the hops, their runner, the sink, the router, the offsets, where a consumer begins, the facts' writer.
+Simulated: clock, threads, broker, tables and judge. Faust is a loop that hands runs on.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from feedback.records import Rating, Turn
 from feedback.topics import DEAD_LETTERS, FACTS, JUDGE_REQUESTS
 from streams import dead_letters
 from streams.app import INGEST_GROUP, JUDGE_GROUP
+from streams.hops import hop
 from streams.hops.facts_sink import FactsSink
-from streams.hops.hop import Work, consume
+from streams.hops.hop import Work
 from streams.hops.ingest import Ingest
 from streams.hops.judge import JudgeHop
 from streams.hops.questions import Questions
@@ -91,7 +92,8 @@ class Worker:
         self._assigned: asyncio.Task[None] | None = None
         producer = SimProducer(world.broker)
         self.router = WaitingTurns(GRACE_S, world.clock)
-        self._sink = FactsSink(Writer(world.tables, world.loop, world.conflicts, world.tell), self._fail, world.clock)
+        writer = Writer(world.tables, world.loop, world.conflicts, world.tell)
+        self._sink = FactsSink(writer, self._fail, world.clock)
         self._questions = Questions(producer, world.clock)
         ingest = Ingest(EDGE, self._sink, producer, self._questions, self.router.observe, world.clock)
         answered = [verdict.request_id for verdict in Reader(world.tables).verdicts()]
@@ -103,10 +105,12 @@ class Worker:
         }
         streams = {topic: Stream() for topic in works}
         self._consumers = [
-            Consumer(world.broker, INGEST_GROUP, {topic: streams[topic] for topic in FACTS}, world.applied),
-            Consumer(world.broker, JUDGE_GROUP, {JUDGE_REQUESTS: streams[JUDGE_REQUESTS]}, lambda place: None),
+            Consumer(world.broker, INGEST_GROUP, {topic: streams[topic] for topic in FACTS}, writer.applied),
+            Consumer(
+                world.broker, JUDGE_GROUP, {JUDGE_REQUESTS: streams[JUDGE_REQUESTS]}, lambda topic, partition: None
+            ),
         ]
-        jobs = [consume(streams[topic], topic, work, self._fail, world.clock) for topic, work in works.items()]
+        jobs = [hop.consume(streams[topic], topic, work, self._fail, world.clock) for topic, work in works.items()]
         jobs += [consumer.run() for consumer in self._consumers]
         jobs += [self._sink.run(), self._housekeeping()]
         self._tasks = [world.loop.create_task(job) for job in jobs]
@@ -130,7 +134,8 @@ class Worker:
     async def kill(self) -> None:
         """At whatever await each task is."""
         self._world.tell(f"worker {self._number} is killed")
-        tasks = [*self._tasks, *([self._assigned] if self._assigned else [])]
+        begun = [self._assigned, *(consumer.seeking for consumer in self._consumers)]
+        tasks = [*self._tasks, *(task for task in begun if task is not None)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -169,7 +174,7 @@ class World:
         self.ledger = ledger(self._budget_usd)
 
     def applied(self, place: TP) -> int:
-        """Where a consumer of facts begins."""
+        """Up to where a partition is among the facts."""
         return applied(self.tables, *place)
 
     def charge(self, cost_usd: float) -> None:

@@ -16,10 +16,11 @@ from feedback.intake.contract import Rejected
 from feedback.intake.edge import Edge, Record
 from feedback.records import Judgement, JudgeRequest, Unjudged, Verdict
 from streams import dead_letters
+from streams.app import INGEST_GROUP
 from streams.log import Log, LogError
 from streams.sqlite.log import SqliteLog
 from streams.worker import Worker
-from tests.fakes import CLOCK
+from tests.fakes import CLOCK, until
 
 KEY = b"k" * 32
 NOW_US = 1_790_000_000_000_000
@@ -50,8 +51,15 @@ def unsigned(document: dict[str, Any]) -> Record:
     return Record("turns.served", document["conversation_id"].encode(), json.dumps(document).encode())
 
 
-def worker(root: Path, log: Log, ask: Callable[[JudgeRequest], Awaitable[Judgement]] | None = None) -> Worker:
-    return Worker(link_to(log, CLOCK), root / "facts", Edge(KEY), ask=ask, answered=[], router=None, clock=CLOCK)
+def worker(
+    root: Path,
+    log: Log,
+    ask: Callable[[JudgeRequest], Awaitable[Judgement]] | None = None,
+    edge: Edge | None = None,
+) -> Worker:
+    return Worker(
+        link_to(log, CLOCK), root / "facts", edge or Edge(KEY), ask=ask, answered=[], router=None, clock=CLOCK
+    )
 
 
 async def drain(root: Path, log: Log, records: list[Record]) -> None:
@@ -125,6 +133,24 @@ async def test_offsets_ahead_of_the_facts_are_rewound(tmp_path: Path, log: Log) 
     async with worker(tmp_path, log) as running:
         await running.drained()
     assert len(list(Facts(tmp_path / "facts").turns())) == 30
+
+
+async def test_a_partition_whose_facts_fell_behind_after_the_start_begins_at_the_facts(tmp_path: Path) -> None:
+    """Another worker had the partitions, and the group's offsets are ahead of what it left among the facts."""
+    log = SqliteLog(tmp_path / "log.db", CLOCK, partitions=2)
+    await drain(tmp_path, log, [signed(turn(n)) for n in range(30)])
+    log.append([signed(turn(n)) for n in range(30, 60)])
+    place = ("turns.served", 0)
+    starting = worker(tmp_path, log)  # it has seen that group and facts agree
+    log.commit(INGEST_GROUP, {place: log.ends()[place]})
+    async with starting as running:
+        await until(lambda: len(list(Facts(tmp_path / "facts").turns())) == 60, "the facts of both partitions")
+        await running.drained()
+    rows = Facts(tmp_path / "facts").columns("turns", ["partition", "offset"]).to_pylist()
+    for partition in (0, 1):
+        mine = sorted(row["offset"] for row in rows if row["partition"] == partition)
+        assert mine == list(range(log.ends()["turns.served", partition]))
+        assert len(mine) > 0
 
 
 async def test_facts_of_another_log_are_refused(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from deploy.console.api import admin_router
+from deploy.console.port import admin_app
 from deploy.decisions.operations import Operations
 from tests.deploy.candidates import make_candidate
 from tests.fakes import CLOCK
@@ -18,8 +18,7 @@ ACTIONS = ("promote", "pause", "resume", "rollback", "halt")
 
 
 def client_of(rules: Operations, require_keys: bool) -> TestClient:
-    app = FastAPI()
-    app.include_router(admin_router(rules, CLOCK, require_keys=require_keys))
+    app = admin_app(lambda: None, [admin_router(rules, CLOCK, require_keys=require_keys)])
     return TestClient(app, base_url="http://127.0.0.1:8401")
 
 

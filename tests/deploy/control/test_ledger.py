@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from sqlalchemy import delete
 
 from deploy.control.database import open_database
-from deploy.control.ledger import SqlLedger
+from deploy.control.ledger import DayCosts, SqlLedger
 from deploy.control.schema import ledger as ledger_table
-from feedback.judge.ledger import RESERVATION_EXPIRES_US, Budget, Reservation, Spent, lot_of, refusal
+from feedback.judge.ledger import Budget, Reservation, Spent, hour_of, lot_of, refusal
 
 NOW_US = 1_790_000_000_000_000
 HOUR_US = 3_600_000_000
+DAY_US = 24 * HOUR_US
 
 
 def book(where: Path | str, hour: float = 1.0, day: float = 3.0) -> SqlLedger:
@@ -96,12 +97,17 @@ def test_a_lot_never_gets_money_that_is_not_there(spent_usd: float, most_usd: fl
         assert refusal(spent, budget, cost_usd, lot) is not None
 
 
-def test_a_reservation_whose_process_died_expires(tmp_path: Path) -> None:
-    ledger = book(tmp_path, hour=1.0, day=1.0)
-    reserved(ledger.reserve(1.0, NOW_US))
-    assert ledger.reserve(1.0, NOW_US + RESERVATION_EXPIRES_US // 2) == "budget_day"
-    assert ledger.spent(NOW_US + RESERVATION_EXPIRES_US // 2).day_usd == 1.0
-    assert ledger.spent(NOW_US + RESERVATION_EXPIRES_US).day_usd == 0.0
+def test_money_that_was_never_settled_counts_as_spent_in_the_hour_and_day_in_which_it_was_reserved(
+    tmp_path: Path,
+) -> None:
+    ledger, noon_us = book(tmp_path, hour=1.0, day=1.0), NOW_US // DAY_US * DAY_US + 12 * HOUR_US
+    reserved(ledger.reserve(1.0, noon_us))
+    for later_us in (HOUR_US // 2, HOUR_US, 2 * HOUR_US, 12 * HOUR_US - 1):
+        assert ledger.spent(noon_us + later_us).day_usd == 1.0
+        assert ledger.reserve(0.5, noon_us + later_us) == "budget_day"
+    assert ledger.spent(noon_us) == Spent(1.0, 1.0)
+    assert ledger.spent(noon_us + HOUR_US) == Spent(0.0, 1.0)
+    assert ledger.spent(noon_us + 12 * HOUR_US) == Spent(0.0, 0.0)
 
 
 def _ask_often(where: Path | str) -> int:
@@ -141,8 +147,11 @@ def test_racing_processes_never_exceed_the_budget(tmp_path: Path) -> None:
     assert book(tmp_path).spent(NOW_US).hour_usd == 1.0
 
 
-def test_costs_are_told_by_day(tmp_path: Path) -> None:
+def test_costs_are_told_by_day_with_what_was_never_settled(tmp_path: Path) -> None:
     ledger = book(tmp_path, hour=9, day=9)
-    for at_us in (NOW_US, NOW_US, NOW_US + 24 * HOUR_US):
+    for at_us in (NOW_US, NOW_US, NOW_US + DAY_US):
         ledger.settle(reserved(ledger.reserve(1.0, at_us)).id, 0.5)
-    assert [(questions, usd) for _, questions, usd in ledger.by_day()] == [(1, 0.5), (2, 1.0)]
+    reserved(ledger.reserve(0.25, NOW_US))
+    older, newer = hour_of(NOW_US)[:10], hour_of(NOW_US + DAY_US)[:10]
+    assert ledger.by_day() == [DayCosts(newer, 1, 0.5, 0.0), DayCosts(older, 3, 1.25, 0.25)]
+    assert ledger.by_day()[1].usd == ledger.spent(NOW_US).day_usd

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from deploy.control.store import Control
@@ -70,6 +72,31 @@ def test_a_request_is_answered_once(control: Control) -> None:
     with pytest.raises(Refused, match="rejected by ada"):
         control.trainings.answer(request.name, "approved", "bob", "yes", 4)
     assert not control.trainings.use_approval(5, 100)
+
+
+def test_a_training_keeps_how_far_its_snapshot_read(control: Control) -> None:
+    assert control.trainings.last_done() is None
+    for positions in ({"log/ratings.given/0": 7}, {"log/ratings.given/0": 9}, None):
+        control.trainings.end(control.trainings.start("r", 1, "s", positions), "done", 2)
+        done = control.trainings.last_done()
+        assert done is not None
+        assert done.positions == positions
+    control.trainings.end(control.trainings.start("r", 1, "s", {}), "failed", 2)
+    assert control.trainings.last_done() == done
+
+
+def test_a_request_keeps_how_far_the_facts_went_when_it_was_last_looked_at_before_the_answer(control: Control) -> None:
+    request = control.trainings.request("why", 1, {"a": 1})
+    assert control.trainings.request("why", 2, {"a": 2}) == replace(request, positions={"a": 2})
+    assert control.trainings.last_rejected() is None
+    control.trainings.answer(request.name, "rejected", "ada", "no", 3)
+    rejected = control.trainings.last_rejected()
+    assert rejected is not None
+    assert (rejected.id, rejected.answered_at_us, rejected.positions) == (request.id, 3, {"a": 2})
+    approved = control.trainings.request("why", 4, {"a": 3})
+    control.trainings.answer(approved.name, "approved", "ada", "yes", 5)
+    assert control.trainings.request("why", 6, {"a": 4}).positions == {"a": 3}
+    assert control.trainings.last_rejected() == rejected
 
 
 @pytest.mark.parametrize("name", ["training-9", "training-", "training-²", "training-99999999999999999999", "x"])

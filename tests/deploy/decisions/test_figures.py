@@ -7,14 +7,13 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from hypothesis import given
-from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
-from deploy.control.store import Candidate, Control
+from deploy.control.records import Candidate
+from deploy.control.store import Control
 from deploy.decisions import figures
 from deploy.decisions.operations import Operations
-from deploy.rules.rollout import Rollout, Serving
+from deploy.rules.rollout import Approve, Promote, transition
 from tests.deploy.candidates import make_candidate
 from tests.fakes import ManualClock
 
@@ -113,16 +112,30 @@ def candidate(name: str, state: str, created_at_us: int) -> Candidate:
     return Candidate(name, "s", "sha256:0", "0", created_at_us, created_at_us + 5, state, "gate")  # type: ignore[arg-type]
 
 
-def test_a_candidate_older_than_what_serves_waits_for_nobody() -> None:
-    candidates = [candidate("new", "passed", 30), candidate("live", "full", 20), candidate("old", "held", 10)]
-    assert figures.waiting_since_us(candidates, Serving((None, "live"))) == 35
-    assert figures.waiting_since_us(candidates, Serving()) == 15
-    rollout = Rollout("r", "new", "canary", 0.05, 31)
-    assert figures.waiting_since_us(candidates, Serving((None, "live"), rollout)) is None
+def test_a_candidate_older_than_what_serves_waits_for_nobody(control: Control, clock: ManualClock) -> None:
+    now_s = clock.now_us() / 1e6
+    with control.change() as tx:
+        for each in (candidate("new", "passed", 30), candidate("live", "full", 20), candidate("old", "held", 10)):
+            tx.add_candidate(each)
+    assert read(control, clock, "trimtab_candidate_waiting_seconds") == now_s - 15e-6
+    for waits, commands in ((35, (Approve("live", "r"), Promote((1.0,), 10**16))), (None, (Approve("new", "s"),))):
+        with control.change() as tx:
+            for command in commands:
+                before = tx.serving()
+                tx.save_serving(before, transition(before, command, 1)[0], 1)
+        since = read(control, clock, "trimtab_candidate_waiting_seconds")
+        assert since == (0 if waits is None else now_s - waits / 1e6)
 
 
-@given(st.lists(st.tuples(st.sampled_from(figures.CANDIDATE_STATES), st.integers(1, 1_000)), max_size=8))
-def test_without_an_incumbent_only_held_and_passed_candidates_wait(made: list[tuple[str, int]]) -> None:
-    candidates = [candidate(str(number), state, at) for number, (state, at) in enumerate(made)]
-    waiting = [at + 5 for state, at in made if state in ("held", "passed")]
-    assert figures.waiting_since_us(candidates, Serving()) == (min(waiting) if waiting else None)
+def test_who_waits_is_found_in_the_database(
+    control: Control, clock: ManualClock, folder: Path, rules: Operations
+) -> None:
+    old, new = make_candidate(folder, 1, created_at_us=1), make_candidate(folder, 2, created_at_us=2)
+    rules.register(old)
+    clock.set_forward(60)
+    rules.register(new)
+    clock.set_forward(60)
+    assert read(control, clock, "trimtab_candidate_waiting_seconds") == 120
+    evidence = rules.show(new)["evidence"]
+    rules.approve(new, evidence=evidence, reason="r", actor="ada", override_hold=True)
+    assert read(control, clock, "trimtab_candidate_waiting_seconds") == 0

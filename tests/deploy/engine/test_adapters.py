@@ -1,12 +1,14 @@
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 
-from deploy.engine.adapters import RETRY_LOAD_S, Engines
-from deploy.engine.port import EngineFailed, NotReady, Overloaded, Sampling
+from deploy.engine.adapters import Engines
+from deploy.engine.loaded import RETRY_LOAD_S
+from deploy.engine.port import EngineFailed, NotReady, Overloaded, Reply, Sampling
 from deploy.engine.thread import PARALLEL
 from deploy.rules.assignment import Routing
 from feedback.clock import SystemClock
@@ -22,16 +24,13 @@ class Desk(SystemClock):
     """A source of routings that says what it is told, with a clock that stands still."""
 
     def __init__(self) -> None:
-        self.now = Routing()
+        self.now: Routing | None = Routing()
         self.time_s = 1000.0
-        self.away = False
 
     def monotonic_s(self) -> float:
         return self.time_s
 
-    def routing(self) -> Routing:
-        if self.away:
-            raise OSError("the database is away")
+    def routing(self) -> Routing | None:
         return self.now
 
 
@@ -58,12 +57,24 @@ async def engines(
     await engines.stop()
 
 
+async def begin(engines: Engines, adapter: str | None = None, sampling: Sampling = SAMPLING) -> Reply:
+    with engines.admit() as place:
+        if adapter is not None:
+            assert await place.hold(adapter)
+        return place.begin(HELLO, sampling)
+
+
+async def can_hold(engines: Engines, adapter: str, **options: bool) -> bool:
+    with engines.admit() as place:
+        return await place.hold(adapter, **options)
+
+
 async def text(reply: Any) -> str:
     return "".join([piece async for piece in reply])
 
 
 async def test_a_reply_streams_and_then_knows_how_it_ended(engines: Engines) -> None:
-    reply = engines.reply(HELLO, None, SAMPLING)
+    reply = await begin(engines)
     assert await text(reply) == "base says hello."
     assert (reply.finish_reason, reply.prompt_tokens, reply.completion_tokens) == ("stop", 7, 4)
 
@@ -88,18 +99,18 @@ async def test_an_adapter_that_can_not_be_loaded_is_tried_again_later(
 ) -> None:
     engine.broken = {A}
     before = REGISTRY.get_sample_value("trimtab_adapter_load_failures_total") or 0.0
-    assert not await engines.use(A)
-    assert not await engines.use(A)
+    assert not await can_hold(engines, A)
+    assert not await can_hold(engines, A)
     assert engine.loads == [A]
     assert REGISTRY.get_sample_value("trimtab_adapter_load_failures_total") == before + 1
     engine.broken = set()
     desk.time_s += RETRY_LOAD_S
-    assert await engines.use(A)
+    assert await can_hold(engines, A)
 
 
 async def test_only_the_last_two_adapters_asked_for_by_name_stay(engines: Engines, engine: FakeEngine) -> None:
     for digest in (A, B, C):
-        assert await engines.use(digest, by_name=True)
+        assert await can_hold(engines, digest, by_name=True)
     await until(lambda: engine.adapters == {B, C})
 
 
@@ -109,9 +120,9 @@ async def test_an_adapter_that_a_waiting_reply_needs_is_not_unloaded(
     desk.now = Routing(incumbent=A)
     await until(lambda: engines.loaded == {A})
     engine.go.clear()
-    first = [engines.reply(HELLO, None, SAMPLING)]
+    first = [await begin(engines)]
     await until(lambda: engine.under_way == 1)
-    waiting = [engines.reply(HELLO, A, SAMPLING) for _ in range(2)]
+    waiting = [await begin(engines, A) for _ in range(2)]
     desk.now = Routing(incumbent=B)
     await until(lambda: B in engines.loaded)
     assert A in engine.adapters
@@ -120,22 +131,84 @@ async def test_an_adapter_that_a_waiting_reply_needs_is_not_unloaded(
     await until(lambda: engine.adapters == {B})
 
 
+async def test_an_adapter_that_a_request_has_chosen_stays_before_its_reply_is_in_the_line(
+    engines: Engines, engine: FakeEngine, desk: Desk
+) -> None:
+    with engines.admit() as place:
+        assert await place.hold(A)
+        desk.now = Routing(incumbent=B)
+        await until(lambda: B in engines.loaded)
+        assert A in engine.adapters
+        assert await text(place.begin(HELLO, SAMPLING)) == "aaaa says hello."
+    await until(lambda: engine.adapters == {B})
+
+
+async def test_an_adapter_stays_until_the_last_reply_by_it_has_ended(
+    engines: Engines, engine: FakeEngine, desk: Desk
+) -> None:
+    engine.words = [" word"] * 10_000
+    one, other = [await begin(engines, A, Sampling(max_tokens=10_000)) for _ in range(2)]
+    await until(lambda: engine.under_way == 2)
+    desk.now = Routing(incumbent=B)
+    await until(lambda: B in engines.loaded)
+    one.cancel()
+    await until(lambda: engine.under_way == 1)
+    assert A in engine.adapters
+    other.cancel()
+    await until(lambda: engine.adapters == {B})
+
+
+@pytest.mark.parametrize("ending", ["told", "cancelled in the line", "failed", "never begun"])
+async def test_however_a_request_ends_it_gives_its_adapter_and_its_place_back(
+    engines: Engines, engine: FakeEngine, desk: Desk, ending: str
+) -> None:
+    engine.breaks_after = 1 if ending == "failed" else None
+    for _ in range(5):  # more than there are places
+        with engines.admit() as place:
+            assert await place.hold(A)
+            if ending == "never begun":
+                continue
+            reply = place.begin(HELLO, SAMPLING)
+            if ending == "cancelled in the line":
+                reply.cancel()
+            with suppress(EngineFailed):
+                await text(reply)
+    desk.now = Routing(incumbent=B)
+    await until(lambda: engine.adapters == {B})
+
+
+async def test_of_two_adapters_tried_only_the_second_is_kept(engines: Engines, engine: FakeEngine, desk: Desk) -> None:
+    engine.broken = {C}
+    with engines.admit() as place:
+        assert await place.hold(A)
+        assert not await place.hold(C)
+        assert await place.hold(B)
+        desk.now = Routing()
+        await until(lambda: engine.adapters == {B})
+
+
+async def test_a_place_that_is_kept_counts_as_waiting(engines: Engines) -> None:
+    with engines.admit(), engines.admit(), pytest.raises(Overloaded, match="2 requests"):
+        engines.admit()
+    assert await text(await begin(engines)) == "base says hello."
+
+
 async def test_more_than_may_wait_are_turned_away(engines: Engines, engine: FakeEngine) -> None:
     engine.go.clear()
-    replies = [engines.reply(HELLO, None, SAMPLING)]
+    replies = [await begin(engines)]
     await until(lambda: engine.under_way == 1)
-    replies += [engines.reply(HELLO, None, SAMPLING) for _ in range(2)]
+    replies += [await begin(engines) for _ in range(2)]
     with pytest.raises(Overloaded):
-        engines.reply(HELLO, None, SAMPLING)
+        await begin(engines)
     engine.go.set()
     assert [await text(reply) for reply in replies] == ["base says hello."] * 3
 
 
 async def test_replies_take_turns(engines: Engines, engine: FakeEngine) -> None:
     engine.words = [" word"] * 10_000
-    endless = engines.reply(HELLO, None, Sampling(max_tokens=10_000))
+    endless = await begin(engines, None, Sampling(max_tokens=10_000))
     await until(lambda: engine.under_way == 1)
-    assert (await text(engines.reply(HELLO, None, Sampling(max_tokens=2)))).startswith("base")
+    assert (await text(await begin(engines, None, Sampling(max_tokens=2)))).startswith("base")
     assert endless.finish_reason is None
     assert PARALLEL > 1
     endless.cancel()
@@ -144,9 +217,9 @@ async def test_replies_take_turns(engines: Engines, engine: FakeEngine) -> None:
 
 async def test_a_cancelled_reply_ends_and_is_closed(engines: Engines, engine: FakeEngine) -> None:
     engine.go.clear()
-    reply = engines.reply(HELLO, None, SAMPLING)
+    reply = await begin(engines)
     await until(lambda: engine.under_way == 1)
-    waiting = engines.reply(HELLO, None, SAMPLING)
+    waiting = await begin(engines)
     reply.cancel()
     waiting.cancel()
     engine.go.set()
@@ -161,18 +234,37 @@ async def test_what_the_engine_raises_reaches_the_one_who_waits_and_nobody_else(
 ) -> None:
     engine.breaks_after = 1
     with pytest.raises(EngineFailed):
-        await text(engines.reply(HELLO, None, SAMPLING))
+        await text(await begin(engines))
+    with engines.admit() as place:
+        assert await place.hold(C)
+        engine.unload_adapter(C)  # the engine lost it
+        reply = place.begin(HELLO, SAMPLING)
     with pytest.raises(EngineFailed):
-        await text(engines.reply(HELLO, C, SAMPLING))  # not loaded
+        await text(reply)
     engine.breaks_after = None
-    assert await text(engines.reply(HELLO, None, SAMPLING)) == "base says hello."
+    assert await text(await begin(engines)) == "base says hello."
 
 
-async def test_serving_goes_on_while_the_routing_can_not_be_read(engines: Engines, desk: Desk) -> None:
-    desk.away = True
-    assert await text(engines.reply(HELLO, None, SAMPLING)) == "base says hello."
-    desk.away, desk.now = False, Routing(incumbent=A)
+async def test_the_base_serves_before_the_routing_is_known(engines: Engines, desk: Desk) -> None:
+    desk.now = None
+    assert await text(await begin(engines)) == "base says hello."
+    desk.now = Routing(incumbent=A)
     await until(lambda: engines.loaded == {A})
+
+
+async def test_an_adapter_that_can_not_be_unloaded_does_not_keep_others_from_being_loaded(
+    engines: Engines, engine: FakeEngine, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.now = Routing(incumbent=A)
+    await until(lambda: engines.loaded == {A})
+
+    def broken(_: str) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(engine, "unload_adapter", broken)
+    desk.now = Routing(incumbent=B)
+    await until(lambda: engines.loaded == {B})
+    assert await text(await begin(engines, B)) == "bbbb says hello."
 
 
 async def test_stopping_ends_replies_under_way_with_an_error(engine: FakeEngine, desk: Desk, tmp_path: Path) -> None:
@@ -180,13 +272,13 @@ async def test_stopping_ends_replies_under_way_with_an_error(engine: FakeEngine,
     await engines.start()
     await until(lambda: engines.ready() is None)
     engine.words = [" word"] * 1_000_000
-    reply = engines.reply(HELLO, None, Sampling(max_tokens=1_000_000))
+    reply = await begin(engines, None, Sampling(max_tokens=1_000_000))
     await until(lambda: engine.under_way == 1)
     await engines.stop()
     with pytest.raises(EngineFailed):
         await text(reply)
     with pytest.raises(NotReady, match="stopping"):
-        engines.reply(HELLO, None, SAMPLING)
+        await begin(engines)
     assert engine.under_way == 0
 
 
@@ -199,10 +291,10 @@ async def test_without_a_base_it_says_what_to_do_and_begins_once_there_is_one(
     await engines.start()
     await until(lambda: "trimtab train" in (engines.ready() or ""))
     with pytest.raises(NotReady, match="no base model yet"):
-        engines.reply(HELLO, None, SAMPLING)
+        await begin(engines)
     there.append(BASE)
     await until(lambda: engines.ready() is None)
-    assert await text(engines.reply(HELLO, None, SAMPLING)) == "base says hello."
+    assert await text(await begin(engines)) == "base says hello."
     await engines.stop()
 
 

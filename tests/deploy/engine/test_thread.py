@@ -22,7 +22,9 @@ async def test_when_it_drains_what_waits_is_refused_at_once_and_what_has_begun_g
     loop = asyncio.get_running_loop()
     replies = [Reply([{"role": "user", "content": "hi"}], None, Sampling(9), loop) for _ in range(PARALLEL + 1)]
     for reply in replies:
+        thread.reserve()
         thread.put(reply)
+    thread.reserve()
     *begun, waiting = [asyncio.create_task(text(reply)) for reply in replies]
     await until(lambda: engine.under_way == PARALLEL, "as many replies as take turns")
     thread.drain()

@@ -10,16 +10,23 @@ from hypothesis import strategies as st
 
 from deploy.gateway.event_log import EventLog, newest, turn_record
 from feedback.intake.contract import MAX_EVENT_BYTES
-from feedback.intake.edge import Edge, Record
+from feedback.intake.edge import Edge
+from feedback.records import Turn
 from tests.fakes import CLOCK, MemoryProducer
 
 NOW_US = 1_800_000_000_000_000
 EDGE = Edge(b"key")
 
 
-def turn(messages: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
-    event: dict[str, Any] = {"event": "turn", "event_id": "e", "turn_id": "t", "conversation_id": "c", "policy": "p"}
-    return event | {"occurred_at": 1_790_000_000, "messages": messages, "reply": "Hello"} | fields
+def turn(messages: list[dict[str, Any]]) -> Turn:
+    ids = {"tenant": "acme", "event_id": "e", "turn_id": "t", "conversation_id": "c", "policy": "p"}
+    return Turn(**ids, occurred_at_us=NOW_US, messages=messages, reply="", outcome="aborted")
+
+
+async def log(events: EventLog, messages: list[dict[str, Any]], reply: str = "Hello") -> bool:
+    """From beginning to end."""
+    begun = await events.begin_turn(turn(messages))
+    return await events.end_turn(begun, reply=reply, outcome="ok", finish_reason="stop", usage={})
 
 
 def said(text: str) -> dict[str, Any]:
@@ -37,8 +44,8 @@ def test_the_newest_messages_are_as_many_as_fit(messages: list[dict[str, Any]], 
 
 @pytest.mark.parametrize(("sizes", "kept"), [([10, 10], 2), ([900_000, 300_000, 5], 2), ([5, 2_000_000], 0)])
 def test_a_turn_too_big_for_the_broker_says_what_it_lost(sizes: list[int], kept: int) -> None:
-    record = turn_record(EDGE, turn([said("x" * size) for size in sizes]), NOW_US)
-    assert isinstance(record, Record)
+    asked = turn([said("x" * size) for size in sizes])
+    record = turn_record(EDGE, asked, asked.messages)
     assert len(record.value) <= MAX_EVENT_BYTES
     event = json.loads(record.value)
     assert (len(event["messages"]), event.get("truncated", 0)) == (kept, len(sizes) - kept)
@@ -46,26 +53,23 @@ def test_a_turn_too_big_for_the_broker_says_what_it_lost(sizes: list[int], kept:
 
 async def test_sent_means_durable() -> None:
     producer = MemoryProducer()
-    assert await EventLog(EDGE, producer, CLOCK).end_turn(turn([said("Hi")]), NOW_US)
+    assert await log(EventLog(EDGE, producer, CLOCK), [said("Hi")])
     assert len(producer.records) == 1
 
 
 async def test_a_log_that_breaks_or_does_not_answer_is_false() -> None:
     producer = MemoryProducer()
     producer.broken = True
-    assert not await EventLog(EDGE, producer, CLOCK).end_turn(turn([said("Hi")]), NOW_US)
+    assert not await log(EventLog(EDGE, producer, CLOCK), [said("Hi")])
     producer.go.clear()
-    assert not await EventLog(EDGE, producer, CLOCK, timeout_s=0.01).end_turn(turn([said("Hi")]), NOW_US)
+    assert not await log(EventLog(EDGE, producer, CLOCK, timeout_s=0.01), [said("Hi")])
     producer.go.set()
 
 
 async def test_what_is_not_logged_is_said_without_what_was_said(capsys: pytest.CaptureFixture[str]) -> None:
     producer = MemoryProducer()
-    events = EventLog(EDGE, producer, CLOCK)
-    assert not await events.end_turn(turn([said("my secret")], locale=5), NOW_US)
     producer.broken = True
-    assert not await events.end_turn(turn([said("my secret")]), NOW_US)
+    assert not await log(EventLog(EDGE, producer, CLOCK), [said("my secret")], "a secret")
     logged = "".join(capsys.readouterr())
-    assert "turn_not_logged" in logged
     assert "no space left on device" in logged
     assert "secret" not in logged

@@ -7,14 +7,19 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.control.store import Control
 from deploy.gateway.events import MAX_LINES, read_events
+from deploy.web.bodies import harmless
 from deploy.web.callers import Caller
-from feedback.intake.edge import Edge
+from feedback.intake import contract
+from feedback.intake.contract import Rejected
+from feedback.intake.edge import Edge, Record
+from feedback.records import Rating
 from tests.deploy.gateways import KEY, NOW_US, Gateway, running
 
 APP = Caller("acme", frozenset({"ingest"}))
@@ -79,6 +84,110 @@ def test_every_line_is_accounted_for(events: list[Any]) -> None:
     accepted, duplicates, rejected = read(*events)
     assert len(accepted) + duplicates + len(rejected) == sum(event != b"" for event in events)
     assert len({event["event_id"] for event in accepted}) == len(accepted)
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (turn(reply="a\x00b"), "NUL"),
+        (turn(mood={"a\x00": 1}), "NUL"),
+        (turn(mood=2**64), "64 bits"),
+        (turn(mood=json.loads('{"a":' * 64 + "1" + "}" * 64)), "64 deep"),
+        (b"[" * 90_000, "nested"),
+        (b'{"event":"turn","\xff":1}', "UTF-8"),
+        (json.dumps(turn(reply="X")).encode().replace(b"X", b"\\ud800"), "JSON"),
+    ],
+)
+def test_what_no_body_may_hold_no_line_may_either(event: Any, said: str) -> None:
+    events, _, rejected = read(turn(1), event)
+    assert [event["event_id"] for event in events] == ["e-1"]
+    assert said in rejected[0]["reason"]
+
+
+def test_a_harmless_line_looks_suspicious_and_is_taken() -> None:
+    events, _, rejected = read(
+        turn(1, reply="C:\\u0000", mood=[[]] * 70), turn(2, mood=2**64 - 1), turn(3, reply="1" * 30)
+    )
+    assert (len(events), rejected) == (3, [])
+
+
+def test_a_key_whose_tenant_can_not_be_a_name_sends_nothing() -> None:
+    _, _, rejected = read(turn(), caller=Caller("o" * 300, frozenset({"ingest"})))
+    assert rejected == [{"line": 1, "reason": "tenant has 300 characters; at most 256 are taken"}]
+
+
+def parsed_three_times(line: bytes, caller: Caller, edge: Edge) -> Record | Rejected:
+    """How a line was read before it was parsed once: what the answers and the records are to be."""
+    event = contract.parse(line, NOW_US)
+    if isinstance(event, Rejected):
+        return event
+    document: dict[str, Any] = msgspec.json.decode(line)
+    if document.get("tenant", caller.tenant) != caller.tenant:
+        return Rejected("bad_value", "tenant", f"tenant is another than the key's, {caller.tenant!r}")
+    if isinstance(event, Rating) and event.source == "expert" and not caller.allows("label"):
+        return Rejected("bad_value", "source", "source expert needs a key with the scope label")
+    document["tenant"] = caller.tenant
+    document.pop("rollout", None)
+    return edge.record_of(document, NOW_US)
+
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8)
+)
+ANYTHING = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+)
+STAMP = st.none() | st.fixed_dictionaries({"id": st.just("r"), "arm": st.just("candidate"), "share": st.floats(0, 1)})
+TEXTS = st.text(max_size=12) | st.sampled_from(["I am ann@example.com", "default", "acme", "+49 171 5550123", "ü", ""])
+MESSAGES = st.lists(
+    st.fixed_dictionaries(
+        {"role": st.sampled_from(["user", "assistant", "tool", "robot"]), "content": TEXTS},
+        optional={"name": TEXTS, "tool_calls": ANYTHING},
+    ),
+    max_size=3,
+)
+PROPER: dict[str, st.SearchStrategy[Any]] = {
+    "tenant": st.sampled_from(["default", "acme", "other"]),
+    "user_id": TEXTS,
+    "locale": st.sampled_from(["de", "pt-BR"]),
+    "tags": st.dictionaries(TEXTS, TEXTS, max_size=3),
+    "messages": MESSAGES,
+    "reply": TEXTS | st.fixed_dictionaries({"role": st.just("assistant"), "content": TEXTS}),
+    "occurred_at": st.sampled_from(["2026-01-01T12:00:00Z", 1_790_000_000.123456, 1_790_000_000, "yesterday", 2**62]),
+    "usage": st.dictionaries(st.sampled_from(["prompt_tokens", "latency_ms"]), st.integers() | st.floats(0, 1)),
+    "outcome": st.sampled_from(["ok", "aborted", "bad"]),
+    "rollout": STAMP,
+    "extra": st.fixed_dictionaries({}, optional={"rollout": STAMP, "mail": TEXTS}),
+    "source": st.sampled_from(["user", "expert", "system", "judge"]),
+    "kind": st.sampled_from(["thumbs", "stars", "comment", "edit", "pick", "signal"]),
+    "value": st.sampled_from([True, 5, "copy", "Mail ann@example.com", {"over": "t-2"}]),
+    "schema": st.sampled_from([1, 2]),
+    "mood": ANYTHING,
+}
+FIELDS = st.fixed_dictionaries({}, optional=PROPER) | st.dictionaries(st.sampled_from([*PROPER, "event"]), ANYTHING)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from([turn(), rating()]),
+    FIELDS,
+    st.booleans(),
+    st.sampled_from(["default", "acme"]),
+    st.sampled_from(["ingest", "label"]),
+)
+def test_a_line_parsed_once_is_what_it_was_when_it_was_parsed_three_times(
+    event: dict[str, Any], fields: dict[str, Any], spaced: bool, tenant: str, scope: str
+) -> None:
+    line = json.dumps(event | fields, separators=(", ", ": ") if spaced else (",", ":")).encode()
+    if not harmless(line):
+        return  # it was taken as it was, and is looked at more closely now
+    caller, edge = Caller(tenant, frozenset({"ingest", scope})), Edge(KEY)
+    expected = parsed_three_times(line, caller, edge)
+    account = read_events(line, caller, edge, NOW_US)
+    if isinstance(expected, Rejected):
+        assert account.rejected == [{"line": 1, "reason": expected.message}]
+    else:
+        assert (account.records, account.rejected) == ([expected], [])
 
 
 @pytest.fixture

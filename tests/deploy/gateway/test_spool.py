@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import sqlite3
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,12 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from deploy.errors import Failed
-from deploy.gateway.spool import Spool, SpoolFull
-from feedback.intake.edge import Record
-from streams.log import Producer, RecordRefused
-from tests.fakes import CLOCK, ManualClock, MemoryProducer
+from deploy.gateway.event_log import TIMEOUT_S, EventLog
+from deploy.gateway.spool import HOLD_S, Spool, SpoolFull
+from feedback.intake.edge import Edge, Record
+from feedback.records import Turn
+from streams.log import LogError, Producer, RecordRefused
+from tests.fakes import CLOCK, ManualClock, MemoryProducer, until
 
 ROOM = 1_000_000
 
@@ -77,6 +80,123 @@ async def test_a_turn_under_way_is_sent_only_if_the_process_dies(tmp_path: Path)
     async with sending(after, target):
         assert await after.drained(60)
     assert [sent.key for sent in target.records] == [b"t1 complete", b"t2 aborted"]
+
+
+@contextmanager
+def blocked(path: Path) -> Iterator[None]:
+    """Nobody can write to the file."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    yield
+    other.execute("ROLLBACK")
+    other.close()
+
+
+async def given_up(spool: Spool, clock: ManualClock, path: Path, how: str) -> None:
+    """A turn's hold that is written only after whoever waited for it gave up."""
+    with blocked(path):
+        holding = asyncio.create_task(spool.hold("t", record("t aborted")))
+        await asyncio.sleep(0)
+        if how == "cancelled":
+            holding.cancel()
+        else:
+            await clock.advance(HOLD_S)
+        with pytest.raises(asyncio.CancelledError if how == "cancelled" else TimeoutError):
+            await holding
+    await spool.send([record("after")])
+
+
+@pytest.mark.parametrize("how", ["cancelled", "too late"])
+async def test_of_a_turn_that_was_given_up_nothing_stays_held(tmp_path: Path, how: str) -> None:
+    path, clock = tmp_path / "spool.db", ManualClock()
+    spool = Spool(path, ROOM, clock)
+    await given_up(spool, clock, path, how)
+    await until(lambda: spool.records == 1)
+    await spool.close()
+    after, target = Spool(path, ROOM, CLOCK), Target()
+    assert after.aborted == 0
+    async with sending(after, target):
+        assert await after.drained(5)
+    assert [sent.key for sent in target.records] == [b"after"]
+    assert (after.records, after.size) == (0, 0)
+
+
+async def test_a_turn_that_went_on_although_it_could_not_be_held_is_complete(tmp_path: Path) -> None:
+    path, clock, target = tmp_path / "spool.db", ManualClock(), Target()
+    spool = Spool(path, ROOM, clock)
+    await given_up(spool, clock, path, "too late")
+    await spool.send([record("t complete")], releases="t")
+    async with sending(spool, target):
+        await until(lambda: len(target.records) == 2 and spool.records == 0)
+    assert [sent.key for sent in target.records] == [b"after", b"t complete"]
+    await spool.close()
+    assert Spool(path, ROOM, CLOCK).aborted == 0
+
+
+async def test_what_was_given_up_is_let_go_of_when_the_spool_closes_at_once(tmp_path: Path) -> None:
+    path, clock = tmp_path / "spool.db", ManualClock()
+    spool = Spool(path, ROOM, clock)
+    with blocked(path):
+        holding = asyncio.create_task(spool.hold("t", record("t aborted")))
+        await asyncio.sleep(0)
+        await clock.advance(HOLD_S)
+        with pytest.raises(TimeoutError, match="did not take"):
+            await holding
+        closing = asyncio.create_task(spool.close())
+    await closing
+    assert Spool(path, ROOM, CLOCK).aborted == 0
+
+
+async def test_what_was_given_up_is_let_go_of_once_the_disk_can_be_written_again(tmp_path: Path) -> None:
+    path, clock = tmp_path / "spool.db", ManualClock()
+    spool, other = Spool(path, ROOM, clock), sqlite3.connect(path)
+    await spool.hold("u", record("u aborted"))
+    with other:
+        other.execute("CREATE TRIGGER broken BEFORE DELETE ON records BEGIN SELECT RAISE(ABORT, 'no luck'); END")
+    spool._give_up("u")
+    await until(lambda: clock.waiting == 1, "the first try")
+    with other:
+        other.execute("DROP TRIGGER broken")
+    await clock.advance(60)
+    await until(lambda: spool.records == 0, "the second")
+    await spool.close()
+
+
+async def test_a_turn_that_the_log_could_not_begin_is_not_held(tmp_path: Path) -> None:
+    path, clock = tmp_path / "spool.db", ManualClock()
+    spool = Spool(path, ROOM, clock)
+    events = EventLog(Edge(b"key"), spool, clock)
+    turn = Turn(
+        tenant="default",
+        event_id="e",
+        turn_id="t",
+        conversation_id="c",
+        policy="p",
+        occurred_at_us=1,
+        messages=[],
+        reply="",
+    )
+    with blocked(path):
+        begun = asyncio.create_task(events.begin_turn(turn))
+        await until(lambda: len(clock._timeouts) == 2, "the spool to be asked")
+        await clock.advance(HOLD_S)
+        assert not (await begun).held
+    await spool.send([record("after")])
+    assert spool.records == 1
+    await spool.close()
+
+
+async def test_a_closed_spool_refuses(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db", ROOM, CLOCK)
+    await spool.close()
+    for refused in (spool.send([record("a")]), spool.hold("t", record("t"))):
+        with pytest.raises(LogError, match="closed"):
+            await refused
+
+
+def test_the_spool_gives_a_hold_up_before_the_event_log_does() -> None:
+    """Else a turn would be refused, and what is held of it nobody would release."""
+    assert HOLD_S < TIMEOUT_S
 
 
 async def test_a_full_spool_takes_nothing_new_but_what_it_held(tmp_path: Path) -> None:

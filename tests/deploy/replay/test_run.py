@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from deploy.control.store import open_control
 from deploy.errors import Failed
-from deploy.replay.run import Intake, run
+from deploy.replay.intake import Intake
+from deploy.replay.run import run
 from deploy.settings import Settings
 from deploy.state import open_state
 from deploy.training.train import newest_event_us, seal_now

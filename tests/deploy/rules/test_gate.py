@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.rules.gate import Comparisons, Hold, Pass, Reject, decide
+from deploy.rules.reasons import Reason, sentences
 from deploy.settings import GateSettings
 from tests.deploy.candidates import good_report
 
@@ -23,23 +24,27 @@ def stats(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_clear_win_passes_with_its_figures() -> None:
-    assert decide(good_report(), SETTINGS, WON, None) == Pass(("win rate 0.69, lower bound 0.643 > 0.50, n=260",))
+    assert decide(good_report(), SETTINGS, WON, None) == Pass(
+        (Reason("wins", {"win_rate": 180 / 260, "floor": 0.5, "count": 260, "bound": pytest.approx(0.643, abs=5e-4)}),)
+    )
 
 
 def test_too_few_comparisons_hold() -> None:
     decided = decide(good_report(), SETTINGS, Comparisons(), None)
-    assert decided == Hold(("0 blind comparisons of 200 needed: hold",))
+    assert isinstance(decided, Hold)
+    assert sentences(decided.reasons) == ["0 blind comparisons of 200 needed: hold"]
 
 
 def test_a_win_rate_that_may_be_chance_holds_and_says_by_how_much() -> None:
     decided = decide(good_report(), SETTINGS, Comparisons(wins=218, losses=194), None)
-    assert decided == Hold(("win rate 0.53, lower bound 0.489 ≤ 0.50, n=412: hold",))
+    assert isinstance(decided, Hold)
+    assert sentences(decided.reasons) == ["win rate 0.53, lower bound 0.489 ≤ 0.50, n=412: hold"]
 
 
 def test_a_clear_loss_is_rejected() -> None:
     decided = decide(good_report(), SETTINGS, Comparisons(wins=80, losses=180), None)
     assert isinstance(decided, Reject)
-    assert "upper bound 0.357 < 0.50" in decided.reasons[0]
+    assert "upper bound 0.357 < 0.50" in sentences(decided.reasons)[0]
 
 
 @pytest.mark.parametrize(
@@ -60,13 +65,13 @@ def test_a_clear_loss_is_rejected() -> None:
 def test_what_is_broken_is_rejected_by_name_even_when_it_wins(changes: dict[str, Any], reason: str) -> None:
     decided = decide(good_report(**changes), SETTINGS, WON, None)
     assert isinstance(decided, Reject)
-    assert decided.reasons[0].startswith(reason)
+    assert sentences(decided.reasons)[0].startswith(reason)
 
 
 def test_every_reason_is_listed_those_to_reject_first() -> None:
     report = good_report(probes={"largest_difference": 0.0}, **stats(repetition=0.9, mean_tokens=100.0))
     decided = decide(report, SETTINGS, Comparisons(), None)
-    assert [reason.split(":")[0] for reason in decided.reasons] == [
+    assert [said.split(":")[0] for said in sentences(decided.reasons)] == [
         "no-op",
         "length",
         "repetition",
@@ -78,12 +83,19 @@ def test_a_report_without_samples_holds() -> None:
     none = {"mean_tokens": None, "repetition": None, "language_match": None}
     decided = decide(good_report(sample_stats={"candidate": none, "incumbent": none}), SETTINGS, WON, None)
     assert isinstance(decided, Hold)
-    assert "no sampled replies" in decided.reasons[0]
+    assert "no sampled replies" in sentences(decided.reasons)[0]
 
 
 def test_a_report_against_another_incumbent_holds() -> None:
     decided = decide(good_report(), SETTINGS, WON, "a" * 64)
-    assert decided == Hold(("the report compares with the bare base, but aaaaaaaaaaaa serves now: hold",))
+    assert isinstance(decided, Hold)
+    assert sentences(decided.reasons) == ["the report compares with the bare base, but aaaaaaaaaaaa serves now: hold"]
+
+
+def test_a_candidate_that_was_rolled_back_is_held_with_how_often() -> None:
+    decided = decide(good_report(), SETTINGS, WON, None, rollbacks=2)
+    assert isinstance(decided, Hold)
+    assert sentences(decided.reasons) == ["it was rolled back before (2 times): hold"]
 
 
 @given(st.floats(0, 1), st.floats(0, 1))

@@ -50,12 +50,29 @@ def test_a_rollback_in_the_canary_leaves_the_incumbent_and_the_candidate_nothing
 
 def test_a_rollback_of_the_incumbent_goes_back_one_by_one_to_the_bare_base() -> None:
     both = full("b", start=full("a"))
-    serving, moves = transition(both, Rollback(), 0)
+    with pytest.raises(Refused, match="add --incumbent: a would serve then"):
+        transition(both, Rollback(), 0)
+    serving, moves = transition(both, Rollback(incumbent=True), 0)
     assert serving.incumbent == "a"
     assert moves == (Moved("b", "full", "rolled_back"), Moved("a", "superseded", "full", 1.0))
-    assert after(Rollback(), start=serving).incumbent is None
+    assert after(Rollback(incumbent=True), start=serving).incumbent is None
     with pytest.raises(Refused, match="nothing to roll back"):
-        after(Rollback(), Rollback(), start=serving)
+        after(Rollback(incumbent=True), Rollback(incumbent=True), start=serving)
+
+
+def test_rolling_back_twice_leaves_the_incumbent_where_it_is() -> None:
+    once = after(Approve("b", "r"), PROMOTE, Rollback(), start=full("a"))
+    with pytest.raises(Refused, match="no rollout is under way"):
+        transition(once, Rollback(), 0)
+    with pytest.raises(Refused, match="a rollout is under way"):
+        after(Approve("b", "r"), Rollback(incumbent=True), start=full("a"))
+
+
+def test_a_revision_names_one_state() -> None:
+    states = [Serving(), full("a"), after(Approve("a", "r")), after(Approve("a", "r"), PROMOTE), after(Halt())]
+    states += [after(Approve("a", "r"), PROMOTE, Pause()), after(Approve("a", "s"), PROMOTE)]
+    assert len({serving.revision for serving in states}) == len(states)
+    assert after(Halt(), Resume()).revision == Serving().revision
 
 
 def test_a_paused_canary_keeps_its_share_and_is_not_promoted() -> None:
@@ -102,7 +119,9 @@ class Machine(RuleBasedStateMachine):
         self.shares: dict[str, float] = {}
 
     @rule(
-        command=st.sampled_from([PROMOTE, Promote((1.0,), 100), Pause(), Resume(), Rollback(), Halt()])
+        command=st.sampled_from(
+            [PROMOTE, Promote((1.0,), 100), Pause(), Resume(), Rollback(), Rollback(incumbent=True), Halt()]
+        )
         | st.builds(Approve, st.sampled_from("abc"), st.uuids().map(str)),
         elapsed_us=st.sampled_from([0, 1, 60]),
     )

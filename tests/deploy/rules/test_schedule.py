@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from deploy.rules.schedule import Since, Start, Wait, decide
+from deploy.rules.schedule import Rejected, Since, Start, Wait, decide
 from deploy.settings import ApproveSettings, TrainSettings
 
 HOUR_US = 3_600_000_000
@@ -44,6 +44,50 @@ def test_the_rules(changes: dict[str, Any], starts: bool, because: str) -> None:
     decided = decide(since(**changes), RULES, ApproveSettings(), NOW_US)
     assert isinstance(decided, Start if starts else Wait)
     assert because in decided.reason
+
+
+ASKING = ApproveSettings(before=("train", "rollout"))
+
+
+@pytest.mark.parametrize(
+    ("no", "changes", "asks", "because"),
+    [
+        ((NOW_US, 0, 0), {}, False, "0 new labels by people and 0 new verdicts since a person said no"),
+        ((NOW_US - HOUR_US, 99, 999), {}, False, "99 new labels by people and 999 new verdicts since"),
+        ((NOW_US - HOUR_US, 100, 0), {}, True, "100 new labels by people (rule: 100) since a person said no"),
+        ((NOW_US - HOUR_US, 0, 1_000), {}, True, "1000 new verdicts (rule: 1000) since a person said no"),
+        ((NOW_US - 24 * HOUR_US, 0, 0), {}, True, "24.0 h since a person said no (rule: 24.0 h)"),
+        ((NOW_US - 23 * HOUR_US, 0, 0), {}, False, "0 new labels"),
+        ((NOW_US - 24 * HOUR_US, 0, 0), {"new_human_labels": 0, "new_verdicts": 0}, False, "0 new labels"),
+        ((NOW_US - HOUR_US, 0, 0), {"failures_in_a_row": 1}, False, "0 new labels"),
+        (
+            (NOW_US - 24 * HOUR_US, 0, 0),
+            {"failures_in_a_row": 1, "new_human_labels": 0, "new_verdicts": 0},
+            True,
+            "24.0 h",
+        ),
+        ((NOW_US - HOUR_US, 0, 0), {"last_started_us": None, "last_ended_us": None}, False, "0 new labels"),
+        ((NOW_US - HOUR_US, 100, 0), {"labels": 19}, False, "19 labels"),
+    ],
+)
+def test_after_a_no_only_what_is_new_since_then_is_another_question(
+    no: tuple[int, int, int], changes: dict[str, Any], asks: bool, because: str
+) -> None:
+    due = {"last_started_us": NOW_US - 99 * HOUR_US, "new_human_labels": 500, "new_verdicts": 5_000}
+    decided = decide(since(**(due | changes), rejected=Rejected(*no)), RULES, ASKING, NOW_US)
+    assert isinstance(decided, Start if asks else Wait)
+    assert because in decided.reason
+
+
+def test_a_no_holds_nothing_up_where_nobody_is_asked_any_more() -> None:
+    decided = decide(since(new_human_labels=100, rejected=Rejected(NOW_US, 0, 0)), RULES, ApproveSettings(), NOW_US)
+    assert decided == Start("100 new labels by people (rule: 100)", needs_yes=False)
+
+
+def test_after_a_no_nothing_is_asked_by_time_where_that_rule_is_off() -> None:
+    rules = RULES.model_copy(update={"every_s": 0})
+    long_ago = since(new_human_labels=500, rejected=Rejected(NOW_US - 9_999 * HOUR_US, 0, 0))
+    assert isinstance(decide(long_ago, rules, ASKING, NOW_US), Wait)
 
 
 def test_rules_that_are_switched_off_never_start_anything() -> None:

@@ -199,9 +199,10 @@ WRITER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
+from tests.fakes import CLOCK
 from tests.feedback.facts.test_writer import batch, log_of
 from feedback.facts.writer import FactsWriter
-writer = FactsWriter(Path(sys.argv[1]), log_of("log"))
+writer = FactsWriter(Path(sys.argv[1]), log_of("log"), CLOCK)
 print("ready", flush=True)
 for first in range(writer.applied("turns.served", 0), 10_000, 5):
     writer.commit([batch(max(0, first - 3), first + 5)])

@@ -1,31 +1,13 @@
-"""What a hop does with a run that can't be handled: again, or the end of the process; what it chokes on is buried alone."""
+"""What a hop does with a run that can't be handled: again, or the end of the process; what it chokes on is set aside alone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 
-from feedback.intake.edge import Record
-from feedback.topics import DEAD_LETTERS
-from streams.dead_letters import DeadLetter, _decode
 from streams.hops import hop
 from streams.hops.hop import Ack, Run, handle, sift
 from streams.log import Stored
 from tests.fakes import CLOCK
-
-
-class Sent:
-    """A producer that keeps what it was given."""
-
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-
-    async def send(self, records: Sequence[Record]) -> None:
-        self.records.extend(records)
-
-    def letters(self) -> list[DeadLetter]:
-        return [_decode(record.value) for record in self.records if record.topic == DEAD_LETTERS]
 
 
 def run_of(*values: bytes) -> list[Stored]:
@@ -79,33 +61,34 @@ def digest(record: Stored) -> bytes:
     return record.value
 
 
-async def test_the_poison_record_alone_is_buried_with_its_bytes_and_place() -> None:
-    sent = Sent()
-    digested = await sift(run_of(b"1", b"poison", b"3"), digest, sent, CLOCK.now_us())
+def sound() -> Stored:
+    return run_of(b"sound")[0]
+
+
+def test_the_poison_record_alone_is_set_aside_with_its_error() -> None:
+    digested, poison = sift(run_of(b"1", b"poison", b"3"), digest, sound)
     assert [(record.offset, value) for record, value in digested] == [(0, b"1"), (2, b"3")]
-    (letter,) = sent.letters()
-    assert (letter.value, letter.topic, letter.partition, letter.offset) == (b"poison", "a", 0, 1)
-    assert (letter.reason, letter.attempts) == ("poison", 1)
-    assert "can't digest this" in letter.message
+    ((record, error),) = poison
+    assert (record.offset, str(error)) == (1, "can't digest this")
 
 
-async def test_a_record_that_comes_alone_is_buried_too() -> None:
-    sent = Sent()
-    assert await sift(run_of(b"poison"), digest, sent, CLOCK.now_us()) == []
-    assert len(sent.letters()) == 1
+@pytest.mark.parametrize("error", [ValueError, KeyError, RecursionError, OverflowError, MemoryError, RuntimeError])
+@pytest.mark.parametrize("records", [1, 2])
+def test_a_run_of_nothing_but_poison_is_set_aside_whatever_is_raised(error: type[Exception], records: int) -> None:
+    def choke(record: Stored) -> bytes:
+        if record.value == b"poison":
+            raise error
+        return record.value
+
+    digested, poison = sift(run_of(*[b"poison"] * records), choke, sound)
+    assert digested == []
+    assert [type(raised) for _, raised in poison] == [error] * records
 
 
-async def test_when_every_record_of_several_is_poison_nothing_is_buried() -> None:
-    sent = Sent()
-    with pytest.raises(ValueError, match="can't digest this"):
-        await sift(run_of(b"poison", b"poison"), digest, sent, CLOCK.now_us())
-    assert sent.records == []
+@pytest.mark.parametrize("records", [1, 2])
+def test_when_not_even_a_sound_record_can_be_digested_nothing_is_set_aside(records: int) -> None:
+    def broken(record: Stored) -> bytes:
+        raise KeyError(record.value)
 
-
-async def test_poison_is_buried_before_anything_that_stands_after_it_is_kept() -> None:
-    class Broken(Sent):
-        async def send(self, records: Sequence[Record]) -> None:
-            raise OSError("the broker is away")
-
-    with pytest.raises(OSError, match="away"):
-        await sift(run_of(b"poison", b"2"), digest, Broken(), CLOCK.now_us())
+    with pytest.raises(KeyError, match="sound"):
+        sift(run_of(*[b"poison"] * records), broken, sound)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,56 @@ def test_a_failed_append_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(AttributeError):
         log.append([record("k"), None])  # type: ignore[list-item]
     assert log.append([record("k")]) == [0]
+
+
+CALLS: dict[str, tuple[str, Callable[[SqliteLog], object]]] = {
+    "append": ("INSERT ON records", lambda log: log.append([record("k")])),
+    "commit": ("INSERT ON offsets", lambda log: log.commit("g", {("a", 0): 1})),
+    "rewind": ("UPDATE ON offsets", lambda log: log.rewind("done", {("a", 0): 0})),
+    "create_topic": ("INSERT ON partitions", lambda log: log.create_topic("b")),
+    "trim": ("DELETE ON records", lambda log: log.trim(2**62, {"a": "done"})),
+}
+"""Each call that writes, and what of it goes wrong."""
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_that_fails_half_way_leaves_nothing_and_stands_in_nobodys_way(tmp_path: Path, call: str) -> None:
+    log, other = SqliteLog(tmp_path / "log.db", CLOCK, partitions=1), sqlite3.connect(tmp_path / "log.db", timeout=0.1)
+    log.append([record("k")])
+    log.commit("done", {("a", 0): 1})
+    statement, do = CALLS[call]
+    before = (log.ends(), log.committed("g"), log.committed("done"), log.topics())
+    with other:
+        other.execute(f"CREATE TRIGGER broken BEFORE {statement} BEGIN SELECT RAISE(ABORT, 'no luck'); END")
+    with pytest.raises(sqlite3.DatabaseError, match="no luck"):
+        do(log)
+    assert (log.ends(), log.committed("g"), log.committed("done"), log.topics()) == before
+    with other:
+        other.execute("DROP TRIGGER broken")
+    for _, again in CALLS.values():
+        again(log)
+    assert log.append([record("k")]) == [log.ends()["a", 0] - 1]
+
+
+def test_a_full_disk_leaves_a_log_that_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "log.db", CLOCK, partitions=1)
+    log.append([record("k")])
+    ((pages,),) = log._connection.execute("PRAGMA page_count").fetchall()
+    log._connection.execute(f"PRAGMA max_page_count = {pages}")
+    for _ in range(2):
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            log.append([record("k", "x" * 100_000)])
+    log._connection.execute("PRAGMA max_page_count = 100000")
+    log.commit("g", {("a", 0): 1})
+    assert log.append([record("k", "x" * 100_000)]) == [1]
+
+
+def test_of_several_who_make_a_topic_at_once_one_has_made_it(tmp_path: Path) -> None:
+    logs = [SqliteLog(tmp_path / "log.db", CLOCK) for _ in range(4)]
+    for number in range(10):
+        with ThreadPoolExecutor(len(logs)) as pool:
+            made = list(pool.map(lambda log: log.create_topic(f"topic {number}"), logs))  # noqa: B023
+        assert made.count(True) == 1
 
 
 def test_what_is_no_log_is_refused_with_a_sentence(tmp_path: Path) -> None:

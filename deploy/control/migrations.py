@@ -1,0 +1,59 @@
+"""From one schema version to the next, within the transaction that opens the database: all of it or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from sqlalchemy import Column, Connection, func, insert, select, text
+
+from deploy.control import schema
+
+
+def migrate(connection: Connection, found: int) -> None:
+    """Bring a database of version `found` to SCHEMA_VERSION."""
+    for version in range(found, schema.SCHEMA_VERSION):
+        STEPS[version](connection)
+    connection.execute(schema.schema_version.update().values(version=schema.SCHEMA_VERSION))
+
+
+def _from_1(connection: Connection) -> None:
+    """Reasons as data, shares with their periods, labels counted by position. What was sealed before is history."""
+    for column in (
+        schema.candidates.c.seal,
+        schema.seals.c.version,
+        schema.history.c.data,
+        schema.trainings.c.positions,
+        schema.training_requests.c.positions,
+    ):
+        _add(connection, column)
+    schema.periods.create(connection)
+    for table in (schema.candidates, schema.seals, schema.history):
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)
+    serving, rollouts = schema.serving, schema.rollouts
+    now = connection.execute(
+        select(serving, rollouts.c.candidate, rollouts.c.share).join_from(
+            serving, rollouts, serving.c.rollout_id == rollouts.c.id, isouter=True
+        )
+    ).one()
+    last_us = connection.execute(select(func.max(schema.history.c.at_us))).scalar() or 0
+    canary = bool(now.share)  # an approval alone routes nothing
+    connection.execute(
+        insert(schema.periods).values(
+            started_at_us=last_us,
+            incumbent=now.incumbents[-1],
+            rollout_id=now.rollout_id if canary else None,
+            candidate=now.candidate if canary else None,
+            share=now.share or 0.0,
+            halted=now.halted,
+        )
+    )
+
+
+def _add(connection: Connection, column: Column[object]) -> None:
+    kind = column.type.compile(dialect=connection.dialect)
+    connection.execute(text(f"ALTER TABLE {column.table.name} ADD COLUMN {column.name} {kind}"))  # our own names
+
+
+STEPS: Mapping[int, Callable[[Connection], None]] = {1: _from_1}
+"""By the version that a step starts from."""

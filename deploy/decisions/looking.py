@@ -1,0 +1,90 @@
+"""What only looks: lists, one candidate, what is served, history. Nothing in here writes or seals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from deploy.control.records import Candidate
+from deploy.control.store import Control
+from deploy.control.trainings import open_request
+from deploy.control.transaction import Transaction
+from deploy.decisions.evidence import EvidenceRoom, Report
+from deploy.decisions.views import (
+    described,
+    described_approval,
+    described_candidate,
+    described_periods,
+    finite,
+    look_at,
+    served,
+)
+from deploy.rules.next_step import Situation, next_step
+from deploy.rules.rollout import Serving
+from feedback.clock import Clock
+
+PAGE = 50
+"""Candidates or entries of one page."""
+
+
+class Looking:
+    """Reads over one control database and the candidates on disk."""
+
+    def __init__(self, control: Control, clock: Clock, room: EvidenceRoom) -> None:
+        self.control, self._clock, self._room = control, clock, room
+
+    def candidates(self, limit: int | None = PAGE, after: str | None = None) -> list[dict[str, Any]]:
+        """A page of the candidates, newest first, each with its last seal; `after`: those after this one."""
+        with self.control.read() as tx:
+            found = tx.candidates(limit, tx.candidate(after) if after is not None else None)
+            seals, serving, now = tx.seals(found), tx.serving(), self._clock.now_us()
+        return [described_candidate(candidate, seals.get(candidate.digest), serving, now) for candidate in found]
+
+    def described(self, digest: str, report: Report | None) -> dict[str, Any]:
+        """One candidate with its report, approvals, shares and history, as it was last sealed."""
+        with self.control.read() as tx:
+            candidate = tx.candidate(digest)
+            rollouts = {approval.rollout_id for approval in tx.approvals(digest)}
+            return {
+                **self._view(tx, candidate),
+                "approvals": [described_approval(approval) for approval in tx.approvals(digest)],
+                "shares": described_periods([period for name in sorted(rollouts) for period in tx.periods(name)]),
+                "history": [described(entry) for entry in tx.history(subject=digest)],
+                "report": finite(report.content) if report else None,
+                "next": next_step(self._situation(tx, tx.serving(), candidate)),
+            }
+
+    def serving(self, **known: Any) -> dict[str, Any]:
+        """What is served now, and what to type next; `known` is what the caller knows of `Situation` besides."""
+        with self.control.read() as tx:
+            return self._served(tx, tx.serving(), known)
+
+    def history(self, limit: int = PAGE, subject: str | None = None, before: int | None = None) -> list[dict[str, Any]]:
+        """Who did what, when and why, newest first: all, or of one candidate (its digest), key or training."""
+        with self.control.read() as tx:
+            return [described(entry) for entry in tx.history(limit, subject, before)]
+
+    def periods(self, limit: int = PAGE) -> list[dict[str, Any]]:
+        """Who served what from when to when, newest first."""
+        with self.control.read() as tx:
+            return described_periods(tx.periods(limit=limit))
+
+    def _view(self, tx: Transaction, candidate: Candidate) -> dict[str, Any]:
+        seal, serving, now = tx.current_seal(candidate), tx.serving(), self._clock.now_us()
+        return described_candidate(candidate, seal, serving, now)
+
+    def _served(self, tx: Transaction, serving: Serving, known: Mapping[str, Any] = {}) -> dict[str, Any]:
+        return served(serving) | {"next": next_step(self._situation(tx, serving, **known))}
+
+    def _situation(
+        self, tx: Transaction, serving: Serving, candidate: Candidate | None = None, **known: Any
+    ) -> Situation:
+        waiting = next(iter(tx.candidates(1, states=("held", "passed"))), None)
+        request = open_request(tx.connection)
+        return Situation(
+            serving,
+            look_at(candidate, tx.current_seal(candidate)) if candidate is not None else None,
+            look_at(waiting, tx.current_seal(waiting)) if waiting is not None else None,
+            request.name if request is not None and request.answer is None else None,
+            **{"trained": bool(tx.candidates(1)), **known},
+        )

@@ -1,0 +1,139 @@
+"""Candidates on their way into the list: registered once they are whole, sealed, and sealed anew when things have changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from deploy.control.history import Entry
+from deploy.control.records import Candidate, Seal
+from deploy.control.store import Control
+from deploy.control.transaction import Transaction
+from deploy.decisions.evidence import EvidenceRoom, Report, no_comparisons, policy_of
+from deploy.decisions.looking import Looking
+from deploy.decisions.moves import start
+from deploy.errors import Failed
+from deploy.rules.approval import Policy, evidence_of
+from deploy.rules.gate import Comparisons
+from deploy.rules.names import short
+from deploy.settings import Settings
+from feedback.clock import Clock
+from models.adapters import MARKER
+
+RESEALED = 50
+"""Open candidates that the controller looks at again in one go, the newest first."""
+
+
+class _Head(Struct, frozen=True):
+    """What a report says of its candidate."""
+
+    digest: str
+    created_at_us: int
+    snapshot: str
+    dataset_hash: str
+
+
+class Registering(Looking):
+    """What the trainer and the controller do with candidates by themselves. `settings` is called only where a rule needs it."""
+
+    def __init__(
+        self,
+        control: Control,
+        settings: Callable[[], Settings],
+        candidates: Path,
+        clock: Clock,
+        comparisons: Callable[[str, str | None], Comparisons] = no_comparisons,
+    ) -> None:
+        super().__init__(control, clock, EvidenceRoom(candidates, comparisons))
+        self._settings = settings
+
+    def register(self, digest: str, actor: str = "trainer") -> dict[str, Any]:
+        """Take the finished candidate directory of this digest into the list and let the gate decide; again is fine.
+
+        Raises Failed when its files are not what its digest promises.
+        """
+        report, settings, now = self._room.verified(digest), self._settings(), self._clock.now_us()
+        head = _head(report, digest)
+        with self.control.change() as tx:
+            if not tx.knows(digest):
+                fresh = Candidate(
+                    digest, head.snapshot, head.dataset_hash, report.sha256, head.created_at_us, now, "trained", "gate"
+                )
+                tx.add_candidate(fresh)
+                told = {"snapshot": head.snapshot, "dataset_hash": head.dataset_hash}
+                tx.append(Entry(now, actor, "register", digest, None, "trained", f"trained on {head.snapshot}", told))
+                seal = self._room.seal(tx, fresh, report, policy_of(settings), now)
+                if seal.decision == "pass" and "rollout" not in settings.approve.before:
+                    _approve_by_rule(tx, tx.candidate(digest), seal, now)
+            return self._view(tx, tx.candidate(digest))
+
+    def discover(self) -> list[str]:
+        """Register every finished candidate directory that is not known yet; returns a sentence for each that can't be."""
+        problems = []
+        for digest in self.unregistered():
+            try:
+                self.register(digest)
+            except Failed as error:
+                problems.append(str(error))
+        return problems
+
+    def unregistered(self) -> list[str]:
+        """Names of finished candidate directories that are not in the list yet."""
+        with self.control.read() as tx:
+            known = tx.digests()
+        return sorted(
+            path.parent.name for path in self._room.folder.glob(f"*/{MARKER}") if path.parent.name not in known
+        )
+
+    def reseal(self) -> None:
+        """The controller's look: the newest candidates whose fate is open are sealed anew where their evidence changed."""
+        policy, now = policy_of(self._settings()), self._clock.now_us()
+        with self.control.read() as tx:
+            waiting = tx.candidates(RESEALED, states=("trained", "held", "passed"))
+            serving, seals = tx.serving(), tx.seals(waiting)
+            stale = [c for c in waiting if not _stands(seals.get(c.digest), policy, serving.incumbent)]
+        reports = {candidate.digest: self._room.report(candidate.digest) for candidate in stale}
+        for candidate in stale:
+            if (report := reports[candidate.digest]) is not None:
+                with self.control.change() as tx:
+                    self._room.seal(tx, tx.candidate(candidate.digest), report, policy, now)
+
+    def show(self, prefix: str) -> dict[str, Any]:
+        """One candidate with its report, approvals and history; seals what is true now. Raises UnknownCandidate."""
+        with self.control.read() as tx:
+            digest = tx.candidate(prefix).digest
+        report, now = self._room.report(digest), self._clock.now_us()
+        if report is not None:
+            policy = policy_of(self._settings())
+            with self.control.change() as tx:
+                self._room.seal(tx, tx.candidate(digest), report, policy, now)
+        return self.described(digest, report)
+
+
+def _approve_by_rule(tx: Transaction, candidate: Candidate, seal: Seal, now: int) -> None:
+    """Nobody wants to be asked: a candidate that passed is approved, where there is room for a rollout."""
+    serving = tx.serving()
+    if serving.rollout is None and not serving.halted:
+        start(tx, candidate, seal, "rule", "approve.before does not name rollout", False, now)
+
+
+def _head(report: Report, digest: str) -> _Head:
+    try:
+        head = msgspec.convert(report.content, _Head)
+    except msgspec.ValidationError as error:
+        raise Failed(f"{short(digest)}/report.json is not a candidate's report: {error}") from None
+    if head.digest != digest:
+        raise Failed(f"{short(digest)}/report.json speaks of another candidate ({short(head.digest)})")
+    return head
+
+
+def _stands(seal: Seal | None, policy: Policy, incumbent: str | None) -> bool:
+    """Whether a seal still says by which rules and against whom a candidate is judged; its figures may have moved."""
+    if seal is None:
+        return False
+    sealed = evidence_of(seal.evidence)
+    return sealed.policy == policy and sealed.incumbent == incumbent

@@ -1,0 +1,97 @@
+"""The adapters on one engine: loaded when they are wanted, let go of when the routing does not name them and nobody uses them.
+
+What can't be loaded is logged, counted and tried again later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from pathlib import Path
+
+import structlog
+
+from deploy.engine import metrics
+from deploy.engine.leases import Lease, Leases
+from deploy.engine.port import TextEngine
+from deploy.rules.assignment import Routing
+from feedback.clock import Clock
+from models.adapters import engine_name
+
+RETRY_LOAD_S = 30.0
+KEPT = 2
+"""Adapters outside the routing, asked for by name, that stay loaded."""
+
+log = structlog.get_logger()
+
+
+class LoadedAdapters:
+    """Belongs to one event loop; leases may be given back from any thread."""
+
+    def __init__(self, engine: TextEngine, candidates: Path, clock: Clock) -> None:
+        self._engine, self._candidates, self._clock = engine, candidates, clock
+        self._loaded: set[str] = set()
+        self._leases = Leases()
+        self._failed_at: dict[str, float] = {}
+        self._by_name: deque[str] = deque(maxlen=KEPT)
+        self._changing = asyncio.Lock()
+
+    @property
+    def digests(self) -> frozenset[str]:
+        return frozenset(self._loaded)
+
+    async def hold(self, digest: str, *, by_name: bool = False) -> Lease | None:
+        """A lease on this adapter, which is loaded where need be; None where it can't be."""
+        if by_name and digest not in self._by_name:
+            self._by_name.append(digest)
+        lease = self._leases.take(
+            digest
+        )  # first: what is being loaded for somebody must not be unloaded before they have it
+        loaded = False
+        try:
+            loaded = await self._load(digest)
+        finally:
+            if not loaded:
+                lease.release()
+        return lease if loaded else None
+
+    async def follow(self, routing: Routing) -> None:
+        """Load what the routing names, and unload what is neither named nor used."""
+        named = {"incumbent": routing.incumbent, "candidate": routing.candidate}
+        roles = {digest: role for role, digest in named.items() if digest is not None}
+        for digest in roles:
+            await self._load(digest)
+        async with self._changing:
+            for digest in self._loaded - roles.keys() - set(self._by_name):
+                if not self._leases.held(digest):
+                    await self._unload(digest)
+        metrics.ADAPTER_INFO.clear()
+        for digest in self._loaded:
+            metrics.ADAPTER_INFO.labels(adapter=engine_name(digest), role=roles.get(digest, "by_name")).set(1)
+
+    async def _load(self, digest: str) -> bool:
+        if digest in self._loaded:
+            return True
+        async with self._changing:
+            return digest in self._loaded or await self._try_to_load(digest)
+
+    async def _try_to_load(self, digest: str) -> bool:
+        failed_at = self._failed_at.get(digest)
+        if failed_at is not None and self._clock.monotonic_s() - failed_at < RETRY_LOAD_S:
+            return False
+        try:
+            await asyncio.to_thread(self._engine.load_adapter, digest, self._candidates / digest)
+        except Exception as error:  # whatever is wrong with an adapter, the incumbent goes on serving
+            metrics.ADAPTER_LOAD_FAILURES.inc()
+            self._failed_at[digest] = self._clock.monotonic_s()
+            log.error("adapter_not_loaded", adapter=engine_name(digest), error=f"{type(error).__name__}: {error}"[:500])
+            return False
+        self._loaded.add(digest)
+        self._failed_at.pop(digest, None)
+        log.info("adapter_loaded", adapter=engine_name(digest))
+        return True
+
+    async def _unload(self, digest: str) -> None:
+        self._loaded.discard(digest)  # first: from here on a request loads it again
+        await asyncio.to_thread(self._engine.unload_adapter, digest)
+        log.info("adapter_unloaded", adapter=engine_name(digest))

@@ -1,0 +1,158 @@
+"""The gateway's link to the control database: no call takes longer than its deadline, and chats go on while it is away.
+
+After a call that failed all others are refused at once, until a look (every half second) finds that the database can be
+read and written again. Meanwhile the routing that was read last serves, and no turn is evidence for a rollout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from contextlib import suppress
+from functools import partial
+
+from deploy.control.keys import Key
+from deploy.control.records import UnknownCandidate
+from deploy.control.store import Control
+from deploy.gateway.breaker import Away, Breaker
+from deploy.gateway.recent import Recent
+from deploy.rules.assignment import Exposure, Routing
+from feedback.clock import Clock
+
+WHAT = "the control database"
+STATEMENT_S = 1.0
+"""What a statement may take (`Database.within`): the database gives up before we do."""
+
+DEADLINE_S = 1.5
+LEASE_S = 60.0
+"""How long a conversation keeps a candidate that may have been rolled back meanwhile."""
+
+KEY_S = 30.0
+"""How long a key that was found good goes on working."""
+
+LOOK_S = 0.5
+THREADS = 4
+CONVERSATIONS, KEYS = 10_000, 1_000
+"""How many are remembered."""
+
+
+class ControlLink:
+    """`start` it, `stop` it. Everything but `key` belongs to one event loop."""
+
+    def __init__(self, control: Control, clock: Clock) -> None:
+        self._control, self._clock = control, clock
+        self._breaker = Breaker(WHAT, THREADS, DEADLINE_S, clock)
+        self._known: Routing | None = None
+        self._read_at_s = 0.0
+        self._exposures: Recent[tuple[str, str], Exposure] = Recent(CONVERSATIONS)
+        self._keys: Recent[bytes, tuple[Key, float]] = Recent(KEYS)
+        self._keys_lock = threading.Lock()
+        self._watching: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to look who serves."""
+        self._watching = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """Look no more; calls are refused from here on."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        self._breaker.close()
+
+    def missing(self) -> str | None:
+        """None when the database answers, else a sentence on what that means for chats."""
+        if (away_s := self._breaker.away_s) is None:
+            return f"{WHAT} is being read" if self._known is None else None
+        if self._known is None:
+            chats = "chats are refused until it has said who serves"
+        else:
+            chats = f"chats are served by the last known {'routing' if self._in_lease() else 'incumbent'}"
+        return f"{WHAT} does not answer since {away_s:.0f} s: {chats}"
+
+    def routing(self) -> Routing | None:
+        """Who serves, as it was read last; None before that. Never blocks."""
+        return self._known
+
+    async def expose(self, tenant: str, conversation_id: str, unit: str, now_us: int) -> Exposure:
+        """As Control's; while the database is away by what is known. Raises Away where that is nothing."""
+        try:
+            exposure = await self._breaker.call(partial(self._control.expose, tenant, conversation_id, unit, now_us))
+        except Away:
+            if self._known is None:
+                raise
+            last = self._exposures.get((tenant, conversation_id)) if self._in_lease() else None
+            return unconfirmed(self._known, last)
+        if exposure.rollout_id is not None:
+            self._exposures.set((tenant, conversation_id), exposure)
+        return exposure
+
+    async def named(self, model: str) -> tuple[bool, str]:
+        """Whether everything is halted, and the digest of the candidate of that name. Raises UnknownCandidate, Away."""
+
+        def find() -> tuple[bool, str] | UnknownCandidate:
+            with self._control.read() as transaction:
+                try:
+                    return transaction.serving().halted, transaction.candidate(model).digest
+                except UnknownCandidate as unknown:
+                    return unknown
+
+        found = await self._breaker.call(find)
+        if isinstance(found, UnknownCandidate):
+            raise found
+        return found
+
+    def key(self, token: str, now_us: int) -> Key | None:
+        """The valid key of a bearer token, else None; from any thread, which it blocks for the deadline at most.
+
+        While the database is away a key stays good for KEY_S from when it was looked up last. Raises Away for others.
+        """
+        name = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        try:
+            key = self._breaker.wait(partial(self._control.key, token, now_us))
+        except Away:
+            if (known := self._good_lately(name)) is None:
+                raise
+            return known if known.valid(now_us) else None
+        with self._keys_lock:
+            if key is None:
+                self._keys.drop(name)
+            else:
+                self._keys.set(name, (key, self._clock.monotonic_s()))
+        return key
+
+    def _good_lately(self, name: bytes) -> Key | None:
+        with self._keys_lock:
+            key, at_s = self._keys.get(name) or (None, 0.0)
+        return key if self._clock.monotonic_s() - at_s < KEY_S else None
+
+    def _in_lease(self) -> bool:
+        return self._clock.monotonic_s() - self._read_at_s < LEASE_S
+
+    async def _watch(self) -> None:
+        while True:
+            with suppress(Away):
+                await self._look()
+            await self._clock.sleep(LOOK_S)
+
+    async def _look(self) -> None:
+        self._known = await self._breaker.look(self._control.routing)
+        self._read_at_s = self._clock.monotonic_s()
+        if self._breaker.away_s is not None:
+            await self._breaker.look(self._write)  # what failed may have been a write
+            self._breaker.back()
+
+    def _write(self) -> None:
+        with self._control.database.write():
+            pass
+
+
+def unconfirmed(routing: Routing, last: Exposure | None) -> Exposure:
+    """What serves a conversation by a routing that may be out of date: never evidence for a rollout.
+
+    `last` is what served it before, if that may go on. Who is not known to be on the candidate's side gets the incumbent.
+    """
+    keeps = last is not None and last.rollout_id == routing.rollout_id
+    arm = last.arm if last is not None and keeps else "incumbent"
+    return Exposure(routing.policy(arm), arm)

@@ -1,0 +1,97 @@
+"""What to type next: the one place that knows. Whatever shows a state proposes what fits it, and nothing it would refuse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deploy.rules.names import policy_name, short
+from deploy.rules.rollout import CandidateState, Rollout, Serving
+
+
+@dataclass(frozen=True)
+class Look:
+    """A candidate as somebody sees it; `outcome` and `seal` are those of its last seal, None before the first."""
+
+    digest: str
+    state: CandidateState
+    outcome: str | None = None
+    seal: str | None = None
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What there is to know."""
+
+    serving: Serving
+    candidate: Look | None = None
+    """The one that is looked at; None: the service as a whole."""
+    waiting: Look | None = None
+    """The newest candidate that waits for an approval or a rejection."""
+    request: str | None = None
+    """A training that waits for a person's yes."""
+    events: bool = True
+    """Whether there is any event among the facts."""
+    trained: bool = True
+    """Whether there is any candidate."""
+    running: bool = True
+    """Whether the service runs."""
+
+
+def next_step(situation: Situation) -> str:
+    """One line: a command, and where it helps what it does.
+
+    >>> next_step(Situation(Serving(), events=False))
+    'trimtab replay FILE, or connect your bot (docs/connect-your-bot.md)'
+    """
+    serving, candidate = situation.serving, situation.candidate
+    if serving.halted:
+        also = ", or trimtab rollback takes the rollout out for good" if serving.rollout is not None else ""
+        return f"trimtab resume --reason … (once it is safe){also}"
+    if candidate is not None and candidate.digest not in _serving(serving):
+        return _about(candidate, serving)
+    if serving.rollout is not None:
+        return _under_way(serving.rollout, serving.revision)
+    if candidate is not None and candidate.digest == serving.incumbent:
+        return f"trimtab rollback --incumbent goes back to {policy_name(serving.incumbents[-2])}"
+    return _idle(situation)
+
+
+def _serving(serving: Serving) -> set[str | None]:
+    return {serving.incumbent, serving.rollout.candidate if serving.rollout is not None else None}
+
+
+def _about(candidate: Look, serving: Serving) -> str:
+    name = short(candidate.digest)
+    if candidate.state not in ("trained", "held", "passed") or candidate.outcome == "reject":
+        return "trimtab train makes another one"
+    if serving.rollout is not None:
+        first = _under_way(serving.rollout, serving.revision)
+        return f"{first}: the rollout of {short(serving.rollout.candidate)} comes first"
+    hold = " --override-hold" if candidate.outcome == "hold" else ""
+    seal = f" --evidence {candidate.seal[:16]}" if candidate.seal else ""
+    return f'trimtab approve {name}{seal}{hold} --reason "…"'
+
+
+def _under_way(rollout: Rollout, revision: str) -> str:
+    expect = f"--expect {revision}"
+    match rollout.state:
+        case "approved":
+            return f"trimtab promote {expect} gives {short(rollout.candidate)} its first share"
+        case "canary":
+            return f"trimtab promote {expect}, or trimtab pause, or trimtab rollback {expect}"
+        case "paused":
+            return f"trimtab resume, or trimtab rollback {expect}"
+
+
+def _idle(situation: Situation) -> str:
+    if situation.request is not None:
+        return f'trimtab approve {situation.request} --reason "…"'
+    if situation.waiting is not None:
+        return f"trimtab show {short(situation.waiting.digest)}"
+    if not situation.events:
+        return "trimtab replay FILE, or connect your bot (docs/connect-your-bot.md)"
+    if not situation.trained:
+        return "trimtab train"
+    if not situation.running:
+        return "trimtab up"
+    return "nothing: the rules in [train] say when the next training comes"

@@ -1,0 +1,180 @@
+"""What is logged of a turn is what the wire contract would have made of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from deploy.engine.port import Reply
+from deploy.gateway.event_log import EventLog, newest
+from deploy.gateway.identity import identify
+from deploy.gateway.live_turn import Plan, cost_of, turn_of
+from deploy.gateway.request import parse_chat
+from deploy.gateway.turn_ids import TurnId, TurnIds
+from deploy.rules.assignment import Arm
+from deploy.web.bodies import json_object
+from deploy.web.errors import ApiError
+from feedback.intake.contract import MAX_EVENT_BYTES, OLDEST_US
+from feedback.intake.edge import Edge, Record
+from feedback.records import Outcome
+from tests.fakes import CLOCK
+
+EDGE = Edge(b"key")
+NOW_US = 1_800_000_000_000_000
+
+
+class Kept:
+    """An outbox that remembers."""
+
+    full = False
+
+    def __init__(self) -> None:
+        self.held: dict[str, Record] = {}
+        self.sent: list[Record] = []
+
+    async def hold(self, name: str, record: Record) -> None:
+        self.held[name] = record
+
+    async def send(self, records: Sequence[Record], releases: str | None = None) -> None:
+        assert releases in self.held
+        self.sent += records
+
+
+def by_the_wire(plan: Plan, text: str, outcome: Outcome, finish_reason: str | None, usage: dict[str, int]) -> Record:
+    """The record as it was made before turns were typed: an event of the wire contract, parsed like anybody's."""
+    event: dict[str, Any] = {
+        "event": "turn",
+        "event_id": plan.turn_id,
+        "turn_id": plan.turn_id,
+        "tenant": plan.tenant,
+        "conversation_id": plan.who.conversation_id,
+        "occurred_at": plan.started_at_us / 1_000_000,
+        "user_id": plan.who.user_id,
+        "locale": plan.who.locale,
+        "tags": plan.who.tags,
+        "messages": plan.request.messages,
+        "reply": text,
+        "policy": plan.policy,
+        "base": plan.base,
+        "rollout": plan.rollout,
+        "outcome": outcome,
+        "finish_reason": finish_reason if outcome == "ok" else None,
+        "usage": usage,
+    }
+    document = {name: value for name, value in event.items() if value is not None}
+    room, whole = MAX_EVENT_BYTES, len(document["messages"])
+    record = EDGE.record_of(document, NOW_US)
+    while isinstance(record, Record) and len(record.value) > MAX_EVENT_BYTES and document["messages"]:
+        room //= 2
+        kept = newest(document["messages"], room)
+        document = document | {"messages": kept, "truncated": whole - len(kept)}
+        record = EDGE.record_of(document, NOW_US)
+    assert isinstance(record, Record), record
+    return record
+
+
+def reply_of(plan: Plan) -> Reply:
+    """A reply that has not begun."""
+    return Reply(plan.request.messages, None, plan.request.sampling, asyncio.get_running_loop())
+
+
+async def logged(plan: Plan, reply: Reply, text: str, outcome: Outcome, latency_s: float) -> tuple[Record, Record]:
+    """The record that is held when the turn begins, and the one that is sent in the end."""
+    kept = Kept()
+    events = EventLog(EDGE, kept, CLOCK)
+    begun = await events.begin_turn(turn_of(plan, cost_of(reply_of(plan), 0.0)))
+    assert begun.held
+    finish_reason = reply.finish_reason if outcome == "ok" else None
+    cost = cost_of(reply, latency_s)
+    assert await events.end_turn(begun, reply=text, outcome=outcome, finish_reason=finish_reason, usage=cost)
+    return kept.held[plan.turn_id], kept.sent[0]
+
+
+def planned(body: dict[str, Any], tenant: str, adapter: str | None, rollout: dict[str, Any] | None, at_us: int) -> Plan:
+    """As the dispatcher plans it. Raises ApiError."""
+    body = json_object(json.dumps(body).encode("utf-8", "surrogatepass"))
+    request = parse_chat(body, 100)
+    who = identify(tenant, body, request.messages, None)
+    arm: Arm = "candidate" if rollout else "incumbent"
+    turn_id = TurnIds(b"key").seal(TurnId(tenant, who.conversation_id, arm, adapter))
+    return Plan(tenant, who, request, turn_id, "tiny-0123456789ab", adapter, arm, rollout, at_us)
+
+
+async def both(plan: Plan, text: str, outcome: Outcome, finish: Any, tokens: int, latency_s: float) -> None:
+    """Log a turn, and compare."""
+    reply = reply_of(plan)
+    reply.finish_reason, reply.prompt_tokens, reply.completion_tokens = finish, tokens, tokens // 2
+    usage = {"prompt_tokens": tokens, "completion_tokens": tokens // 2, "latency_ms": round(latency_s * 1000)}
+    held, sent = await logged(plan, reply, text, outcome, latency_s)
+    nothing = dict.fromkeys(usage, 0)
+    assert held == by_the_wire(plan, "", "aborted", None, nothing)
+    assert sent == by_the_wire(plan, text, outcome, finish, usage)
+
+
+TEXTS = st.text(max_size=20) | st.sampled_from(
+    ["I am ann@example.com", "Ruf an: +49 171 5550123", "data:x", "ünï", "DE89 3704 0044 0532 0130 00", "", " \t"]
+)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+PARTS = st.lists(st.fixed_dictionaries({"type": st.just("text"), "text": TEXTS}), max_size=2)
+MESSAGES = st.lists(
+    st.fixed_dictionaries(
+        {"role": st.sampled_from(["system", "developer", "user", "assistant", "tool"]), "content": TEXTS | PARTS},
+        optional={"name": TEXTS, "tool_calls": ANYTHING, "x": ANYTHING},
+    ),
+    min_size=1,
+    max_size=4,
+)
+METADATA = st.dictionaries(st.sampled_from(["conversation_id", "locale", "app", "ann@example.com"]), TEXTS, max_size=4)
+BODIES = st.fixed_dictionaries(
+    {"model": st.just("trimtab"), "messages": MESSAGES},
+    optional={"metadata": METADATA, "user": TEXTS, "safety_identifier": TEXTS},
+)
+STAMPS = st.none() | st.fixed_dictionaries({"id": TEXTS, "arm": st.just("candidate"), "share": st.floats(0, 1)})
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    BODIES,
+    st.sampled_from(["default", "acme", "ü/ü"]),
+    st.none() | st.just("a" * 64),
+    STAMPS,
+    st.integers(OLDEST_US, NOW_US),
+    TEXTS,
+    st.sampled_from(["ok", "error", "aborted"]),
+    st.sampled_from(["stop", "length", None]),
+    st.integers(0, 2**40),
+    st.floats(0, 1e6),
+)
+def test_a_turn_that_was_never_an_event_is_logged_as_the_event_it_would_have_been(
+    body: Any, tenant: str, adapter: str | None, rollout: Any, at_us: int, text: str,
+    outcome: Outcome, finish: Any, tokens: int, latency_s: float,
+) -> None:  # fmt: skip
+    try:
+        plan = planned(body, tenant, adapter, rollout, at_us)
+    except ApiError:
+        assume(False)
+    asyncio.run(both(plan, text, outcome, finish, tokens, latency_s))
+
+
+@pytest.mark.parametrize("sizes", [(900_000, 300_000, 5), (400_000, 400_000, 400_000), (5, 2_000_000)])
+@pytest.mark.parametrize("reply", [10, 550_000, 1_200_000])
+async def test_a_turn_too_big_for_the_broker_loses_what_it_would_have_lost(sizes: Sequence[int], reply: int) -> None:
+    # what is redacted is shorter than what was sent
+    messages = [{"role": "user", "content": "ann@example.com " * (size // 16)} for size in sizes]
+    plan = planned({"model": "trimtab", "messages": messages}, "acme", None, None, NOW_US)
+    await both(plan, "x" * reply, "ok", "stop", 5, 0.1)
+
+
+def test_a_key_whose_tenant_can_not_be_a_name_is_told_so() -> None:
+    with pytest.raises(ApiError, match="tenant holds a control character"):
+        planned({"model": "trimtab", "messages": [{"role": "user", "content": "Hi"}]}, "a\x07", None, None, NOW_US)

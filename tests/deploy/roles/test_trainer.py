@@ -1,0 +1,70 @@
+"""When the trainer asks, and when it leaves people in peace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deploy.control.store import Control
+from deploy.roles.role import Role
+from deploy.roles.trainer import _due
+from deploy.settings import ApproveSettings, Settings, TrainSettings
+from deploy.state import open_state
+from tests.deploy.training.test_train import Arriving
+from tests.fakes import ManualClock
+
+DAY_S = 86_400
+SETTINGS = Settings(
+    train=TrainSettings(min_labels=1, min_new_human_labels=3, every_s=DAY_S),
+    approve=ApproveSettings(before=("train", "rollout")),
+)
+
+
+@pytest.fixture
+def role(tmp_path: Path, control: Control, clock: ManualClock) -> Role:
+    return Role(open_state(tmp_path / "state"), SETTINGS, control, clock, "127.0.0.1", 0)
+
+
+@pytest.fixture
+def arriving(role: Role) -> Arriving:
+    return Arriving(role.state)
+
+
+def asked(role: Role) -> str | None:
+    """The request that is open after the trainer looked."""
+    assert _due(role) is None
+    request = role.control.trainings.open_request()
+    return request.name if request else None
+
+
+def test_after_a_no_nobody_is_asked_again_before_enough_is_new(
+    role: Role, arriving: Arriving, clock: ManualClock
+) -> None:
+    for name in ("a", "b", "c"):
+        arriving.label(name)
+    assert asked(role) == "training-1"
+    arriving.label("d")
+    assert asked(role) == "training-1"
+    role.control.trainings.answer("training-1", "rejected", "ada", "no", clock.now_us())
+    for name in ("d", "e", "f"):
+        assert asked(role) is None
+        arriving.label(name)
+    assert asked(role) is None, "d was there before the answer"
+    arriving.label("g")
+    assert asked(role) == "training-2"
+    role.control.trainings.answer("training-2", "rejected", "ada", "no", clock.now_us())
+    assert asked(role) is None
+
+
+def test_after_a_no_and_a_day_somebody_is_asked_again(role: Role, arriving: Arriving, clock: ManualClock) -> None:
+    for name in ("a", "b", "c"):
+        arriving.label(name)
+    assert asked(role) == "training-1"
+    role.control.trainings.answer("training-1", "rejected", "ada", "no", clock.now_us())
+    clock.set_forward(DAY_S - 1)
+    assert asked(role) is None
+    clock.set_forward(1)
+    assert asked(role) == "training-2"
+    role.control.trainings.answer("training-2", "approved", "ada", "yes", clock.now_us())
+    assert _due(role) == "24.0 h since a person said no (rule: 24.0 h)"

@@ -1,0 +1,123 @@
+"""What to type next fits the state: no command is proposed that would be refused."""
+
+from __future__ import annotations
+
+import doctest
+import re
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deploy.errors import Refused
+from deploy.rules import next_step as module
+from deploy.rules.next_step import Look, Situation, next_step
+from deploy.rules.rollout import (
+    Approve,
+    CandidateState,
+    Command,
+    Halt,
+    Pause,
+    Promote,
+    Resume,
+    Rollback,
+    Serving,
+    transition,
+)
+
+A, B = "a" * 64, "b" * 64
+SHARES = (0.05, 1.0)
+STATES = [state for state in get_args(CandidateState) if state != "halted"]
+
+
+def after(*commands: Command) -> Serving:
+    serving = Serving()
+    for command in commands:
+        serving, _ = transition(serving, command, 0)
+    return serving
+
+
+PROMOTE = Promote(SHARES, expires_us=10**12)
+FULL = after(Approve(A, "r"), PROMOTE, PROMOTE)
+CANARY = after(Approve(A, "r"), PROMOTE)
+SERVING = {
+    "fresh": Serving(),
+    "approved": after(Approve(A, "r")),
+    "canary": CANARY,
+    "paused": after(Approve(A, "r"), PROMOTE, Pause()),
+    "full": FULL,
+    "halted": after(Approve(A, "r"), PROMOTE, Halt()),
+    "halted at rest": after(Halt()),
+}
+
+
+def test_the_examples_in_the_docstrings_hold() -> None:
+    assert doctest.testmod(module).failed == 0
+
+
+def proposed(line: str) -> set[str]:
+    return set(re.findall(r"trimtab ([a-z]+(?: --incumbent)?)", line))
+
+
+@pytest.mark.parametrize("serving", SERVING.values(), ids=SERVING)
+@given(
+    state=st.sampled_from(STATES),
+    outcome=st.sampled_from([None, "pass", "hold", "reject"]),
+    looking=st.booleans(),
+    waiting=st.booleans(),
+    request=st.booleans(),
+)
+def test_nothing_is_proposed_that_would_be_refused(
+    serving: Serving, state: CandidateState, outcome: str | None, looking: bool, waiting: bool, request: bool
+) -> None:
+    look = Look(B, state, outcome, "5" * 64)
+    held = Look(B, "held", "hold", "5" * 64)
+    line = next_step(
+        Situation(serving, look if looking else None, held if waiting else None, "training-1" if request else None)
+    )
+    commands: dict[str, Command] = {
+        "promote": PROMOTE,
+        "pause": Pause(),
+        "resume": Resume(),
+        "rollback": Rollback(),
+        "rollback --incumbent": Rollback(incumbent=True),
+        "approve": Approve(B, "s"),
+    }
+    for name in proposed(line) & commands.keys():
+        if name == "approve" and "training" in line:
+            continue
+        try:
+            transition(serving, commands[name], 1)
+        except Refused as refused:
+            pytest.fail(f"{line!r} would be refused: {refused}")
+
+
+def test_a_list_proposes_no_list() -> None:
+    assert "candidates" not in proposed(next_step(Situation(Serving())))
+
+
+def test_a_paused_rollout_is_resumed_or_rolled_back() -> None:
+    assert proposed(next_step(Situation(SERVING["paused"]))) == {"resume", "rollback"}
+
+
+def test_a_candidate_that_was_rolled_back_is_not_proposed_again() -> None:
+    assert (
+        next_step(Situation(Serving(), Look(B, "rolled_back", "hold", "5" * 64))) == "trimtab train makes another one"
+    )
+
+
+def test_the_command_carries_the_state_that_it_was_meant_for() -> None:
+    assert f"promote --expect {CANARY.revision}" in next_step(Situation(CANARY))
+
+
+def test_from_nothing_to_a_running_service() -> None:
+    assert "replay" in next_step(Situation(Serving(), events=False, trained=False, running=False))
+    assert next_step(Situation(Serving(), trained=False, running=False)) == "trimtab train"
+    held = Look(B, "held", "hold", "5" * 64)
+    assert next_step(Situation(Serving(), waiting=held, running=False)) == f"trimtab show {B[:12]}"
+    assert next_step(Situation(Serving(), held)) == (
+        f'trimtab approve {B[:12]} --evidence {"5" * 16} --override-hold --reason "…"'
+    )
+    assert next_step(Situation(FULL, running=False)) == "trimtab up"
+    assert next_step(Situation(FULL)).startswith("nothing")

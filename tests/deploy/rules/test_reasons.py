@@ -1,0 +1,62 @@
+"""Every code has its sentence, made of the figures; what is stored comes back as it was."""
+
+from __future__ import annotations
+
+import doctest
+from typing import Any, get_args
+
+import pytest
+
+from deploy.rules import reasons
+from deploy.rules.reasons import SENTENCES, Code, Reason, as_json, from_json, in_short, sentence
+
+FIGURES: dict[str, dict[str, Any]] = {
+    "not_finite": {"names": ["a", "b", "c", "d", "e", "f", "g"]},
+    "unreadable_report": {"error": "Object missing required field `probes`"},
+    "report_changed": {},
+    "no_op": {"largest": 0.0001, "floor": 0.001},
+    "empty": {},
+    "too_long": {"ratio": 3.0, "candidate": 60.0, "incumbent": 20.0, "limit": 2.0},
+    "too_short": {"ratio": 3.0, "candidate": 20.0, "incumbent": 60.0, "limit": 2.0},
+    "repetition": {"share": 0.8, "limit": 0.5},
+    "language": {"candidate": 0.5, "incumbent": 0.9, "limit": 0.1},
+    "other_incumbent": {"compared": None, "serves": "a" * 64},
+    "no_samples": {},
+    "incumbent_empty": {},
+    "language_unknown": {},
+    "too_few_comparisons": {"count": 3, "needed": 200},
+    "wins": {"win_rate": 0.7, "bound": 0.6, "floor": 0.5, "count": 260},
+    "loses": {"win_rate": 0.3, "bound": 0.4, "floor": 0.5, "count": 260},
+    "may_be_chance": {"win_rate": 0.5, "bound": 0.4, "floor": 0.5, "count": 260},
+    "rolled_back": {"times": 1},
+}
+
+
+def test_the_examples_in_the_docstrings_hold() -> None:
+    assert doctest.testmod(reasons).failed == 0
+
+
+def test_there_is_a_sentence_for_every_code() -> None:
+    assert set(SENTENCES) == set(FIGURES) == set(get_args(Code))
+
+
+@pytest.mark.parametrize("code", sorted(FIGURES))
+def test_a_sentence_is_made_of_the_figures_alone(code: Code) -> None:
+    said = sentence(Reason(code, FIGURES[code]))
+    assert "{" not in said
+    assert from_json(as_json([Reason(code, FIGURES[code])])) == (Reason(code, FIGURES[code]),)
+
+
+def test_many_names_are_counted() -> None:
+    assert sentence(Reason("not_finite", FIGURES["not_finite"])) == "not finite: a, b, c, d, e and 2 more"
+
+
+def test_what_a_report_says_is_never_a_template() -> None:
+    assert (
+        sentence(Reason("unreadable_report", {"error": "{0.__class__}"})) == "the report can't be judged: {0.__class__}"
+    )
+
+
+def test_the_first_reason_stands_for_all() -> None:
+    assert in_short([Reason("empty"), Reason("no_samples")]) == "empty: every sampled reply is empty (and 1 more)"
+    assert in_short([]) == "no reason was given"
