@@ -57,7 +57,7 @@ def read(
     if subject is not None:
         query = query.where(schema.history.c.subject == subject)
     if before is not None:
-        query = query.where(schema.history.c.id < min(before, MOST))
+        query = query.where(schema.history.c.id < max(0, min(before, MOST)))
     return [_entry(row._asdict()) for row in connection.execute(query)]
 
 

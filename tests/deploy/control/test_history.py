@@ -125,6 +125,7 @@ def test_it_comes_in_pages_newest_first_of_one_subject_or_all(control: Control) 
         assert [entry.number for entry in read(tx.connection, 2, subject="s-1", before=7)] == [5, 3]
         assert [entry.number for entry in read(tx.connection, before=1)] == []
         assert len(read(tx.connection, before=10**30)) == 7
+        assert read(tx.connection, before=-(10**30)) == []
 
 
 @pytest.mark.parametrize("subject", ["\x00", "\udcff", "s-1\x00", "s-3"])
@@ -142,4 +143,5 @@ def test_on_postgresql_it_has_none_either_and_no_number_is_too_great(postgres: s
         with control.read() as tx:
             assert read(tx.connection, subject="\x00") == []
             assert len(read(tx.connection, before=10**30)) == 1
+            assert read(tx.connection, before=-(10**30)) == []
         control.close()

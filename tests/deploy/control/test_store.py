@@ -47,15 +47,6 @@ def test_what_one_process_decides_another_reads(control: Control, tmp_path: Path
     assert (routing.candidate, routing.rollout_id, routing.share) == ("c" * 64, "r", 0.5)
 
 
-def test_the_stack_of_incumbents_survives(control: Control) -> None:
-    canary(control)
-    do(control, Promote((1.0,), 100), Approve("d" * 64, "s"), Promote((1.0,), 100))
-    with control.read() as tx:
-        assert tx.serving().incumbents == (None, "c" * 64, "d" * 64)
-    do(control, Rollback(incumbent=True))
-    assert control.routing().incumbent == "c" * 64
-
-
 def test_a_transaction_that_fails_leaves_nothing(control: Control) -> None:
     def fail_halfway() -> None:
         with control.change() as tx:
