@@ -14,6 +14,8 @@ from deploy.control import schema
 from feedback.durable import canonical
 
 GENESIS = "0" * 64
+MOST = 2**31 - 1
+"""No entry has a greater number: the column takes none."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,13 @@ def read(
     connection: Connection, limit: int | None = None, subject: str | None = None, before: int | None = None
 ) -> Sequence[Entry]:
     """Entries, newest first; of one subject, or of all; those before a number, or all."""
+    if subject is not None and not subject.isprintable():  # nothing is called so, and not every database takes it
+        return []
     query = select(schema.history).order_by(schema.history.c.id.desc()).limit(limit)
     if subject is not None:
         query = query.where(schema.history.c.subject == subject)
     if before is not None:
-        query = query.where(schema.history.c.id < before)
+        query = query.where(schema.history.c.id < max(0, min(before, MOST)))
     return [_entry(row._asdict()) for row in connection.execute(query)]
 
 

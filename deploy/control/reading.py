@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine, event, inspect, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import StaticPool
 
 from deploy.control.database import PATIENCE_S, Database, begin_sqlite, create_tables, engine_of, shown, url_of
@@ -31,7 +32,7 @@ def read_database(where: str | Path) -> Database:
         if found == SCHEMA_VERSION:
             return Database(_prepared(create_engine("sqlite://", creator=lambda: _reading(path))))
         copy = sqlite3.connect(":memory:", check_same_thread=False)
-        with _reading(path) as source:
+        with closing(_reading(path)) as source:
             source.backup(copy)
         return _in_memory(copy)
     except sqlite3.Error as error:
@@ -39,21 +40,24 @@ def read_database(where: str | Path) -> Database:
 
 
 def _on_server(url: URL) -> Database:
-    engine = engine_of(url, PATIENCE_S)
     try:
+        engine = engine_of(url, PATIENCE_S)
         with engine.connect() as connection:
             made = inspect(connection).has_table(schema_version.name)
             found = connection.execute(select(schema_version.c.version)).scalar() if made else None
+    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+        raise Failed(f"the control database {shown(url)} can't be read: {error}") from None
     except DBAPIError as error:
         raise Failed(f"the control database {shown(url)} can't be read: {error.orig}") from None
+    if found == SCHEMA_VERSION:
+        return Database(engine)
+    engine.dispose()
     if found is None:
         return _in_memory(sqlite3.connect(":memory:", check_same_thread=False))
-    if found != SCHEMA_VERSION:
-        raise Failed(
-            f"the control database has schema version {found}, this version of Trimtab knows {SCHEMA_VERSION}: start the "
-            f"controller, which brings it up to date"
-        )
-    return Database(engine)
+    remedy = "upgrade Trimtab" if found > SCHEMA_VERSION else "start the controller, which brings it up to date"
+    raise Failed(
+        f"the control database has schema version {found}, this version of Trimtab knows {SCHEMA_VERSION}: {remedy}"
+    )
 
 
 def _in_memory(connection: sqlite3.Connection) -> Database:
@@ -78,9 +82,9 @@ def _reading(path: Path) -> sqlite3.Connection:
 
 
 def _version(path: Path) -> int | None:
-    connection = _reading(path)
-    try:
+    """None where no tables were made yet: whoever made the file was stopped before."""
+    with closing(_reading(path)) as connection:
+        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (schema_version.name,)).fetchone() is None:
+            return None
         row = connection.execute("SELECT version FROM schema_version").fetchone()
         return int(row[0]) if row else None
-    finally:
-        connection.close()

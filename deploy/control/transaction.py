@@ -62,10 +62,11 @@ class Transaction:
         table = schema.candidates
         wanted = prefix.strip().lower().removeprefix("tt-")
         starts = table.c.digest.startswith(wanted, autoescape=True)
-        rows = self.connection.execute(select(table).where(starts).order_by(table.c.digest).limit(6)).all()
-        if len(rows) == 1 and wanted:
+        query = select(table).where(starts).order_by(table.c.digest).limit(6)
+        rows = self.connection.execute(query).all() if _names_something(wanted) else []
+        if len(rows) == 1:
             return Candidate(**rows[0]._asdict())
-        if not rows or not wanted:
+        if not rows:
             raise UnknownCandidate(f"there is no candidate {prefix[:80]!r}: `trimtab candidates` lists them")
         matches = ", ".join(row.digest[: len(wanted) + 6] for row in rows[:5]) + (" …" if len(rows) > 5 else "")
         raise UnknownCandidate(f"more than one candidate begins with {prefix!r}: {matches}")
@@ -100,10 +101,12 @@ class Transaction:
 
     def sealed(self, digest: str, name: str) -> Seal | None:
         """The candidate's seal whose name begins so, of this version; None where there is none, or more than one."""
-        table = schema.seals
+        table, wanted = schema.seals, name.strip().lower()
+        if not _names_something(wanted):
+            return None
         mine = (table.c.candidate == digest) & (table.c.version == VERSION)
         found = self.connection.execute(
-            select(table).where(mine, table.c.seal.startswith(name.strip().lower(), autoescape=True)).limit(2)
+            select(table).where(mine, table.c.seal.startswith(wanted, autoescape=True)).limit(2)
         ).all()
         return Seal(**found[0]._asdict()) if len(found) == 1 else None
 
@@ -189,3 +192,8 @@ class Transaction:
         self.connection.execute(update(table).where(table.c.ended_at_us.is_(None)).values(ended_at_us=now_us))
         values = {name: getattr(routing, name) for name in ("incumbent", "rollout_id", "candidate", "share", "halted")}
         self.connection.execute(insert(table).values(started_at_us=now_us, **values))
+
+
+def _names_something(prefix: str) -> bool:
+    """What is empty would begin every name; what can't be printed begins none, and not every database takes it."""
+    return bool(prefix) and prefix.isprintable()

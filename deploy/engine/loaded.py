@@ -35,6 +35,7 @@ class LoadedAdapters:
         self._failed_at: dict[str, float] = {}
         self._by_name: deque[str] = deque(maxlen=KEPT)
         self._changing = asyncio.Lock()
+        self._loading = set[asyncio.Task[bool]]()
 
     @property
     def digests(self) -> frozenset[str]:
@@ -72,6 +73,14 @@ class LoadedAdapters:
     async def _load(self, digest: str) -> bool:
         if digest in self._loaded:
             return True
+        loading = asyncio.create_task(self._load_in_turn(digest))
+        self._loading.add(loading)
+        loading.add_done_callback(self._loading.discard)
+        return await asyncio.shield(
+            loading
+        )  # the engine goes on when its caller goes: what it has loaded is to be known
+
+    async def _load_in_turn(self, digest: str) -> bool:
         async with self._changing:
             return digest in self._loaded or await self._try_to_load(digest)
 

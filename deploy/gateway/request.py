@@ -17,6 +17,8 @@ from feedback.records import Message
 
 MAX_MESSAGES = 2_000
 MAX_STOPS = 4
+COLDEST = 1e-4
+"""Below this a temperature is zero: the likeliest token is as good as certain, and dividing by less overflows."""
 
 _TAKEN = {"model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "stop", "seed", "stream"}
 _TAKEN |= {"stream_options", "metadata", "safety_identifier", "user"}
@@ -75,16 +77,17 @@ def parse_chat(body: Mapping[str, Any], max_tokens: int) -> ChatRequest:
         _messages(body.get("messages")),
         _sampling(body, max_tokens),
         stream,
-        _boolean(options or {}, "include_usage"),
+        _boolean(options or {}, "include_usage", "stream_options.include_usage"),
     )
 
 
 def _sampling(body: Mapping[str, Any], most: int) -> Sampling:
     wanted = [_whole(body, name, 1) for name in ("max_completion_tokens", "max_tokens")]
     limit = next((number for number in wanted if number is not None), most)
+    temperature = _number(body, "temperature", 2.0)
     return Sampling(
         max_tokens=min(limit, most),
-        temperature=_number(body, "temperature", 2.0),
+        temperature=temperature if temperature >= COLDEST else 0.0,
         top_p=max(_number(body, "top_p", 1.0), 1e-6),
         seed=_whole(body, "seed", -(2**63)),
         stop=_stops(body.get("stop")),
@@ -131,10 +134,10 @@ def _stops(value: Any) -> tuple[str, ...]:
     return tuple(stops)
 
 
-def _boolean(body: Mapping[str, Any], name: str) -> bool:
-    value = body.get(name)
+def _boolean(body: Mapping[str, Any], name: str, param: str | None = None) -> bool:
+    value, param = body.get(name), param or name
     if value is not None and not isinstance(value, bool):
-        raise bad(f"{name} must be true or false", name, "invalid_type")
+        raise bad(f"{param} must be true or false", param, "invalid_type")
     return bool(value)
 
 
@@ -152,5 +155,5 @@ def _whole(body: Mapping[str, Any], name: str, least: int) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
-        raise bad(f"{name} must be a whole number" + (f" of at least {least}" if least > 0 else ""), name)
+        raise bad(f"{name} must be a whole number from {least} to {2**63 - 1}", name)
     return value

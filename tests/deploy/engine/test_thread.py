@@ -1,4 +1,4 @@
-"""The engine's thread when the gateway stops."""
+"""The engine's thread: replies take turns, a few wait, the rest is turned away."""
 
 from __future__ import annotations
 
@@ -6,13 +6,115 @@ import asyncio
 
 import pytest
 
-from deploy.engine.port import EngineFailed, NotReady, Reply, Sampling
+from deploy.engine.adapters import Engines
+from deploy.engine.port import EngineFailed, NotReady, Overloaded, Reply, Sampling
 from deploy.engine.thread import PARALLEL, EngineThread
-from tests.fakes import FakeEngine, until
+from tests.deploy.engine.replies import HELLO, SAMPLING, C, begin, text
+from tests.fakes import FakeEngine, FakeGeneration, until
 
 
-async def text(reply: Reply) -> str:
-    return "".join([piece async for piece in reply])
+async def test_more_than_may_wait_are_turned_away(engines: Engines, engine: FakeEngine) -> None:
+    engine.go.clear()
+    replies = [await begin(engines)]
+    await until(lambda: engine.under_way == 1)
+    replies += [await begin(engines) for _ in range(2)]
+    with pytest.raises(Overloaded):
+        await begin(engines)
+    engine.go.set()
+    assert [await text(reply) for reply in replies] == ["base says hello."] * 3
+
+
+async def test_replies_take_turns(engines: Engines, engine: FakeEngine) -> None:
+    engine.words = [" word"] * 10_000
+    endless = await begin(engines, None, Sampling(max_tokens=10_000))
+    await until(lambda: engine.under_way == 1)
+    assert (await text(await begin(engines, None, Sampling(max_tokens=2)))).startswith("base")
+    assert endless.finish_reason is None
+    assert PARALLEL > 1
+    endless.cancel()
+    await until(lambda: engine.under_way == 0)
+
+
+async def test_a_cancelled_reply_ends_and_is_closed(engines: Engines, engine: FakeEngine) -> None:
+    engine.go.clear()
+    reply = await begin(engines)
+    await until(lambda: engine.under_way == 1)
+    waiting = await begin(engines)
+    reply.cancel()
+    waiting.cancel()
+    engine.go.set()
+    assert len((await text(reply)).split()) <= 2
+    assert await text(waiting) == ""
+    await until(lambda: engine.under_way == 0)
+    assert reply.finish_reason is None
+
+
+async def test_what_the_engine_raises_reaches_the_one_who_waits_and_nobody_else(
+    engines: Engines, engine: FakeEngine
+) -> None:
+    engine.breaks_after = 1
+    with pytest.raises(EngineFailed):
+        await text(await begin(engines))
+    with engines.admit() as place:
+        assert await place.hold(C)
+        engine.unload_adapter(C)  # the engine lost it
+        reply = place.begin(HELLO, SAMPLING)
+    with pytest.raises(EngineFailed):
+        await text(reply)
+    engine.breaks_after = None
+    assert await text(await begin(engines)) == "base says hello."
+
+
+async def test_so_many_take_turns_and_the_next_begins_when_one_has_ended(engine: FakeEngine) -> None:
+    thread, loop = EngineThread(PARALLEL + 1), asyncio.get_running_loop()
+    engine.endless = True
+    replies = [Reply(HELLO, None, SAMPLING, loop) for _ in range(PARALLEL + 1)]
+    for reply in replies:
+        thread.reserve()
+        thread.put(reply)
+    thread.start(engine)
+    await until(lambda: engine.under_way == PARALLEL)
+    assert len(engine.asked) == PARALLEL
+    replies[3].cancel()
+    await until(lambda: len(engine.asked) == PARALLEL + 1)
+    assert engine.under_way == PARALLEL
+    await asyncio.to_thread(thread.stop)
+    assert engine.under_way == 0
+
+
+async def test_a_generation_that_can_not_be_closed_keeps_nobody_else_from_hearing_that_it_stops(
+    engine: FakeEngine,
+) -> None:
+    class Stuck(FakeGeneration):
+        def close(self) -> None:
+            super().close()
+            raise RuntimeError("the device is lost")
+
+    engine.endless = True
+    engine.generate = lambda *_, **__: Stuck(engine, ["word "], 10)  # type: ignore[method-assign]
+    thread, loop = EngineThread(9), asyncio.get_running_loop()
+    replies = [Reply(HELLO, None, SAMPLING, loop) for _ in range(PARALLEL + 1)]
+    for reply in replies:
+        thread.reserve()
+        thread.put(reply)
+    thread.start(engine)
+    await until(lambda: engine.under_way == PARALLEL)
+    await asyncio.to_thread(thread.stop)
+    for reply in replies:
+        with pytest.raises(EngineFailed):
+            await text(reply)
+
+
+def test_a_place_that_is_given_back_can_be_taken_again_and_stopping_refuses_all() -> None:
+    thread = EngineThread(1)
+    thread.reserve()
+    with pytest.raises(Overloaded, match="1 requests are waiting"):
+        thread.reserve()
+    thread.cancel()
+    thread.reserve()
+    thread.stop()
+    with pytest.raises(NotReady, match="stopping"):
+        thread.reserve()
 
 
 async def test_when_it_drains_what_waits_is_refused_at_once_and_what_has_begun_goes_on() -> None:

@@ -107,37 +107,9 @@ async def test_browsers_of_allowed_origins_may_ask_and_read_the_turn(control: Co
 @pytest.mark.parametrize(
     ("change", "param"),
     [
-        ({"model": None}, "model"),
-        ({"model": 5}, "model"),
-        ({"messages": None}, "messages"),
-        ({"messages": []}, "messages"),
-        ({"messages": ["hi"]}, "messages[0]"),
-        ({"messages": [{"role": "robot", "content": ""}]}, "messages[0].role"),
-        ({"messages": [*HELLO, {"role": "user"}]}, "messages[1].content"),
-        ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0]"),
-        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0]"),
         ({"messages": [{"role": "user", "content": "a\x00b"}]}, "messages"),
-        ({"n": 2}, "n"),
-        ({"tools": [{"type": "function"}]}, "tools"),
-        ({"tool_choice": "required"}, "tool_choice"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"logprobs": True}, "logprobs"),
-        ({"frequency_penalty": 0.5}, "frequency_penalty"),
         ({"temprature": 1}, "temprature"),
         ({"temperature": "hot"}, "temperature"),
-        ({"temperature": 2.5}, "temperature"),
-        ({"top_p": -0.1}, "top_p"),
-        ({"max_tokens": 0}, "max_tokens"),
-        ({"max_completion_tokens": 1.5}, "max_completion_tokens"),
-        ({"max_tokens": True}, "max_tokens"),
-        ({"seed": "x"}, "seed"),
-        ({"seed": 10**30}, "seed"),
-        ({"stop": ["a", ""]}, "stop"),
-        ({"stop": list("abcde")}, "stop"),
-        ({"stream": "yes"}, "stream"),
-        ({"stream_options": {"include_usage": True}}, "stream_options"),
-        ({"stream": True, "stream_options": {"include_usage": 1}}, "include_usage"),
         ({"metadata": {"conversation_id": "c" * 200}}, "metadata.conversation_id"),
         ({"user": ["ann"]}, "user"),
     ],
@@ -148,25 +120,6 @@ async def test_what_can_not_be_had_is_a_400_that_names_it(gateway: Gateway, chan
     assert answer.status_code == 400
     assert error_of(answer)["param"] == param
     assert gateway.engine.asked == []
-
-
-async def test_what_changes_nothing_is_taken(gateway: Gateway) -> None:
-    harmless = {
-        "n": 1,
-        "tools": [],
-        "tool_choice": "auto",
-        "logit_bias": {},
-        "presence_penalty": 0,
-        "response_format": {"type": "text"},
-        "store": True,
-        "reasoning_effort": "low",
-        "stop": None,
-        "seed": -1,
-        "temperature": 0,
-        "metadata": None,
-    }
-    async with gateway.http() as client:
-        assert (await client.post("/v1/chat/completions", json=CHAT | harmless)).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,44 @@
+"""What the tests of the engine share: who serves, and replies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deploy.engine.adapters import Engines
+from deploy.engine.port import Reply, Sampling
+from deploy.rules.assignment import Routing
+from feedback.clock import SystemClock
+
+A, B, C = "a" * 64, "b" * 64, "c" * 64
+HELLO = [{"role": "user", "content": "Hello"}]
+SAMPLING = Sampling(max_tokens=20)
+
+
+class Desk(SystemClock):
+    """A source of routings that says what it is told, with a clock that stands still."""
+
+    def __init__(self) -> None:
+        self.now: Routing | None = Routing()
+        self.time_s = 1000.0
+
+    def monotonic_s(self) -> float:
+        return self.time_s
+
+    def routing(self) -> Routing | None:
+        return self.now
+
+
+async def begin(engines: Engines, adapter: str | None = None, sampling: Sampling = SAMPLING) -> Reply:
+    with engines.admit() as place:
+        if adapter is not None:
+            assert await place.hold(adapter)
+        return place.begin(HELLO, sampling)
+
+
+async def can_hold(engines: Engines, adapter: str, **options: bool) -> bool:
+    with engines.admit() as place:
+        return await place.hold(adapter, **options)
+
+
+async def text(reply: Any) -> str:
+    return "".join([piece async for piece in reply])

@@ -1,0 +1,167 @@
+"""Adapters on an engine: loaded when they are wanted, let go of when nobody wants them any more."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+from prometheus_client import REGISTRY
+
+from deploy.engine.adapters import Engines
+from deploy.engine.loaded import RETRY_LOAD_S, LoadedAdapters
+from deploy.engine.port import Sampling
+from deploy.rules.assignment import Routing
+from models.adapters import engine_name
+from tests.deploy.engine.replies import A, B, C, Desk, begin, can_hold, text
+from tests.fakes import DEADLINE_S, FakeEngine, ManualClock, until
+
+
+class SlowEngine(FakeEngine):
+    """Loads and unloads when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loading, self.unloading = threading.Event(), threading.Event()
+        self.loading.set()
+        self.unloading.set()
+        self.unloads = 0
+
+    def load_adapter(self, digest: str, path: Path) -> None:
+        super().load_adapter(digest, path)
+        assert self.loading.wait(DEADLINE_S)
+
+    def unload_adapter(self, digest: str) -> None:
+        self.unloads += 1
+        assert self.unloading.wait(DEADLINE_S)
+        super().unload_adapter(digest)
+
+
+async def test_the_adapters_of_the_routing_are_loaded_and_others_let_go(
+    engines: Engines, engine: FakeEngine, desk: Desk
+) -> None:
+    desk.now = Routing(incumbent=A, candidate=B, rollout_id="r", share=0.5)
+    await until(lambda: engine.adapters == {A, B})
+    desk.now = Routing(incumbent=B)
+    await until(lambda: engine.adapters == {B})
+    assert engines.loaded == {B}
+
+
+async def test_halting_keeps_the_adapters_at_hand(engines: Engines, engine: FakeEngine, desk: Desk) -> None:
+    desk.now = Routing(incumbent=A, halted=True)
+    await until(lambda: engine.adapters == {A})
+
+
+async def test_an_adapter_that_can_not_be_loaded_is_tried_again_later(
+    engines: Engines, engine: FakeEngine, desk: Desk
+) -> None:
+    engine.broken = {A}
+    before = REGISTRY.get_sample_value("trimtab_adapter_load_failures_total") or 0.0
+    assert not await can_hold(engines, A)
+    assert not await can_hold(engines, A)
+    assert engine.loads == [A]
+    assert REGISTRY.get_sample_value("trimtab_adapter_load_failures_total") == before + 1
+    engine.broken = set()
+    desk.time_s += RETRY_LOAD_S
+    assert await can_hold(engines, A)
+
+
+async def test_only_the_last_two_adapters_asked_for_by_name_stay(engines: Engines, engine: FakeEngine) -> None:
+    for digest in (A, B, C):
+        assert await can_hold(engines, digest, by_name=True)
+    await until(lambda: engine.adapters == {B, C})
+
+
+async def test_an_adapter_that_a_waiting_reply_needs_is_not_unloaded(
+    engines: Engines, engine: FakeEngine, desk: Desk
+) -> None:
+    desk.now = Routing(incumbent=A)
+    await until(lambda: engines.loaded == {A})
+    engine.go.clear()
+    first = [await begin(engines)]
+    await until(lambda: engine.under_way == 1)
+    waiting = [await begin(engines, A) for _ in range(2)]
+    desk.now = Routing(incumbent=B)
+    await until(lambda: B in engines.loaded)
+    assert A in engine.adapters
+    engine.go.set()
+    assert [await text(reply) for reply in first + waiting] == ["base says hello.", *["aaaa says hello."] * 2]
+    await until(lambda: engine.adapters == {B})
+
+
+async def test_an_adapter_stays_until_the_last_reply_by_it_has_ended(
+    engines: Engines, engine: FakeEngine, desk: Desk
+) -> None:
+    engine.words = [" word"] * 10_000
+    one, other = [await begin(engines, A, Sampling(max_tokens=10_000)) for _ in range(2)]
+    await until(lambda: engine.under_way == 2)
+    desk.now = Routing(incumbent=B)
+    await until(lambda: B in engines.loaded)
+    one.cancel()
+    await until(lambda: engine.under_way == 1)
+    assert A in engine.adapters
+    other.cancel()
+    await until(lambda: engine.adapters == {B})
+
+
+async def test_an_adapter_that_can_not_be_unloaded_does_not_keep_others_from_being_loaded(
+    engines: Engines, engine: FakeEngine, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.now = Routing(incumbent=A)
+    await until(lambda: engines.loaded == {A})
+
+    def broken(_: str) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(engine, "unload_adapter", broken)
+    desk.now = Routing(incumbent=B)
+    await until(lambda: engines.loaded == {B})
+    assert await text(await begin(engines, B)) == "bbbb says hello."
+
+
+async def test_what_is_being_unloaded_is_loaded_again_for_whoever_asks_meanwhile(tmp_path: Path) -> None:
+    engine = SlowEngine()
+    adapters = LoadedAdapters(engine, tmp_path, ManualClock())
+    await adapters.follow(Routing(incumbent=A))
+    engine.unloading.clear()
+    following = asyncio.create_task(adapters.follow(Routing()))
+    await until(lambda: engine.unloads == 1)
+    asking = asyncio.create_task(adapters.hold(A))
+    engine.unloading.set()
+    lease = await asking
+    await following
+    assert lease is not None
+    assert (engine.adapters, adapters.digests) == ({A}, {A})
+    await adapters.follow(Routing())
+    assert engine.adapters == {A}  # as long as it is held
+    lease.release()
+    await adapters.follow(Routing())
+    assert engine.adapters == set()
+
+
+async def test_who_gives_up_while_an_adapter_is_loaded_does_not_keep_it(tmp_path: Path) -> None:
+    engine = SlowEngine()
+    engine.loading.clear()
+    adapters = LoadedAdapters(engine, tmp_path, ManualClock())
+    asking = asyncio.create_task(adapters.hold(A))
+    await until(lambda: engine.loads == [A])
+    asking.cancel()
+    engine.loading.set()
+    assert (await asyncio.gather(asking, return_exceptions=True))[0] is not None
+    assert await adapters.hold(B) is not None
+    await adapters.follow(Routing())
+    assert (engine.adapters, adapters.digests) == ({B}, {B})
+
+
+async def test_the_metrics_say_what_each_loaded_adapter_is_there_for(tmp_path: Path) -> None:
+    adapters = LoadedAdapters(FakeEngine(), tmp_path, ManualClock())
+    assert await adapters.hold(C, by_name=True)
+    await adapters.follow(Routing(incumbent=A, candidate=B, rollout_id="r", share=0.5))
+    await adapters.follow(Routing(incumbent=B))
+
+    def role(digest: str, name: str) -> float | None:
+        return REGISTRY.get_sample_value("trimtab_adapter_info", {"adapter": engine_name(digest), "role": name})
+
+    assert (role(B, "incumbent"), role(C, "by_name")) == (1, 1)
+    assert (role(A, "incumbent"), role(B, "candidate")) == (None, None)

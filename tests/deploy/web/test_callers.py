@@ -1,0 +1,144 @@
+"""Who asks: a key opens what its scopes say; without one only this machine is let in, where none is required."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi import Request
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deploy.control.keys import SCOPES, Key
+from deploy.errors import Failed
+from deploy.web.callers import Caller, Callers
+from deploy.web.errors import ApiError
+from feedback.intake.wire import DEFAULT_TENANT
+from tests.fakes import ManualClock
+
+KEY = Key("k-1", "app", "acme", frozenset({"chat", "read"}), 0, None, None)
+TOKEN = "tt_good"
+HERE = {"host": "127.0.0.1:8400"}
+
+
+class OneKey:
+    """Knows one token."""
+
+    away = False
+
+    def key(self, token: str, now_us: int) -> Key | None:
+        if self.away:
+            raise Failed("the control database at 10.0.0.7 can't be used")
+        return KEY if token == TOKEN else None
+
+
+def request(**headers: str) -> Request:
+    raw = [(name.encode(), value.encode("utf-8", "surrogatepass")) for name, value in headers.items()]
+    return Request({"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": raw})
+
+
+def callers(*, require_keys: bool = False, origins: tuple[str, ...] = (), keys: OneKey | None = None) -> Callers:
+    return Callers(keys or OneKey(), ManualClock(), require_keys=require_keys, origins=origins)
+
+
+async def refused(callers: Callers, *scopes: str, **headers: str) -> tuple[int, str]:
+    with pytest.raises(ApiError) as raised:
+        await callers.caller(request(**headers), *scopes or ("chat",))
+    return raised.value.status, raised.value.code
+
+
+@pytest.mark.parametrize("require_keys", [True, False])
+@pytest.mark.parametrize("authorization", [f"Bearer {TOKEN}", f"bearer   {TOKEN} ", f"BEARER {TOKEN}"])
+async def test_a_key_is_its_tenant_and_scopes_from_wherever_it_comes(require_keys: bool, authorization: str) -> None:
+    asked = request(authorization=authorization, host="evil.example", origin="https://evil.example")
+    caller = await callers(require_keys=require_keys).caller(asked, "chat")
+    assert caller == Caller("acme", frozenset({"chat", "read"}), KEY)
+    assert caller.actor == "key app (k-1)"
+
+
+async def test_one_of_several_scopes_is_enough_and_the_first_is_named_where_all_are_missing() -> None:
+    asked = request(authorization=f"Bearer {TOKEN}")
+    assert (await callers().caller(asked, "label", "read")).key is KEY
+    with pytest.raises(ApiError, match="the key 'app' lacks the scope approve") as raised:
+        await callers().caller(asked, "approve", "operate")
+    assert (raised.value.status, raised.value.code) == (403, "insufficient_scope")
+
+
+@pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer ", "Bearer x", "Basic dHRf", f"Basic {TOKEN}", TOKEN])
+async def test_where_keys_are_required_whatever_is_none_is_refused(authorization: str) -> None:
+    strict = callers(require_keys=True)
+    assert await refused(strict, authorization=authorization, **HERE) == (401, "invalid_api_key")
+
+
+async def test_who_sent_no_key_may_still_be_known_by_something_else() -> None:
+    assert await callers(require_keys=True).known(request(**HERE)) is None
+
+
+@pytest.mark.parametrize("require_keys", [True, False])
+async def test_a_token_that_looks_like_ours_and_is_none_is_refused_on_this_machine_too(require_keys: bool) -> None:
+    asked = {"authorization": "Bearer tt_revoked"} | HERE
+    assert await refused(callers(require_keys=require_keys), **asked) == (401, "invalid_api_key")
+
+
+async def test_keys_that_can_not_be_read_are_a_503_that_says_when_to_come_back_and_not_why() -> None:
+    keys = OneKey()
+    keys.away = True
+    with pytest.raises(ApiError, match="keys can't be read now") as raised:
+        await callers(keys=keys).known(request(authorization=f"Bearer {TOKEN}"))
+    assert (raised.value.status, raised.value.retry_after_s) == (503, 5)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        HERE,
+        {"host": "localhost"},
+        {"host": "LOCALHOST:1"},
+        {"host": "[::1]:8400"},
+        {"host": "127.0.0.1:8400", "origin": "http://127.0.0.1:8400"},
+        {"host": "127.0.0.1:8400", "authorization": "Bearer anything"},
+        {"host": "127.0.0.1:8400", "origin": "https://shop.example"},
+    ],
+    ids=str,
+)
+async def test_somebody_on_this_machine_may_do_everything_without_a_key(headers: dict[str, str]) -> None:
+    caller = await callers(origins=("https://shop.example",)).caller(request(**headers), "approve")
+    assert caller == Caller(DEFAULT_TENANT, frozenset(SCOPES))
+    assert caller.actor == "loopback"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"host": ""},
+        {"host": "evil.example"},
+        {"host": "evil.example:127.0.0.1"},
+        {"host": "127.0.0.1.evil.example"},
+        {"host": "[::1"},
+        {"host": "127.0.0.1", "origin": "null"},
+        {"host": "127.0.0.1", "origin": ""},
+        {"host": "127.0.0.1:8400", "origin": "http://127.0.0.1:3000"},
+        {"host": "127.0.0.1", "origin": "https://evil.example"},
+        {"host": "127.0.0.1", "origin": "https://shop.example.evil.example"},
+        {"host": "127.0.0.1", "origin": "http://[::1"},
+    ],
+    ids=str,
+)
+async def test_a_rebound_host_name_and_another_sites_page_may_not(headers: dict[str, str]) -> None:
+    assert await refused(callers(origins=("https://shop.example",)), **headers) == (403, "forbidden")
+
+
+PIECES = st.lists(st.sampled_from(["127.0.0.1", "localhost", "[", "]", ":", "/", "@", "#", "?", "\\", "::1", "℀", "x"]))
+TEXTS = PIECES.map("".join) | st.text(max_size=12)
+
+
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(["host", "origin", "authorization"], TEXTS)), st.booleans())
+async def test_whatever_the_headers_say_somebody_is_let_in_or_refused(headers: dict[str, str], strict: bool) -> None:
+    try:
+        caller = await callers(require_keys=strict).caller(request(**headers), "chat")
+    except ApiError as error:
+        refusal: int | None = error.status
+    else:
+        refusal = None
+        assert not strict
+        assert caller.key is None
+    assert refusal in (None, 401, 403)
