@@ -98,4 +98,4 @@ def test_an_edit_of_a_reply_that_may_not_be_learned_from_teaches_nothing(changes
 @pytest.mark.parametrize(("bucket", "split"), [(TRAIN, "train"), (GATE, "gate")])
 def test_a_demonstration_stays_in_the_split_of_its_turn(bucket: int, split: str) -> None:
     learned = learn(turn("t1", bucket=bucket), by_expert("e", "t1", "edit", "better"))
-    assert [label.split for label in (*learned.pairs, *learned.demonstrations)] == [split, split]
+    assert [label.split for label in learned.pairs] == [label.split for label in learned.demonstrations] == [split]
