@@ -92,11 +92,14 @@ def test_of_no_samples_and_of_languages_that_nobody_can_tell_nothing_is_said(cha
 
 @pytest.fixture(scope="module")
 def base(chat: Any, tmp_path_factory: pytest.TempPathFactory) -> Base:
-    """An untrained base on disk."""
+    """An untrained base on disk, which is sure of what it says: so another adapter shows in a few tokens."""
     from models.tiny import fresh_model
 
     path = tmp_path_factory.mktemp("base")
-    fresh_model(chat.tokenizer, TINY, 96).save_pretrained(path)
+    model = fresh_model(chat.tokenizer, TINY, 96)
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(20)
+    model.save_pretrained(path)
     return Base(str(path), "tiny-0123456789ab", "r1", "0" * 64, "1" * 64)
 
 
@@ -107,12 +110,11 @@ def adapters(base: Base, tmp_path_factory: pytest.TempPathFactory) -> list[Path]
 
     found = [tmp_path_factory.mktemp("candidate") for _ in range(2)]
     for seed, path in enumerate(found):
-        torch.manual_seed(seed)
-        model = with_lora(load_causal(base.path), PolicySettings(lora_rank=4))
+        model = with_lora(load_causal(base.path), PolicySettings(lora_rank=4, seed=seed))
         with torch.no_grad():
             for name, weight in model.named_parameters():
                 if "lora_B" in name:
-                    weight.normal_(std=3.0)
+                    weight.normal_(std=0.5)
         model.save_pretrained(path / "adapter")
     return found
 
@@ -125,7 +127,7 @@ def answers(
 ) -> tuple[list[str], list[str]]:
     """Both sides' replies."""
     model = load_policies(base, candidate / "adapter", incumbent)
-    both = sample_both(model, chat, turns, 96, 12, seed, lambda step, of: None)
+    both = sample_both(model, chat, turns, 96, 6, seed, lambda step, of: None)
     return [one.candidate for one in both], [one.incumbent for one in both]
 
 
