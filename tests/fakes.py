@@ -129,7 +129,7 @@ class ManualClock:
 
     def _end_timeouts(self) -> None:
         for at_us, limit in self._timeouts:
-            if at_us <= self._now_us:
+            if at_us <= self._now_us and not limit.expired():
                 limit.reschedule(asyncio.get_running_loop().time())
 
 

@@ -1,5 +1,6 @@
 """The job as a process: what it prints, what it leaves, and that no kill changes the result."""
 
+import errno
 import json
 import subprocess
 from pathlib import Path
@@ -9,12 +10,11 @@ import msgspec
 import pytest
 
 from models.adapters import verify
+from models.job import resource_sentence
 from models.reward import HEADS
 from models.settings import BaseModelSettings
 from tests.models.conftest import small_spec, start_job
 from tests.models.snapshots import said, seal, support_log, thumb
-
-pytestmark = pytest.mark.slow
 
 
 def finish(job: subprocess.Popen[str]) -> tuple[int, list[dict[str, Any]], str]:
@@ -35,6 +35,7 @@ def run_until(job: subprocess.Popen[str], phase: str, step: int) -> None:
     job.communicate()
 
 
+@pytest.mark.slow
 def test_a_candidate_is_complete_valid_and_reported(trained: tuple[Path, Path]) -> None:
     state, candidate = trained
     manifest = verify(candidate, candidate.name)
@@ -51,6 +52,7 @@ def test_a_candidate_is_complete_valid_and_reported(trained: tuple[Path, Path]) 
     assert report["sample_stats"]["candidate"]["mean_tokens"] > 0
 
 
+@pytest.mark.slow
 def test_the_reward_model_learns_what_the_customers_want(trained: tuple[Path, Path]) -> None:
     quality = json.loads((trained[1] / "report.json").read_bytes())["reward_model"]
     assert quality["metric"] == "pairs"
@@ -61,6 +63,7 @@ def test_the_reward_model_learns_what_the_customers_want(trained: tuple[Path, Pa
     assert json.loads((trained[1] / "reward_model" / "calibration.json").read_bytes())["heads"] == HEADS
 
 
+@pytest.mark.slow
 def test_the_adapter_moves_towards_what_is_wanted(trained: tuple[Path, Path]) -> None:
     report = json.loads((trained[1] / "report.json").read_bytes())
     assert report["probes"]["largest_difference"] > 0.01
@@ -75,6 +78,7 @@ def test_the_adapter_moves_towards_what_is_wanted(trained: tuple[Path, Path]) ->
     assert moved(good) > moved(bad)
 
 
+@pytest.mark.slow
 def test_the_checkpoints_are_gone_and_a_second_run_trains_nothing(trained: tuple[Path, Path], tmp_path: Path) -> None:
     state, candidate = trained
     spec = small_spec(state.parent / "snap", state)
@@ -83,6 +87,7 @@ def test_the_checkpoints_are_gone_and_a_second_run_trains_nothing(trained: tuple
     assert (code, err, lines) == (0, "", [{"candidate": candidate.name, "path": str(candidate)}])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1])
 def test_a_job_killed_again_and_again_ends_in_the_same_adapter(
     trained: tuple[Path, Path], tmp_path: Path, threads: int
@@ -105,6 +110,7 @@ def test_a_job_killed_again_and_again_ends_in_the_same_adapter(
     assert lines[-1]["candidate"] == trained[1].name
 
 
+@pytest.mark.slow
 def test_progress_is_json_lines_and_the_last_names_the_candidate(trained: tuple[Path, Path], tmp_path: Path) -> None:
     state, base_candidate = trained
     spec = small_spec(state.parent / "snap", state, incumbent=str(base_candidate))
@@ -117,6 +123,7 @@ def test_progress_is_json_lines_and_the_last_names_the_candidate(trained: tuple[
     assert lines[-1]["candidate"] == base_candidate.name  # the incumbent is compared with, not trained on
 
 
+@pytest.mark.slow
 def test_a_local_directory_is_a_base_too(trained: tuple[Path, Path], tmp_path: Path) -> None:
     state, tiny_candidate = trained
     spec = small_spec(state.parent / "snap", tmp_path / "state")
@@ -127,6 +134,7 @@ def test_a_local_directory_is_a_base_too(trained: tuple[Path, Path], tmp_path: P
     assert lines[-1]["candidate"] == tiny_candidate.name  # the same content under the same name: the same adapter
 
 
+@pytest.mark.slow
 def test_a_terminated_job_is_gone_promptly(trained: tuple[Path, Path], tmp_path: Path) -> None:
     job = start_job(small_spec(trained[0].parent / "snap", tmp_path / "state"), tmp_path / "spec.json")
     assert job.stdout is not None
@@ -137,6 +145,7 @@ def test_a_terminated_job_is_gone_promptly(trained: tuple[Path, Path], tmp_path:
     assert job.returncode != 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["unsealed", "changed", "too few labels", "no base", "no incumbent", "no spec"])
 def test_an_expected_failure_is_one_sentence_and_exit_code_one(tmp_path: Path, case: str) -> None:
     records = support_log(40) if case != "too few labels" else [thumb(1, "train", said("a"), "b", True)]
@@ -161,3 +170,23 @@ def test_an_expected_failure_is_one_sentence_and_exit_code_one(tmp_path: Path, c
     assert err.strip()
     assert len(err.strip().splitlines()) == 1
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "disk is full"),
+        (RuntimeError("PytorchStreamWriter failed writing file data/1: file write failed"), "disk is full"),
+        (Exception("I/O error: No space left on device (os error 28)"), "disk is full"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x/y"), "/x/y can't be written"),
+        (MemoryError(), "not enough memory"),
+    ],
+)
+def test_a_machine_at_its_limits_is_named_with_what_to_do(error: Exception, sentence: str) -> None:
+    found = resource_sentence(error)
+    assert found is not None
+    assert sentence in found
+
+
+def test_a_mistake_of_ours_is_not_explained_away() -> None:
+    assert resource_sentence(ValueError("shapes differ")) is None

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sqlalchemy import delete
 
 from deploy.control.database import open_database
 from deploy.control.ledger import DayCosts, SqlLedger
 from deploy.control.schema import ledger as ledger_table
-from feedback.judge.ledger import Budget, Reservation, Spent, hour_of, lot_of, refusal
+from feedback.judge.ledger import Budget, Reservation, Spent, hour_of
 
 NOW_US = 1_790_000_000_000_000
 HOUR_US = 3_600_000_000
@@ -59,42 +56,6 @@ def test_a_cost_that_is_no_number_is_refused(tmp_path: Path) -> None:
     assert ledger.reserve(math.nan, NOW_US) in ("budget_day", "budget_hour")
     assert ledger.reserve(math.inf, NOW_US) in ("budget_day", "budget_hour")
     assert ledger.spent(NOW_US).day_usd == 0
-
-
-@given(
-    st.floats(0, 100),
-    st.floats(0, 100),
-    st.floats(0, 100),
-    st.floats(0, 100),
-    st.floats(allow_nan=True, allow_infinity=True),
-)
-def test_nothing_is_granted_beyond_a_budget(
-    hour: float, day: float, per_hour: float, per_day: float, cost: float
-) -> None:
-    refused = refusal(Spent(hour, day), Budget(per_hour, per_day), cost)
-    if cost <= 0:
-        assert refused is None
-    else:
-        assert (refused is None) == (day + cost <= per_day and hour + cost <= per_hour)
-
-
-def test_the_more_is_spent_the_smaller_is_the_sample_that_gets_money() -> None:
-    lots = [lot_of(f"q{number}") for number in range(4_000)]
-
-    def granted(spent_usd: float) -> set[int]:
-        return {lot for lot in lots if refusal(Spent(spent_usd, 0.0), Budget(1.0, 9.0), 0.001, lot) is None}
-
-    assert granted(0.0) == granted(0.499) == set(lots)
-    samples = [granted(spent_usd) for spent_usd in (0.499, 0.5, 0.75, 0.875)]
-    assert all(later < sample for sample, later in itertools.pairwise(samples))
-    assert [round(len(sample) / 4_000, 1) for sample in samples] == [1.0, 0.5, 0.2, 0.1]
-
-
-@given(st.floats(0, 2), st.floats(0, 1), st.floats(allow_nan=True, allow_infinity=True), st.integers(0, 2**32 - 1))
-def test_a_lot_never_gets_money_that_is_not_there(spent_usd: float, most_usd: float, cost_usd: float, lot: int) -> None:
-    spent, budget = Spent(spent_usd, spent_usd), Budget(most_usd, most_usd)
-    if refusal(spent, budget, cost_usd) is not None:
-        assert refusal(spent, budget, cost_usd, lot) is not None
 
 
 def test_money_that_was_never_settled_counts_as_spent_in_the_hour_and_day_in_which_it_was_reserved(

@@ -157,15 +157,6 @@ def test_the_order_of_turns_does_not_matter() -> None:
     assert sealed(*shuffled, max_per_prompt=3, max_exchanges=8) == expected
 
 
-def test_turns_beyond_the_age_are_not_looked_at_and_the_very_moment_is_in() -> None:
-    old = turn("old", occurred_at_us=AS_OF_US - 60_000_001)
-    just = turn("just", occurred_at_us=AS_OF_US - 60_000_000)
-    late = rating("a", "old", "thumbs", True, occurred_at_us=AS_OF_US)
-    content, counts = compute(MemoryFacts([old, just, late]), AS_OF_US, WindowSettings(max_age_s=60))
-    assert [row["turn_id"] for row in content["turns"]] == ["just"]
-    assert (counts.turns, counts.older_turns, counts.orphan_ratings) == (1, 1, 1)
-
-
 def label(number: int, source: Source) -> UnpairedLabel:
     provenance = Provenance(source=source, event_ids=(str(number),), at_us=0)
     return UnpairedLabel(

@@ -3,7 +3,7 @@ from typing import Any
 from feedback.dataset import census
 from feedback.labels.exchanges import Exchange, Said, is_rated, join, said
 from feedback.labels.outline import outline
-from feedback.records import Judgement, Rating, Turn
+from feedback.records import Judgement, Rating, Turn, TurnKey
 from tests.feedback.builders import (
     AS_OF_US,
     MINUTE_US,
@@ -21,10 +21,15 @@ def heard(*events: Turn | Rating | Judgement, as_of_us: int = AS_OF_US) -> Said:
     return said(facts.ratings(), facts.verdicts(), census.take(facts.turns()).known, as_of_us)
 
 
-def exchange(*events: Turn | Rating | Judgement) -> Exchange:
-    """The exchange of the one turn `t1`."""
+def joined(*events: Turn | Rating | Judgement) -> dict[TurnKey, Exchange]:
+    """The exchanges of all turns."""
     turns = (outline(turn) for turn, _ in MemoryFacts(events).turns())
-    return join(turns, heard(*events))["default", "t1"]
+    return join(turns, heard(*events))
+
+
+def exchange(*events: Turn | Rating | Judgement, of: str = "t1") -> Exchange:
+    """The exchange of one turn."""
+    return joined(*events)["default", of]
 
 
 def later(minutes: int) -> dict[str, Any]:

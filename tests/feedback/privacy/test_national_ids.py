@@ -1,0 +1,67 @@
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feedback.privacy.national_ids import ID_NUMBERS, IdNumber, decimal_digits
+from feedback.privacy.personal_data import without_personal_data
+
+REAL = [
+    ("536-90-4399", "666-90-4399"),
+    ("536 90 4399", "536 00 4399"),
+    ("AB 12 34 56 C", "ZZ 12 34 56 C"),
+    ("36574261809", "36574261890"),
+    ("36 574 261 809", "36 574 261 890"),
+    ("54362315K", "54362315Z"),
+    ("X2482300W", "X2482300A"),
+    ("2 95 10 99 126 111 93", "2 95 10 99 126 111 94"),
+    ("RCCMNL83S18D969H", "RCCMNL83S18D969I"),
+    ("44051401359", "44051401358"),
+    ("390.533.447-05", "390.533.447-06"),
+    ("360426199101010071", "360426199101010072"),
+    ("11010519491231002X", "110105194912310021"),
+    ("2341 2341 2346", "2341 2341 2347"),
+    ("756.9217.0769.85", "756.9217.0769.84"),
+    ("85.07.30-033.28", "85.07.30-033.29"),
+    ("BOXW310820HNERXN09", "BOXW310820HNERXN08"),
+    ("19640823-3234", "19640823-3235"),
+    ("971013-1019901", "971013-1019902"),
+    ("bsn 111222333", "bsn 111252333"),
+    ("SIN: 123-456-782", "SIN: 123-456-783"),
+    ("CPF 39053344705", "CPF 39053344706"),
+    ("Social Security number is 536904399", "Social Security number is 666904399"),
+    ("Aadhaar no. 234123412346", "Aadhaar no. 234123412347"),
+]
+"""One number of each way to write one, and one beside it that fails its check."""
+
+
+@pytest.mark.parametrize(("real", "beside"), REAL)
+def test_a_number_counts_and_the_one_beside_it_does_not(real: str, beside: str) -> None:
+    assert without_personal_data(real).endswith("[id]")
+    assert without_personal_data(beside) == beside
+
+
+@pytest.mark.parametrize("kind", ID_NUMBERS, ids=lambda kind: kind.cue or kind.shape)
+def test_every_kind_of_number_has_an_example_here(kind: IdNumber) -> None:
+    shape = re.compile(rf"(?:(?:{kind.cue})\D*)({kind.shape})" if kind.cue else f"({kind.shape})", re.IGNORECASE)
+    found = [match[1] for real, _ in REAL if (match := shape.fullmatch(real)) is not None]
+    assert any(kind.is_valid(number.upper()) for number in found)
+    assert all(len(decimal_digits(number)) >= kind.digits for number in found)
+
+
+@pytest.mark.parametrize("number", ["111222333", "123-456-782", "39053344705", "536904399", "234123412346"])
+def test_a_number_that_many_others_look_like_counts_only_behind_its_name(number: str) -> None:
+    assert without_personal_data(f"order {number}") == f"order {number}"
+
+
+@given(st.text(st.characters(categories=["Nd", "L", "P"]), max_size=12))
+def test_the_digits_of_any_script_are_told_in_ours(text: str) -> None:
+    digits = decimal_digits(text)
+    assert digits == "" or (digits.isascii() and digits.isdecimal())
+    assert [int(digit) for digit in digits] == [int(character) for character in text if character.isdecimal()]
+
+
+def test_a_resident_id_of_an_unknown_county_counts_and_does_not_raise() -> None:
+    # python-stdnum's own is_valid raises KeyError on it.
+    assert without_personal_data("829901199001011236") == "[id]"

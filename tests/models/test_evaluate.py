@@ -1,0 +1,171 @@
+"""What a report says: of the gate split only, and of either policy what that policy does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from feedback.records import Split
+from models.bases import Base
+from models.evaluate import Sample, describe_samples, judge_reward, load_policies, probe_both, sample_both
+from models.policy import with_lora
+from models.reward import Calibration, RewardModel, Rewards
+from models.sampling import PROMPTS_AT_ONCE
+from models.settings import PolicySettings
+from models.snapshot import SnapshotData
+from tests.models.conftest import TINY
+from tests.models.snapshots import pair, said, thumb, turn
+
+GOOD, BAD = "a reply that is long", "short"
+
+
+class LikesLength(RewardModel):
+    """Rewards a reply by its tokens, and finds eight of them just good enough."""
+
+    def __init__(self, chat: Any) -> None:
+        super().__init__(None, chat, 96, Calibration(1.0, -8.0))
+
+    def score(self, rows: Any) -> Rewards:
+        mean = [float(len(reply)) for _, replies in rows for reply in replies]
+        return Rewards(mean, [0.0] * len(mean))
+
+
+def data(*, pairs: Any = (), labels: Any = ()) -> SnapshotData:
+    return SnapshotData("s", "sha256:0", list(pairs), list(labels), [], [])
+
+
+def pairs_of(split: Split, right: int, wrong: int = 0, level: int = 0) -> list[Any]:
+    """Gate pairs that a lover of length gets right, wrong, and cannot tell."""
+    texts = [(GOOD, BAD)] * right + [(BAD, GOOD)] * wrong + [(BAD, BAD)] * level
+    return [pair(n, split, said("a"), chosen, rejected) for n, (chosen, rejected) in enumerate(texts)]
+
+
+def test_the_reward_model_is_judged_on_pairs_where_a_tie_is_half_right(chat: Any) -> None:
+    found = judge_reward(LikesLength(chat), data(pairs=pairs_of("gate", right=15, wrong=3, level=2)))
+    assert (found.metric, found.holdout, found.accuracy, found.majority_baseline) == ("pairs", 20, 0.8, 0.5)
+    assert found.interval[0] < 0.8 < found.interval[1]
+    assert found.length_correlation == pytest.approx(1.0)
+
+
+def test_it_is_judged_by_the_gate_split_alone(chat: Any) -> None:
+    others = [*pairs_of("train", right=0, wrong=30), *pairs_of("calibrate", right=0, wrong=30)]
+    found = judge_reward(LikesLength(chat), data(pairs=[*others, *pairs_of("gate", right=20)]))
+    assert (found.holdout, found.accuracy) == (20, 1.0)
+
+
+def test_where_pairs_are_few_it_is_judged_on_thumbs_against_the_majority(chat: Any) -> None:
+    thumbs = [thumb(n, "gate", said("a"), GOOD, True) for n in range(6)]
+    thumbs += [thumb(n, "gate", said("a"), BAD, n == 6) for n in range(6, 10)]
+    thumbs += [thumb(n, "train", said("a"), BAD, True) for n in range(10, 20)]
+    found = judge_reward(LikesLength(chat), data(pairs=pairs_of("gate", right=19), labels=thumbs))
+    assert (found.metric, found.holdout, found.accuracy) == ("thumbs", 10, 0.9)
+    assert found.majority_baseline == pytest.approx(0.7)
+
+
+def test_with_nothing_to_be_judged_on_nothing_is_claimed(chat: Any) -> None:
+    found = judge_reward(LikesLength(chat), data(pairs=pairs_of("train", right=30)))
+    assert (found.accuracy, found.holdout, found.majority_baseline, found.calibration_error) == (None, 0, None, None)
+    assert found.interval == (0.0, 1.0)
+
+
+def samples(*replies: tuple[str, str]) -> list[Sample]:
+    return [Sample(said("Where is the parcel that I ordered?"), "en", ours, theirs) for ours, theirs in replies]
+
+
+def test_each_side_is_described_by_its_own_replies(chat: Any) -> None:
+    english, german = "It is on its way and will arrive tomorrow.", "Guten Tag, wie kann ich Ihnen heute helfen?"
+    both = samples((english, "ja " * 20), (german, "ja " * 20))
+    ours, theirs = (describe_samples(chat, both, side) for side in ("candidate", "incumbent"))
+    assert ours.language_match == 0.5
+    assert (ours.repetition or 0) < 0.1 < 0.8 < (theirs.repetition or 0)
+    assert ours.mean_tokens == (len(chat.content(english)) + len(chat.content(german))) / 2
+
+
+def test_of_no_samples_and_of_languages_that_nobody_can_tell_nothing_is_said(chat: Any) -> None:
+    none = describe_samples(chat, [], "candidate")
+    assert (none.mean_tokens, none.repetition, none.language_match) == (None, None, None)
+    assert describe_samples(chat, samples(("ok", "ok")), "candidate").language_match is None
+
+
+@pytest.fixture(scope="module")
+def base(chat: Any, tmp_path_factory: pytest.TempPathFactory) -> Base:
+    """An untrained base on disk, which is sure of what it says: so another adapter shows in a few tokens."""
+    from models.tiny import fresh_model
+
+    path = tmp_path_factory.mktemp("base")
+    model = fresh_model(chat.tokenizer, TINY, 96)
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(20)
+    model.save_pretrained(path)
+    return Base(str(path), "tiny-0123456789ab", "r1", "0" * 64, "1" * 64)
+
+
+@pytest.fixture(scope="module")
+def adapters(base: Base, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two candidates' directories, whose adapters change what the base says."""
+    from models.loading import load_causal
+
+    found = [tmp_path_factory.mktemp("candidate") for _ in range(2)]
+    for seed, path in enumerate(found):
+        model = with_lora(load_causal(base.path), PolicySettings(lora_rank=4, seed=seed))
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                if "lora_B" in name:
+                    weight.normal_(std=0.5)
+        model.save_pretrained(path / "adapter")
+    return found
+
+
+TURNS = [turn(n, "gate" if n % 2 else "train", said(f"question {n}"), f"reply {n}") for n in range(6)]
+
+
+def answers(
+    base: Base, chat: Any, candidate: Path, incumbent: Path | None, seed: int = 1, turns: Any = TURNS
+) -> tuple[list[str], list[str]]:
+    """Both sides' replies."""
+    model = load_policies(base, candidate / "adapter", incumbent)
+    both = sample_both(model, chat, turns, 96, 6, seed, lambda step, of: None)
+    return [one.candidate for one in both], [one.incumbent for one in both]
+
+
+def test_either_side_is_answered_by_its_own_adapter_and_without_an_incumbent_by_the_base(
+    base: Base, chat: Any, adapters: list[Path]
+) -> None:
+    one, other = adapters
+    first, bare = answers(base, chat, one, None)
+    assert len(first) == 3
+    assert answers(base, chat, one, other)[0] == first
+    assert answers(base, chat, other, one)[1] == first
+    assert answers(base, chat, one, one) == (first, first)
+    second, bare_again = answers(base, chat, other, None)
+    assert bare_again == bare
+    assert len({tuple(first), tuple(second), tuple(bare)}) == 3
+
+
+def test_more_prompts_than_go_at_once_are_asked_in_batches_and_another_seed_asks_anew(
+    base: Base, chat: Any, adapters: list[Path]
+) -> None:
+    reports: list[tuple[int, int]] = []
+    turns = [turn(n, "gate", said("x" * (n + 1)), "reply") for n in range(PROMPTS_AT_ONCE + 1)]
+    model = load_policies(base, adapters[0] / "adapter", None)
+    both = sample_both(model, chat, turns, 96, 4, 1, lambda step, of: reports.append((step, of)))
+    assert len(both) == PROMPTS_AT_ONCE + 1
+    assert reports == [(1, 2), (2, 2)]
+    assert answers(base, chat, adapters[0], None, seed=2)[0] != answers(base, chat, adapters[0], None, seed=1)[0]
+
+
+def test_probes_tell_the_candidate_from_the_bare_base(base: Base, chat: Any, adapters: list[Path]) -> None:
+    alone, beside = (
+        probe_both(load_policies(base, adapters[0] / "adapter", incumbent), chat, TURNS, 96)
+        for incumbent in (None, adapters[1])
+    )
+    assert alone == beside
+    assert alone["max_length"] == 96
+    assert alone["largest_difference"] > 0.01
+    assert alone["largest_difference"] == max(
+        abs(item["base_logprob"] - item["candidate_logprob"]) for item in alone["items"]
+    )
+    assert {item["reply"] for item in alone["items"]} == {"reply 1", "reply 3", "reply 5"}
