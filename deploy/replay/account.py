@@ -104,14 +104,7 @@ def print_account(console: Console, document: Mapping[str, Any], candidate: Mapp
 
 
 def _print_candidate(console: Console, document: Mapping[str, Any], candidate: Mapping[str, Any]) -> None:
-    reward = document["reward_model"]
-    low, high = reward["interval"]
-    console.print(
-        f"[bold]Reward model[/bold] accuracy {reward['accuracy']:.3f} [{low:.3f}, {high:.3f}] on {reward['holdout']:,} "
-        f"gate-split {reward['metric']} (always the majority: {reward['majority_baseline']:.3f})",
-        highlight=False,
-        markup=True,
-    )
+    console.print(f"[bold]Reward model[/bold] {_told(document['reward_model'])}", highlight=False, markup=True)
     console.print(f"[bold]Candidate[/bold] {candidate['digest'][:16]} in {document['seconds']['train']:.0f} s")
     for sample in candidate["report"]["samples"][:2]:
         last = next((m["content"] for m in reversed(sample["prompt"]) if m["role"] == "user"), "")
@@ -125,6 +118,17 @@ def _print_candidate(console: Console, document: Mapping[str, Any], candidate: M
     console.print(f"[bold]Gate: {candidate['gate']['decision']}[/bold]")
     for reason in candidate["gate"]["reasons"]:
         console.print(f"  {shown(reason)}")
+
+
+def _told(reward: Mapping[str, Any]) -> str:
+    """How good the reward model is; unknown where there was no label to hold it against."""
+    if reward["accuracy"] is None:
+        return "accuracy unknown: no label is in the gate split"
+    low, high = reward["interval"]
+    return (
+        f"accuracy {reward['accuracy']:.3f} [{low:.3f}, {high:.3f}] on {reward['holdout']:,} "
+        f"gate-split {reward['metric']} (always the majority: {reward['majority_baseline']:.3f})"
+    )
 
 
 def _bars(figures: Mapping[str, int]) -> str:

@@ -54,17 +54,18 @@ class FactsSink:
             self._fatal(error)
 
     async def drain(self) -> None:
-        """Commit everything that waits now."""
+        """Commit everything that waits now. What this raises for waits on: what comes later must not be applied before it."""
         async with self._committing:
-            waiting, self._waiting = self._waiting, []
+            waiting = list(self._waiting)
             if not waiting:
                 return
             with metrics.FACTS_COMMIT_SECONDS.time():
                 await asyncio.to_thread(self._facts.commit, [batch for batch, _ in waiting])
+            del self._waiting[: len(waiting)]
+            self._rows -= sum(len(batch.rows) for batch, _ in waiting)
             metrics.FACTS_COMMITS.inc()
             for batch, ack in waiting:
                 metrics.FACTS_ROWS.labels(table=TABLE_OF_TOPIC[batch.topic]).inc(len(batch.rows))
                 ack()
             async with self._room:
-                self._rows -= sum(len(batch.rows) for batch, _ in waiting)
                 self._room.notify_all()
