@@ -65,8 +65,11 @@ class Context:
 
     @cached_property
     def log(self) -> Log:
-        """The log, with all its topics; for who only looks as it is."""
-        return (read_log if self.looks else open_log)(self.state, self.settings, self.clock)
+        """The log, with all its topics; for who only looks as it is, on a cluster from anywhere."""
+        if not self.looks:
+            return open_log(self.state, self.settings, self.clock)
+        state = State(self.state_path) if self.settings.broker.on_kafka else self.state
+        return read_log(state, self.settings, self.clock)
 
     @cached_property
     def settings(self) -> Settings:

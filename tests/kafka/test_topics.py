@@ -49,7 +49,8 @@ def test_what_would_lose_events_is_refused_with_the_command_that_mends_it(
     with log.administer() as admin:
         admin.create_partitions({f"{prefix}ratings.given": 3})
     variables = {"TRIMTAB_BROKER__URL": f"kafka://{kafka_servers}", "TRIMTAB_BROKER__PREFIX": prefix}
-    refused = trimtab("topics", "lag", cwd=tmp_path, **variables)
+    assert answer("topics", "lag", cwd=tmp_path, **variables)["lag"] == 0
+    refused = trimtab("worker", cwd=tmp_path, **variables)
     assert refused.returncode == 1
     assert f"the topic {prefix}turns.served is compacted" in refused.stderr
     assert "`trimtab topics create` mends it" in refused.stderr
