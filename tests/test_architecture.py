@@ -197,6 +197,22 @@ def test_files_answer_one_question() -> None:
     assert lengths[len(lengths) // 2][0] <= MEDIAN_FILE
 
 
+def defines_functions(file: Path) -> bool:
+    return any(
+        isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) for node in ast.walk(ast.parse(file.read_text()))
+    )
+
+
+def test_the_tests_of_a_module_are_found_where_its_name_says() -> None:
+    """Modules that hold only names, records or constants need none."""
+    missing = []
+    for file in modules().values():
+        if not file.stem.startswith("__") and defines_functions(file):
+            tests = ROOT / "tests" / file.relative_to(ROOT).with_name(f"test_{file.name}")
+            missing += [str(tests.relative_to(ROOT))] if not tests.is_file() else []
+    assert missing == []
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_package_says_what_it_is(package: str) -> None:
     assert ast.get_docstring(ast.parse((ROOT / package / "__init__.py").read_text()))
