@@ -16,7 +16,7 @@ from deploy.control.trainings import PREFIX
 from deploy.decisions.looking import PAGE
 from deploy.decisions.operations import Operations
 from deploy.errors import Refused
-from deploy.rules.names import percent
+from deploy.rules.names import percent, short
 from deploy.text import ago, shown
 
 
@@ -35,7 +35,7 @@ def candidates(context: Context, limit: int, after: str | None) -> None:
     with operations(context) as rules:
         found, serving, unknown = rules.candidates(limit, after), rules.serving(), rules.unregistered()
     if unknown:
-        names = ", ".join(shown(name[:12]) for name in unknown[:5]) + (" …" if len(unknown) > 5 else "")
+        names = ", ".join(shown(short(name)) for name in unknown[:5]) + (" …" if len(unknown) > 5 else "")
         stderr.print(
             f"not in the list yet: {names} (`trimtab show` takes it in, and so does `trimtab up`)", soft_wrap=True
         )
@@ -49,7 +49,7 @@ def candidates(context: Context, limit: int, after: str | None) -> None:
     for view in found:
         decision = view["gate"]["decision"] if view["gate"] else "?"
         table.add_row(
-            view["digest"][:12],
+            short(view["digest"]),
             view["created_at"][:16].replace("T", " "),
             shown(view["snapshot"], 24),
             view["state"],
@@ -109,7 +109,7 @@ def approve(context: Context, candidate: str, evidence: str | None, reason: str,
             evidence, reason = _ask(rules, candidate, reason, override_hold)
         view = rules.approve(candidate, evidence=evidence, reason=reason, actor=actor(), override_hold=override_hold)
         following = rules.serving()["next"]
-    _say(context, view, f"{view['digest'][:12]} is approved\nnext: {following}")
+    _say(context, view, f"{short(view['digest'])} is approved\nnext: {following}")
 
 
 @click.command()
@@ -130,7 +130,7 @@ def reject(context: Context, candidate: str, reason: str) -> None:
             return
         _discover(rules)
         view = rules.reject(candidate, reason=reason, actor=actor())
-    _say(context, view, f"{view['digest'][:12]} is rejected")
+    _say(context, view, f"{short(view['digest'])} is rejected")
 
 
 def _discover(rules: Operations) -> None:
@@ -142,7 +142,7 @@ def _discover(rules: Operations) -> None:
 def _ask(rules: Operations, candidate: str, reason: str, override_hold: bool) -> tuple[str, str]:
     """Show the evidence and ask; returns its seal and the reason."""
     view = rules.show(candidate)
-    short = view["digest"][:12]
+    short = short(view["digest"])
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise Refused(
             f"nobody is here to ask: look with `trimtab show {short}`, then add --evidence with the seal it prints"

@@ -12,7 +12,7 @@ from deploy.cli.common import Context, pass_context, print_json, stdout
 from deploy.cli.rollout import account
 from deploy.parts import operations
 from deploy.rules import schedule
-from deploy.rules.names import percent
+from deploy.rules.names import percent, short
 from deploy.rules.schedule import Start
 from deploy.text import ago, iso, shown
 from deploy.training.train import since_last
@@ -61,7 +61,7 @@ def status(context: Context) -> None:
     for candidate in document["candidates"]:
         gate = candidate["gate"]["decision"] if candidate["gate"] else "?"
         stdout.print(
-            f"  candidate {candidate['digest'][:12]}  {candidate['state']}, share {percent(candidate['share'])}, gate: {gate}"
+            f"  candidate {short(candidate['digest'])}  {candidate['state']}, share {percent(candidate['share'])}, gate: {gate}"
         )
     stdout.print(f"next: {serving['next']}", markup=False, style="bold")
 

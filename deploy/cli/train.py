@@ -8,6 +8,7 @@ from deploy.cli.common import Context, pass_context, print_json, stderr, stdout
 from deploy.cli.progress import Steps
 from deploy.parts import operations
 from deploy.roles.logs import configure
+from deploy.rules.names import short
 from deploy.text import shown
 from deploy.training.train import seal_now
 from deploy.training.train import train as train_candidate
@@ -37,7 +38,7 @@ def train(context: Context, reason: str) -> None:
     if context.as_json:
         print_json(view)
         return
-    stdout.print(f"[bold]Candidate[/bold] {digest[:16]} from snapshot {sealed.name}")
+    stdout.print(f"[bold]Candidate[/bold] {short(digest)} from snapshot {sealed.name}")
     stdout.print(f"[bold]Gate: {view['gate']['decision']}[/bold]")
     for line in view["gate"]["reasons"]:
         stdout.print(f"  {shown(line)}")

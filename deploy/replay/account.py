@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.replay.intake import Intake
+from deploy.rules.names import short
 from deploy.text import shown
 from feedback.dataset.snapshot import Snapshot
 
@@ -105,7 +106,7 @@ def print_account(console: Console, document: Mapping[str, Any], candidate: Mapp
 
 def _print_candidate(console: Console, document: Mapping[str, Any], candidate: Mapping[str, Any]) -> None:
     console.print(f"[bold]Reward model[/bold] {_told(document['reward_model'])}", highlight=False, markup=True)
-    console.print(f"[bold]Candidate[/bold] {candidate['digest'][:16]} in {document['seconds']['train']:.0f} s")
+    console.print(f"[bold]Candidate[/bold] {short(candidate['digest'])} in {document['seconds']['train']:.0f} s")
     for sample in candidate["report"]["samples"][:2]:
         last = next((m["content"] for m in reversed(sample["prompt"]) if m["role"] == "user"), "")
         console.print(f"  [dim]someone wrote[/dim]  {shown(str(last), 90)}", no_wrap=True, overflow="ellipsis")

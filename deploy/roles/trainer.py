@@ -10,6 +10,7 @@ import structlog
 from deploy.errors import Failed
 from deploy.roles.role import Role
 from deploy.rules import schedule
+from deploy.rules.names import short
 from deploy.rules.schedule import Start
 from deploy.training.job import Job, run_job
 from deploy.training.train import seal_now, since_in, train
@@ -59,6 +60,6 @@ def _train_now(role: Role, reason: str, cancelled: threading.Event, job: Job) ->
         sealed = seal_now(role.state, role.settings, role.clock.now_us())
         where = (role.state, role.settings, role.control, role.clock)
         digest = train(*where, sealed, reason, lambda *_: None, cancelled, job)
-        log.info("training_done", candidate=digest[:16])
+        log.info("training_done", candidate=short(digest))
     except Failed as error:  # recorded with its reason; the schedule backs off
         log.error("training_failed", error=str(error))
