@@ -142,17 +142,17 @@ def _discover(rules: Operations) -> None:
 def _ask(rules: Operations, candidate: str, reason: str, override_hold: bool) -> tuple[str, str]:
     """Show the evidence and ask; returns its seal and the reason."""
     view = rules.show(candidate)
-    short = short(view["digest"])
+    name = short(view["digest"])
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise Refused(
-            f"nobody is here to ask: look with `trimtab show {short}`, then add --evidence with the seal it prints"
+            f"nobody is here to ask: look with `trimtab show {name}`, then add --evidence with the seal it prints"
         )
     print_candidate(stdout, view)
     if view["gate"]["decision"] == "reject":
-        raise Refused(f"the gate rejected {short}, nobody can approve it")
+        raise Refused(f"the gate rejected {name}, nobody can approve it")
     if view["gate"]["decision"] == "hold" and not override_hold:
-        raise Refused(f"the gate holds {short}: add --override-hold if you know better")
-    click.confirm(f"Start the rollout of {short}?", abort=True)
+        raise Refused(f"the gate holds {name}: add --override-hold if you know better")
+    click.confirm(f"Start the rollout of {name}?", abort=True)
     return view["evidence"], reason or click.prompt("Reason, for whoever asks later")
 
 
