@@ -98,7 +98,7 @@ def _watch(
         if clock.monotonic_s() > deadline:
             overtime.set()
         if overtime.is_set() or (cancelled is not None and cancelled.is_set()):
-            process.terminate()
+            _stop(process)
             return
 
 
@@ -115,6 +115,7 @@ def _environment(spec: TrainingSpec) -> dict[str, str]:
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
+    """End it; what does not listen is killed, else whoever reads what it says would wait for ever."""
     if process.poll() is None:
         process.terminate()
         try:

@@ -7,17 +7,14 @@ from pathlib import Path
 import pytest
 from kafka import KafkaProducer
 
-from deploy.parts import link_to
 from feedback.facts.reader import Facts
 from feedback.intake.contract import MAX_EVENT_BYTES
-from feedback.intake.edge import Record
 from feedback.topics import TOPICS
 from streams import dead_letters
 from streams.app import INGEST_GROUP
 from streams.care.audit import audit
 from streams.kafka.access import KafkaAccess
 from streams.kafka.log import KafkaLog
-from streams.log import RecordRefused
 from tests.fakes import CLOCK, until
 from tests.streams.test_worker import drain, signed, turn, unsigned, worker
 
@@ -46,14 +43,6 @@ async def test_records_of_other_tools_are_events_or_dead_letters_and_stop_nothin
         ("bad_json", b"\x00" * 40),
     ]
     assert all(finding.good for finding in audit(log, facts))
-
-
-async def test_a_record_that_its_topic_does_not_take_is_refused_in_a_sentence(log: KafkaLog) -> None:
-    producer = link_to(log, CLOCK).producer()
-    with pytest.raises(RecordRefused, match=r"more than its topic's max.message.bytes: raise it to 2000000"):
-        await producer.send([Record("turns.served", b"k", b"x" * (2 * MAX_EVENT_BYTES + 1))])
-    await producer.send([signed(turn(1))])  # it goes on
-    await producer.close()
 
 
 async def test_an_event_larger_than_allowed_is_a_dead_letter_with_its_bytes(tmp_path: Path, log: KafkaLog) -> None:

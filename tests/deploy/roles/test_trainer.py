@@ -23,7 +23,7 @@ SETTINGS = Settings(
 
 @pytest.fixture
 def role(tmp_path: Path, control: Control, clock: ManualClock) -> Role:
-    return Role(open_state(tmp_path / "state"), SETTINGS, control, clock, "127.0.0.1", 0)
+    return Role(open_state(tmp_path / "state"), SETTINGS, control, clock)
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
-"""A broker that speaks TLS, knows users and asks what they may do."""
+"""How a cluster is reached; and a broker that speaks TLS, knows users and asks what they may do."""
 
 from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,14 @@ from kafka.admin import (
     ResourcePattern,
     ResourceType,
 )
+from kafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    KafkaTimeoutError,
+    TopicAuthorizationFailedError,
+    UnsupportedVersionError,
+)
 
 from feedback.facts.reader import Facts
 from feedback.topics import TOPICS
@@ -28,10 +37,8 @@ from streams.kafka.log import KafkaLog
 from streams.log import LogError
 from tests.deploy.commands import trimtab
 from tests.fakes import CLOCK
-from tests.kafka.broker import PASSWORD, USER, Broker, broker
+from tests.kafka.broker import PASSWORD, USER, Broker, broker, on_kafka
 from tests.streams.test_worker import drain, signed, turn, unsigned
-
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kafka")]
 
 RIGHTS = {
     ResourceType.TOPIC: ("READ", "WRITE", "CREATE", "DESCRIBE", "DESCRIBE_CONFIGS"),
@@ -65,6 +72,7 @@ def allow(secured: Broker, prefix: str, kinds: Any = tuple(RIGHTS)) -> None:
     admin.close()
 
 
+@on_kafka
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
 async def test_the_topology_runs_with_tls_and_a_user_who_may_no_more_than_the_docs_say(
     tmp_path: Path, secured: Broker, access: KafkaAccess, mechanism: Mechanism, prefix: str
@@ -94,6 +102,7 @@ def refusal(access: KafkaAccess, prefix: str = "") -> str:
     return str(raised.value)
 
 
+@on_kafka
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -112,10 +121,12 @@ def test_a_cluster_that_lets_us_not_in_is_one_sentence_that_says_what_to_do(
     assert re.search(said, refusal(replace(access, **change)))
 
 
+@on_kafka
 def test_tls_where_there_is_none_is_said(secured: Broker, access: KafkaAccess) -> None:
     assert "does not speak TLS" in refusal(replace(access, servers=secured.servers))
 
 
+@on_kafka
 def test_missing_rights_are_named(secured: Broker, access: KafkaAccess, prefix: str) -> None:
     sentence = refusal(access, prefix)
     assert f"does not allow 'bot' what is done with the topic {prefix}a" in sentence
@@ -123,6 +134,7 @@ def test_missing_rights_are_named(secured: Broker, access: KafkaAccess, prefix: 
     assert "does not allow 'bot' a consumer group of ours" in refusal(access, prefix)
 
 
+@on_kafka
 def test_the_command_line_ends_in_that_sentence_and_without_the_password(
     tmp_path: Path, secured: Broker, access: KafkaAccess
 ) -> None:
@@ -159,3 +171,33 @@ def test_certificates_that_can_not_be_read_are_one_sentence(tmp_path: Path) -> N
 
 def test_the_password_is_not_shown() -> None:
     assert "secret" not in repr(KafkaAccess("127.0.0.1:9", "sasl", username="bot", password="secret"))
+
+
+def test_the_first_address_is_asked_why_nobody_answers() -> None:
+    taken = socket.create_server(("127.0.0.1", 0))
+    port = taken.getsockname()[1]
+    taken.close()
+    sentence = KafkaAccess(f"127.0.0.1:{port},127.0.0.1:9").explained(KafkaTimeoutError())
+    assert sentence.startswith(f"nobody answers at 127.0.0.1:{port},127.0.0.1:9 (")
+    assert sentence.endswith("is broker.url right, and the broker up?")
+
+
+@pytest.mark.parametrize("servers", ["localhost", "localhost:", "localhost:kafka", ""])
+def test_what_is_no_address_is_asked_about(servers: str) -> None:
+    assert "is broker.url right" in KafkaAccess(servers).explained(KafkaTimeoutError())
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (TopicAuthorizationFailedError("x: my.topic"), "does not allow 'bot' what is done with the topic my.topic"),
+        (GroupAuthorizationFailedError(), "does not allow 'bot' a consumer group of ours"),
+        (ClusterAuthorizationFailedError(), "does not allow 'bot' to make topics or to send without duplicates"),
+        (UnsupportedVersionError("no ids"), r"is too old \(.*no ids\): it takes version 2.8 or newer"),
+        (KafkaError("odd"), r"can't be used \(KafkaError\): .*odd"),
+    ],
+)
+def test_what_the_cluster_refuses_is_told_without_asking_it_again(error: Exception, said: str) -> None:
+    sentence = KafkaAccess("127.0.0.1:9", "sasl", username="bot", password="secret").explained(error)
+    assert re.search(said, sentence)
+    assert sentence.startswith("Kafka at 127.0.0.1:9 ")

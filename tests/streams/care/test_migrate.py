@@ -1,35 +1,38 @@
-"""An embedded log that moves to Kafka."""
+"""From one log to another: what is not done moves, once, however often the move is broken off."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from deploy.state import open_state
 from feedback.facts.reader import Facts
 from feedback.intake.contract import Rejected
 from feedback.intake.edge import Edge, Record
-from feedback.topics import REDRIVEN, TOPICS
+from feedback.topics import REDRIVEN, TOPICS, TURNS
 from streams import dead_letters
-from streams.app import GROUPS
+from streams.app import GROUPS, INGEST_GROUP
 from streams.care.audit import audit
-from streams.care.migrate import migrate
+from streams.care.migrate import migrate, waiting
 from streams.kafka.access import KafkaAccess
 from streams.kafka.log import KafkaLog
-from streams.log import LogError
+from streams.log import LogError, scan
 from streams.sqlite.log import SqliteLog
 from tests.deploy.commands import answer, trimtab
 from tests.fakes import CLOCK
+from tests.kafka.broker import on_kafka
 from tests.streams.test_worker import drain, request, signed, turn, worker
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kafka")]
 
-
+@on_kafka
 async def test_a_migration_that_is_broken_off_goes_on_and_loses_and_doubles_nothing(
     tmp_path: Path, kafka_servers: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,6 +75,7 @@ async def test_a_migration_that_is_broken_off_goes_on_and_loses_and_doubles_noth
     target.close()
 
 
+@on_kafka
 def test_the_command_moves_what_waits_and_keeps_the_old_log(tmp_path: Path, kafka_servers: str, prefix: str) -> None:
     state = open_state(tmp_path / ".trimtab")
     log, edge = SqliteLog(state.log, CLOCK), Edge(state.secret("edge"))
@@ -92,3 +96,55 @@ def test_the_command_moves_what_waits_and_keeps_the_old_log(tmp_path: Path, kafk
     assert found["lag"] == 50
     wrong = trimtab("migrate", "--to", "sqlite://", cwd=tmp_path)
     assert wrong.returncode == 3
+
+
+class Breaking(SqliteLog):
+    """A log whose cable is pulled after so many records."""
+
+    left: int | None = None
+
+    def append(self, records: Iterable[Record]) -> list[int]:
+        found = list(records)
+        if self.left is not None:
+            self.left -= len(found)
+            if self.left < 0:
+                super().append(found[: self.left])
+                raise LogError("the cable was pulled")
+        return super().append(found)
+
+
+@settings(max_examples=12)
+@given(
+    records=st.integers(0, 30), done=st.lists(st.integers(0, 9), min_size=2, max_size=2),
+    breaks=st.lists(st.integers(0, 12), max_size=4), run=st.integers(1, 7),
+)  # fmt: skip
+def test_what_was_not_done_is_there_once_wherever_the_move_was_broken_off(
+    tmp_path_factory: pytest.TempPathFactory, records: int, done: list[int], breaks: list[int], run: int
+) -> None:
+    root = tmp_path_factory.mktemp("logs")
+    source, target = SqliteLog(root / "a.db", CLOCK, partitions=2), Breaking(root / "b.db", CLOCK, partitions=3)
+    source.create_topic(TURNS)
+    source.append(Record(TURNS, b"%d" % n, b"%d" % n, (("edge", b"signed"),)) for n in range(records))
+    source.commit(INGEST_GROUP, {(TURNS, n): min(at, source.ends()[TURNS, n]) for n, at in enumerate(done)})
+    waits = {stored.value for stored in scan(source, TURNS) if stored.offset >= done[stored.partition]}
+    assert waiting(source, GROUPS) == len(waits)
+    told: list[int] = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("streams.care.migrate.RUN", run)
+        for target.left in (*breaks, None):
+            with suppress(LogError):
+                assert migrate(source, target, GROUPS, told.append) == len(waits)
+    moved = list(scan(target, TURNS))
+    assert sorted(stored.value for stored in moved) == sorted(waits)
+    assert all(stored.headers[0] == ("edge", b"signed") and stored.key == stored.value for stored in moved)
+    assert told == sorted(told)
+
+
+def test_letters_move_while_they_wait_for_a_person_and_stay_once_they_were_sent_again(tmp_path: Path) -> None:
+    source, target = SqliteLog(tmp_path / "a.db", CLOCK), SqliteLog(tmp_path / "b.db", CLOCK)
+    reason = Rejected("bad_json", "", "no valid JSON")
+    source.append(dead_letters.dead_letter(reason, b"%d" % n, 0, topic=TURNS, partition=0, offset=n) for n in range(3))
+    (sent_again, *others) = dead_letters.read(source)
+    source.append([Record(REDRIVEN, sent_again.id.encode(), b"")])
+    assert waiting(source, GROUPS) == migrate(source, target, GROUPS) == 2
+    assert {letter.value for letter in dead_letters.read(target)} == {letter.value for letter in others}

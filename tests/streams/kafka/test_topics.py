@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
 
@@ -12,12 +13,12 @@ from feedback.facts.reader import Facts
 from feedback.topics import TOPICS
 from streams.kafka import log as log_module
 from streams.kafka.log import KafkaLog
-from streams.kafka.topics import TopicState, describe, faults, mend
+from streams.kafka.topics import TopicState, describe, faults, mend, why_kept
+from streams.log import kept_s
 from tests.deploy.commands import answer, trimtab
 from tests.fakes import until
+from tests.kafka.broker import on_kafka
 from tests.streams.test_worker import signed, turn, worker
-
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kafka")]
 
 
 def configure(log: KafkaLog, topic: str, **settings: str) -> None:
@@ -27,6 +28,7 @@ def configure(log: KafkaLog, topic: str, **settings: str) -> None:
         admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, log.prefix + topic, changed)])
 
 
+@on_kafka
 def test_topics_are_made_with_what_they_need(log: KafkaLog) -> None:
     found = describe(log)
     assert set(found) == set(TOPICS)
@@ -41,6 +43,7 @@ def test_topics_are_made_with_what_they_need(log: KafkaLog) -> None:
     assert mend(log, 2) == []
 
 
+@on_kafka
 def test_what_would_lose_events_is_refused_with_the_command_that_mends_it(
     tmp_path: Path, log: KafkaLog, kafka_servers: str, prefix: str
 ) -> None:
@@ -63,6 +66,7 @@ def test_what_would_lose_events_is_refused_with_the_command_that_mends_it(
     assert answer("topics", "lag", cwd=tmp_path, **variables)["lag"] == 0
 
 
+@on_kafka
 async def test_partitions_added_later_are_taken_over_by_the_running_worker(
     tmp_path: Path, log: KafkaLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +90,7 @@ async def test_partitions_added_later_are_taken_over_by_the_running_worker(
     assert set(facts.columns("turns", ["partition"]).column("partition").to_pylist()) > {0, 1}
 
 
+@pytest.mark.slow
 def test_the_embedded_log_has_topics_too(tmp_path: Path) -> None:
     made = answer("topics", "create", cwd=tmp_path)["done"]
     assert len(made) == len(TOPICS)
@@ -95,6 +100,35 @@ def test_the_embedded_log_has_topics_too(tmp_path: Path) -> None:
     assert "0 records to do" in trimtab("topics", "lag", cwd=tmp_path).stdout
 
 
+GOOD = TopicState("turns.served", 2, 3, 3, "delete", 604_800, 2_000_000)
+
+
 def test_longer_retention_is_no_fault() -> None:
     state = TopicState("turns.served", 2, 3, 3, "delete", -1, 5_000_000)
     assert faults({"turns.served": state}) == []
+
+
+def test_a_fault_names_the_topic_as_the_cluster_knows_it_and_what_would_be_right() -> None:
+    compacted = msgspec.structs.replace(GOOD, cleanup="compact,delete", max_message_bytes=1_999_999)
+    cleanup, size = faults({"turns.served": compacted}, "a.")
+    assert cleanup.sentence.startswith("the topic a.turns.served is compacted (cleanup.policy is compact,delete)")
+    assert (cleanup.topic, cleanup.setting) == ("turns.served", ("cleanup.policy", "delete"))
+    assert "takes 1,999,999 bytes at most (max.message.bytes); 2,000,000 are needed" in size.sentence
+    assert size.setting == ("max.message.bytes", "2000000")
+
+
+def test_turns_and_ratings_have_as_many_partitions_and_verdicts_as_many_as_they_like() -> None:
+    more = {
+        name: msgspec.structs.replace(GOOD, name=name, partitions=3) for name in ("ratings.given", "verdicts.given")
+    }
+    (fault,) = faults({"turns.served": GOOD, **more}, "a.")
+    assert fault.sentence.startswith(
+        "a.turns.served has 2 and a.ratings.given has 3 partitions: a rating would not meet"
+    )
+    assert (fault.topic, fault.setting) == ("turns.served", None)
+    assert faults({"turns.served": GOOD, "verdicts.given": more["verdicts.given"]}) == []
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_why_a_topic_is_kept_says_how_long_it_is(topic: str) -> None:
+    assert why_kept(topic).startswith(f"{kept_s(topic) // 86_400} days: ")

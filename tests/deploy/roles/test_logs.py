@@ -1,0 +1,56 @@
+"""What a role's process says on stderr: one JSON object a line, whoever says it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+CONFIGURED = "import logging, structlog; from deploy.roles.logs import configure; configure('worker')\n"
+
+
+def said(code: str) -> list[dict[str, Any]]:
+    """The lines of a process of its own, which is how logging is set up once."""
+    done = subprocess.run([sys.executable, "-P", "-c", CONFIGURED + code], capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+    return [json.loads(line) for line in done.stderr.splitlines()]
+
+
+def test_what_a_role_says_is_one_object_with_its_role_its_level_and_when() -> None:
+    (line,) = said("structlog.get_logger().info('training_started', reason='3 new\\nlabels')")
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {"event": "training_started", "reason": "3 new\nlabels", "level": "info", "role": "worker"}
+
+
+def test_a_library_is_heard_from_a_warning_on_and_keeps_to_one_object_a_line() -> None:
+    lines = said("""
+library = logging.getLogger("some.library")
+library.info("a banner")
+library.warning("%s is slow\\nand more", "the disk")
+try:
+    1 / 0
+except ZeroDivisionError:
+    library.exception("it broke")
+import threading
+thread = threading.Thread(target=library.warning, args=("from elsewhere",))
+thread.start()
+thread.join()
+""")
+    warned, broke, elsewhere = lines
+    assert (elsewhere["event"], elsewhere["role"]) == ("from elsewhere", "worker")
+    assert (warned["event"], warned["level"], warned["role"]) == ("the disk is slow\nand more", "warning", "worker")
+    assert warned["logger"] == "some.library"
+    assert broke["level"] == "error"
+    assert "ZeroDivisionError: division by zero" in broke["exception"]
+
+
+def test_an_error_comes_with_its_traceback_in_the_same_line() -> None:
+    (line,) = said("""
+try:
+    1 / 0
+except ZeroDivisionError:
+    structlog.get_logger().exception("it_broke", place=7)
+""")
+    assert (line["event"], line["place"]) == ("it_broke", 7)
+    assert "ZeroDivisionError: division by zero" in line["exception"]
