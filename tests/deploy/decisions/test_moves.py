@@ -61,7 +61,7 @@ def test_a_yes_that_was_said_again_is_on_record_for_the_same_rollout(control: Co
     assert (again.rollout_id, first.rollout_id, rollout.approved_at_us) == (rollout.id, rollout.id, 50)
     newest = control.history()[0]
     assert (newest.before, newest.after, newest.reason) == ("approved", "approved", "still better")
-    assert newest.data == {"rollout": rollout.id, "seal": A, "override_hold": False}
+    assert newest.data == {"rollout": rollout.id, "seal": A, "override_hold": False, "share": 0.0}
 
 
 def test_a_new_incumbent_and_the_one_that_it_supersedes_are_both_told(control: Control) -> None:
