@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 import click
+from pydantic import ValidationError
 from rich.progress import Progress
 
 from deploy.cli.common import Context, pass_context, print_json, stderr, stdout
@@ -34,9 +35,7 @@ def migrate(context: Context, url: str) -> None:
     Example:
       trimtab migrate --to kafka://kafka-1:9092,kafka-2:9092
     """
-    broker = BrokerSettings(**{**context.settings.broker.model_dump(), "url": url})
-    if not broker.on_kafka:
-        raise Refused(f"{url} is no Kafka cluster: name one as kafka://host:port")
+    broker = _cluster(context.settings.broker, url)
     embedded = context.state.log
     if not embedded.exists():
         raise Refused(f"{context.state.root} has no embedded log to move: set broker.url and start")
@@ -69,3 +68,14 @@ def migrate(context: Context, url: str) -> None:
         f"{moved:,} records moved; the old log is kept as {embedded.name}{MOVED}. Now set this and start again:"
     )
     stdout.print(f'\n[broker]\nurl = "{url}"', markup=False)
+
+
+def _cluster(configured: BrokerSettings, url: str) -> BrokerSettings:
+    """The configured access to the cluster at `url`; raises Refused where that is none."""
+    try:
+        broker = BrokerSettings(**{**configured.model_dump(), "url": url})
+    except ValidationError:
+        broker = None
+    if broker is None or not broker.on_kafka:
+        raise Refused(f"{url!r} is no Kafka cluster: name one as kafka://host:port")
+    return broker

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
@@ -13,10 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy.state import open_state
 from feedback.facts.reader import Facts
 from feedback.intake.contract import Rejected
-from feedback.intake.edge import Edge, Record
+from feedback.intake.edge import Record
 from feedback.topics import REDRIVEN, TOPICS, TURNS
 from streams import dead_letters
 from streams.app import GROUPS, INGEST_GROUP
@@ -26,7 +24,6 @@ from streams.kafka.access import KafkaAccess
 from streams.kafka.log import KafkaLog
 from streams.log import LogError, scan
 from streams.sqlite.log import SqliteLog
-from tests.deploy.commands import answer, trimtab
 from tests.fakes import CLOCK
 from tests.kafka.broker import on_kafka
 from tests.streams.test_worker import drain, request, signed, turn, worker
@@ -73,29 +70,6 @@ async def test_a_migration_that_is_broken_off_goes_on_and_loses_and_doubles_noth
     assert {letter.value for letter in dead_letters.read(target)} == {r.value for r in bad} - {first.value}
     assert [r.value for p in range(2) for r in target.read("judge.requests", p, 0, 100) if b'q7"' in r.value]
     target.close()
-
-
-@on_kafka
-def test_the_command_moves_what_waits_and_keeps_the_old_log(tmp_path: Path, kafka_servers: str, prefix: str) -> None:
-    state = open_state(tmp_path / ".trimtab")
-    log, edge = SqliteLog(state.log, CLOCK), Edge(state.secret("edge"))
-    made = [edge.record(json.dumps(turn(n)).encode(), 1_790_000_000_000_000) for n in range(50)]
-    log.append([record for record in made if not isinstance(record, Rejected)])
-    log.close()
-    variables = {"TRIMTAB_BROKER__PREFIX": prefix, "TRIMTAB_BROKER__PARTITIONS": "2"}
-    with state.lock("worker"):
-        refused = trimtab("migrate", "--to", f"kafka://{kafka_servers}", cwd=tmp_path, **variables)
-    assert refused.returncode == 3
-    assert "the worker of" in refused.stderr
-    assert answer("migrate", "--to", f"kafka://{kafka_servers}", cwd=tmp_path, **variables)["moved"] == 50
-    assert not state.log.exists()
-    assert state.log.with_name("log.db.moved").exists()
-    again = trimtab("migrate", "--to", f"kafka://{kafka_servers}", cwd=tmp_path, **variables)
-    assert (again.returncode, "no embedded log to move" in again.stderr) == (3, True)
-    found = answer("topics", "lag", cwd=tmp_path, TRIMTAB_BROKER__URL=f"kafka://{kafka_servers}", **variables)
-    assert found["lag"] == 50
-    wrong = trimtab("migrate", "--to", "sqlite://", cwd=tmp_path)
-    assert wrong.returncode == 3
 
 
 class Breaking(SqliteLog):
