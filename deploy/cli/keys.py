@@ -18,7 +18,13 @@ DAY_US = 86_400 * 1_000_000
 
 @click.group()
 def keys() -> None:
-    """Bearer keys: who may do what, for which tenant."""
+    """Bearer keys: who may do what, for which tenant.
+
+    \b
+    Examples:
+      trimtab keys create --name shop --scope chat --scope feedback
+      trimtab keys ls
+    """
 
 
 @keys.command()
