@@ -9,7 +9,7 @@ import click
 from rich.table import Table
 
 from deploy.cli.candidate_view import print_candidate
-from deploy.cli.common import Context, pass_context, print_json, stderr, stdout
+from deploy.cli.common import LIMIT, Context, pass_context, print_json, stderr, stdout
 from deploy.cli.decide import actor, operations
 from deploy.cli.rollout import account
 from deploy.control.trainings import PREFIX
@@ -21,7 +21,7 @@ from deploy.text import ago, shown
 
 
 @click.command()
-@click.option("--limit", type=click.IntRange(1), default=PAGE, show_default=True, help="Candidates to list.")
+@click.option("--limit", type=LIMIT, default=PAGE, show_default=True, help="Candidates to list.")
 @click.option("--after", metavar="CANDIDATE", help="Only those that come after this one in the list.")
 @pass_context(looks=True)
 def candidates(context: Context, limit: int, after: str | None) -> None:

@@ -31,6 +31,9 @@ R = TypeVar("R")
 
 CONTROL_URL = "TRIMTAB_CONTROL__URL"
 
+LIMIT = click.IntRange(1, 1_000_000)
+"""How much of a list may be asked for at once; a database knows no number of any length."""
+
 DONE, FAILED, USAGE, REFUSED = 0, 1, 2, 3
 
 FULL = "the disk is full: free some space, then run the same command again; nothing done so far is lost"
@@ -116,8 +119,9 @@ def pass_context(
 
 
 def print_json(document: object) -> None:
-    """One JSON document on stdout, readable by people too."""
-    click.echo(json.dumps(document, ensure_ascii=False, indent=2, default=str))
+    """One JSON document on stdout, readable by people too; half a character (a lone surrogate) is escaped, as JSON has it."""
+    text = json.dumps(document, ensure_ascii=False, indent=2, default=str)
+    click.echo(text.encode("utf-8", "backslashreplace").decode())
 
 
 def exit_code_of(error: BaseException) -> tuple[int, str] | None:

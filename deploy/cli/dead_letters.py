@@ -16,6 +16,8 @@ from streams import dead_letters as letters
 from streams.dead_letters import DeadLetter
 
 SHOWN = 50
+MAX_AGE_S = 1e10
+"""Longer ago than any letter."""
 
 
 @click.group("dead-letters")
@@ -79,7 +81,7 @@ def show(context: Context, letter_id: str) -> None:
 def redrive(context: Context, ids: tuple[str, ...], reason: str | None, newer_than_s: float | None, yes: bool) -> None:
     """Send dead letters through the edge again; events keep their identity, so nothing is counted twice."""
     now_us = context.clock.now_us()
-    since_us = None if newer_than_s is None else now_us - int(newer_than_s * 1e6)
+    since_us = None if newer_than_s is None else now_us - _age_us(newer_than_s)
     chosen = list(filter(letters.selection(reason, since_us, ids), _read(context)))
     if not yes:
         if context.as_json:
@@ -98,6 +100,12 @@ def redrive(context: Context, ids: tuple[str, ...], reason: str | None, newer_th
     stdout.print(f"{len(outcome) - len(refused):,} sent again, {len(refused):,} refused once more")
     for letter, rejected in refused[:SHOWN]:
         stdout.print(f"  {letter.id}  {shown(rejected.message, 100)}")
+
+
+def _age_us(seconds: float) -> int:
+    if not 0 <= seconds <= MAX_AGE_S:  # and so not for what is no number
+        raise click.BadParameter(f"{seconds} is no age: give seconds, 0 or more", param_hint="'--newer-than-s'")
+    return int(seconds * 1e6)
 
 
 def _read(context: Context) -> list[DeadLetter]:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from deploy.cli.common import Context, pass_context, print_json, stdout
+from deploy.cli.common import LIMIT, Context, pass_context, print_json, stdout
 from deploy.cli.decide import operations
 from deploy.control.trainings import PREFIX
 from deploy.decisions.looking import PAGE
@@ -19,7 +19,7 @@ from deploy.text import shown
 
 @click.command()
 @click.argument("subject", required=False)
-@click.option("--limit", type=click.IntRange(1), default=PAGE, show_default=True, help="Entries to show.")
+@click.option("--limit", type=LIMIT, default=PAGE, show_default=True, help="Entries to show.")
 @click.option("--before", type=click.IntRange(1), help="Only entries with a smaller number than this.")
 @click.option("--shares", is_flag=True, help="Who served what share from when to when, instead.")
 @pass_context(looks=True)

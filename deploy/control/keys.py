@@ -15,6 +15,7 @@ from deploy.control import schema
 from deploy.control.database import Database
 from deploy.control.history import Entry, append
 from deploy.errors import Failed
+from deploy.text import plain
 
 SCOPES = ("chat", "feedback", "ingest", "label", "read", "operate", "approve")
 """What a key may allow; none of them implies another."""
@@ -119,7 +120,8 @@ def _check(key: Key) -> None:
 
 
 def _by_id(connection: Connection, key_id: str) -> Key:
-    row = connection.execute(select(schema.keys).where(schema.keys.c.id == key_id)).one_or_none()
+    known = plain(key_id)  # what is half a character, or none, can't be asked of a database
+    row = connection.execute(select(schema.keys).where(schema.keys.c.id == known)).one_or_none()
     if row is None:
         raise Failed(f"there is no key {key_id[:20]!r}: `trimtab keys ls` lists them by id")
     return _key(row)

@@ -128,17 +128,6 @@ def test_a_directory_that_cannot_be_used_does_not_hide_the_others(typed: Any, st
     assert (code, digest[:12] in out, broken[:12] in error) == (0, True, True)
 
 
-def test_keys_are_made_listed_and_revoked_and_shown_once(typed: Any) -> None:
-    made = document(typed("keys", "create", "--name", "app", "--scope", "chat", "--scope", "read", "--json"))
-    assert made["token"].startswith("tt_")
-    code, out, _ = typed("keys", "ls")
-    assert (code, made["id"] in out, made["token"] in out) == (0, True, False)
-    assert document(typed("keys", "revoke", made["id"], "--json"))["state"] == "revoked"
-    assert document(typed("keys", "ls", "--json"))[0]["state"] == "revoked"
-    assert typed("keys", "create", "--name", "app", "--scope", "root")[0] == 2
-    assert typed("keys", "revoke", "nope")[0] == 1
-
-
 @pytest.mark.slow
 def test_on_a_terminal_approve_shows_and_asks(state: Path, digest: str) -> None:
     ours, theirs = pty.openpty()

@@ -1,0 +1,94 @@
+"""What every command shares, and typing a command in this process: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import BytesIO, TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from deploy.cli import common, trimtab
+from deploy.errors import Failed, Refused
+
+
+@contextmanager
+def _streams() -> Iterator[tuple[BytesIO, BytesIO]]:
+    """Output as it leaves a process: UTF-8, strict on stdout."""
+    out, error = BytesIO(), BytesIO()
+    with (
+        TextIOWrapper(out, "utf-8", write_through=True) as printed,
+        TextIOWrapper(error, "utf-8", "backslashreplace", write_through=True) as said,
+        redirect_stdout(printed),
+        redirect_stderr(said),
+    ):
+        yield out, error
+
+
+def typed(state: Path, *words: str) -> tuple[int, str, str]:
+    """Type a command: its exit code, and what it printed and said, each with its white space as single spaces."""
+    with _streams() as (out, error):
+        code = common.run(lambda: trimtab.main([*words, "--state", str(state)], standalone_mode=False))
+        return code, *(" ".join(stream.getvalue().decode().split()) for stream in (out, error))
+
+
+def document(state: Path, *words: str) -> Any:
+    """The JSON document of a command that must succeed and say nothing beside it."""
+    code, out, error = typed(state, *words, "--json")
+    assert (code, error) == (0, "")
+    return json.loads(out)
+
+
+def ended(error: BaseException) -> tuple[int, str]:
+    """How a command that raises this ends."""
+
+    def command() -> None:
+        raise error
+
+    with _streams() as (_, said):
+        return common.run(command), said.getvalue().decode().strip()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (Failed("it [b]broke[/b]"), 1, "trimtab: it [b]broke[/b]"),
+        (Refused("not so"), 3, "trimtab: not so"),
+        (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/etc/x"), 1, "trimtab: /etc/x: Permission denied"),
+        (OSError(errno.ENOSPC, "No space left on device", "/x"), 1, f"trimtab: {common.FULL}"),
+        (sqlite3.OperationalError("database or disk is full"), 1, f"trimtab: {common.FULL}"),
+        (click.UsageError("no such thing"), 2, "Error: no such thing"),
+        (click.Abort(), 1, "stopped"),
+        (KeyboardInterrupt(), 1, "stopped"),
+        (BrokenPipeError(), 0, ""),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+def test_what_a_person_can_mend_ends_in_one_sentence(error: BaseException, code: int, sentence: str) -> None:
+    assert ended(error) == (code, sentence)
+
+
+def test_a_database_that_may_not_be_written_is_about_its_owner() -> None:
+    code, sentence = ended(sqlite3.OperationalError("attempt to write a readonly database"))
+    assert (code, "check its owner and permissions" in sentence) == (1, True)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), OSError("nameless"), sqlite3.OperationalError("no such table")])
+def test_a_fault_of_ours_keeps_its_traceback(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        ended(error)
+
+
+def test_a_document_is_readable_and_survives_half_a_character() -> None:
+    with _streams() as (out, _):
+        common.print_json({"text": "grüß \udcff"})
+        printed = out.getvalue().decode()
+    assert "grüß" in printed
+    assert json.loads(printed) == {"text": "grüß \udcff"}
