@@ -21,7 +21,8 @@ def link(log: SqliteLog, clock: Clock) -> Link:
     """That log, read and written in this process."""
 
     def transport(app: faust.App, starts: Starts) -> TransportT:
-        made = Transport([URL(f"sqlite://{Path(log.path).absolute()}")], app)
+        path = str(Path(log.path).absolute())
+        made = Transport([URL.build(scheme="sqlite", path=path)], app)  # written out, what follows a # would be lost
         made.starts, made.clock = starts, clock
         return made
 
