@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import tomllib
 from collections.abc import Iterator
@@ -218,22 +219,54 @@ def load_settings(path: Path | None) -> Settings:
     try:
         return Settings(**document)  # type: ignore[arg-type]
     except ValidationError as error:
-        raise Failed(f"{file if document else 'the environment'}: " + "; ".join(explain(error))) from None
+        raise Failed("; ".join(explain(error, file))) from None
     except SettingsError as error:
-        raise Failed(f"the environment: {error}") from None
+        raise Failed("the environment: " + ("; ".join(_no_lists()) or str(error))) from None
 
 
-def explain(error: ValidationError) -> list[str]:
-    """One clause per mistake, each naming the key and, for a misspelt one, the likely right one."""
-    clauses = []
+def explain(error: ValidationError, file: Path) -> list[str]:
+    """One clause per mistake, each naming the key and, for a misspelt one, the likely right one; by file and environment."""
+    variables = _environment()
+    clauses: dict[str, list[str]] = {}
     for mistake in error.errors():
         key = ".".join(str(part) for part in mistake["loc"])
-        if mistake["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, list(keys()), n=1)
-            clauses.append(f"unknown key {key}" + (f" (did you mean {near[0]}?)" if near else ""))
-        else:
-            clauses.append(f"{key}: {mistake['msg']}")
-    return clauses
+        names = (variable(".".join(key.split(".")[:2])), variable(key.split(".")[0]))
+        name = next((name for name in names if variables.get(name)), None)
+        clause = _clause(name or key, mistake["type"], mistake["msg"])
+        clauses.setdefault(str(file) if name is None else "the environment", []).append(clause)
+    return [f"{place}: {'; '.join(said)}" for place, said in clauses.items()]
+
+
+def _clause(key: str, kind: str, message: str) -> str:
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(key, [*keys(), *Settings.model_fields], n=1)
+        return f"unknown key {key}" + (f" (did you mean {near[0]}?)" if near else "")
+    if kind == "model_type":
+        return f"{key} is a section: write [{key}], and its keys below"
+    return f"{key}: {message}"
+
+
+def variable(key: str) -> str:
+    """The environment's name for a key."""
+    return f"TRIMTAB_{key.replace('.', '__').upper()}"
+
+
+def _environment() -> dict[str, str]:
+    """Variables as settings see them: in capitals or not is the same."""
+    return {name.upper(): value for name, value in os.environ.items()}
+
+
+def _no_lists() -> Iterator[str]:
+    """A clause for each variable that has to be a list and is none; pydantic-settings names the section alone."""
+    variables = _environment()
+    for key in keys():
+        section, name = key.split(".")
+        default = getattr(Settings.model_fields[section].default, name)
+        if isinstance(default, tuple) and (text := variables.get(variable(key))):
+            try:
+                json.loads(text)
+            except ValueError:
+                yield f"{variable(key)} must be a list in JSON, as its default is: {json.dumps(default)}"
 
 
 def keys() -> Iterator[str]:
@@ -254,7 +287,7 @@ def _refuse_secret(document: dict[str, object], file: Path) -> None:
 
 def _refuse_unknown_environment() -> None:
     """A misspelt variable must not pass in silence (pydantic-settings ignores what it does not know)."""
-    known = {f"TRIMTAB_{key.replace('.', '__').upper()}" for key in keys()}
+    known = {variable(key) for key in keys()}
     for name in os.environ:
         upper = name.upper()
         if upper.startswith("TRIMTAB_") and "__" in upper and upper not in known:

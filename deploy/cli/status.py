@@ -42,7 +42,7 @@ def status(context: Context) -> None:
         print_json(document)
         return
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_row("state", document["state"])
+    table.add_row("state", shown(document["state"]))
     lag = ", ".join(f"{topic} {records:,}" for topic, records in document["lag"].items() if records)
     table.add_row("waiting on the log", lag or "nothing")
     table.add_row("dead letters", ", ".join(f"{shown(k)} {v:,}" for k, v in document["dead_letters"].items()) or "none")

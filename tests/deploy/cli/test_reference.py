@@ -31,7 +31,7 @@ def test_every_setting_has_a_row_with_a_meaning_and_no_cell_breaks_the_table() -
         assert cells[3].strip() not in ("", "None"), row
 
 
-def test_every_command_has_its_help_with_an_example_and_so_have_those_of_a_group_their_line() -> None:
-    sections = {section.split("\n", 1)[0]: section for section in cli_reference().split("\n## ")[1:]}
-    assert {"trimtab topics", "trimtab topics lag"} <= set(sections)
-    assert [name for name in COMMANDS if "Example" not in sections[f"trimtab {name}"]] == []
+def test_every_command_or_one_of_its_group_has_an_example_in_its_help() -> None:
+    sections = cli_reference().split("\n## trimtab")[1:]
+    exemplified = {section.split()[0] for section in sections if "Example" in section}
+    assert [name for name in COMMANDS if name not in exemplified] == []

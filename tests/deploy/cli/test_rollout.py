@@ -1,0 +1,55 @@
+"""What the rollout's commands say: what is served now and what to type next, and why they won't."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from deploy.cli.common import DONE, REFUSED
+from deploy.cli.rollout import account
+from tests.deploy.cli.typed import sentence, typed
+
+
+@pytest.mark.parametrize(
+    ("rollout", "halted", "said"),
+    [
+        (None, False, "aaaaaaaaaaaa serves everything"),
+        (
+            {"candidate": "b" * 64, "share": 0.05, "state": "rising"},
+            False,
+            "aaaaaaaaaaaa serves 95%, bbbbbbbbbbbb serves 5% (rising)",
+        ),
+        (
+            {"candidate": "b" * 64, "share": 0.05, "state": "rising"},
+            True,
+            "HALTED: the bare base serves everything (else: aaaaaaaaaaaa)",
+        ),
+    ],
+)
+def test_who_serves_how_much_is_one_line_and_a_halt_comes_first(rollout: object, halted: bool, said: str) -> None:
+    serving = {"incumbent": "a" * 64, "rollout": rollout, "halted": halted, "next": "trimtab status"}
+    assert account(serving) == [said, "next: trimtab status"]
+
+
+def test_a_halt_is_told_at_once_and_as_json(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    code, out, error = typed("halt", "--reason", "[bold]all[/bold] wrong", "--state", state)
+    assert (code, error) == (DONE, "")
+    first, following = out.splitlines()
+    assert first.startswith("HALTED: the bare base serves everything")
+    assert following.startswith("next: trimtab resume")
+    assert json.loads(typed("halt", "--state", state, "--json").out)["halted"] is True
+
+
+@pytest.mark.parametrize("words", [["promote"], ["rollback"], ["rollback", "--incumbent"], ["pause"], ["resume"]])
+def test_what_there_is_nothing_to_do_for_is_refused_in_one_sentence(tmp_path: Path, words: list[str]) -> None:
+    assert sentence(typed(*words, "--state", tmp_path / "state"), REFUSED)
+
+
+def test_a_decision_about_a_state_that_is_no_more_is_refused(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    revision = json.loads(typed("halt", "--state", state, "--json").out)["revision"]
+    assert typed("resume", "--expect", revision, "--state", state).code == DONE
+    assert sentence(typed("halt", "--expect", revision, "--state", state), REFUSED)

@@ -1,0 +1,93 @@
+"""trimtab.toml and the environment: every mistake names the setting, where it stands and what it may be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deploy.errors import Failed
+from deploy.settings import keys, load_settings, variable
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory to run in; none of the settings is set."""
+    for key in keys():
+        monkeypatch.delenv(variable(key), raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def configured(text: str) -> str:
+    """The sentence that this trimtab.toml is refused with."""
+    Path("trimtab.toml").write_text(text)
+    with pytest.raises(Failed) as failed:
+        load_settings(None)
+    return str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[gate]\nmin_comparisons = 0", ["gate.min_comparisons", "greater than 0"]),
+        ('[approve]\nbefore = ["lunch"]', ["approve.before", "'train' or 'rollout'"]),
+        ("[rollout]\nshares = [0.5, 0.2, 1.0]", ["rollout.shares", "[0.05, 0.5, 1.0]"]),
+        ("[rollout]\nshares = []", ["rollout.shares", "end at 1"]),
+        ('[broker]\nurl = "kafka-1:9092"', ["broker.url", "kafka://"]),
+        ("[gate]\nmin_comparison = 3", ["unknown key gate.min_comparison", "did you mean gate.min_comparisons?"]),
+        ("[gaet]\nmin_comparisons = 3", ["unknown key gaet", "did you mean gate?"]),
+        ("gate = 3", ["gate", "[gate]"]),
+        ("[gate", ["not valid TOML"]),
+    ],
+)
+def test_a_mistake_in_the_file_names_the_file_the_setting_and_what_it_may_be(text: str, said: list[str]) -> None:
+    sentence = configured(text)
+    assert sentence.startswith("trimtab.toml")
+    assert [part for part in said if part not in sentence] == []
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    sentence = configured("[gate]\nmin_comparisons = 0\nconfidence = 2\n[train]\nnever = 1")
+    assert [key for key in ("gate.min_comparisons", "gate.confidence", "train.never") if key not in sentence] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("TRIMTAB_GATE__MIN_COMPARISONS", "many", "valid integer"),
+        ("TRIMTAB_ROLLOUT__SHARES", "half", "list"),
+        ("TRIMTAB_ROLLOUT__SHARES", "[2]", "end at 1"),
+        ("TRIMTAB_GATE__MIN_COMPARISON", "3", "did you mean TRIMTAB_GATE__MIN_COMPARISONS?"),
+    ],
+)
+def test_a_mistake_in_the_environment_names_the_variable_whatever_the_file_says(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    sentence = configured("[gate]\nconfidence = 0.9")
+    assert sentence.startswith("the environment: ")
+    assert "trimtab.toml" not in sentence
+    assert (name in sentence, said in sentence) == (True, True), sentence
+
+
+def test_the_environment_wins_over_the_file_and_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("trimtab.toml").write_text("[gate]\nmin_comparisons = 7\nconfidence = 0.9")
+    monkeypatch.setenv("TRIMTAB_GATE__MIN_COMPARISONS", "9")
+    monkeypatch.setenv("TRIMTAB_GATE__CONFIDENCE", "")
+    gate = load_settings(None).gate
+    assert (gate.min_comparisons, gate.confidence) == (9, 0.9)
+
+
+@pytest.mark.parametrize("key", ["judge.api_key", "control.url", "broker.password"])
+def test_a_secret_in_the_file_is_refused_with_where_it_goes_and_not_repeated(key: str) -> None:
+    section, name = key.split(".")
+    sentence = configured(f'[{section}]\n{name} = "hunter2"')
+    assert variable(key) in sentence
+    assert "hunter2" not in sentence
+
+
+def test_a_file_that_was_named_must_be_there(here: Path) -> None:
+    with pytest.raises(Failed, match=r"no configuration file .*other\.toml"):
+        load_settings(here / "other.toml")
+    assert load_settings(None).broker.url == "sqlite://"
