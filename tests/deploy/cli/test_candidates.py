@@ -18,6 +18,8 @@ from deploy.cli import common, trimtab
 from deploy.control.store import open_control
 from deploy.state import open_state
 from tests.deploy.candidates import make_candidate
+from tests.deploy.cli.test_common import document as printed_json
+from tests.deploy.cli.test_common import exactly
 
 
 @pytest.fixture
@@ -126,6 +128,13 @@ def test_a_directory_that_cannot_be_used_does_not_hide_the_others(typed: Any, st
     assert broken[:12] in error
     code, out, error = typed("candidates")
     assert (code, digest[:12] in out, broken[:12] in error) == (0, True, True)
+
+
+def test_a_report_with_half_a_character_is_shown_and_a_document(state: Path) -> None:
+    digest = make_candidate(state / "candidates", samples=[{"prompt": "\ud83d", "candidate": "grüß \udcff"}])
+    shown = printed_json(state, "show", digest)
+    assert shown["report"]["samples"][0]["candidate"] == "grüß \udcff"
+    assert exactly(state, "show", digest)[0] == 0
 
 
 @pytest.mark.slow

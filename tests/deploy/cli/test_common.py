@@ -32,16 +32,22 @@ def _streams() -> Iterator[tuple[BytesIO, BytesIO]]:
         yield out, error
 
 
-def typed(state: Path, *words: str) -> tuple[int, str, str]:
-    """Type a command: its exit code, and what it printed and said, each with its white space as single spaces."""
+def exactly(state: Path, *words: str) -> tuple[int, str, str]:
+    """Type a command: its exit code, and what it printed and said."""
     with _streams() as (out, error):
         code = common.run(lambda: trimtab.main([*words, "--state", str(state)], standalone_mode=False))
-        return code, *(" ".join(stream.getvalue().decode().split()) for stream in (out, error))
+        return code, out.getvalue().decode(), error.getvalue().decode()
+
+
+def typed(state: Path, *words: str) -> tuple[int, str, str]:
+    """Type a command: its exit code, and what it printed and said, however the lines were broken."""
+    code, out, error = exactly(state, *words)
+    return code, " ".join(out.split()), " ".join(error.split())
 
 
 def document(state: Path, *words: str) -> Any:
     """The JSON document of a command that must succeed and say nothing beside it."""
-    code, out, error = typed(state, *words, "--json")
+    code, out, error = exactly(state, *words, "--json")
     assert (code, error) == (0, "")
     return json.loads(out)
 

@@ -1,0 +1,65 @@
+"""A candidate on a terminal, whatever its report holds."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from deploy.cli.candidate_view import MAX_SAMPLES, WIDTH, print_candidate
+from deploy.decisions.operations import Operations
+from tests.deploy.candidates import make_candidate
+
+
+def printed(view: dict[str, Any]) -> str:
+    console = Console(file=io.StringIO(), width=4_000, highlight=False)
+    print_candidate(console, view)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def view(rules: Operations, folder: Path, **report: Any) -> dict[str, Any]:
+    digest = make_candidate(folder, **report)
+    assert list(rules.discover()) == []
+    return rules.show(digest)
+
+
+def test_it_says_what_was_measured_and_what_to_type(rules: Operations, folder: Path) -> None:
+    out = printed(view(rules, folder))
+    assert "accuracy 0.80 on 50 held-out thumbs (95% 0.70–0.90;" in out
+    assert "candidate  20.0 tokens a reply, repetition 0.05, in the prompt's language 0.90" in out
+    assert out.splitlines()[-1].startswith("next: trimtab approve ")
+
+
+def test_only_the_first_samples_are_printed_and_the_rest_is_counted(rules: Operations, folder: Path) -> None:
+    samples = [
+        {"prompt": f"question {n}.", "candidate": "long " * WIDTH, "incumbent": None} for n in range(MAX_SAMPLES + 3)
+    ]
+    out = printed(view(rules, folder, samples=samples))
+    assert f"question {MAX_SAMPLES - 1}." in out
+    assert f"question {MAX_SAMPLES}." not in out
+    assert "…" in out
+    assert "3 more with --json" in out
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"reward_model": {"interval": [None, "x"]}, "sample_stats": {"candidate": 7}},
+        {"reward_model": [], "sample_stats": "none", "samples": {}},
+        {"samples": [1, {}, {"prompt": [], "candidate": 7}, {"prompt": [{"content": None}]}]},
+    ],
+)
+def test_a_report_that_is_not_as_it_should_be_is_still_shown(
+    rules: Operations, folder: Path, report: dict[str, Any]
+) -> None:
+    assert "next: " in printed(view(rules, folder, **report))
+
+
+def test_a_report_that_is_gone_is_said_to_be(rules: Operations, folder: Path) -> None:
+    shown = view(rules, folder)
+    assert "its report.json is gone" in printed(shown | {"report": None})
+    assert "none yet" in printed(shown | {"gate": None})

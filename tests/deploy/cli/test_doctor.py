@@ -1,0 +1,53 @@
+"""`trimtab doctor`, as it is typed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.state import open_state
+from tests.deploy.cli.test_common import document, typed
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return open_state(tmp_path / "state").root
+
+
+def outcomes(state: Path) -> dict[str, Any]:
+    return {finding["check"]: finding["outcome"] for finding in document(state, "doctor")}
+
+
+def test_a_fresh_directory_is_healthy_and_what_is_missing_is_a_warning(state: Path) -> None:
+    found = outcomes(state)
+    assert list(found) == [
+        "version", "config", "state", "disk", "log", "control", "events", "rubric", "judge", "base"
+    ]  # fmt: skip
+    assert {name for name, outcome in found.items() if outcome != "ok"} - {"disk"} == {"events", "judge"}
+    code, out, _ = typed(state, "doctor")
+    assert (code, "no event yet: `trimtab replay FILE`" in out) == (0, True)
+
+
+def test_a_directory_that_others_can_read_is_warned_of_with_what_to_type(state: Path) -> None:
+    state.chmod(0o755)
+    code, out, _ = typed(state, "doctor")
+    assert (code, f"chmod 700 {state}" in out) == (0, True)
+
+
+def test_after_a_broken_configuration_nothing_else_is_looked_at(state: Path) -> None:
+    (state.parent / "trimtab.toml").write_text("[judge\n")
+    code, out, error = typed(state, "doctor")
+    assert (code, error) == (1, "")
+    assert "failed config" in out
+    assert "disk" not in out
+
+
+def test_one_failed_check_does_not_hide_the_others(state: Path) -> None:
+    (state.parent / "trimtab.toml").write_text('[judge]\nrubric = "none.md"')
+    code, out, _ = typed(state, "doctor")
+    assert code == 1
+    assert "failed rubric" in out
+    assert "warning judge" in out
