@@ -73,7 +73,11 @@ class AsyncProducer:
                     max_batch_size=BATCH_BYTES,
                     max_request_size=MAX_RECORD_BYTES,
                 )
-                await client.start()
+                try:
+                    await client.start()
+                except BaseException:
+                    await client.stop()  # else each try would leave its tasks and connections behind
+                    raise
                 self._client = client
         return self._client
 

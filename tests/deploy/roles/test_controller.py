@@ -1,0 +1,78 @@
+"""The controller: it finds what a training left, serves the rules, and says what it can't use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from structlog.testing import capture_logs
+
+from deploy.control.store import Control
+from deploy.roles.controller import run_controller
+from deploy.roles.role import REFRESH_S, Role
+from deploy.settings import Settings
+from deploy.state import State, open_state
+from deploy.web.serving import listen
+from tests.deploy.candidates import make_candidate
+from tests.fakes import ManualClock, until
+
+
+@asynccontextmanager
+async def controller(
+    state: State, control: Control, clock: ManualClock, require_keys: bool = False
+) -> AsyncIterator[tuple[Role, httpx.AsyncClient]]:
+    """One that is ready, and a client of its admin port."""
+    admin, stop = listen("127.0.0.1", 0), asyncio.Event()
+    role = Role(state, Settings(), control, clock, admin)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{admin.getsockname()[1]}") as client:
+        running = asyncio.create_task(run_controller(role, stop, require_keys))
+        await until(
+            lambda: running.done() or (role.waiting is None and clock.waiting == 1), "a controller that is ready"
+        )
+        assert not running.done()
+        yield role, client
+        stop.set()
+        await running
+
+
+async def candidates(client: httpx.AsyncClient) -> list[str]:
+    listed: list[dict[str, Any]] = (await client.get("/admin/v1/candidates")).raise_for_status().json()
+    return [each["digest"] for each in listed]
+
+
+async def test_a_candidate_that_a_training_left_is_found_at_the_next_look(
+    tmp_path: Path, control: Control, clock: ManualClock
+) -> None:
+    state = open_state(tmp_path / "state")
+    async with controller(state, control, clock) as (_, client):
+        assert (await client.get("/readyz")).status_code == 200
+        digest = make_candidate(state.candidates)
+        assert await candidates(client) == []
+        await clock.advance(REFRESH_S)
+        await until(lambda: clock.waiting == 1, "the look is over")
+        assert await candidates(client) == [digest]
+
+
+async def test_one_that_can_not_be_used_is_told_and_keeps_no_other_from_being_found(
+    tmp_path: Path, control: Control, clock: ManualClock
+) -> None:
+    state = open_state(tmp_path / "state")
+    broken, good = sorted(make_candidate(state.candidates, seed) for seed in range(2))
+    (state.candidates / broken / "report.json").write_text("{")
+    with capture_logs() as lines:
+        async with controller(state, control, clock) as (_, client):
+            assert await candidates(client) == [good]
+    (told,) = (line for line in lines if line["event"] == "candidate_unusable")
+    assert broken[:8] in told["problem"]
+
+
+async def test_where_keys_are_required_nobody_gets_in_without_one(
+    tmp_path: Path, control: Control, clock: ManualClock
+) -> None:
+    async with controller(open_state(tmp_path / "state"), control, clock, require_keys=True) as (_, client):
+        assert (await client.get("/admin/v1/candidates")).status_code == 401
+        assert (await client.get("/readyz")).status_code == 200
