@@ -17,7 +17,6 @@ from deploy.replay.account import account, print_account
 from deploy.replay.intake import Intake
 from deploy.replay.run import run
 from deploy.roles.logs import configure
-from deploy.text import moment
 from deploy.training.train import Sealed, newest_event_us, seal_now, train
 from feedback.facts.reader import Facts
 from feedback.intake.contract import time_us
@@ -48,7 +47,8 @@ def replay(context: Context, files: tuple[Path, ...], no_train: bool, as_of: str
         started = context.clock.monotonic_s()
         taken = _take_in(context, control, files, steps)
         seconds["ingest"] = context.clock.monotonic_s() - started
-        sealed = seal_now(context.state, context.settings, given_us or newest_event_us(Facts(context.state.facts)))
+        as_of_us = newest_event_us(Facts(context.state.facts)) if given_us is None else given_us
+        sealed = seal_now(context.state, context.settings, as_of_us)
         seconds["seal"] = context.clock.monotonic_s() - started - seconds["ingest"]
         candidate = None
         if not no_train:
@@ -89,5 +89,7 @@ def _given(text: str, now_us: int) -> int:
     except ValueError as error:
         raise click.BadParameter(f"{text!r} {error}", param_hint="--as-of") from None
     if at_us > now_us:
-        raise Failed(f"--as-of {moment(at_us)} lies in the future: name a moment that is over")
+        raise Failed(f"--as-of {text} lies in the future: name a moment that is over")
+    if at_us < 0:
+        raise Failed(f"--as-of {text} lies before 1970, and no event does: name a later moment")
     return at_us

@@ -26,7 +26,7 @@ from deploy.state import open_state
 from deploy.training.train import newest_event_us, seal_now
 from feedback.facts.reader import Facts
 from feedback.records import Unjudged, Verdict
-from tests.deploy.commands import ROOT, SAMPLE, answer, environment, trimtab
+from tests.deploy.commands import ROOT, SAMPLE, answer, environment
 from tests.fakes import CLOCK
 from tests.judge_server import judge_server, scores
 
@@ -246,16 +246,6 @@ def test_a_replay_killed_at_twenty_random_moments_ends_in_the_same_dataset(tmp_p
     assert killed >= 5, f"only {killed} of 20 were under way, a whole one takes {whole_s:.1f} s"
     account = answer("replay", SAMPLE, "--no-train", "--state", "s", cwd=tmp_path)
     assert account["dataset_hash"] == undisturbed
-
-
-@pytest.mark.slow
-def test_a_second_replay_at_the_same_time_is_refused_with_the_process_named(tmp_path: Path) -> None:
-    state = open_state(tmp_path / ".trimtab")
-    with state.lock("worker"):
-        done = trimtab("replay", SAMPLE, "--no-train", cwd=tmp_path)
-    assert done.returncode == 3
-    assert "already running" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow

@@ -74,16 +74,6 @@ async def test_a_second_up_is_refused_at_once_and_starts_nobody(tmp_path: Path, 
         ]
 
 
-@pytest.mark.parametrize("role", ROLES)
-def test_up_is_refused_while_somebody_else_plays_a_role(tmp_path: Path, state: State, role: str) -> None:
-    with state.lock(role):
-        refused = trimtab("up", *ports(), cwd=tmp_path)
-    assert refused.returncode == 3
-    assert refused.stdout == ""
-    (sentence,) = refused.stderr.splitlines()
-    assert f"the {role} of {state.root} is already running (process {os.getpid()})" in sentence
-
-
 class Ready(BaseHTTPRequestHandler):
     """Says 200 to whatever it is asked."""
 
