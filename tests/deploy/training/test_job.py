@@ -83,7 +83,7 @@ def test_it_knows_none_of_our_secrets_and_has_its_threads(
 ENDS = {
     "its own sentence": (["echo warning >&2", "echo 'the disk is full' >&2", "exit 1"], "the training failed: the disk is full"),
     "killed": (["kill -KILL $$"], r"was killed \(out of memory\?\): run it again to resume"),
-    "stopped": (["kill -INT $$"], "was stopped by SIGINT: run it again to resume"),
+    "stopped": (["kill -TERM $$"], "was stopped by SIGTERM: run it again to resume"),
     "a code": (["exit 7"], "ended with code 7: no message"),
     "no candidate": ([BEGUN], "ended with code 0: no message"),
 }  # fmt: skip
