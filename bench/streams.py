@@ -73,7 +73,7 @@ SYSTEM = "You are the support assistant of a shop. Be brief and friendly; never 
 IMPORTED = (
     "aiokafka", "deltalake.writer", "faust.app.router", "faust.assignor.partition_assignor", "faust.fixups.django",
     "faust.tables.sets", "faust.topics", "faust.transport.drivers.aiokafka", "faust.worker", "kafka.admin", "pandas",
-    "pyarrow.dataset", "streams.kafka.producer", "streams.kafka.transport", "streams.sqlite.transport", "streams.worker",
+    "deploy.parts", "pyarrow.dataset", "streams.kafka.producer", "streams.kafka.transport", "streams.sqlite.transport", "streams.worker",
 )  # fmt: skip
 """What the contestants import, some of it at their first record (pyarrow looks whether pandas is there)."""
 RATED = 6
