@@ -6,37 +6,21 @@ import errno
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 
-from deploy.cli import common, trimtab
+from deploy.cli import common
 from deploy.errors import Failed, Refused
-
-
-@contextmanager
-def _streams() -> Iterator[tuple[BytesIO, BytesIO]]:
-    """Output as it leaves a process: UTF-8, strict on stdout."""
-    out, error = BytesIO(), BytesIO()
-    with (
-        TextIOWrapper(out, "utf-8", write_through=True) as printed,
-        TextIOWrapper(error, "utf-8", "backslashreplace", write_through=True) as said,
-        redirect_stdout(printed),
-        redirect_stderr(said),
-    ):
-        yield out, error
+from tests.deploy.cli.typed import streams
+from tests.deploy.cli.typed import typed as run
 
 
 def exactly(state: Path, *words: str) -> tuple[int, str, str]:
     """Type a command: its exit code, and what it printed and said."""
-    with _streams() as (out, error):
-        code = common.run(lambda: trimtab.main([*words, "--state", str(state)], standalone_mode=False))
-        return code, out.getvalue().decode(), error.getvalue().decode()
+    return run(*words, "--state", state)
 
 
 def typed(state: Path, *words: str) -> tuple[int, str, str]:
@@ -58,7 +42,7 @@ def ended(error: BaseException) -> tuple[int, str]:
     def command() -> None:
         raise error
 
-    with _streams() as (_, said):
+    with streams() as (_, said):
         return common.run(command), said.getvalue().decode().strip()
 
 
@@ -93,7 +77,7 @@ def test_a_fault_of_ours_keeps_its_traceback(error: Exception) -> None:
 
 
 def test_a_document_is_readable_and_survives_half_a_character() -> None:
-    with _streams() as (out, _):
+    with streams() as (out, _):
         common.print_json({"text": "grüß \udcff"})
         printed = out.getvalue().decode()
     assert "grüß" in printed

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import NamedTuple
 
 from deploy.cli import common, trimtab
+
+
+@contextmanager
+def streams() -> Iterator[tuple[BytesIO, BytesIO]]:
+    """Output as it leaves a process: UTF-8, strict on stdout."""
+    out, error = BytesIO(), BytesIO()
+    with (
+        TextIOWrapper(out, "utf-8", write_through=True) as printed,
+        TextIOWrapper(error, "utf-8", "backslashreplace", write_through=True) as said,
+        redirect_stdout(printed),
+        redirect_stderr(said),
+    ):
+        yield out, error
 
 
 class Said(NamedTuple):
@@ -20,9 +34,9 @@ class Said(NamedTuple):
 
 def typed(*words: str | Path) -> Said:
     """Run a command to its end; what is a fault of ours comes out as the exception that it is."""
-    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as error:
+    with streams() as (out, error):
         code = common.run(lambda: trimtab.main([str(word) for word in words], standalone_mode=False))
-    return Said(code, out.getvalue(), error.getvalue())
+        return Said(code, out.getvalue().decode(), error.getvalue().decode())
 
 
 def sentence(said: Said, code: int) -> str:
