@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from feedback.clock import Clock
 from feedback.intake.contract import MAX_EVENT_BYTES
-from feedback.intake.edge import Edge, Record
+from feedback.intake.edge import Edge, Record, encoded
 from feedback.records import Message, Outcome, Turn
 
 TIMEOUT_S = 10.0
@@ -34,10 +34,14 @@ class Outbox(Protocol):
 
 @dataclass(frozen=True)
 class OpenTurn:
-    """A turn that has begun, as it was asked and as it is kept. `held`: should this process die, it is logged."""
+    """A turn that has begun, as it was asked and as it is kept (`messages`: these, encoded).
+
+    `held`: should this process die, it is logged.
+    """
 
     asked: Turn
     kept: Turn
+    messages: msgspec.Raw
     held: bool
 
 
@@ -61,12 +65,13 @@ class EventLog:
     async def begin_turn(self, turn: Turn) -> OpenTurn:
         """Keep a turn that begins, as it is logged should this process die before `end_turn`."""
 
-        def begun() -> tuple[Turn, Record]:
+        def begun() -> tuple[Turn, msgspec.Raw, Record]:
             kept = self.edge.redacted(turn)
-            return kept, turn_record(self.edge, kept, turn.messages)
+            messages = encoded(kept.messages)
+            return kept, messages, turn_record(self.edge, kept, messages, turn.messages)
 
-        kept, record = await asyncio.to_thread(begun)
-        return OpenTurn(turn, kept, held=await self._durable(self._spool.hold(turn.turn_id, record)))
+        kept, messages, record = await asyncio.to_thread(begun)
+        return OpenTurn(turn, kept, messages, held=await self._durable(self._spool.hold(turn.turn_id, record)))
 
     async def end_turn(
         self, turn: OpenTurn, *, reply: str, outcome: Outcome, finish_reason: str | None, usage: dict[str, float]
@@ -76,7 +81,7 @@ class EventLog:
         def ended() -> Record:
             said = self.edge.text(reply)
             kept = replace(turn.kept, reply=said, outcome=outcome, finish_reason=finish_reason, usage=usage)
-            return turn_record(self.edge, kept, turn.asked.messages)
+            return turn_record(self.edge, kept, turn.messages, turn.asked.messages)
 
         record = await asyncio.to_thread(ended)
         return await self._durable(self._spool.send([record], releases=turn.asked.turn_id))
@@ -99,13 +104,13 @@ class EventLog:
             log.error("events_not_logged", error=f"{type(error).__name__}: {error}"[:300])
 
 
-def turn_record(edge: Edge, turn: Turn, asked: Sequence[Message]) -> Record:
+def turn_record(edge: Edge, turn: Turn, messages: msgspec.Raw, asked: Sequence[Message]) -> Record:
     """The record of a redacted turn; one that the broker would not take loses its oldest messages and says how many.
 
-    `asked`: its messages as they were sent, by which it is measured what may stay.
+    `messages`: its own, encoded. `asked`: its messages as they were sent, by which it is measured what may stay.
     """
     room, whole = MAX_EVENT_BYTES, len(asked)
-    record, left = edge.signed(turn), whole
+    record, left = edge.signed(turn, messages), whole
     while len(record.value) > MAX_EVENT_BYTES and left:
         room //= 2
         left = len(newest(asked, room))
