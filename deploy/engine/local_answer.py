@@ -31,10 +31,18 @@ class LocalAnswer:
             raise _explained(failed) from failed.__cause__
 
     async def _whole(self) -> AsyncIterator[dict[str, Any]]:
-        text = "".join([piece async for piece in self.reply])
+        said: list[str] = []
+        try:
+            async for piece in self.reply:
+                said.append(piece)
+        except EngineFailed:
+            yield self._completion("".join(said))  # what was said is logged, though nobody is told
+            raise
+        yield self._completion("".join(said))
+
+    def _completion(self, text: str) -> dict[str, Any]:
         message = {"role": "assistant", "content": text, "refusal": None}
-        if self.reply.finish_reason is not None:  # else it was cancelled
-            yield {"choices": [self._choice("message", message)], "usage": self._usage}
+        return {"choices": [self._choice("message", message)], "usage": self._usage}
 
     async def _streamed(self) -> AsyncIterator[dict[str, Any]]:
         yield {"choices": [_choice("delta", {"role": "assistant", "content": ""}, None)], "usage": None}

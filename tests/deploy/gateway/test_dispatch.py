@@ -73,7 +73,7 @@ async def start(dispatcher: Dispatcher, conversation: str = "c", **options: Any)
 
 
 async def told(turn: LiveTurn) -> str:
-    return "".join([piece async for piece in turn])
+    return "".join([document["choices"][0]["message"]["content"] async for document in turn])
 
 
 class SlowEngine(FakeEngine):

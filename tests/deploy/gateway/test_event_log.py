@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.gateway.event_log import EventLog, newest, turn_record
+from deploy.gateway.event_log import Ended, EventLog, newest, turn_record
 from feedback.intake.contract import MAX_EVENT_BYTES
 from feedback.intake.edge import Edge, encoded
 from feedback.records import Turn
@@ -25,8 +25,8 @@ def turn(messages: list[dict[str, Any]]) -> Turn:
 
 async def log(events: EventLog, messages: list[dict[str, Any]], reply: str = "Hello") -> bool:
     """From beginning to end."""
-    begun = await events.begin_turn(turn(messages))
-    return await events.end_turn(begun, reply=reply, outcome="ok", finish_reason="stop", usage={})
+    begun = await events.begin_turn(turn(messages), hold=True)
+    return await events.end_turn(begun, [Ended("t", reply, "ok", "stop", {}, {})])
 
 
 def said(text: str) -> dict[str, Any]:
