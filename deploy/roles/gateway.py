@@ -28,13 +28,13 @@ async def run_gateway(role: Role, stop: asyncio.Event, listening: socket, requir
 
 async def _serve_chats(role: Role, stop: asyncio.Event, listening: socket, require_keys: bool) -> None:
     # only the gateway's process pays for the model libraries
-    from deploy.engine.adapters import open_local
+    from deploy.engine.opening import open_engine
     from deploy.gateway.app import gateway_app
 
     state, settings = role.state, role.settings
     control = Control(role.control.database.within(STATEMENT_S))
     link = ControlLink(control, role.clock)
-    engine = open_local(settings, state.root, state.candidates, link, role.clock)
+    engine = open_engine(settings, state.root, state.candidates, link, role.clock)
     spool = Spool(state.spool, settings.gateway.spool_bytes, role.clock)
     app = gateway_app(
         settings,
