@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import stat
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from msgspec import Struct
 
 from feedback.durable import canonical, sha256_file
 from models.bases import Base
+from models.errors import AdapterInvalid as AdapterInvalid
+from models.weights import Matrix, check_fits, check_weights
 
 MARKER = "_COMPLETE"
 WEIGHTS = "adapter_model.safetensors"
@@ -31,10 +33,9 @@ CONFIG = "adapter_config.json"
 MAX_WEIGHT_BYTES = 4 << 30
 MAX_JSON_BYTES = 16 << 20
 MAX_RANK = 512
+MAX_ALPHA = 8_192
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_LORA_TENSOR = re.compile(r"base_model\.model\.[A-Za-z0-9_.]+\.lora_[AB]\.weight")
-_FLOATS = {"F32", "F16", "BF16"}
 _EXPECTED = {"adapter", "reward_model", "report.json", "manifest.json", MARKER}
 _FILE_SUFFIXES = {".json", ".safetensors", ""}
 _PLAIN_KEYS = {
@@ -51,10 +52,11 @@ _PLAIN_KEYS = {
     "fan_in_fan_out",
     "use_rslora",
 }
-
-
-class AdapterInvalid(Exception):
-    """This candidate must not be loaded; the message says why."""
+_FEATURES = {
+    "use_dora": "DoRA (use_dora)",
+    "lora_bias": "bias (lora_bias)",
+    "modules_to_save": "whole modules (modules_to_save)",
+}
 
 
 class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -109,7 +111,7 @@ def make_manifest(adapter: Path, base: Base) -> Manifest:
     """The manifest of the adapter directory `adapter`, trained on `base`."""
     return Manifest(
         weights_sha256=sha256_file(adapter / WEIGHTS),
-        config_sha256=_config_sha256(adapter / CONFIG),
+        config_sha256=_config_sha256((adapter / CONFIG).read_bytes()),
         base_name=base.name,
         base_revision=base.revision,
         tokenizer_sha256=base.tokenizer_sha256,
@@ -117,23 +119,56 @@ def make_manifest(adapter: Path, base: Base) -> Manifest:
     )
 
 
+class Adapter(Struct, frozen=True):
+    """A candidate's adapter as it was read, once: these bytes were checked, and these are what an engine gets."""
+
+    manifest: Manifest
+    config: bytes
+    weights: bytes
+    matrices: list[Matrix]
+
+    def check_fits(self, base: Base) -> None:
+        """AdapterInvalid where it was trained on another base, or a module of it is not in `base` or is shaped otherwise."""
+        if not self.manifest.fits(base):
+            raise AdapterInvalid(
+                f"adapter {self.manifest.digest[:16]} was trained on {self.manifest.base_name}, not on {base.name}"
+            )
+        check_fits(self.matrices, Path(base.path))
+
+    def write(self, folder: Path) -> None:
+        """Write the bytes that were checked into `folder`, in peft's format, each file synced; it must be there."""
+        for name, content in ((WEIGHTS, self.weights), (CONFIG, self.config)):
+            with (folder / name).open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+
+
 def verify(path: Path, expected_digest: str) -> Manifest:
     """The manifest of the candidate directory `path`, once everything in it has been checked; else AdapterInvalid.
 
-    Pickles, links, executables, unknown files, features beyond plain LoRA, oversize files and any difference from
-    `expected_digest` (64 hex digits) are refused.
+    Pickles, links, executables, unknown files, features beyond plain LoRA, oversize files, values that are no numbers,
+    shapes that don't go together and any difference from `expected_digest` (64 hex digits) are refused.
     """
+    return read_adapter(path, expected_digest).manifest
+
+
+def read_adapter(path: Path, expected_digest: str) -> Adapter:
+    """The adapter of the candidate directory `path`, checked as `verify` does: each file is read once, then checked."""
     if not _DIGEST.fullmatch(expected_digest):
         raise AdapterInvalid(f"{expected_digest[:80]!r} is not an adapter digest (64 hex digits)")
     try:
         _check_files(path)
         manifest = _read_manifest(path / "manifest.json")
-        _check_config(_read_json(path / "adapter" / CONFIG))
-        _check_tensors(path / "adapter" / WEIGHTS)
-        _check_digest(path, manifest, expected_digest)
+        config = _read_file(path / "adapter" / CONFIG, MAX_JSON_BYTES)
+        weights = _read_file(path / "adapter" / WEIGHTS, MAX_WEIGHT_BYTES)
     except OSError as error:
         raise AdapterInvalid(f"{path} can't be read: {error.strerror}: {error.filename}") from None
-    return manifest
+    rank, modules = _check_config(_json_object(config, CONFIG), manifest.base_name)
+    matrices = check_weights(weights, rank, modules)
+    adapter = Adapter(manifest, config, weights, matrices)
+    _check_digest(path, adapter, expected_digest)
+    return adapter
 
 
 def _check_files(path: Path) -> None:
@@ -168,65 +203,63 @@ def _walk(path: Path) -> Iterator[tuple[Path, int, int]]:
             raise AdapterInvalid(f"{file.relative_to(path)} is a link or a special file")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_file(path: Path, most: int) -> bytes:
+    """The bytes of one regular file, opened once: what it is and how long is asked of the very file that is read."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+            raise AdapterInvalid(f"{path.name} is no plain file of at most {most} bytes: it was exchanged just now")
+        return file.read(most)
+
+
+def _json_object(raw: bytes, name: str) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(raw)
     except (ValueError, RecursionError):
-        raise AdapterInvalid(f"{path.name} is not JSON") from None
+        raise AdapterInvalid(f"{name} is not JSON") from None
     if not isinstance(value, dict):
-        raise AdapterInvalid(f"{path.name} is not a JSON object")
+        raise AdapterInvalid(f"{name} is not a JSON object")
     return value
 
 
 def _read_manifest(path: Path) -> Manifest:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+        return msgspec.json.decode(_read_file(path, MAX_JSON_BYTES), type=Manifest)
     except msgspec.DecodeError as error:
         raise AdapterInvalid(f"manifest.json is not an adapter's manifest: {error}") from None
 
 
-def _check_config(config: dict[str, Any]) -> None:
+def _check_config(config: dict[str, Any], base_name: str) -> tuple[int, list[str]]:
+    """Rank and names of the adapted modules."""
     if config.get("peft_type") != "LORA" or config.get("task_type") != "CAUSAL_LM":
         raise AdapterInvalid(f"{CONFIG} does not describe a LoRA of a causal language model")
     for key, value in config.items():
         if key not in _PLAIN_KEYS and value not in (None, False, [], {}, ""):
-            raise AdapterInvalid(f"{CONFIG} sets {key}: only plain LoRA can be served")
+            raise AdapterInvalid(f"{CONFIG} sets {_FEATURES.get(key, key)}: only plain LoRA can be served")
     if config.get("bias", "none") != "none" or config.get("use_rslora"):
         raise AdapterInvalid(f"{CONFIG} sets bias or use_rslora: only plain LoRA can be served")
-    rank, modules = config.get("r"), config.get("target_modules")
-    if not isinstance(rank, int) or not 0 < rank <= MAX_RANK:
+    rank, alpha, modules = config.get("r"), config.get("lora_alpha"), config.get("target_modules")
+    if isinstance(rank, bool) or not isinstance(rank, int) or not 0 < rank <= MAX_RANK:
         raise AdapterInvalid(f"{CONFIG} has rank {rank!r}: it must lie within 1..{MAX_RANK}")
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha <= MAX_ALPHA:
+        raise AdapterInvalid(f"{CONFIG} has lora_alpha {alpha!r}: it must be a number above 0, at most {MAX_ALPHA}")
     if not isinstance(modules, list) or not all(isinstance(m, str) and m.replace("_", "").isalnum() for m in modules):
         raise AdapterInvalid(f"{CONFIG} must list plain module names in target_modules")
+    if (named := config.get("base_model_name_or_path")) != base_name:
+        raise AdapterInvalid(f"{CONFIG} names {named!r} as its base, the manifest {base_name!r}: it is of another base")
+    return rank, modules
 
 
-def _check_tensors(path: Path) -> None:
-    """The safetensors header names LoRA matrices of floats, and nothing else."""
-    with path.open("rb") as file:
-        prefix = file.read(8)
-        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-        if not 0 < length <= MAX_JSON_BYTES:
-            raise AdapterInvalid(f"{WEIGHTS} is not a safetensors file")
-        try:
-            header = json.loads(file.read(length))
-            tensors = {name: value["dtype"] for name, value in header.items() if name != "__metadata__"}
-        except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
-            raise AdapterInvalid(f"{WEIGHTS} is not a safetensors file") from None
-    if not tensors:
-        raise AdapterInvalid(f"{WEIGHTS} holds no tensors")
-    for name, dtype in tensors.items():
-        if not _LORA_TENSOR.fullmatch(name) or dtype not in _FLOATS:
-            raise AdapterInvalid(f"{WEIGHTS} holds {name[:120]!r} ({dtype}), which is no plain LoRA matrix")
-
-
-def _check_digest(path: Path, manifest: Manifest, expected: str) -> None:
+def _check_digest(path: Path, adapter: Adapter, expected: str) -> None:
+    manifest = adapter.manifest
     if manifest.digest != expected:
         raise AdapterInvalid(f"{path} has digest {manifest.digest}, not {expected}")
-    if sha256_file(path / "adapter" / WEIGHTS) != manifest.weights_sha256:
+    if hashlib.sha256(adapter.weights).hexdigest() != manifest.weights_sha256:
         raise AdapterInvalid(f"{WEIGHTS} of {path} differs from its manifest: it was changed after training")
-    if _config_sha256(path / "adapter" / CONFIG) != manifest.config_sha256:
+    if _config_sha256(adapter.config) != manifest.config_sha256:
         raise AdapterInvalid(f"{CONFIG} of {path} differs from its manifest: it was changed after training")
 
 
-def _config_sha256(path: Path) -> str:
-    return hashlib.sha256(canonical(_read_json(path))).hexdigest()
+def _config_sha256(raw: bytes) -> str:
+    return hashlib.sha256(canonical(_json_object(raw, CONFIG))).hexdigest()

@@ -120,11 +120,16 @@ def hidden_states(model: Any, batch: Tensors, at: str) -> Tensor:
 
 
 def reply_logps(model: Any, batch: Tensors) -> Tensor:
-    """Log-probability of each reply given its prompt, nats, [N]; logits are computed where a token is predicted only."""
+    """Log-probability of each reply given its prompt, nats, [N]."""
+    tokens = token_logps(model, batch)
+    return torch.zeros(len(batch["lengths"]), device=tokens.device).index_add(0, batch["owner"], tokens)
+
+
+def token_logps(model: Any, batch: Tensors) -> Tensor:
+    """Log-probability of each of the replies' tokens, nats, [P]; logits are computed where a token is predicted only."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     logits = _finish(inner.config, inner.get_output_embeddings()(hidden_states(model, batch, "predictors"))).float()
-    tokens = -cross_entropy(logits, batch["targets"], reduction="none")
-    return torch.zeros(len(batch["lengths"]), device=tokens.device).index_add(0, batch["owner"], tokens)
+    return -cross_entropy(logits, batch["targets"], reduction="none")
 
 
 def _finish(config: Any, logits: Tensor) -> Tensor:

@@ -6,28 +6,28 @@ switches to its adapter, and runs on a cache of its own. Everything here may be 
 
 from __future__ import annotations
 
-import json
 import secrets
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
 import torch
 from peft import PeftModel
 from torch import Tensor
 from transformers import DynamicCache
 
 from feedback.records import Message
-from models.adapters import AdapterInvalid, engine_name, verify
+from models.adapters import Adapter, AdapterInvalid, engine_name, read_adapter
 from models.bases import Base
-from models.loading import device, load_causal, load_chat
-from models.probes import Probe, mean_logprobs
+from models.loading import device, load_causal, load_chat, pad_id
+from models.probes import remake, score
+from models.proof import NotProven, Record, prove
+from models.records import find_record
 from models.text_stream import TextStream
 
-_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 _RESERVED = 4  # a quarter of the context is kept for the reply
 
 
@@ -57,19 +57,20 @@ class LocalEngine:
     def load_adapter(self, digest: str, path: Path) -> None:
         """Load the candidate directory `path` as `digest`; AdapterInvalid when anything about it is not as it should be.
 
-        After loading, the log-probabilities of the recorded probes must come out as they did at training.
+        After loading it must prove to be what was trained (models.proof). A candidate without a record of its probes has
+        one made first, which takes a second base in memory.
         """
-        manifest = verify(path, digest)
-        if not manifest.fits(self.base):
-            raise AdapterInvalid(f"adapter {digest[:16]} was trained on {manifest.base_name}, not on {self.base.name}")
+        adapter = read_adapter(path, digest)
+        adapter.check_fits(self.base)
+        record = find_record(path, adapter.manifest) or remake(path, adapter, self.base)
         with self._lock:
             if digest in self._loaded:
                 return
             name = engine_name(digest)
             if name not in self._names():  # else it is being unloaded, and is taken back
-                self._add(name, path / "adapter")
+                self._add(name, adapter)
             try:
-                self._check_probes(name, path / "report.json")
+                self._prove(name, record)
             except AdapterInvalid:
                 self._remove(name)
                 raise
@@ -140,12 +141,14 @@ class LocalEngine:
     def _names(self) -> set[str]:
         return set(self._model.peft_config) if isinstance(self._model, PeftModel) else set()
 
-    def _add(self, name: str, path: Path) -> None:
+    def _add(self, name: str, adapter: Adapter) -> None:
         try:
-            if isinstance(self._model, PeftModel):
-                self._model.load_adapter(str(path), adapter_name=name)
-            else:
-                self._model = PeftModel.from_pretrained(self._model, str(path), adapter_name=name)
+            with tempfile.TemporaryDirectory() as folder:
+                adapter.write(Path(folder))
+                if isinstance(self._model, PeftModel):
+                    self._model.load_adapter(folder, adapter_name=name)
+                else:
+                    self._model = PeftModel.from_pretrained(self._model, folder, adapter_name=name)
         except (RuntimeError, ValueError, KeyError) as error:  # shapes that do not fit, modules that are not there
             if name in self._names():
                 self._remove(name)
@@ -174,25 +177,16 @@ class LocalEngine:
             model.set_adapter(name, inference_mode=True)
         self._active = name
 
-    def _check_probes(self, name: str, report: Path) -> None:
-        try:
-            recorded = json.loads(report.read_bytes())["probes"]
-            items = [(Probe(i["messages"], i["reply"]), float(i["candidate_logprob"])) for i in recorded["items"]]
-            max_length = int(recorded["max_length"])
-        except (OSError, ValueError, KeyError, TypeError, msgspec.ValidationError) as error:
-            raise AdapterInvalid(f"the report of {name} has no readable probes ({error})") from None
-        if not items:
-            raise AdapterInvalid(f"the report of {name} has no probes: an adapter can't be served unchecked")
-        self._switch(name)
-        found = mean_logprobs(self._model, self._chat, [probe for probe, _ in items], max_length)
+    def _prove(self, name: str, record: Record) -> None:
+        rows, pad = [(probe.prompt, [probe.reply]) for probe in record.probes], pad_id(self._chat)
         self._switch(None)
-        tolerance = _TOLERANCE.get(self._model.dtype, max(_TOLERANCE.values()))
-        worst = max(abs(a - b) for a, (_, b) in zip(found, items, strict=True))
-        if not worst <= tolerance:  # also where it is not a number
-            raise AdapterInvalid(
-                f"adapter {name} does not answer as it did at training: a probe's log-probability differs by {worst:.4f} "
-                f"nats per token, more than {tolerance}"
-            )
+        base = score(self._model, rows, pad)
+        self._switch(name)
+        candidate = score(self._model, rows, pad)
+        self._switch(None)
+        proof = prove(record, base, candidate)
+        if isinstance(proof, NotProven):
+            raise AdapterInvalid(f"adapter {name} is not proven: {proof.reason}")
 
 
 class Generation:

@@ -15,13 +15,14 @@ from peft import PeftModel
 from feedback.dataset.tables import ServedTurn
 from feedback.records import Message, PreferencePair, UnpairedLabel
 from feedback.statistics.intervals import wilson
+from models.adapters import make_manifest
 from models.bases import Base
 from models.chat import Chat, text_of
 from models.loading import load_causal
 from models.loop import Report
 from models.measures import calibration_error, correlation, language_match, repetition
 from models.policy import Method
-from models.probes import choose_probes, mean_logprobs
+from models.probes import choose_probes, report_probes
 from models.reward import RewardModel, encode
 from models.sampling import PROMPTS_AT_ONCE, choose_prompts, sample
 from models.snapshot import SnapshotData
@@ -159,21 +160,6 @@ def describe_samples(chat: Chat, samples: Sequence[Sample], side: Literal["candi
     )
 
 
-def probe_both(model: Any, chat: Chat, turns: Sequence[ServedTurn], max_length: int) -> dict[str, Any]:
-    """Log-probabilities per token of fixed exchanges under the bare base and under the candidate."""
-    probes = choose_probes(turns)
-    model.set_adapter("candidate")
-    candidate = mean_logprobs(model, chat, probes, max_length)
-    with model.disable_adapter():
-        base = mean_logprobs(model, chat, probes, max_length)
-    items = [
-        {"messages": p.messages, "reply": p.reply, "base_logprob": b, "candidate_logprob": c}
-        for p, b, c in zip(probes, base, candidate, strict=True)
-    ]
-    differences = [abs(b - c) for b, c in zip(base, candidate, strict=True)]
-    return {"max_length": max_length, "largest_difference": max(differences), "items": items}
-
-
 def evaluate(
     base: Base, chat: Chat, data: SnapshotData, judge: RewardModel, adapter: Path, incumbent: Path | None,
     method: Method, max_length: int, sample_tokens: int, report: Report,
@@ -183,6 +169,8 @@ def evaluate(
     model = load_policies(base, adapter, incumbent)
     samples = sample_both(model, chat, data.turns, max_length, sample_tokens, 5_000, report)
     stats = {side: describe_samples(chat, samples, side) for side in ("candidate", "incumbent")}
+    digest = make_manifest(adapter, base).digest
+    probes = choose_probes(data.turns, lambda text: len(chat.content(text)))
     content: dict[str, Any] = to_builtins(
         {
             "snapshot": data.name,
@@ -193,7 +181,7 @@ def evaluate(
             "reward_model": quality,
             "samples": samples,
             "sample_stats": stats,
-            "probes": probe_both(model, chat, data.turns, max_length),
+            "probes": report_probes(model, "candidate", digest, base, chat, probes, max_length),
         }
     )
     return content

@@ -1,26 +1,45 @@
-"""Probes: fixed exchanges whose log-probabilities are recorded at training and compared after every load.
+"""Probes: fixed exchanges that are scored at training, token by token, and again after every load (see models/proof.py).
 
-An engine can take an adapter and silently not apply it; that shows here, and nowhere else.
+An engine can take an adapter and silently not apply it, or a part of it; that shows here, and nowhere else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from msgspec import Struct
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 
 from feedback.dataset.tables import ServedTurn
 from feedback.records import Message
-from models.batches import lay_out, reply_logps
+from models.adapters import Adapter
+from models.bases import Base
+from models.batches import Row, lay_out, token_logps
 from models.chat import Chat
-from models.loading import device, pad_id
+from models.fixed_probes import EXCHANGES
+from models.loading import load_causal, load_chat, pad_id
+from models.proof import UNIT, Record, ScoredProbe, limits_of
+from models.records import store_record
 from models.reward import encode
 from models.sampling import choose_prompts
 
-_COUNT = 8
-_FALLBACK = (("Hello, can you help me?", "Of course, how can I help?"), ("Thank you!", "You are welcome."))
+TOKENS = 480  # a layer with half the noise's size as its effect is then 10 standard errors
+_MOST = 24
+_REPLY_TOKENS = 48
+_AT_ONCE = 8
+_MOST_LAYERS = 48  # of an adapter with more, neighbours share a part
+_DIGITS = 6
+_LAYER = re.compile(r"\.(\d+)\.")
+
+Scores = list[list[float]]
 
 
 class Probe(Struct, frozen=True):
@@ -30,19 +49,143 @@ class Probe(Struct, frozen=True):
     reply: str
 
 
-def choose_probes(turns: Sequence[ServedTurn]) -> list[Probe]:
-    """A few exchanges of the gate split; two fixed ones where it has none."""
-    chosen = [Probe(turn.prompt, turn.reply) for turn in choose_prompts(turns, "gate", _COUNT) if turn.reply.strip()]
-    return chosen or [Probe([{"role": "user", "content": prompt}], reply) for prompt, reply in _FALLBACK]
+def choose_probes(turns: Sequence[ServedTurn], tokens: Callable[[str], int]) -> list[Probe]:
+    """Exchanges of the gate split; fixed ones where its replies (at most 48 `tokens` of each count) have fewer than 480."""
+    own = [Probe(turn.prompt, turn.reply) for turn in choose_prompts(turns, "gate", _MOST) if turn.reply.strip()]
+    fixed = [Probe([{"role": "user", "content": prompt}], reply) for prompt, reply in EXCHANGES]
+    chosen, have = [], 0
+    for probe in [*own, *fixed]:
+        if have < TOKENS:
+            chosen.append(probe)
+            have += min(tokens(probe.reply), _REPLY_TOKENS)
+    return chosen
+
+
+def encode_probe(chat: Chat, probe: Probe, max_length: int) -> Row:
+    """Ids of the prompt and of the beginning of the reply."""
+    prompt, (reply,) = encode(chat, probe.messages, [probe.reply], max_length)
+    return prompt, [reply[:_REPLY_TOKENS]]
 
 
 @torch.no_grad()
-def mean_logprobs(model: Any, chat: Chat, probes: Sequence[Probe], max_length: int) -> list[float]:
-    """Log-probability per token of each probe's reply, nats; one at a time, so that no padding changes a digit."""
+def score(model: Any, rows: Sequence[Row], pad: int) -> Scores:
+    """Log-probability of each token of each row's one reply, nats."""
     model.eval()
-    found = []
-    for probe in probes:
-        batch = lay_out([encode(chat, probe.messages, [probe.reply], max_length)], pad_id(chat))
-        batch = {name: tensor.to(device()) for name, tensor in batch.items()}
-        found.append(float(reply_logps(model, batch)) / int(batch["lengths"]))
+    found: Scores = []
+    for first in range(0, len(rows), _AT_ONCE):
+        batch = {name: x.to(model.device) for name, x in lay_out(rows[first : first + _AT_ONCE], pad).items()}
+        parts = token_logps(model, batch).cpu().split(batch["lengths"].tolist())
+        found += [[round(value, _DIGITS) for value in part.tolist()] for part in parts]
     return found
+
+
+def report_probes(
+    model: Any, adapter: str, digest: str, base: Base, chat: Chat, probes: Sequence[Probe], max_length: int
+) -> dict[str, Any]:
+    """The report's part on probes: means for people and the gate, and the record for engines.
+
+    `model` (of peft, `adapter` is its name there) is in bfloat16 afterwards.
+    """
+    rows = [encode_probe(chat, probe, max_length) for probe in probes]
+    record = measure(model, adapter, digest, base, rows, pad_id(chat))
+    means = [(_mean(scored.base), _mean(scored.candidate)) for scored in record.probes]
+    items = [
+        {"messages": probe.messages, "reply": probe.reply, "base_logprob": before, "candidate_logprob": after}
+        for probe, (before, after) in zip(probes, means, strict=True)
+    ]
+    return {
+        "max_length": max_length,
+        "largest_difference": max(abs(before - after) for before, after in means),
+        "items": items,
+        "record": msgspec.to_builtins(record),
+    }
+
+
+def measure(model: Any, adapter: str, digest: str, base: Base, rows: Sequence[Row], pad: int) -> Record:
+    """Score `rows` with and without the adapter and each of its parts in float32, then both in bfloat16, as it stays."""
+    _to_float32(model)
+    model.set_adapter(adapter)
+    probes, whole = _score_both(model, rows, pad)
+    effects = {}
+    for name, modules in _parts(model, adapter).items():
+        with _without(modules, adapter):
+            rest = score(model, rows, pad)
+        pairs = zip(_flat(whole), _flat(rest), strict=True)
+        effects[name] = [round((with_it - without) / UNIT) for with_it, without in pairs]
+    model.to(torch.bfloat16)
+    low, _ = _score_both(model, rows, pad)
+    noise, limits = limits_of(probes, [p.base for p in low], [p.candidate for p in low])
+    return Record(digest, base.name, base.revision, probes, effects, noise, limits)
+
+
+def remake(candidate: Path, adapter: Adapter, base: Base) -> Record:
+    """Make and keep the record of a candidate from before there were any, on fixed probes, from the bytes that were checked.
+
+    Loads a base of its own, so that no engine is measured against itself. Raises AdapterInvalid where it is of another base.
+    """
+    adapter.check_fits(base)
+    chat, model = load_chat(base), load_causal(base.path)
+    max_length = min(256, int(model.config.max_position_embeddings))
+    rows = [encode_probe(chat, probe, max_length) for probe in choose_probes([], lambda text: len(chat.content(text)))]
+    with tempfile.TemporaryDirectory() as folder:
+        adapter.write(Path(folder))
+        adapted = PeftModel.from_pretrained(model, folder, adapter_name="candidate")
+    record = measure(adapted, "candidate", adapter.manifest.digest, base, rows, pad_id(chat))
+    store_record(candidate, record)
+    return record
+
+
+def _score_both(model: Any, rows: Sequence[Row], pad: int) -> tuple[list[ScoredProbe], Scores]:
+    candidate = score(model, rows, pad)
+    with model.disable_adapter():
+        base = score(model, rows, pad)
+    triples = zip(rows, base, candidate, strict=True)
+    return [ScoredProbe(list(prompt), list(reply), b, c) for (prompt, (reply,)), b, c in triples], candidate
+
+
+def _parts(model: Any, adapter: str) -> dict[str, list[Any]]:
+    """The adapted modules by layer and by kind; a part that is the whole adapter is none."""
+    layered = [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer)]
+    adapted = {name: module for name, module in layered if adapter in module.scaling}
+    layers = sorted({int(found[1]) for name in adapted if (found := _LAYER.search(name))})
+    step = -(-len(layers) // _MOST_LAYERS) or 1
+    names = {
+        layer: f"layer {group[0]}" if len(group) == 1 else f"layers {group[0]} to {group[-1]}"
+        for first in range(0, len(layers), step)
+        for group in [layers[first : first + step]]
+        for layer in group
+    }
+    parts: dict[str, list[Any]] = {}
+    for name, module in adapted.items():
+        if found := _LAYER.search(name):
+            parts.setdefault(names[int(found[1])], []).append(module)
+        parts.setdefault(name.rsplit(".", 1)[-1], []).append(module)
+    return {name: modules for name, modules in parts.items() if len(modules) < len(adapted)}
+
+
+@contextmanager
+def _without(modules: Sequence[Any], adapter: str) -> Iterator[None]:
+    """The adapter without what it does in these modules."""
+    kept = [module.scaling[adapter] for module in modules]
+    try:
+        for module in modules:
+            module.scaling[adapter] = 0.0
+        yield
+    finally:
+        for module, scale in zip(modules, kept, strict=True):
+            module.scaling[adapter] = scale
+
+
+def _to_float32(model: Any) -> None:
+    try:
+        model.to(torch.float32)
+    except torch.OutOfMemoryError:  # twice bfloat16's size: slowly, then
+        model.to("cpu").to(torch.float32)
+
+
+def _flat(scores: Scores) -> list[float]:
+    return [value for part in scores for value in part]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

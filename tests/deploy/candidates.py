@@ -40,8 +40,9 @@ def make_candidate(folder: Path, seed: int = 0, **changes: Any) -> str:
     fresh = folder / f".fresh-{seed}"
     (fresh / "adapter").mkdir(parents=True)
     (fresh / "reward_model").mkdir()
-    weights = np.random.default_rng(seed).normal(size=(4, 2)).astype(np.float32)
-    save_file({"base_model.model.model.q_proj.lora_A.weight": weights}, fresh / "adapter" / WEIGHTS)
+    weights = np.random.default_rng(seed).normal(size=(2, 2, 2)).astype(np.float32)
+    names = ("base_model.model.model.q_proj.lora_A.weight", "base_model.model.model.q_proj.lora_B.weight")
+    save_file(dict(zip(names, weights, strict=True)), fresh / "adapter" / WEIGHTS)
     (fresh / "adapter" / WEIGHTS).chmod(0o644)
     (fresh / "adapter" / CONFIG).write_text(json.dumps(adapter_config(base, 2, 4, ["q_proj"])))
     manifest = make_manifest(fresh / "adapter", base)

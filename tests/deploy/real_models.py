@@ -16,7 +16,7 @@ from models.bases import Base, describe
 from models.chat import Chat
 from models.loading import load_causal, load_chat
 from models.policy import save_adapter
-from models.probes import Probe, mean_logprobs
+from models.probes import choose_probes, report_probes
 from models.settings import PolicySettings, TinySettings
 from models.tiny import fresh_model, train_tokenizer
 from tests.deploy.candidates import good_report
@@ -60,12 +60,8 @@ def make_adapter(base: Base, folder: Path, *, moved: bool = True, seed: int = 1)
     (fresh / "reward_model").mkdir()
     save_adapter(model, base, PolicySettings(lora_rank=RANK), fresh / "adapter")
     manifest = make_manifest(fresh / "adapter", base)
-    probe = Probe([{"role": "user", "content": TEXTS[0]}], TEXTS[1])
-    (logprob,) = mean_logprobs(model, chat, [probe], MAX_LENGTH)
-    with model.disable_adapter():
-        (before,) = mean_logprobs(model, chat, [probe], MAX_LENGTH)
-    items = [{"messages": probe.messages, "reply": probe.reply, "candidate_logprob": logprob}]
-    probes = {"items": items, "max_length": MAX_LENGTH, "largest_difference": abs(logprob - before)}
+    chosen = choose_probes([], lambda text: len(chat.content(text)))
+    probes = report_probes(model, "default", manifest.digest, base, chat, chosen, MAX_LENGTH)
     report = {"digest": manifest.digest} | good_report(probes=probes)
     (fresh / "manifest.json").write_text(json.dumps(to_builtins(manifest)))
     (fresh / "report.json").write_text(json.dumps(report))

@@ -1,24 +1,35 @@
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from feedback.durable import canonical, write_json
-from models.adapters import CONFIG, MARKER, WEIGHTS, AdapterInvalid, adapter_config, make_manifest, verify
+from models import adapters
+from models.adapters import CONFIG, MARKER, WEIGHTS, AdapterInvalid, adapter_config, make_manifest, read_adapter, verify
 from models.bases import Base
 
 BASE = Base("somewhere", "tiny-0123456789ab", "r" * 64, "t" * 64, "c" * 64)
 
 
+Q = "base_model.model.model.layers.0.q_proj"
+
+
+def lora(**changes: torch.Tensor) -> dict[str, torch.Tensor]:
+    """A LoRA of rank 2 on one module with 3 inputs and 4 outputs."""
+    whole = {"A": torch.ones(2, 3), "B": torch.ones(4, 2)} | changes
+    return {f"{Q}.lora_{side}.weight": tensor for side, tensor in whole.items()}
+
+
 def candidate(root: Path) -> tuple[Path, str]:
-    """A candidate of one LoRA matrix, and its digest."""
+    """A candidate with a LoRA of one module, and its digest."""
     path = root / "candidate"
     adapter = path / "adapter"
     adapter.mkdir(parents=True)
-    save_file({"base_model.model.model.layers.0.q_proj.lora_A.weight": torch.ones(2, 3)}, adapter / WEIGHTS)
+    save_file(lora(), adapter / WEIGHTS)
     (adapter / CONFIG).write_bytes(canonical(adapter_config(BASE, 2, 4, ["q_proj"])))
     manifest = make_manifest(adapter, BASE)
     write_json(path / "manifest.json", {name: getattr(manifest, name) for name in manifest.__struct_fields__})
@@ -61,11 +72,22 @@ def test_the_digest_does_not_depend_on_how_the_config_is_written(tmp_path: Path)
         (lambda p: save_file({"lm_head.weight": torch.ones(1)}, p / "adapter" / WEIGHTS), "no plain LoRA matrix"),
         (lambda p: save_file({}, p / "adapter" / WEIGHTS), "no tensors"),
         (
-            lambda p: save_file({"base_model.model.x.lora_A.weight": torch.ones(2, 3)}, p / "adapter" / WEIGHTS),
+            lambda p: save_file(lora(A=torch.zeros(2, 3)), p / "adapter" / WEIGHTS),
             "changed after training",
         ),
-        (lambda p: change_config(p, r=3), "changed after training"),
-        (lambda p: change_config(p, use_dora=True), "only plain LoRA"),
+        (
+            lambda p: save_file({f"{Q}.lora_magnitude_vector": torch.ones(2)}, p / "adapter" / WEIGHTS),
+            r"hold DoRA .* only plain LoRA",
+        ),
+        (lambda p: save_file(lora(B=torch.full((4, 2), float("nan"))), p / "adapter" / WEIGHTS), "no number"),
+        (lambda p: change_config(p, lora_alpha=float("inf")), "lora_alpha"),
+        (lambda p: change_config(p, lora_alpha=-4), "lora_alpha"),
+        (lambda p: change_config(p, lora_bias=True), r"bias \(lora_bias\)"),
+        (lambda p: change_config(p, r=True), "rank"),
+        (lambda p: change_config(p, base_model_name_or_path="llama"), "of another base"),
+        (lambda p: change_config(p, r=3), "its rank is not the config's, 3"),
+        (lambda p: change_config(p, lora_alpha=5), "changed after training"),
+        (lambda p: change_config(p, use_dora=True), r"DoRA .* only plain LoRA"),
         (lambda p: change_config(p, modules_to_save=["lm_head"]), "only plain LoRA"),
         (lambda p: change_config(p, bias="all"), "only plain LoRA"),
         (lambda p: change_config(p, r=100_000), "rank"),
@@ -96,3 +118,38 @@ def test_an_adapter_fits_its_own_base_only(tmp_path: Path) -> None:
     path, digest = candidate(tmp_path)
     other = Base(BASE.path, BASE.name, "s" * 64, BASE.tokenizer_sha256, BASE.chat_template_sha256)
     assert not verify(path, digest).fits(other)
+
+
+def test_an_adapter_of_another_base_is_refused_by_name(tmp_path: Path) -> None:
+    path, digest = candidate(tmp_path)
+    other = Base(BASE.path, "llama", "s" * 64, BASE.tokenizer_sha256, BASE.chat_template_sha256)
+    with pytest.raises(AdapterInvalid, match="trained on tiny-0123456789ab, not on llama"):
+        read_adapter(path, digest).check_fits(other)
+
+
+def test_what_is_written_for_an_engine_is_what_was_checked_whatever_became_of_the_files(tmp_path: Path) -> None:
+    path, digest = candidate(tmp_path)
+    adapter = read_adapter(path, digest)
+    save_file(lora(B=torch.full((4, 2), float("nan"))), path / "adapter" / WEIGHTS)
+    served = tmp_path / "served"
+    served.mkdir()
+    adapter.write(served)
+    assert load_file(served / WEIGHTS)[f"{Q}.lora_B.weight"].isfinite().all()
+    assert make_manifest(served, BASE) == adapter.manifest
+    with pytest.raises(FileExistsError):  # never in place
+        adapter.write(served)
+
+
+def test_a_file_that_became_a_link_or_a_pipe_after_it_was_looked_at_is_not_read(tmp_path: Path) -> None:
+    path, _ = candidate(tmp_path)
+    weights = path / "adapter" / WEIGHTS
+    weights.rename(tmp_path / "moved")
+    weights.symlink_to(tmp_path / "moved")
+    with pytest.raises(OSError, match="symbolic links"):
+        adapters._read_file(weights, 1 << 20)
+    weights.unlink()
+    os.mkfifo(weights)
+    with pytest.raises(AdapterInvalid, match="no plain file"):
+        adapters._read_file(weights, 1 << 20)
+    with pytest.raises(AdapterInvalid, match="at most 3 bytes"):
+        adapters._read_file(tmp_path / "moved", 3)

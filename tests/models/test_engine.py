@@ -1,6 +1,7 @@
 import json
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -123,28 +124,66 @@ def test_an_abandoned_reply_frees_its_adapter(engine: Any, trained: tuple[Path, 
     assert not engine._names()
 
 
-def copy_with_probe(trained: Path, to: Path, change: float) -> Path:
+def copy_with_record(trained: Path, to: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """The candidate, with another record in its report."""
     shutil.copytree(trained, to / trained.name)
     report = to / trained.name / "report.json"
     content = json.loads(report.read_bytes())
-    content["probes"]["items"][0]["candidate_logprob"] += change
+    change(content["probes"])
     report.write_text(json.dumps(content))
     return to / trained.name
 
 
-def test_an_adapter_that_answers_otherwise_than_at_training_is_refused(
-    engine: Any, trained: tuple[Path, Path], tmp_path: Path
+def of_another(probes: dict[str, Any]) -> None:
+    """As if what was trained had done the opposite."""
+    for probe in probes["record"]["probes"]:
+        probe["candidate"] = [min(0.0, 2 * b - c) for b, c in zip(probe["base"], probe["candidate"], strict=True)]
+
+
+def on_another_base(probes: dict[str, Any]) -> None:
+    for probe in probes["record"]["probes"]:
+        probe["base"] = [b - 0.3 * (n % 2) for n, b in enumerate(probe["base"])]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (of_another, r"not proven: .* is not applied as it was trained"),
+        (on_another_base, "not proven: the engine's base is not the base of the training"),
+        (lambda probes: probes["record"]["probes"][0]["base"].pop(), "differ in number"),
+        (lambda probes: probes["record"].update(digest="0" * 64), "it proves nothing here"),
+        (lambda probes: probes.update(record=[]), "no readable record"),
+        (
+            lambda probes: probes["record"]["probes"][0].update(candidate=[float("nan")] * 9),
+            "can't prove anything|read",
+        ),
+    ],
+)
+def test_an_adapter_that_does_not_prove_to_be_the_recorded_one_is_refused(
+    engine: Any, trained: tuple[Path, Path], tmp_path: Path, change: Callable[[dict[str, Any]], object], reason: str
 ) -> None:
-    with pytest.raises(AdapterInvalid, match="does not answer as it did"):
-        engine.load_adapter(trained[1].name, copy_with_probe(trained[1], tmp_path / "a", 0.1))
-    with pytest.raises(AdapterInvalid, match="does not answer as it did"):
-        engine.load_adapter(trained[1].name, copy_with_probe(trained[1], tmp_path / "b", float("nan")))
+    with pytest.raises(AdapterInvalid, match=reason):
+        engine.load_adapter(trained[1].name, copy_with_record(trained[1], tmp_path, change))
     assert engine.adapters == frozenset()
     assert not engine._names()
 
 
+def test_a_candidate_from_before_has_its_record_made_once_and_nothing_of_it_changes(
+    engine: Any, trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = copy_with_record(trained[1], tmp_path / "candidates", lambda probes: probes.pop("record"))
+    sealed = {path: path.read_bytes() for path in before.rglob("*") if path.is_file()}
+    engine.load_adapter(before.name, before)
+    engine.unload_adapter(before.name)
+    assert {path: path.read_bytes() for path in before.rglob("*") if path.is_file()} == sealed
+    assert (tmp_path / "records" / f"{before.name}.json").exists()
+    monkeypatch.setattr("models.engine.remake", None)
+    engine.load_adapter(before.name, before)
+    engine.unload_adapter(before.name)
+
+
 def test_a_changed_adapter_is_refused(engine: Any, trained: tuple[Path, Path], tmp_path: Path) -> None:
-    copy = copy_with_probe(trained[1], tmp_path, 0.0)
+    copy = copy_with_record(trained[1], tmp_path, lambda probes: None)
     weights = copy / "adapter" / "adapter_model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1

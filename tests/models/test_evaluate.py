@@ -10,7 +10,7 @@ import torch
 
 from feedback.records import Split
 from models.bases import Base
-from models.evaluate import Sample, describe_samples, judge_reward, load_policies, probe_both, sample_both
+from models.evaluate import Sample, describe_samples, judge_reward, load_policies, sample_both
 from models.policy import with_lora
 from models.reward import Calibration, RewardModel, Rewards
 from models.sampling import PROMPTS_AT_ONCE
@@ -155,17 +155,3 @@ def test_more_prompts_than_go_at_once_are_asked_in_batches_and_another_seed_asks
     assert len(both) == PROMPTS_AT_ONCE + 1
     assert reports == [(1, 2), (2, 2)]
     assert answers(base, chat, adapters[0], None, seed=2)[0] != answers(base, chat, adapters[0], None, seed=1)[0]
-
-
-def test_probes_tell_the_candidate_from_the_bare_base(base: Base, chat: Any, adapters: list[Path]) -> None:
-    alone, beside = (
-        probe_both(load_policies(base, adapters[0] / "adapter", incumbent), chat, TURNS, 96)
-        for incumbent in (None, adapters[1])
-    )
-    assert alone == beside
-    assert alone["max_length"] == 96
-    assert alone["largest_difference"] > 0.01
-    assert alone["largest_difference"] == max(
-        abs(item["base_logprob"] - item["candidate_logprob"]) for item in alone["items"]
-    )
-    assert {item["reply"] for item in alone["items"]} == {"reply 1", "reply 3", "reply 5"}

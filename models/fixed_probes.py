@@ -1,0 +1,28 @@
+"""Exchanges that any base can be probed with, where a snapshot has too few of its own: several tasks, tones and languages."""
+
+EXCHANGES = (
+    ("Hello, can you help me?", "Of course, how can I help you today? Please tell me your order number."),
+    ("Thank you!", "You are welcome. Is there anything else that I can do for you?"),
+    ("Where is my parcel?", "It left our warehouse on Tuesday and should reach you within two working days."),
+    ("I want my money back.", "I am sorry to hear that. Refunds take five to ten days and go to the card you paid with."),
+    ("Write a short poem about rain.", "Soft on the roof the grey rain sings, of rivers, roots and quiet things."),
+    ("What is 17 times 23?", "17 times 23 is 391, because 17 times 20 is 340 and 17 times 3 is 51."),
+    ("How do I boil an egg?", "Put it into boiling water for seven minutes, then cool it under the tap and peel it."),
+    ("Explain gravity to a child.", "Everything that is heavy pulls on everything else; the Earth is so big that it pulls you down."),
+    ("def add(a, b):", "    return a + b\n\nprint(add(2, 3))  # 5\n"),
+    ("Translate to French: good night", "« Good night » se dit « bonne nuit » en français."),
+    ("Wann öffnet ihr Geschäft?", "Wir haben montags bis freitags von neun bis achtzehn Uhr geöffnet."),
+    ("¿Dónde está mi pedido?", "Su pedido salió ayer del almacén y llegará mañana por la tarde."),
+    ("Puis-je changer l'adresse ?", "Oui, tant que le colis n'est pas parti. Quelle est la nouvelle adresse ?"),
+    ("Is this shop any good?", "Most customers say so, but some complain about slow delivery and small print."),
+    ("Cancel my subscription.", "Done: it ends on the last day of this month, and nothing more will be charged."),
+    ("Who wrote Hamlet?", "William Shakespeare wrote Hamlet, probably between 1599 and 1601."),
+    ("Give me three names for a cat.", "1. Biscuit\n2. Shadow\n3. Professor Whiskers"),
+    ("My password does not work!", "Choose 'forgot password' on the sign-in page; a link comes by e-mail within minutes."),
+    ("Summarise: the meeting is moved to Friday.", "The meeting takes place on Friday instead."),
+    ("Can you recommend a book?", "If you like slow mysteries, try The Moonstone; it is old, long and surprisingly funny."),
+    ("The chair arrived broken.", "I apologise. We will send a new one today, and you may keep or throw away the broken one."),
+    ("What's the weather on Mars?", "Cold, dry and dusty: about minus sixty degrees on average, with storms that last for weeks."),
+    ("List the primary colours.", "Red, yellow and blue for painters; red, green and blue for screens."),
+    ("I am feeling sad today.", "I am sorry. Would you like to talk about what happened, or hear something cheerful?"),
+)  # fmt: skip
