@@ -166,9 +166,9 @@ class GatewaySettings(Section):
 class EngineSettings(Section):
     """What replies come from."""
 
-    kind: Literal["local", "openai"] = Field(
+    kind: Literal["local", "openai", "vllm"] = Field(
         "local",
-        description="`local`: a small model in the gateway's own process. `openai`: any OpenAI-compatible server or hosted API, as it is, without adapters.",
+        description="`local`: a small model in the gateway's own process. `openai`: any OpenAI-compatible server or hosted API, as it is, without adapters. `vllm`: vLLM servers, which load adapters as they are rolled out.",
     )
     urls: tuple[str, ...] = Field(
         (),
@@ -182,6 +182,15 @@ class EngineSettings(Section):
         None, description="The server's key; only from the environment (TRIMTAB_ENGINE__API_KEY) or api_key_file."
     )
     api_key_file: Path | None = Field(None, description="A file that holds the key.")
+    adapters_seen_as: Path | None = Field(
+        None,
+        description="With `vllm`: where its servers find what lies in `adapters/` of the state directory; default: that very path.",
+    )
+    max_loras: int = Field(
+        4,
+        ge=2,
+        description="With `vllm`: how many adapters it was started for (`--max-loras`). One is the base's, the others are for incumbent, candidate and those that are asked for by name.",
+    )
     limit: int = Field(1_000, gt=0, description="Requests that may be under way on such a server; beyond: 429.")
     first_word_within_s: float = Field(
         120, gt=0, description="How long it may take to begin a reply (to give all of it, where none is streamed)."

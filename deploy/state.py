@@ -54,6 +54,10 @@ class State:
         return self.root / "candidates"
 
     @property
+    def adapters(self) -> Path:
+        return self.root / "adapters"
+
+    @property
     def work(self) -> Path:
         return self.root / "work"
 

@@ -93,6 +93,12 @@ def read_header(raw: bytes) -> tuple[dict[str, TensorInfo], int]:
         raise AdapterInvalid("the weights are not a safetensors file: its header can't be read") from None
 
 
+def zeros_like(raw: bytes) -> bytes:
+    """Weights of the same shapes that change nothing."""
+    _, start = read_header(raw)
+    return raw[:start] + bytes(len(raw) - start)
+
+
 def _header_of(file: Path) -> dict[str, TensorInfo]:
     with file.open("rb") as opened:
         first = opened.read(_LENGTH)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import msgspec
@@ -47,23 +47,34 @@ class Broken(Exception):
         self.detail, self.status, self.code = detail, status, code
 
 
+class Asker(Protocol):
+    """What an answer has to know of its engine; deploy.engine.remote.engine.RemoteEngine."""
+
+    replicas: Replicas
+
+    def model_on(self, address: Replica, adapter: str | None, asked: str) -> str | None: ...
+    def missing(self, address: Replica, model: str) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked, and the digest of the adapter that is to answer (None: the base). `ended` is called at the end."""
+
+    request: ChatRequest
+    adapter: str | None
+    ended: Callable[[], None]
+
+
 class RemoteAnswer:
     """deploy.engine.port.Answer. Nothing is asked before it is iterated over, once."""
 
     def __init__(
-        self,
-        session: aiohttp.ClientSession,
-        replicas: Replicas,
-        request: ChatRequest,
-        model: str,
-        patience: Patience,
-        clock: Clock,
-        ended: Callable[[], None],
+        self, session: aiohttp.ClientSession, engine: Asker, asked: Asked, patience: Patience, clock: Clock
     ) -> None:
-        """`model` is what the engine calls who is to answer; the session has the key. `ended` is called at the end."""
-        self._session, self._replicas, self._clock = session, replicas, clock
-        self._request, self._model, self._patience = request, model, patience
-        self._ended, self._cancelled = ended, False
+        """The session has the key."""
+        self._session, self._engine, self._clock = session, engine, clock
+        self._asked, self._request, self._patience = asked, asked.request, patience
+        self._cancelled = False
         self._waiting: asyncio.Timeout | None = None
 
     def cancel(self) -> None:
@@ -77,41 +88,56 @@ class RemoteAnswer:
             async for document in self._anywhere():
                 yield document
         finally:
-            self._ended()
+            self._asked.ended()
 
     async def _anywhere(self) -> AsyncIterator[dict[str, Any]]:
-        tried: set[str] = set()
-        last: Exception = EngineFailed(f"the engine can't be reached: {self._replicas.away}", 503, "not_ready")
-        while not self._cancelled and (replica := self._replicas.choose(tried)) is not None:
+        replicas, tried = self._engine.replicas, set[str]()
+        last: Exception = EngineFailed("the engine can't answer now; try again", 503, "not_ready")
+        while not self._cancelled and (replica := replicas.choose(tried, self._able)) is not None:
             tried.add(replica.url)
-            told = False
+            model, told = self._model_on(replica), False
+            assert model is not None
             try:
-                async for document in self._asked(replica):
+                async for document in self._from(replica, model):
                     told = True
                     yield document
                 return
             except Broken as broken:
-                if self._cancelled:
-                    return
-                self._replicas.failed(replica, broken.detail)
-                log.error("engine_failed", engine=replica.url, error=broken.detail)
-                last = EngineFailed(str(broken), broken.status, broken.code)
+                last = self._broken(replica, broken)
             except EngineRefused as refused:
-                if refused.status not in RETRIED:
-                    raise
-                if refused.status in UNWELL:
-                    self._replicas.failed(replica, f"it answered {refused.status}")
-                last = refused
+                last = self._refused(replica, model, refused)
             if told:
                 break
         if not self._cancelled:
             raise last
 
-    async def _asked(self, replica: Replica) -> AsyncIterator[dict[str, Any]]:
-        body = dict(self._request.body) | {"model": self._model}
+    def _model_on(self, replica: Replica) -> str | None:
+        return self._engine.model_on(replica, self._asked.adapter, self._request.model)
+
+    def _able(self, replica: Replica) -> bool:
+        return self._model_on(replica) is not None
+
+    def _broken(self, replica: Replica, broken: Broken) -> EngineFailed:
+        if not self._cancelled:
+            self._engine.replicas.failed(replica, broken.detail)
+            log.error("engine_failed", engine=replica.url, error=broken.detail)
+        return EngineFailed(str(broken), broken.status, broken.code)
+
+    def _refused(self, replica: Replica, model: str, refused: EngineRefused) -> Exception:
+        """What that means for the client; raised at once where no other address could do better."""
+        if refused.status == 404 and self._engine.missing(replica, model):
+            return EngineFailed("the engine has just lost this model; try again", 503, "not_ready")
+        if refused.status in UNWELL:
+            self._engine.replicas.failed(replica, f"it answered {refused.status}")
+        if refused.status not in RETRIED:
+            raise refused
+        return refused
+
+    async def _from(self, replica: Replica, model: str) -> AsyncIterator[dict[str, Any]]:
+        body = dict(self._request.body) | {"model": model}
         if self._request.stream:  # what it cost belongs in the log, whether the client asks or not
             body["stream_options"] = (body.get("stream_options") or {}) | {"include_usage": True}
-        with self._replicas.asking(replica):
+        with self._engine.replicas.asking(replica):
             async with self._post(replica, _encode(body)) as response:
                 if response.status != 200:
                     raise await self._refusal(response)
@@ -119,8 +145,8 @@ class RemoteAnswer:
                 async for document in documents:
                     if "error" in document and not document.get("choices"):
                         raise EngineRefused(502, document)
-                    self._replicas.answered(replica)
-                    yield self._renamed(document)
+                    self._engine.replicas.answered(replica)
+                    yield self._renamed(document, model)
 
     @asynccontextmanager
     async def _post(self, replica: Replica, body: bytes) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -198,9 +224,9 @@ class RemoteAnswer:
             return Broken(said, f"{response.status} with {kind} where an error in JSON was expected")
         return EngineRefused(response.status, document, response.headers.get("retry-after"))
 
-    def _renamed(self, document: dict[str, Any]) -> dict[str, Any]:
+    def _renamed(self, document: dict[str, Any], model: str) -> dict[str, Any]:
         """Where the engine repeats the name that we asked for, the name that the client asked for."""
-        return document | {"model": self._request.model} if document.get("model") == self._model else document
+        return document | {"model": self._request.model} if document.get("model") == model else document
 
 
 def _document(data: bytes) -> dict[str, Any]:

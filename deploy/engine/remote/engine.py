@@ -9,9 +9,10 @@ from typing import Self
 import aiohttp
 import structlog
 
+from deploy.engine.leases import Lease
 from deploy.engine.port import ChatRequest, NotReady, Overloaded
-from deploy.engine.remote.answer import Patience, RemoteAnswer
-from deploy.engine.remote.replicas import Replicas
+from deploy.engine.remote.answer import Asked, Patience, RemoteAnswer
+from deploy.engine.remote.replicas import Replica, Replicas
 from deploy.engine.thread import STOPPING
 from feedback.clock import Clock
 from models.adapters import engine_name
@@ -24,7 +25,7 @@ log = structlog.get_logger()
 class RemoteEngine:
     """deploy.engine.port.Engine over HTTP. Belongs to one event loop.
 
-    `models` maps the names that clients ask for to what the engine calls them. At most `limit` requests are under way.
+    `models` maps the names that clients ask for to what the engine calls them, first what is served. At most `limit` requests are under way.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class RemoteEngine:
     ) -> None:
         self.replicas = Replicas([url.rstrip("/") for url in urls], clock)
         self._models, self._key, self._patience = dict(models), key, patience
+        self._served = next(iter(self._models.values()))
         self._limit, self._clock = limit, clock
         self._session: aiohttp.ClientSession | None = None
         self._under_way = 0
@@ -55,7 +57,7 @@ class RemoteEngine:
 
     def base(self, model: str) -> str:
         """What the engine calls it."""
-        return self._models[model]
+        return self._models.get(model, self._served)
 
     def ready(self) -> str | None:
         """None when it can be asked."""
@@ -96,12 +98,31 @@ class RemoteEngine:
         """A place is given back."""
         self._under_way -= 1
 
-    def answer(self, request: ChatRequest) -> RemoteAnswer:
-        """Not yet asked for."""
+    async def hold(self, digest: str, *, by_name: bool) -> Lease | None:
+        """None: this engine takes no adapters."""
+        log.warning("adapter_not_loaded", adapter=engine_name(digest), error="this engine takes no adapters")
+        return None
+
+    def model_on(self, address: Replica, adapter: str | None, asked: str) -> str | None:
+        """What to ask this address for; None where it can't be had from it."""
+        return self.base(asked)
+
+    def missing(self, address: Replica, model: str) -> bool:
+        """The address says that it has no such model. Whether another may have it; else that is for the client to hear."""
+        return False
+
+    def answer(self, request: ChatRequest, lease: Lease | None) -> RemoteAnswer:
+        """Not yet asked for. The lease is the answer's from here on."""
         if self._session is None or self._draining:
             raise NotReady(STOPPING)
-        model = self._models[request.model]
-        return RemoteAnswer(self._session, self.replicas, request, model, self._patience, self._clock, self.leave)
+
+        def ended() -> None:
+            self.leave()
+            if lease is not None:
+                lease.release()
+
+        asked = Asked(request, lease.digest if lease is not None else None, ended)
+        return RemoteAnswer(self._session, self, asked, self._patience, self._clock)
 
 
 class RemotePlace:
@@ -109,19 +130,21 @@ class RemotePlace:
 
     def __init__(self, engine: RemoteEngine) -> None:
         self._engine, self._begun = engine, False
+        self._lease: Lease | None = None
 
     async def hold(self, digest: str, *, by_name: bool = False) -> bool:
-        """Never: this engine takes no adapters."""
-        log.warning("adapter_not_loaded", adapter=engine_name(digest), error="this engine takes no adapters")
-        return False
+        """Whether the adapter is there to answer."""
+        self._let_go()
+        self._lease = await self._engine.hold(digest, by_name=by_name)
+        return self._lease is not None
 
     async def check(self, request: ChatRequest) -> None:
         """What it can't answer it says itself."""
 
     def begin(self, request: ChatRequest) -> RemoteAnswer:
         """The answer; the place is its now."""
-        answer = self._engine.answer(request)
-        self._begun = True
+        answer = self._engine.answer(request, self._lease)
+        self._begun, self._lease = True, None
         return answer
 
     def __enter__(self) -> Self:
@@ -130,6 +153,12 @@ class RemotePlace:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._let_go()
         if not self._begun:
             self._begun = True
             self._engine.leave()
+
+    def _let_go(self) -> None:
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None

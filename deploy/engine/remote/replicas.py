@@ -5,7 +5,7 @@ The least loaded of those that are well. Who failed three times in a row is left
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -39,9 +39,9 @@ class Replicas:
         """None while somebody can be asked, else what is wrong with them."""
         return None if any(self._well(replica) for replica in self.all) else self._reasons()
 
-    def choose(self, tried: Collection[str] = ()) -> Replica | None:
-        """Who is asked next; None when everybody was tried or is left alone."""
-        well = [replica for replica in self.all if replica.url not in tried and self._well(replica)]
+    def choose(self, tried: Collection[str], able: Callable[[Replica], bool]) -> Replica | None:
+        """Who is asked next, of those that are able to answer; None when everybody was tried or is left alone."""
+        well = [one for one in self.all if one.url not in tried and self._well(one) and able(one)]
         return min(well, key=lambda replica: replica.under_way, default=None)
 
     @contextmanager

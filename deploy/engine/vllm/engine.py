@@ -1,0 +1,207 @@
+"""vLLM replicas as an engine: chats pass through, by adapters that are loaded and proved on each replica by itself.
+
+A task looks every second at the routing and at every replica. What the routing names and no replica serves (yet) is not
+there: the incumbent answers meanwhile, else the base.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import structlog
+
+from deploy.engine import metrics
+from deploy.engine.adapters import RoutingSource
+from deploy.engine.leases import Lease, Leases
+from deploy.engine.loaded import KEPT
+from deploy.engine.remote.answer import Patience
+from deploy.engine.remote.engine import RemoteEngine
+from deploy.engine.remote.replicas import Replica as Address
+from deploy.engine.vllm.files import Files
+from deploy.engine.vllm.keeper import Keeper, Wanted
+from deploy.engine.vllm.plan import OURS
+from deploy.engine.vllm.replica import Replica
+from deploy.rules.assignment import Routing
+from feedback.clock import Clock
+from models.adapters import engine_name, read_adapter
+from models.bases import Base
+from models.errors import AdapterInvalid
+from models.records import find_record
+
+LOOK_S = 1.0
+WAIT_S = 120.0
+"""How long somebody who names an adapter waits for it to be loaded and proved."""
+
+log = structlog.get_logger()
+
+
+class VllmEngine(RemoteEngine):
+    """deploy.engine.port.Engine on vLLM. `base` is what candidates must have been trained on."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        models: Mapping[str, str],
+        key: str | None,
+        patience: Patience,
+        limit: int,
+        clock: Clock,
+        *,
+        slots: int,
+        base: Base,
+        candidates: Path,
+        files: Files,
+        router: RoutingSource,
+    ) -> None:
+        super().__init__(urls, models, key, patience, limit, clock)
+        self._slots, self._base = slots, base
+        self._candidates, self._files, self._router = candidates, files, router
+        self._keepers: dict[str, Keeper] = {}
+        self._wanted: dict[str, Wanted] = {}
+        self._unusable: dict[str, str] = {}
+        self._leases = Leases()
+        self._by_name: deque[str] = deque(maxlen=KEPT)
+        self._watching: asyncio.Task[None] | None = None
+
+    def base(self, model: str) -> str:
+        """What candidates call the base, where that is what is served."""
+        asked = super().base(model)
+        return self._base.name if asked == self._served else asked
+
+    @property
+    def loaded(self) -> frozenset[str]:
+        """Digests of the adapters that some replica serves now."""
+        return frozenset(digest for digest in self._wanted if self._somewhere(engine_name(digest)))
+
+    def ready(self) -> str | None:
+        """None when some replica can answer."""
+        if (why := super().ready()) is not None:
+            return why
+        if any(keeper.model(None) for keeper in self._keepers.values()):
+            return None
+        reasons = [keeper.away or "it is being proved that its base is ours" for keeper in self._keepers.values()]
+        return f"no replica of the engine can answer: {'; '.join(reasons) or 'none was asked yet'}"
+
+    def state(self) -> list[dict[str, object]]:
+        """What is served, replica by replica."""
+        return [
+            {"url": url, "away": keeper.away, "adapters": sorted(keeper.proved), "base": keeper.model(None)}
+            | {"refused": {name: why for name, (why, _) in sorted(keeper.refused.items())}}
+            for url, keeper in self._keepers.items()
+        ]
+
+    async def start(self) -> None:
+        """Begin to look."""
+        await super().start()
+        assert self._session is not None
+        for address in self.replicas.all:
+            replica = Replica(self._session, address.url.removesuffix("/v1"), self._clock)
+            self._keepers[address.url] = Keeper(replica, self._served, self._slots, self._clock)
+        self._watching = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """Change nothing more, and end the connections; what is loaded stays loaded."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        for keeper in self._keepers.values():
+            await keeper.stop()
+        await super().stop()
+
+    async def hold(self, digest: str, *, by_name: bool) -> Lease | None:
+        """A lease on this adapter where some replica serves it."""
+        name = engine_name(digest)
+        if by_name and digest not in self._by_name:
+            self._by_name.append(digest)
+        lease = self._leases.take(digest)
+        if by_name:
+            await self._wait_for(digest, name)
+        if self._somewhere(name):
+            return lease
+        lease.release()
+        return None
+
+    def model_on(self, address: Address, adapter: str | None, asked: str) -> str | None:
+        """What to ask this replica for; None where it can't be had from it."""
+        keeper = self._keepers[address.url]
+        if adapter is None and (other := self._models.get(asked, self._served)) != self._served:
+            return other if keeper.away is None else None  # an alias for something else that this server has
+        return keeper.model(engine_name(adapter) if adapter else None)
+
+    def missing(self, address: Address, model: str) -> bool:
+        """The replica says that it has no such model, which was loaded there by us."""
+        if model.startswith(OURS):
+            self._keepers[address.url].forgot(model)
+        return model.startswith(OURS)
+
+    def _somewhere(self, name: str) -> bool:
+        return any(keeper.model(name) for keeper in self._keepers.values())
+
+    async def _wait_for(self, digest: str, name: str) -> None:
+        until_s = self._clock.monotonic_s() + WAIT_S
+        while not self._somewhere(name) and self._clock.monotonic_s() < until_s:
+            refused = all(name in keeper.refused for keeper in self._keepers.values() if keeper.away is None)
+            if digest in self._unusable or (refused and self._keepers):
+                return
+            await self._clock.sleep(LOOK_S / 4)
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                await self._look()
+            except Exception as error:  # what is served goes on being served
+                log.error("routing_not_followed", error=f"{type(error).__name__}: {error}"[:300])
+            await self._clock.sleep(LOOK_S)
+
+    async def _look(self) -> None:
+        routing = self._router.routing()
+        if routing is None:  # who serves is not known: nothing is let go of
+            digests = list(self._wanted)
+        else:
+            digests = [
+                digest for digest in (routing.incumbent, routing.candidate, *self._by_name) if digest is not None
+            ]
+        wanted = [one for digest in dict.fromkeys(digests) if (one := await self._prepared(digest)) is not None]
+        used = {name for digest in self._wanted if self._leases.held(digest) for name in [engine_name(digest)]}
+        looks = [keeper.look(wanted, used) for keeper in self._keepers.values()]
+        await asyncio.gather(*looks)
+        for digest in self._wanted.keys() - set(digests):
+            if not self._leases.held(digest) and not self._somewhere(engine_name(digest)):
+                del self._wanted[digest]
+        self._show(routing)
+
+    async def _prepared(self, digest: str) -> Wanted | None:
+        """The adapter, checked and copied to where engines read it; None (said once) where it can't be served."""
+        if (known := self._wanted.get(digest)) is not None:
+            return known
+        if digest in self._unusable:
+            return None
+        try:
+            self._wanted[digest] = await asyncio.to_thread(self._prepare, digest)
+        except (AdapterInvalid, OSError) as error:
+            self._unusable[digest] = str(error)
+            metrics.ADAPTER_LOAD_FAILURES.inc()
+            log.error("adapter_not_loaded", adapter=engine_name(digest), error=str(error)[:500])
+            return None
+        return self._wanted[digest]
+
+    def _prepare(self, digest: str) -> Wanted:
+        candidate = self._candidates / digest
+        adapter = read_adapter(candidate, digest)
+        adapter.check_fits(self._base)
+        record = find_record(candidate, adapter.manifest)
+        if record is None:
+            from models.probes import remake  # brings in torch
+
+            record = remake(candidate, adapter, self._base)
+        path, zero = self._files.put(adapter), self._files.put_zero(adapter)
+        return Wanted(engine_name(digest), path, zero, record)
+
+    def _show(self, routing: Routing | None) -> None:
+        named = {routing.incumbent: "incumbent", routing.candidate: "candidate"} if routing is not None else {}
+        metrics.ADAPTER_INFO.clear()
+        for digest in self.loaded:
+            metrics.ADAPTER_INFO.labels(adapter=engine_name(digest), role=named.get(digest, "by_name")).set(1)

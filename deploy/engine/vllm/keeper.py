@@ -1,0 +1,169 @@
+"""Keeps one replica as it should be: every second what it has is compared with what it should have.
+
+An adapter is served from a replica only once it was loaded and proved there, for as long as the replica lists it: what it
+forgot in a restart is loaded and proved again first. While adapters are on it, the base is served by one that changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+import structlog
+
+from deploy.engine import metrics
+from deploy.engine.vllm.answers import ReplicaAway
+from deploy.engine.vllm.plan import OURS, ZERO, plan
+from deploy.engine.vllm.proving import prove_base, prove_on
+from deploy.engine.vllm.replica import Replica
+from feedback.clock import Clock
+from models.proof import Record
+
+RETRY_S = 30.0
+"""Before an adapter that was refused is tried again."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An adapter that is to be served: its name on engines, where these find it and one that changes nothing, and its record."""
+
+    name: str
+    path: PurePath
+    zero: PurePath
+    record: Record
+
+    @property
+    def zero_name(self) -> str:
+        """What the adapter that changes nothing is called on engines."""
+        return ZERO + self.zero.name.removeprefix("zero-")
+
+
+class Keeper:
+    """One replica. Belongs to one event loop."""
+
+    def __init__(self, replica: Replica, base: str, slots: int, clock: Clock) -> None:
+        self._replica, self._base, self._slots, self._clock = replica, base, slots, clock
+        self.away: str | None = f"{replica.url} was not asked yet"
+        """Why nothing can be served from it; None when it can."""
+        self.proved = set[str]()
+        """The adapters that are served from it."""
+        self.refused: dict[str, tuple[str, float]] = {}
+        """Why it does not serve an adapter, and since when (monotonic seconds)."""
+        self._zero: str | None = None
+        """The adapter that changes nothing, once it was seen to answer as the base."""
+        self._listed: dict[str, str] = {}
+        self._changing: asyncio.Task[None] | None = None
+
+    def model(self, name: str | None) -> str | None:
+        """What to ask the replica for: this adapter, or (None) the base. None where it can't be had from it now."""
+        if self.away is not None:
+            return None
+        if name is not None:
+            return name if name in self.proved else None
+        alone = not any(listed.startswith(OURS) and not listed.startswith(ZERO) for listed in self._listed)
+        return self._zero or (self._base if alone else None)
+
+    def forgot(self, model: str) -> None:
+        """It does not have this model any more."""
+        self._listed.pop(model, None)
+        self.proved.discard(model)
+        self._zero = None if model == self._zero else self._zero
+        log.warning("replica_forgot", engine=self._replica.url, model=model)
+
+    async def look(self, wanted: Sequence[Wanted], used: Collection[str]) -> None:
+        """See what it has, and begin what there is to change; `used` names what replies are by."""
+        await self._ask()
+        if self.away is None and (self._changing is None or self._changing.done()):
+            todo = plan([one.name for one in wanted], self._listed.keys(), self.proved, used, self._slots)
+            for name in todo.too_many:
+                self._refuse(name, f"{self._replica.url} has {self._slots} slots, one of them the base's: none is left")
+            now_s = self._clock.monotonic_s()
+            load = [one for one in wanted if one.name in todo.load and self._due(one.name, now_s)]
+            if load or todo.unload:
+                self._changing = asyncio.create_task(self._change(load, todo.unload))
+
+    async def stop(self) -> None:
+        """Change nothing more."""
+        if self._changing is not None:
+            self._changing.cancel()
+            await asyncio.gather(self._changing, return_exceptions=True)
+
+    async def _ask(self) -> None:
+        try:
+            if not await self._replica.healthy():
+                raise ReplicaAway(f"{self._replica.url} is not well")
+            self._listed = await self._replica.models()
+        except Exception as error:  # whatever it answers, nothing is served from it until it answers well
+            self._is_away(str(error))
+            return
+        if self._base not in self._listed:
+            self._is_away(f"{self._replica.url} serves no model {self._base!r}, but {', '.join(sorted(self._listed))}")
+            return
+        if self.away is not None:
+            log.info("replica_here", engine=self._replica.url)
+            self.away = None
+        for model in {*self.proved, *filter(None, [self._zero])} - self._listed.keys():
+            self.forgot(model)
+
+    def _is_away(self, why: str) -> None:
+        if self.away != why:
+            log.error("replica_away", engine=self._replica.url, error=why)
+        self.away = why
+
+    def _due(self, name: str, now_s: float) -> bool:
+        _, since_s = self.refused.get(name, ("", -RETRY_S))
+        return now_s - since_s >= RETRY_S
+
+    async def _change(self, load: Sequence[Wanted], unload: Sequence[str]) -> None:
+        for name in unload:
+            await self._unload(name)
+        for one in load:
+            await self._load(one)
+
+    async def _load(self, one: Wanted) -> None:
+        replica = self._replica
+        try:
+            if self._zero is None:
+                await replica.load(one.zero_name, one.zero)
+                await prove_base(replica, one.record, one.zero_name)
+                self._zero = one.zero_name
+            await replica.load(one.name, one.path)
+            proof = await prove_on(replica, one.record, self._zero, one.name)
+        except ReplicaAway as error:
+            self._is_away(str(error))
+        except Exception as error:  # whatever is wrong with an adapter, what serves goes on
+            self._refuse(one.name, "; ".join(str(one) for one in _leaves(error))[:500])
+            await self._unload(one.name)
+        else:
+            self._listed[one.name] = str(one.path)
+            self.proved.add(one.name)
+            self.refused.pop(one.name, None)
+            log.info("adapter_loaded", adapter=one.name, engine=replica.url, strength=round(proof.strength, 2))
+
+    def _refuse(self, name: str, why: str) -> None:
+        if self.refused.get(name, ("", 0.0))[0] != why:
+            metrics.ADAPTER_LOAD_FAILURES.inc()
+            log.error("adapter_not_loaded", adapter=name, engine=self._replica.url, error=why)
+        self.refused[name] = (why, self._clock.monotonic_s())
+
+    async def _unload(self, name: str) -> None:
+        self.proved.discard(name)
+        try:
+            await self._replica.unload(name)
+        except Exception as error:
+            log.warning("adapter_not_unloaded", adapter=name, engine=self._replica.url, error=str(error)[:300])
+        else:
+            self._listed.pop(name, None)
+            log.info("adapter_unloaded", adapter=name, engine=self._replica.url)
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    return (
+        [leaf for one in error.exceptions for leaf in _leaves(one)]
+        if isinstance(error, BaseExceptionGroup)
+        else [error]
+    )
