@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,19 @@ import pytest
 from deploy.engine.vllm.replica import Replica
 from models.bases import Base, find_base
 from models.probes import Probe
-from tests.engine.server import SERVED_AS, Vllm, vllm
+from tests.engine.server import RUNNING, SERVED_AS, Vllm, need, vllm
 from tests.fakes import CLOCK
 from tests.models.conftest import TINY, small_spec, start_job
 from tests.models.snapshots import seal, support_log
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What the servers have told is shown with a failure."""
+    report = yield
+    if report.failed:
+        report.sections += [(f"log of {server.url}, {server.log}", server.told()) for server in RUNNING]
+    return report
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,7 @@ class Trained:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """The tiny base and a candidate, from one real training."""
+    need()
     root = tmp_path_factory.mktemp("trained")
     spec = small_spec(seal(root / "snapshot", support_log(300)), root / "state")
     job = start_job(spec, root / "spec.json")

@@ -45,6 +45,10 @@ _ENVIRONMENT = {
 }
 
 
+RUNNING: list[Vllm] = []
+"""Whose log says more when a test fails."""
+
+
 @dataclass
 class Vllm:
     """One server; it may be frozen, killed and found dead, and is ended in any case."""
@@ -53,22 +57,17 @@ class Vllm:
     log: Path
     process: subprocess.Popen[bytes]
 
-    def signal(self, which: signal.Signals) -> None:
+    def send(self, which: signal.Signals) -> None:
         """To the server and all its workers."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, which)
-
-    def kill_worker(self) -> None:
-        """What computes dies, what answers does not."""
-        (engine,) = [pid for pid in _children(self.process.pid) if "EngineCore" in _name(pid)]
-        os.kill(engine, signal.SIGKILL)
 
     def end(self) -> None:
         """Ask it to end; what has not by then is killed."""
         self.process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(GONE_WITHIN_S)
-        self.signal(signal.SIGKILL)
+        self.send(signal.SIGKILL)
         self.process.wait(GONE_WITHIN_S)
 
     def told(self, last: int = 60) -> str:
@@ -85,15 +84,17 @@ def vllm(
     layers: Sequence[str] = LAYERS,
     options: Sequence[str] = (),
 ) -> Iterator[Vllm]:
-    """A server of `base`, answering. Without an environment the test is skipped, in CI it fails."""
-    _need()
+    """A server of `base`, answering; ended afterwards."""
+    need()
     named = ["--lora-target-modules", *layers] if layers else []
     server = _start(base, folder, [f"--dtype={dtype}", *named, *options])
+    RUNNING.append(server)
     try:
         _wait_until_healthy(server)
         yield server
     finally:
-        server.signal(signal.SIGCONT)
+        RUNNING.remove(server)
+        server.send(signal.SIGCONT)
         server.end()
 
 
@@ -117,9 +118,9 @@ def _wait_until_healthy(server: Vllm) -> None:
     deadline = time.monotonic() + READY_WITHIN_S
     while not _healthy(server.url):
         if server.process.poll() is not None:
-            pytest.fail(f"vLLM ended while it started:\n{server.told()}")
+            pytest.fail(f"vLLM ended while it started, {server.log}:\n{server.told()}")
         if time.monotonic() > deadline:
-            pytest.fail(f"vLLM does not answer after {READY_WITHIN_S:g} s:\n{server.told()}")
+            pytest.fail(f"vLLM does not answer after {READY_WITHIN_S:g} s, {server.log}:\n{server.told()}")
         time.sleep(0.2)
 
 
@@ -131,15 +132,8 @@ def _healthy(url: str) -> bool:
         return False
 
 
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def _name(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_text()
-
-
-def _need() -> None:
+def need() -> None:
+    """Without an environment the test is skipped, in CI it fails."""
     if not PYTHON.exists():
         reason = "there is no vLLM for the tests: make vllm (about 6 GB), or name one in TRIMTAB_TEST_VLLM"
         if os.environ.get("CI"):

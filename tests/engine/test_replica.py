@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -201,7 +202,7 @@ async def test_beside_adapters_an_adapter_of_zeros_is_the_base_and_the_base_itse
 
 
 @pytest.fixture
-def careless(trained: Trained, tmp_path: Path) -> Any:
+def careless(trained: Trained, tmp_path: Path) -> Iterator[Vllm]:
     """A server that was not told which layers its adapters have, for a test that spoils and ends it."""
     with vllm(trained.base, tmp_path / "careless", layers=()) as running:
         yield running
@@ -220,19 +221,28 @@ async def test_a_server_is_scored_unharmed_then_spoilt_and_then_dead(
 
     await replica.load(OTHER, adapters.nan(trained.adapter, tmp_path / "nan"))
     with pytest.raises(NotANumber):
-        await score(replica, OTHER, prompt, reply)
-    assert await replica.healthy()
+        await score(replica, OTHER, prompt + reply[:-1], reply[-1:])
     await replica.unload(OTHER)
-    with pytest.raises(NotANumber):  # the base too, by what the other has left in the cache
+    assert await replica.healthy()
+    with pytest.raises(NotANumber):  # the base too now, by what lies in the cache
         await score(replica, SERVED_AS, prompt, reply)
 
-    careless.kill_worker()
-    await until(lambda: _not(replica.healthy()), "it has seen that its worker is gone")
-    with pytest.raises(ReplicaAway):
+    await until(
+        lambda: _ended_by_prompt_logprobs(replica, session, prompt + reply),
+        "`prompt_logprobs` ends a server beside other requests; where it does not any more, it could score replies, and",
+    )
+    with pytest.raises(ReplicaAway, match=r"EngineCore|can't be reached"):
         await replica.load(OTHER, trained.adapter)
     with pytest.raises(ReplicaAway):
         await score(replica, NAME, prompt, reply)
 
 
-async def _not(answer: Any) -> bool:
-    return not await answer
+async def _ended_by_prompt_logprobs(replica: Replica, session: aiohttp.ClientSession, prompt: list[int]) -> bool:
+    async def ask(**fields: Any) -> None:
+        asked = {"model": NAME, "prompt": prompt, "ignore_eos": True} | fields
+        with contextlib.suppress(aiohttp.ClientError):
+            async with session.post(f"{replica.url}/v1/completions", json=asked) as answer:
+                await answer.read()
+
+    await asyncio.gather(*(ask(max_tokens=32) for _ in range(USERS)), ask(max_tokens=1, prompt_logprobs=0))
+    return not await replica.healthy()
