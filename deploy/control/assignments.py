@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from deploy.control import schema
 from deploy.control.database import Database
-from deploy.rules.assignment import Assignment, Exposure, Routing, choose_arm
+from deploy.rules.assignment import Assignment, Exposure, Routing, choose_arm, exposed
 from deploy.rules.rollout import Rollout, Serving
 
 
@@ -47,27 +47,29 @@ class Assignments:
         """
         with self._database.read() as connection:
             routing = read_serving(connection).routing
-            rollout_id = None if routing.halted else routing.rollout_id
+            rollout_id = routing.rollout_id
             stored = _read(connection, rollout_id, tenant, conversation_id) if rollout_id else None
-        if rollout_id is None:
-            return Exposure(routing.policy("incumbent"))
-        if stored is None:
+        exposure = exposed(routing, stored)
+        if exposure is None:
+            assert rollout_id is not None
             arm = choose_arm(f"{tenant}/{unit}", routing, None)
-            stored = self.assign(Assignment(rollout_id, tenant, conversation_id, unit, arm, routing.share, now_us))
-        return Exposure(routing.policy(stored.arm), stored.arm, rollout_id, stored.share)
+            first = Assignment(rollout_id, tenant, conversation_id, unit, arm, routing.share, now_us)
+            exposure = exposed(routing, self.assign(first))
+            assert exposure is not None
+        return exposure
 
 
 def read_serving(connection: Connection) -> Serving:
     """What is served now, and the rollout under way."""
     table, rollouts = schema.serving, schema.rollouts
     row = connection.execute(
-        select(table, rollouts.c.candidate, rollouts.c.state, rollouts.c.share, rollouts.c.approved_at_us)
+        select(table, *(rollouts.c[name] for name in ("candidate", "state", "share", "approved_at_us", "salt")))
         .join_from(table, rollouts, table.c.rollout_id == rollouts.c.id, isouter=True)
         .where(table.c.id == 1)
     ).one()
     rollout = None
     if row.rollout_id is not None:
-        rollout = Rollout(row.rollout_id, row.candidate, row.state, row.share, row.approved_at_us)
+        rollout = Rollout(row.rollout_id, row.candidate, row.state, row.share, row.approved_at_us, row.salt)
     return Serving(tuple(row.incumbents), rollout, row.halted)
 
 
