@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -21,8 +22,9 @@ from deploy.control.keys import Key
 from deploy.control.records import UnknownCandidate
 from deploy.control.store import Control
 from deploy.gateway.breaker import Away, Breaker
+from deploy.gateway.gathered import Gathered
 from deploy.gateway.recent import Recent
-from deploy.rules.assignment import Exposure, Routing, exposed
+from deploy.rules.assignment import Conversation, Exposure, Routing, exposed
 from feedback.clock import Clock
 
 WHAT = "the control database"
@@ -41,6 +43,9 @@ KEY_S = 30.0
 
 LOOK_S = 0.5
 THREADS = 4
+TOGETHER = 250
+"""So many conversations that are new to a rollout are stored in one transaction."""
+
 CONVERSATIONS, KEYS = 50_000, 1_000
 """How many are remembered."""
 
@@ -53,6 +58,7 @@ class ControlLink:
         self._breaker = Breaker(WHAT, THREADS, DEADLINE_S, clock)
         self._known: Routing | None = None
         self._read_at_s = -math.inf
+        self._asked = Gathered(self._expose_all, TOGETHER)
         self._exposures: Recent[tuple[str, str], Exposure] = Recent(CONVERSATIONS)
         self._keys: Recent[bytes, tuple[Key, float]] = Recent(KEYS)
         self._watching: asyncio.Task[None] | None = None
@@ -92,7 +98,7 @@ class ControlLink:
         if self._is_fresh() and self._known is not None and (known := exposed(self._known, last)) is not None:
             return known
         try:
-            exposure = await self._breaker.call(partial(self._control.expose, tenant, conversation_id, unit, now_us))
+            exposure = await self._asked.ask(Conversation(tenant, conversation_id, unit, now_us))
         except Away:
             if self._known is None:
                 raise
@@ -100,6 +106,9 @@ class ControlLink:
         if exposure.rollout_id is not None:
             self._exposures.set((tenant, conversation_id), exposure)
         return exposure
+
+    async def _expose_all(self, conversations: Sequence[Conversation]) -> Sequence[Exposure]:
+        return await self._breaker.call(partial(self._control.expose_all, conversations))
 
     async def named(self, model: str) -> tuple[bool, str]:
         """Whether everything is halted, and the digest of the candidate of that name. Raises UnknownCandidate, Away."""

@@ -37,6 +37,16 @@ class Routing:
         return self.candidate if arm == "candidate" and self.candidate is not None else self.incumbent
 
 
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """One whose next turn is to be served. `unit`: the hashed user id, or the conversation where no user is known."""
+
+    tenant: str
+    conversation_id: str
+    unit: str
+    at_us: int
+
+
 @dataclass(frozen=True)
 class Assignment:
     """The arm that a conversation got at its first exposure, and the share at that time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from deploy.control.store import Control
 from deploy.decisions.operations import Operations
 from deploy.gateway.breaker import Away
 from deploy.gateway.control_link import DEADLINE_S, KEY_S, KNOWN_S, LEASE_S, LOOK_S, STATEMENT_S, ControlLink
-from deploy.rules.assignment import Exposure, Routing
+from deploy.rules.assignment import Conversation, Exposure, Routing
 from deploy.settings import Settings
 from tests.deploy.gateways import NOW_US, Gateway, canary, incumbent, running
 from tests.deploy.postgres import fresh, stopped
@@ -36,7 +36,7 @@ class HangingControl(Control):
         super().__init__(database)
         self.go = threading.Event()
         self.go.set()
-        self.looks = self.key_looks = 0
+        self.looks = self.key_looks = self.expose_calls = 0
         self.exposed = list[str]()
 
     def routing(self) -> Routing:
@@ -44,10 +44,11 @@ class HangingControl(Control):
         self.go.wait()
         return super().routing()
 
-    def expose(self, tenant: str, conversation_id: str, unit: str, now_us: int) -> Exposure:
-        self.exposed.append(conversation_id)
+    def expose_all(self, conversations: Sequence[Conversation]) -> list[Exposure]:
+        self.expose_calls += 1
+        self.exposed += [one.conversation_id for one in conversations]
         self.go.wait()
-        return super().expose(tenant, conversation_id, unit, now_us)
+        return super().expose_all(conversations)
 
     def key(self, token: str, now_us: int) -> Key | None:
         self.key_looks += 1
@@ -177,6 +178,18 @@ async def test_a_conversation_asks_once_in_a_rollout_and_then_keeps_what_is_stor
         judged_rules.rollback(actor="ada")
         await reads(link, hanging, clock)
         assert await link.expose("t", "c-0", "u-0", NOW_US) == Exposure(None)
+
+
+async def test_conversations_that_are_new_at_once_are_stored_together(
+    link: ControlLink, hanging: HangingControl, clock: ManualClock, judged_rules: Operations, folder: Path
+) -> None:
+    canary(judged_rules, folder)
+    await reads(link, hanging, clock)
+    exposures = await asyncio.gather(*[link.expose("t", f"c-{n}", f"u-{n}", NOW_US) for n in range(600)])
+    assert (len(hanging.exposed), hanging.expose_calls) == (600, 3)
+    assert all(exposure.rollout_id is not None for exposure in exposures)
+    assert exposures == [hanging.expose("t", f"c-{n}", f"u-{n}", NOW_US) for n in range(600)]
+    assert link.missing() is None
 
 
 async def test_a_gateway_that_was_started_anew_looks_up_what_another_stored(
