@@ -17,7 +17,7 @@ from deploy.decisions.commands import EXPECT_HELP, ROLLOUT_COMMANDS, RolloutComm
 from deploy.decisions.looking import PAGE
 from deploy.decisions.operations import Operations
 from deploy.web.bodies import json_object, read_body
-from deploy.web.callers import Callers
+from deploy.web.callers import Callers, StoredKeys
 from deploy.web.errors import bad
 from feedback.clock import Clock
 
@@ -50,7 +50,7 @@ class Approval(BaseModel):
 def admin_router(rules: Operations, clock: Clock, *, require_keys: bool) -> APIRouter:
     """The router."""
     router = APIRouter(prefix="/admin/v1", tags=["candidates and rollout"])
-    callers = Callers(rules.control, clock, require_keys=require_keys)
+    callers = Callers(StoredKeys(rules.control), clock, require_keys=require_keys)
     read, operate, approve = (Depends(_actor(callers, scope)) for scope in ("read", "operate", "approve"))
     _looking(router, rules, read)
     _deciding(router, rules, approve)

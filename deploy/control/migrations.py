@@ -50,10 +50,15 @@ def _from_1(connection: Connection) -> None:
     )
 
 
+def _from_2(connection: Connection) -> None:
+    """Rollouts get a salt; those under way go on without."""
+    _add(connection, schema.rollouts.c.salt)
+
+
 def _add(connection: Connection, column: Column[object]) -> None:
     kind = column.type.compile(dialect=connection.dialect)
     connection.execute(text(f"ALTER TABLE {column.table.name} ADD COLUMN {column.name} {kind}"))  # our own names
 
 
-STEPS: Mapping[int, Callable[[Connection], None]] = {1: _from_1}
+STEPS: Mapping[int, Callable[[Connection], None]] = {1: _from_1, 2: _from_2}
 """By the version that a step starts from."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 metadata = MetaData()
 
@@ -75,6 +75,7 @@ rollouts = Table(
     Column("share", Float, nullable=False),
     Column("approved_at_us", BigInteger, nullable=False),
     Column("ended_at_us", BigInteger, doc="when it was full or rolled back; null while under way"),
+    Column("salt", String(64), doc="keys its units' places; null where it began before version 3"),
 )
 
 serving = Table(

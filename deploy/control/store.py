@@ -14,7 +14,7 @@ from deploy.control.keys import Key, Keys
 from deploy.control.reading import read_database
 from deploy.control.trainings import Trainings
 from deploy.control.transaction import Transaction
-from deploy.rules.assignment import Assignment, Exposure, Routing
+from deploy.rules.assignment import Assignment, Conversation, Exposure, Routing
 
 
 class Control:
@@ -62,11 +62,15 @@ class Control:
 
     def assign(self, assignment: Assignment) -> Assignment:
         """Store it; of several at once for one conversation the first stands, and that one is returned."""
-        return self.assignments.assign(assignment)
+        return self.assignments.assign([assignment])[assignment.tenant, assignment.conversation_id]
 
     def expose(self, tenant: str, conversation_id: str, unit: str, now_us: int) -> Exposure:
         """What serves this conversation's next turn; its assignment is on disk when this returns."""
-        return self.assignments.expose(tenant, conversation_id, unit, now_us)
+        return self.expose_all([Conversation(tenant, conversation_id, unit, now_us)])[0]
+
+    def expose_all(self, conversations: Sequence[Conversation]) -> list[Exposure]:
+        """`expose` for many at once, in one transaction."""
+        return self.assignments.expose(conversations)
 
     def history(self, limit: int | None = None) -> Sequence[history.Entry]:
         """What was changed, by whom and why, newest first."""

@@ -28,7 +28,7 @@ def start(
 ) -> None:
     """Start the candidate's rollout on this seal, or renew its approval."""
     serving = tx.serving()
-    command = rollout.Approve(candidate.digest, f"r-{secrets.token_hex(8)}")
+    command = rollout.Approve(candidate.digest, f"r-{secrets.token_hex(8)}", secrets.token_hex(32))
     apply(tx, serving, command, "approve", actor, reason, now)
     under_way = tx.serving().rollout
     assert under_way is not None

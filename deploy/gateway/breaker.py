@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import TypeVar
 
 import structlog
@@ -40,20 +39,9 @@ class Breaker:
 
     async def call(self, function: Callable[[], T]) -> T:
         """What it returns. Raises Away in place of whatever it raises."""
-        self._refuse_while_away()
+        if self._away_since_s is not None:
+            raise self._away()
         return await self.look(function)
-
-    def wait(self, function: Callable[[], T]) -> T:
-        """`call` for a thread, which it blocks."""
-        self._refuse_while_away()
-        future: Future[T] | None = None
-        try:
-            future = self._calls.submit(function)
-            return future.result(self._deadline_s)
-        except Exception as error:
-            if future is not None:
-                future.cancel()
-            raise self._failed(error) from error
 
     async def look(self, function: Callable[[], T]) -> T:
         """`call`, also while it is away."""
@@ -72,10 +60,6 @@ class Breaker:
     def close(self) -> None:
         """Refuse all calls; those that hang are left behind."""
         self._calls.close()
-
-    def _refuse_while_away(self) -> None:
-        if self._away_since_s is not None:
-            raise self._away()
 
     def _failed(self, error: Exception) -> Away:
         if self._away_since_s is None:

@@ -1,14 +1,20 @@
-"""The gateway's link to the control database: no call takes longer than its deadline, and chats go on while it is away.
+"""The gateway's link to the control database: what is known is answered from memory, and chats go on while it is away.
 
-After a call that failed all others are refused at once, until a look (every half second) finds that the database can be
-read and written again. Meanwhile the routing that was read last serves, and no turn is evidence for a rollout.
+Who serves is read every half second and keys that were found good are remembered, both for a second at most: a chat asks
+the database (and a thread) only where its conversation is new to a rollout under way or to this gateway, or once a second for
+its key.
+
+No call takes longer than its deadline. After one that failed all others are refused at once, until a look (every half second)
+finds that the database can be read and written again. Meanwhile the routing that was read last serves, and no turn is
+evidence for a rollout.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import threading
+import math
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -16,8 +22,9 @@ from deploy.control.keys import Key
 from deploy.control.records import UnknownCandidate
 from deploy.control.store import Control
 from deploy.gateway.breaker import Away, Breaker
+from deploy.gateway.gathered import Gathered
 from deploy.gateway.recent import Recent
-from deploy.rules.assignment import Exposure, Routing
+from deploy.rules.assignment import Conversation, Exposure, Routing, exposed
 from feedback.clock import Clock
 
 WHAT = "the control database"
@@ -25,29 +32,35 @@ STATEMENT_S = 1.0
 """What a statement may take (`Database.within`): the database gives up before we do."""
 
 DEADLINE_S = 1.5
+KNOWN_S = 1.0
+"""How long what was read is as good as reading it again: so late may a rollback or a revoked key be noticed."""
+
 LEASE_S = 60.0
 """How long a conversation keeps a candidate that may have been rolled back meanwhile."""
 
 KEY_S = 30.0
-"""How long a key that was found good goes on working."""
+"""How long a key that was found good goes on working while the database is away."""
 
 LOOK_S = 0.5
 THREADS = 4
-CONVERSATIONS, KEYS = 10_000, 1_000
+TOGETHER = 250
+"""So many conversations that are new to a rollout are stored in one transaction."""
+
+CONVERSATIONS, KEYS = 50_000, 1_000
 """How many are remembered."""
 
 
 class ControlLink:
-    """`start` it, `stop` it. Everything but `key` belongs to one event loop."""
+    """`start` it, `stop` it. It belongs to one event loop."""
 
     def __init__(self, control: Control, clock: Clock) -> None:
         self._control, self._clock = control, clock
         self._breaker = Breaker(WHAT, THREADS, DEADLINE_S, clock)
         self._known: Routing | None = None
-        self._read_at_s = 0.0
+        self._read_at_s = -math.inf
+        self._asked = Gathered(self._expose_all, TOGETHER)
         self._exposures: Recent[tuple[str, str], Exposure] = Recent(CONVERSATIONS)
         self._keys: Recent[bytes, tuple[Key, float]] = Recent(KEYS)
-        self._keys_lock = threading.Lock()
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -59,6 +72,7 @@ class ControlLink:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
+            self._watching = None
         self._breaker.close()
 
     def missing(self) -> str | None:
@@ -76,17 +90,25 @@ class ControlLink:
         return self._known
 
     async def expose(self, tenant: str, conversation_id: str, unit: str, now_us: int) -> Exposure:
-        """As Control's; while the database is away by what is known. Raises Away where that is nothing."""
+        """As Control's, from memory where nothing has to be stored or looked up; while the database is away by what is known.
+
+        Raises Away where that is nothing.
+        """
+        last = self._exposures.get((tenant, conversation_id))
+        if self._is_fresh() and self._known is not None and (known := exposed(self._known, last)) is not None:
+            return known
         try:
-            exposure = await self._breaker.call(partial(self._control.expose, tenant, conversation_id, unit, now_us))
+            exposure = await self._asked.ask(Conversation(tenant, conversation_id, unit, now_us))
         except Away:
             if self._known is None:
                 raise
-            last = self._exposures.get((tenant, conversation_id)) if self._in_lease() else None
-            return unconfirmed(self._known, last)
+            return unconfirmed(self._known, last if self._in_lease() else None)
         if exposure.rollout_id is not None:
             self._exposures.set((tenant, conversation_id), exposure)
         return exposure
+
+    async def _expose_all(self, conversations: Sequence[Conversation]) -> Sequence[Exposure]:
+        return await self._breaker.call(partial(self._control.expose_all, conversations))
 
     async def named(self, model: str) -> tuple[bool, str]:
         """Whether everything is halted, and the digest of the candidate of that name. Raises UnknownCandidate, Away."""
@@ -103,29 +125,34 @@ class ControlLink:
             raise found
         return found
 
-    def key(self, token: str, now_us: int) -> Key | None:
-        """The valid key of a bearer token, else None; from any thread, which it blocks for the deadline at most.
+    async def key(self, token: str, now_us: int) -> Key | None:
+        """The valid key of a bearer token, else None; one that was found good is looked up again after KNOWN_S.
 
-        While the database is away a key stays good for KEY_S from when it was looked up last. Raises Away for others.
+        While the database is away after KEY_S. Raises Away where it would have to be looked up then.
         """
         name = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-        try:
-            key = self._breaker.wait(partial(self._control.key, token, now_us))
-        except Away:
-            if (known := self._good_lately(name)) is None:
-                raise
-            return known if known.valid(now_us) else None
-        with self._keys_lock:
-            if key is None:
-                self._keys.drop(name)
+        asked_at_s = self._clock.monotonic_s()
+        key, found_at_s = self._keys.get(name) or (None, -math.inf)
+        if asked_at_s - found_at_s >= (KNOWN_S if self._breaker.away_s is None else KEY_S):
+            try:
+                key = await self._breaker.call(partial(self._control.key, token, now_us))
+            except Away:
+                if asked_at_s - found_at_s >= KEY_S:
+                    raise
             else:
-                self._keys.set(name, (key, self._clock.monotonic_s()))
-        return key
+                self._remember(name, key, asked_at_s)
+        return key if key is not None and key.valid(now_us) else None
 
-    def _good_lately(self, name: bytes) -> Key | None:
-        with self._keys_lock:
-            key, at_s = self._keys.get(name) or (None, 0.0)
-        return key if self._clock.monotonic_s() - at_s < KEY_S else None
+    def _remember(self, name: bytes, key: Key | None, asked_at_s: float) -> None:
+        if key is None:
+            self._keys.drop(name)
+        else:
+            self._keys.set(name, (key, asked_at_s))
+
+    def _is_fresh(self) -> bool:
+        """Whether who serves was read just now, and will be again."""
+        reading = self._watching is not None and self._breaker.away_s is None
+        return reading and self._clock.monotonic_s() - self._read_at_s < KNOWN_S
 
     def _in_lease(self) -> bool:
         return self._clock.monotonic_s() - self._read_at_s < LEASE_S
@@ -137,8 +164,9 @@ class ControlLink:
             await self._clock.sleep(LOOK_S)
 
     async def _look(self) -> None:
+        asked_at_s = self._clock.monotonic_s()
         self._known = await self._breaker.look(self._control.routing)
-        self._read_at_s = self._clock.monotonic_s()
+        self._read_at_s = asked_at_s
         if self._breaker.away_s is not None:
             await self._breaker.look(self._write)  # what failed may have been a write
             self._breaker.back()

@@ -81,10 +81,15 @@ class Dispatcher:
         await asyncio.gather(*self._turns, return_exceptions=True)
 
     def _plan(self, tenant: str, who: Identity, request: ChatRequest, choice: Choice, now_us: int) -> Plan:
-        sealed = TurnId(tenant, who.conversation_id, choice.arm, choice.adapter)
-        turn_ids = tuple(self._turn_ids.seal(sealed) for _ in range(request.n))
+        turn_ids = self._sealed(TurnId(tenant, who.conversation_id, choice.arm, choice.adapter, choices=request.n))
         base = self.engine.base(request.model)
         return Plan(tenant, who, request, turn_ids, base, choice.adapter, choice.arm, choice.rollout, now_us)
+
+    def _sealed(self, turn: TurnId) -> tuple[str, ...]:
+        """The ids of a turn's choices."""
+        first = self._turn_ids.seal(turn)
+        others = (self._turn_ids.choice(first, number) for number in range(1, turn.choices))
+        return (first, *(other for other in others if other is not None))
 
     def _check_model(self, model: str, caller: Caller) -> None:
         if model in self.engine.names:

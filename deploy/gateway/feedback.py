@@ -16,10 +16,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from deploy.gateway import metrics
+from deploy.gateway.choices import picked, rated_turn
 from deploy.gateway.event_log import EventLog
 from deploy.gateway.identity import checked_id
 from deploy.gateway.live_turn import not_logged
-from deploy.gateway.turn_ids import PREFIX, TurnIds
+from deploy.gateway.turn_ids import TurnIds
 from deploy.settings import GatewaySettings
 from deploy.web.bodies import json_object, read_body
 from deploy.web.callers import Caller, Callers
@@ -30,7 +31,7 @@ from feedback.records import RatingKind
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 _FIELDS = {"turn_id", "kind", "value", "conversation_id", "event_id", "occurred_at", "source", "user_id", "rubric"}
-_FIELDS |= {"locale", "tags"}
+_FIELDS |= {"locale", "tags", "choice"}
 _NEEDS_SCOPE = {"expert": "label", "system": "ingest"}
 _KINDS = frozenset(get_args(RatingKind))
 
@@ -107,21 +108,19 @@ def rating_event(
         "user_id": user_id,
         **{name: body.get(name) for name in ("rubric", "locale", "tags")},
     }
-    return {name: value for name, value in event.items() if value is not None} | {"value": body["value"]}
+    value = picked(body["value"], subject.turn_id, turn_ids) if body["kind"] == "pick" else body["value"]
+    return {name: said for name, said in event.items() if said is not None} | {"value": value}
 
 
 def _subject(body: Mapping[str, Any], caller: Caller | None, turn_ids: TurnIds) -> _Subject:
-    turn_id = checked_id(body.get("turn_id"), "turn_id")
+    turn_id, sealed = rated_turn(body, turn_ids)
     named = checked_id(body.get("conversation_id"), "conversation_id")
-    sealed = turn_ids.open(turn_id) if turn_id is not None else None
     if sealed is not None and turn_id is not None:
         if caller is not None and caller.key is not None and caller.tenant != sealed.tenant:
             raise ApiError(403, "wrong_tenant", "this turn belongs to another tenant than the key", "turn_id")
         if named not in (None, sealed.conversation_id):
             raise bad("this turn belongs to another conversation", "conversation_id")
         return _Subject(sealed.tenant, sealed.conversation_id, turn_id, True)
-    if turn_id is not None and turn_id.startswith(PREFIX):
-        raise bad("this turn id was not sealed by this service, or was changed", "turn_id", "forged_turn_id")
     if caller is None:
         raise ApiError(401, "invalid_api_key", "without a key, turn_id must be one that this service sealed", "turn_id")
     if named is None:

@@ -1,14 +1,16 @@
 """Which arm answers a conversation: a pure choice, stored at the conversation's first exposure and kept from then on.
 
 Randomised is the unit: the user, or the conversation where no user is known. A unit's place within a rollout is a hash
-of both, so a rising share only ever adds units to the candidate's side. A conversation under way keeps its arm; a unit
-that the share has reached moves with its next conversation.
+of both, so a rising share only ever adds units to the candidate's side. The hash is keyed with the rollout's salt, which
+is told to nobody: who names a user or a conversation can't choose an arm by the name. A conversation under way keeps its
+arm; a unit that the share has reached moves with its next conversation.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import hmac
+from dataclasses import dataclass, field
 from typing import Literal
 
 Arm = Literal["candidate", "incumbent"]
@@ -25,12 +27,24 @@ class Routing:
     """Of the units, the part that new conversations put on the candidate, 0..1."""
     halted: bool = False
     """The kill switch: everything serves the bare base, whatever the other fields say."""
+    salt: str | None = field(default=None, repr=False, compare=False)
+    """The rollout's, which its id stands for: secret. None for a rollout that began before there were any."""
 
     def policy(self, arm: Arm) -> str | None:
         """Digest of the adapter that serves this arm now; None for the bare base."""
         if self.halted:
             return None
         return self.candidate if arm == "candidate" and self.candidate is not None else self.incumbent
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """One whose next turn is to be served. `unit`: the hashed user id, or the conversation where no user is known."""
+
+    tenant: str
+    conversation_id: str
+    unit: str
+    at_us: int
 
 
 @dataclass(frozen=True)
@@ -46,7 +60,7 @@ class Assignment:
     at_us: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Exposure:
     """What one turn is served with; `rollout_id` None when there is no canary or everything is halted."""
 
@@ -66,10 +80,30 @@ def choose_arm(unit: str, routing: Routing, stored: Assignment | None) -> Arm:
         return "incumbent"
     if stored is not None and stored.rollout_id == routing.rollout_id:
         return stored.arm
-    return "candidate" if place(routing.rollout_id, unit) < routing.share else "incumbent"
+    return "candidate" if place(routing.rollout_id, routing.salt, unit) < routing.share else "incumbent"
 
 
-def place(rollout_id: str, unit: str) -> float:
-    """Where the unit stands in this rollout: uniform in [0, 1), independent between rollouts."""
+def exposed(routing: Routing, stored: Assignment | Exposure | None) -> Exposure | None:
+    """What serves a conversation's next turn; None where an arm has to be chosen and stored for it first.
+
+    `stored` is what this very conversation was assigned before, as far as it is known.
+
+    >>> exposed(Routing(incumbent="i"), None)
+    Exposure(policy='i', arm='incumbent', rollout_id=None, share=0.0)
+    >>> exposed(Routing(incumbent="i", candidate="c", rollout_id="r", share=0.5), None)
+    """
+    if routing.halted or routing.rollout_id is None:
+        return Exposure(routing.policy("incumbent"))
+    if stored is None or stored.rollout_id != routing.rollout_id:
+        return None
+    return Exposure(routing.policy(stored.arm), stored.arm, stored.rollout_id, stored.share)
+
+
+def place(rollout_id: str, salt: str | None, unit: str) -> float:
+    """Where the unit stands in this rollout: uniform in [0, 1), independent between rollouts.
+
+    Without a salt anybody can compute it: so do rollouts go on that began before there were any.
+    """
     text = f"{len(rollout_id)}:{rollout_id}{unit}".encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.sha256(text).digest()[:6], "big") / 2**48
+    hashed = hashlib.sha256(text).digest() if salt is None else hmac.digest(bytes.fromhex(salt), text, "sha256")
+    return int.from_bytes(hashed[:6], "big") / 2**48

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from deploy.errors import Refused
@@ -57,6 +57,8 @@ class Rollout:
     state: Literal["approved", "canary", "paused"]
     share: float
     approved_at_us: int
+    salt: str | None = field(default=None, repr=False)
+    """Keys the places of its units: secret. None where it began before there were any."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,10 @@ class Serving:
         """What the gateway needs of it."""
         if self.rollout is None or self.rollout.share == 0:
             return Routing(incumbent=self.incumbent, halted=self.halted)
-        return Routing(self.incumbent, self.rollout.candidate, self.rollout.id, self.rollout.share, self.halted)
+        under_way = self.rollout
+        return Routing(
+            self.incumbent, under_way.candidate, under_way.id, under_way.share, self.halted, salt=under_way.salt
+        )
 
     @property
     def revision(self) -> str:
@@ -105,6 +110,8 @@ class Approve:
 
     candidate: str
     rollout_id: str
+    salt: str | None = field(default=None, repr=False)
+    """Random, 64 hex digits."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +196,7 @@ def _approve(serving: Serving, command: Approve, now_us: int) -> tuple[Serving, 
             f"a rollout is under way ({short(rollout.candidate)} at {percent(rollout.share)}): "
             f"promote it to the end or roll it back first"
         )
-    fresh = Rollout(command.rollout_id, command.candidate, "approved", 0.0, now_us)
+    fresh = Rollout(command.rollout_id, command.candidate, "approved", 0.0, now_us, command.salt)
     return replace(serving, rollout=fresh), (Moved(command.candidate, None, "approved"),)
 
 

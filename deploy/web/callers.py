@@ -12,6 +12,7 @@ import structlog
 from fastapi import Request
 
 from deploy.control.keys import PREFIX, SCOPES, Key
+from deploy.control.store import Control
 from deploy.web.errors import ApiError
 from feedback.clock import Clock
 from feedback.intake.wire import DEFAULT_TENANT
@@ -23,9 +24,19 @@ log = structlog.get_logger()
 
 
 class KeyFinder(Protocol):
-    """Looks up bearer tokens; deploy.control.store.Control is one."""
+    """Looks up bearer tokens; the gateway's is deploy.gateway.control_link.ControlLink."""
 
-    def key(self, token: str, now_us: int) -> Key | None: ...
+    async def key(self, token: str, now_us: int) -> Key | None: ...
+
+
+class StoredKeys:
+    """Looks up each token in the control database, in a thread."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+
+    async def key(self, token: str, now_us: int) -> Key | None:
+        return await asyncio.to_thread(self._control.key, token, now_us)
 
 
 @dataclass(frozen=True)
@@ -90,7 +101,7 @@ class Callers:
 
     async def _key(self, token: str) -> Key | None:
         try:
-            return await asyncio.to_thread(self._keys.key, token, self._clock.now_us())
+            return await self._keys.key(token, self._clock.now_us())
         except Exception as error:  # its text is not for strangers
             log.error("keys_not_read", error=type(error).__name__)
             raise ApiError(503, "not_ready", "keys can't be read now; try again", retry_after_s=RETRY_S) from error

@@ -63,9 +63,19 @@ class Gateway:
         await until(lambda: len(self.producer.records) >= count, f"{count} logged events")
         return self.events()
 
+    async def caught_up(self) -> None:
+        """Once it knows who serves now."""
+        assert self.link is not None
+        await caught_up(self.link, self.control)
+
     def new_key(self, *scopes: str, tenant: str = "acme") -> str:
         """The token of a new key."""
         return self.control.keys.create("app", tenant, scopes, "ada", NOW_US)[0]
+
+
+async def caught_up(link: ControlLink, control: Control) -> None:
+    """Once the link knows who serves now."""
+    await until(lambda: link.routing() == control.routing())
 
 
 @asynccontextmanager

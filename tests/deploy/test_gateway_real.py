@@ -20,7 +20,7 @@ from deploy.parts import link_to
 from deploy.settings import Settings
 from feedback.intake.edge import Edge
 from streams.sqlite.log import SqliteLog
-from tests.deploy.gateways import KEY, Gateway, full, served
+from tests.deploy.gateways import KEY, Gateway, caught_up, full, served
 from tests.fakes import CLOCK, until
 
 pytestmark = pytest.mark.slow
@@ -60,10 +60,12 @@ async def test_base_and_adapter_reply_as_the_rollout_says_and_their_turns_are_on
         assert bare[1] == "base"
         digest = make_adapter(base, folder)
         full(judged_rules, digest)
+        await caught_up(link, control)
         adapted, streamed = await ask(gateway), await ask(gateway, stream=True)
         assert adapted[1] == digest
         assert adapted == streamed != bare
         judged_rules.halt(actor="ada", reason="it swears")
+        await caught_up(link, control)
         assert await ask(gateway) == bare
         for client in gateway.clients:
             await client.close()

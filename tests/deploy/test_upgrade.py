@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tarfile
 from pathlib import Path
 
@@ -71,6 +72,22 @@ def test_the_history_is_whole_and_goes_on(rules: Operations) -> None:
         assert first_broken(tx.connection) is None
     newest, *_ = rules.periods()
     assert (newest["share"], newest["candidate"][:12], newest["to"]) == (0.05, CANARY, None)
+
+
+def test_the_rollout_under_way_keeps_the_rule_by_which_it_chose_arms(rules: Operations, control: Control) -> None:
+    def before(rollout: str, conversation: str, share: float) -> str:
+        hashed = hashlib.sha256(f"{len(rollout)}:{rollout}default/{conversation}".encode()).digest()
+        return "candidate" if int.from_bytes(hashed[:6], "big") / 2**48 < share else "incumbent"
+
+    def arms(name: str) -> list[str]:
+        return [control.expose("default", f"{name}-{n}", f"{name}-{n}", 1).arm for n in range(60)]
+
+    for name in ("at 5%", "at the next share"):
+        routing = control.routing()
+        assert routing.rollout_id is not None
+        assert arms(name) == [before(routing.rollout_id, f"{name}-{n}", routing.share) for n in range(60)]
+        rules.promote(actor="ada")
+    assert "candidate" in arms("at the next share")
 
 
 def test_assignments_and_keys_stand(control: Control) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from deploy.control import schema
-from deploy.control.store import Control
-from deploy.rules.assignment import Assignment
+from deploy.control.store import Control, open_control
+from deploy.rules.assignment import Assignment, Conversation, Exposure
 from deploy.rules.rollout import Promote, Rollback
 from tests.deploy.control.test_store import canary, do
+from tests.deploy.postgres import fresh
 
 FIRST = Assignment("r", "t", "c", "u", "candidate", 0.05, 1)
 
@@ -36,6 +40,52 @@ def test_of_threads_that_assign_at_once_all_get_the_same_arm(control: Control) -
         thread.join(timeout=60)
     assert len(got) == 8
     assert set(got) == {control.assignment("r", "t", "c")}
+
+
+def test_many_conversations_at_once_get_what_each_would_get_alone(control: Control, tmp_path: Path) -> None:
+    alone = open_control(tmp_path / "alone.db")
+    for one in (control, alone):
+        canary(one)
+    asked = [Conversation(f"t-{n % 3}", f"c-{n % 50}", f"u-{n % 7}", n) for n in range(200)]
+    control.expose_all(asked[30:40])
+    exposures = control.expose_all(asked)
+    assert exposures == [alone.expose(one.tenant, one.conversation_id, one.unit, one.at_us) for one in asked]
+    assert {exposure.arm for exposure in exposures} == {"candidate", "incumbent"}
+    stored = control.assignment("r", "t-0", "c-0")
+    assert stored == alone.assignment("r", "t-0", "c-0") == Assignment("r", "t-0", "c-0", "u-0", stored.arm, 0.5, 0)  # type: ignore[union-attr]
+    alone.close()
+
+
+def shared_by_threads(control: Control) -> None:
+    """All of them see the same new conversations, each in another order."""
+    canary(control)
+    barrier, got = threading.Barrier(6), list[dict[str, Exposure]]()
+
+    def expose(n: int) -> None:
+        asked = [Conversation("t", f"c-{place * (2 * n + 1) % 64}", f"u-{n}", n) for place in range(64)]
+        barrier.wait(timeout=60)
+        exposures = control.expose_all(asked)
+        got.append({one.conversation_id: exposure for one, exposure in zip(asked, exposures, strict=True)})
+
+    threads = [threading.Thread(target=expose, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert len(got) == 6
+    assert all(one == got[0] and len(one) == 64 for one in got)
+
+
+def test_gateways_that_meet_the_same_conversations_at_once_agree_on_all_of_them(control: Control) -> None:
+    shared_by_threads(control)
+
+
+@pytest.mark.slow
+def test_on_postgresql_too(postgres: str) -> None:
+    with fresh(postgres, "assignments") as url:
+        control = open_control(url)
+        shared_by_threads(control)
+        control.close()
 
 
 def test_a_rising_share_moves_a_unit_only_with_its_next_conversation(control: Control) -> None:

@@ -120,6 +120,28 @@ def test_what_is_served_now_is_the_period_that_now_is(where: str | Path, was: st
 
 
 @ANY_SERVER
+def test_the_rollout_under_way_goes_on_by_its_rule_and_the_next_one_has_a_salt(where: str | Path, state: Path) -> None:
+    control = open_control(where)
+    assert (control.routing().share, control.routing().salt) == (0.05, None)
+    rules = Operations(control, Settings, state / "candidates", CLOCK)
+    rules.rollback(actor="ada")
+    evidence = rules.show(CANARY)["evidence"]
+    rules.approve(CANARY, evidence=evidence, reason="r", actor="ada", override_hold=True)
+    rules.promote(actor="ada")
+    assert len(control.routing().salt or "") == 64
+    control.close()
+
+
+@ANY_SERVER
+def test_a_database_of_version_2_is_brought_up_to_date_too(where: str | Path) -> None:
+    open_control(where).close()
+    up_to_date = content(where), indexes(where)
+    say(where, "ALTER TABLE rollouts DROP COLUMN salt", "UPDATE schema_version SET version = 2")
+    open_control(where).close()
+    assert (content(where), indexes(where)) == up_to_date
+
+
+@ANY_SERVER
 def test_a_migration_that_fails_leaves_everything_as_it_was(where: str | Path) -> None:
     say(where, "CREATE TABLE periods (id INTEGER)")
     before = content(where), indexes(where)

@@ -70,7 +70,7 @@ def what_is_stored_is_what_the_rules_made(control: Control, commands: list[Comma
         for now_us, command in enumerate(commands, 1):
             before = tx.serving()
             if isinstance(command, Approve):
-                command = Approve(command.candidate, f"r-{now_us}")
+                command = Approve(command.candidate, f"r-{now_us}", f"{now_us:064x}")
             with suppress(Refused):
                 after, _ = transition(before, command, now_us)
                 tx.save_serving(before, after, now_us)

@@ -51,6 +51,27 @@ def test_an_approval_starts_a_rollout_that_history_approval_and_serving_all_name
     assert (entry.before, entry.after, entry.reason) == ("passed", "approved", "better")
 
 
+def test_every_rollout_gets_a_salt_of_its_own_that_nothing_tells_and_keeps_it(control: Control) -> None:
+    salts = []
+    for digest in (A, B):
+        start(control, digest)
+        for step in (lambda digest=digest: start(control, digest, now=50), lambda: apply(control, SHARES, "promote")):
+            step()
+            with control.read() as tx:
+                rollout = tx.serving().rollout
+            assert rollout is not None
+            salts.append(rollout.salt)
+            assert control.routing().salt in (None, rollout.salt)
+        assert control.routing().salt == salts[-1]
+        apply(control, Rollback(), "rollback")
+    assert salts == [salts[0], salts[0], salts[2], salts[2]]
+    assert {len(bytes.fromhex(salt or "")) for salt in salts} == {32}
+    assert salts[0] != salts[2]
+    with control.read() as tx:
+        told = repr([tx.history(), tx.periods(), tx.approvals(A), tx.candidates(), tx.serving(), control.routing()])
+    assert not any(salt in told for salt in salts if salt is not None)
+
+
 def test_a_yes_that_was_said_again_is_on_record_for_the_same_rollout(control: Control) -> None:
     start(control, A)
     start(control, A, now=50, reason="still better")

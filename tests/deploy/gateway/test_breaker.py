@@ -40,7 +40,6 @@ def far() -> Far:
 async def test_an_answer_comes_through(breaker: Breaker, far: Far) -> None:
     far.go.set()
     assert await breaker.call(far) == 42
-    assert breaker.wait(far) == 42
     assert breaker.away_s is None
 
 
@@ -54,8 +53,6 @@ async def test_a_call_that_hangs_is_given_up_and_all_others_are_refused_at_once(
         await hanging
     with pytest.raises(Away):
         await breaker.call(far)
-    with pytest.raises(Away):
-        breaker.wait(far)
     assert far.calls == 1
     await clock.advance(10)
     assert breaker.away_s == 10
@@ -71,14 +68,6 @@ async def test_what_it_raises_is_away_and_a_look_is_let_through(breaker: Breaker
         await breaker.call(far)
     breaker.back()
     assert await breaker.call(far) == 42
-
-
-async def test_a_thread_waits_no_longer_than_the_deadline(far: Far, clock: ManualClock) -> None:
-    breaker = Breaker("the far end", 1, 0.01, clock)
-    with pytest.raises(Away):
-        await asyncio.to_thread(breaker.wait, far)
-    far.go.set()
-    breaker.close()
 
 
 async def test_what_is_closed_refuses(breaker: Breaker, far: Far) -> None:

@@ -227,6 +227,7 @@ async def test_the_rollout_decides_the_adapter_and_the_turn_says_so(
     old = incumbent(judged_rules, folder, 1)
     await until(lambda: old in gateway.engines.loaded)
     new = canary(judged_rules, folder, 2)
+    await gateway.caught_up()
     client = gateway.openai()
     for number in range(40):
         metadata = {"conversation_id": f"c-{number}"}
@@ -241,15 +242,17 @@ async def test_the_rollout_decides_the_adapter_and_the_turn_says_so(
     assert len({event["rollout"]["id"] for event in events}) == 1
 
 
-async def test_a_conversation_keeps_its_adapter_and_a_halt_takes_it_at_once(
+async def test_a_conversation_keeps_its_adapter_and_a_halt_takes_it_within_a_second(
     gateway: Gateway, judged_rules: Operations, folder: Path
 ) -> None:
     served = incumbent(judged_rules, folder)
+    await gateway.caught_up()
     metadata = {"conversation_id": "c"}
     for _ in range(3):
         reply = await gateway.openai().chat.completions.create(model=ALIAS, messages=HELLO, metadata=metadata)
         assert reply.system_fingerprint == served
     judged_rules.halt(actor="ada", reason="it swears")
+    await gateway.caught_up()
     reply = await gateway.openai().chat.completions.create(model=ALIAS, messages=HELLO, metadata=metadata)
     assert reply.system_fingerprint == "base"
     assert "rollout" not in gateway.events()[-1]
@@ -261,6 +264,7 @@ async def test_an_adapter_that_can_not_be_loaded_leaves_the_incumbent_serving_an
     old = incumbent(judged_rules, folder, 1)
     await until(lambda: old in gateway.engines.loaded)
     gateway.engine.broken = {canary(judged_rules, folder, 2)}
+    await gateway.caught_up()
     client = gateway.openai()
     for number in range(40):
         metadata = {"conversation_id": f"c-{number}"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from deploy.control.records import UnknownCandidate
 from deploy.control.store import Control
 from deploy.decisions.operations import Operations
 from deploy.gateway.breaker import Away
-from deploy.gateway.control_link import DEADLINE_S, KEY_S, LEASE_S, LOOK_S, STATEMENT_S, ControlLink
-from deploy.rules.assignment import Exposure, Routing
+from deploy.gateway.control_link import DEADLINE_S, KEY_S, KNOWN_S, LEASE_S, LOOK_S, STATEMENT_S, ControlLink
+from deploy.rules.assignment import Conversation, Exposure, Routing
 from deploy.settings import Settings
 from tests.deploy.gateways import NOW_US, Gateway, canary, incumbent, running
 from tests.deploy.postgres import fresh, stopped
@@ -36,18 +36,22 @@ class HangingControl(Control):
         super().__init__(database)
         self.go = threading.Event()
         self.go.set()
-        self.looks = 0
+        self.looks = self.key_looks = self.expose_calls = 0
+        self.exposed = list[str]()
 
     def routing(self) -> Routing:
         self.looks += 1
         self.go.wait()
         return super().routing()
 
-    def expose(self, tenant: str, conversation_id: str, unit: str, now_us: int) -> Exposure:
+    def expose_all(self, conversations: Sequence[Conversation]) -> list[Exposure]:
+        self.expose_calls += 1
+        self.exposed += [one.conversation_id for one in conversations]
         self.go.wait()
-        return super().expose(tenant, conversation_id, unit, now_us)
+        return super().expose_all(conversations)
 
     def key(self, token: str, now_us: int) -> Key | None:
+        self.key_looks += 1
         self.go.wait()
         return super().key(token, now_us)
 
@@ -84,14 +88,19 @@ async def back(link: ControlLink, hanging: HangingControl, clock: ManualClock) -
     await until(lambda: link.missing() is None)
 
 
+async def reads(link: ControlLink, hanging: HangingControl, clock: ManualClock) -> None:
+    """The link has read what was decided."""
+    await until(lambda: clock.waiting == 1)
+    await clock.advance(LOOK_S)
+    await until(lambda: link.routing() == hanging.routing())
+
+
 async def test_a_conversation_keeps_its_arm_for_the_lease_and_others_get_the_incumbent_none_of_it_as_evidence(
     link: ControlLink, hanging: HangingControl, clock: ManualClock, judged_rules: Operations, folder: Path
 ) -> None:
     old = incumbent(judged_rules, folder, 1)
     new = canary(judged_rules, folder, 2)
-    await until(lambda: clock.waiting == 1)
-    await clock.advance(LOOK_S)
-    await until(lambda: link.routing() == hanging.routing())
+    await reads(link, hanging, clock)
     before = {n: await link.expose("t", f"c-{n}", f"u-{n}", NOW_US) for n in range(20)}
     assert {exposure.policy for exposure in before.values()} == {old, new}
     await hang(link, hanging, clock)
@@ -119,9 +128,7 @@ async def test_what_was_halted_stays_halted(
 ) -> None:
     canary(judged_rules, folder)
     judged_rules.halt(actor="ada", reason="it swears")
-    await until(lambda: clock.waiting == 1)
-    await clock.advance(LOOK_S)
-    await until(lambda: link.routing() == hanging.routing())
+    await reads(link, hanging, clock)
     await hang(link, hanging, clock)
     assert await link.expose("t", "c", "u", NOW_US) == Exposure(None)
 
@@ -140,33 +147,121 @@ async def test_before_anything_was_read_nobody_can_be_served(hanging: HangingCon
     await link.stop()
 
 
+async def test_without_a_rollout_and_while_all_is_halted_a_chat_asks_nobody(
+    link: ControlLink, hanging: HangingControl, clock: ManualClock, judged_rules: Operations, folder: Path
+) -> None:
+    assert [await link.expose("t", f"c-{n}", "u", NOW_US) for n in range(20)] == [Exposure(None)] * 20
+    old = incumbent(judged_rules, folder, 1)
+    await reads(link, hanging, clock)
+    assert await link.expose("t", "c-0", "u", NOW_US) == Exposure(old)
+    canary(judged_rules, folder, 2)
+    judged_rules.halt(actor="ada", reason="it swears")
+    await reads(link, hanging, clock)
+    assert await link.expose("t", "c-0", "u", NOW_US) == Exposure(None)
+    assert hanging.exposed == []
+
+
+async def test_a_conversation_asks_once_in_a_rollout_and_then_keeps_what_is_stored(
+    link: ControlLink, hanging: HangingControl, clock: ManualClock, judged_rules: Operations, folder: Path
+) -> None:
+    for number in (1, 2):
+        canary(judged_rules, folder, number)
+        await reads(link, hanging, clock)
+        hanging.exposed.clear()
+        first = [await link.expose("t", f"c-{n}", f"u-{n}", NOW_US) for n in range(30)]
+        for _ in range(3):
+            assert [await link.expose("t", f"c-{n}", f"u-{n}", NOW_US) for n in range(30)] == first
+        assert hanging.exposed == [f"c-{n}" for n in range(30)]
+        assert {exposure.arm for exposure in first} == {"candidate", "incumbent"}
+        stored = [hanging.assignment(first[0].rollout_id or "", "t", f"c-{n}") for n in range(30)]
+        assert [one and one.arm for one in stored] == [exposure.arm for exposure in first]
+        judged_rules.rollback(actor="ada")
+        await reads(link, hanging, clock)
+        assert await link.expose("t", "c-0", "u-0", NOW_US) == Exposure(None)
+
+
+async def test_conversations_that_are_new_at_once_are_stored_together(
+    link: ControlLink, hanging: HangingControl, clock: ManualClock, judged_rules: Operations, folder: Path
+) -> None:
+    canary(judged_rules, folder)
+    await reads(link, hanging, clock)
+    exposures = await asyncio.gather(*[link.expose("t", f"c-{n}", f"u-{n}", NOW_US) for n in range(600)])
+    assert (len(hanging.exposed), hanging.expose_calls) == (600, 3)
+    assert all(exposure.rollout_id is not None for exposure in exposures)
+    assert exposures == [hanging.expose("t", f"c-{n}", f"u-{n}", NOW_US) for n in range(600)]
+    assert link.missing() is None
+
+
+async def test_a_gateway_that_was_started_anew_looks_up_what_another_stored(
+    link: ControlLink, hanging: HangingControl, clock: ManualClock, judged_rules: Operations, folder: Path
+) -> None:
+    canary(judged_rules, folder)
+    stored = [hanging.expose("t", f"c-{n}", f"u-{n}", NOW_US) for n in range(20)]
+    await reads(link, hanging, clock)
+    assert [await link.expose("t", f"c-{n}", f"u-{n}", NOW_US) for n in range(20)] == stored
+
+
+async def test_what_was_read_a_second_ago_is_read_again(
+    link: ControlLink, hanging: HangingControl, clock: ManualClock, judged_rules: Operations, folder: Path
+) -> None:
+    await until(lambda: clock.waiting == 1)
+    canary(judged_rules, folder)
+    clock.set_forward(KNOWN_S - 0.001)
+    assert (await link.expose("t", "c-1", "u", NOW_US)).rollout_id is None
+    clock.set_forward(0.001)
+    assert (await link.expose("t", "c-2", "u", NOW_US)).rollout_id is not None
+
+
+async def test_a_key_is_looked_up_once_a_second_and_one_that_was_revoked_works_no_longer_than_that(
+    link: ControlLink, hanging: HangingControl, clock: ManualClock
+) -> None:
+    token, key = hanging.keys.create("app", "t", ["chat"], "ada", NOW_US)
+    assert [await link.key(token, NOW_US) for _ in range(50)] == [key] * 50
+    assert hanging.key_looks == 1
+    hanging.keys.revoke(key.id, "ada", NOW_US)
+    clock.set_forward(KNOWN_S - 0.001)
+    assert await link.key(token, NOW_US) == key
+    clock.set_forward(0.001)
+    assert [await link.key(token, NOW_US) for _ in range(2)] == [None, None]
+
+
+async def test_a_key_works_as_soon_as_it_is_made_and_not_a_moment_longer_than_it_is_good_for(
+    link: ControlLink, hanging: HangingControl
+) -> None:
+    assert await link.key("tt_unknown", NOW_US) is None
+    token, key = hanging.keys.create("app", "t", ["chat"], "ada", NOW_US, NOW_US + 10)
+    assert [await link.key(token, NOW_US + more) for more in (0, 9, 10)] == [key, key, None]
+    assert hanging.key_looks == 2
+
+
 async def test_a_key_that_was_good_works_for_a_while_and_others_do_not(
     link: ControlLink, hanging: HangingControl, clock: ManualClock
 ) -> None:
     (good, key), (unseen, _), (revoked, gone) = (
         hanging.keys.create(name, "t", ["chat"], "ada", NOW_US) for name in ("good", "unseen", "revoked")
     )
-    assert link.key(good, NOW_US) == key
-    assert link.key(revoked, NOW_US) == gone
+    assert await link.key(good, NOW_US) == key
+    assert await link.key(revoked, NOW_US) == gone
     hanging.keys.revoke(gone.id, "ada", NOW_US)
-    assert link.key(revoked, NOW_US) is None
+    clock.set_forward(KNOWN_S)
+    assert await link.key(revoked, NOW_US) is None
     await hang(link, hanging, clock)
-    assert link.key(good, NOW_US) == key
+    assert await link.key(good, NOW_US) == key
     for token in (unseen, revoked):
         with pytest.raises(Away):
-            link.key(token, NOW_US)
+            await link.key(token, NOW_US)
     clock.set_forward(KEY_S)
     with pytest.raises(Away):
-        link.key(good, NOW_US)
+        await link.key(good, NOW_US)
 
 
 async def test_a_key_that_expires_meanwhile_is_refused(
     link: ControlLink, hanging: HangingControl, clock: ManualClock
 ) -> None:
     token, _ = hanging.keys.create("app", "t", ["chat"], "ada", NOW_US, NOW_US + 10)
-    assert link.key(token, NOW_US) is not None
+    assert await link.key(token, NOW_US) is not None
     await hang(link, hanging, clock)
-    assert link.key(token, NOW_US + 10) is None
+    assert await link.key(token, NOW_US + 10) is None
 
 
 async def test_an_unknown_name_is_no_reason_to_call_the_database_away(link: ControlLink) -> None:

@@ -27,7 +27,7 @@ from deploy.settings import GatewaySettings
 from deploy.web.callers import Caller
 from deploy.web.errors import ApiError
 from feedback.intake.edge import Edge
-from tests.deploy.gateways import canary
+from tests.deploy.gateways import canary, caught_up
 from tests.fakes import BASE, CLOCK, PACE_S, FakeEngine, FakeGeneration, MemoryProducer, until
 
 A, B = "a" * 64, "b" * 64
@@ -120,6 +120,7 @@ async def test_a_request_that_is_refused_because_too_many_wait_is_not_assigned_t
     link: ControlLink, control: Control, judged_rules: Operations, folder: Path
 ) -> None:
     canary(judged_rules, folder)
+    await caught_up(link, control)
     engine = FakeEngine()
     async with dispatching(link, engine, folder, queue=1) as dispatcher:
         engine.go.clear()
@@ -138,6 +139,7 @@ async def test_a_request_that_the_chat_template_does_not_take_is_not_assigned_to
     link: ControlLink, control: Control, judged_rules: Operations, folder: Path
 ) -> None:
     canary(judged_rules, folder)
+    await caught_up(link, control)
     engine = FakeEngine()
     engine.refuses = "roles must alternate"
     async with dispatching(link, engine, folder) as dispatcher:
@@ -151,6 +153,7 @@ async def test_a_request_to_a_gateway_that_stops_is_not_assigned_to_an_arm(
     link: ControlLink, control: Control, judged_rules: Operations, folder: Path
 ) -> None:
     canary(judged_rules, folder)
+    await caught_up(link, control)
     async with dispatching(link, FakeEngine(), folder) as dispatcher:
         await dispatcher.engine.stop()
         with pytest.raises(ApiError, match="stopping") as refused:

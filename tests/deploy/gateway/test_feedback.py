@@ -62,6 +62,19 @@ async def test_the_sealed_turn_id_is_all_that_is_needed(gateway: Gateway) -> Non
     }
 
 
+async def test_each_choice_of_a_reply_is_rated_by_its_number_and_picked_over_another(gateway: Gateway) -> None:
+    ids = TurnIds(KEY)
+    reply = ids.seal(TurnId("acme", "c-1", "incumbent", None, choices=3))
+    pick = thumb(reply, choice=2, kind="pick", value={"over_choice": 0})
+    for body in (thumb(reply), thumb(reply, choice=1), pick):
+        assert (await give(gateway, body, **{"Idempotency-Key": "one click"})).status_code == 202
+    rated = gateway.events()
+    assert [event["turn_id"] for event in rated] == [ids.choice(reply, choice) for choice in (0, 1, 2)]
+    assert rated[2]["value"] == {"over": reply, "tie": False}
+    assert len({event["event_id"] for event in rated}) == 3
+    assert {event["conversation_id"] for event in rated} == {"c-1"}
+
+
 async def test_feedback_is_taken_before_its_turn_is_known(gateway: Gateway) -> None:
     assert (await give(gateway, thumb())).status_code == 202
     assert [event["event"] for event in gateway.events()] == ["rating"]
@@ -84,6 +97,9 @@ async def test_feedback_is_taken_before_its_turn_is_known(gateway: Gateway) -> N
         (thumb(value="yes"), 400, "value"),
         (thumb(mood="good"), 400, "mood"),
         (thumb(tags=["a"]), 400, "tags"),
+        (thumb(choice=1), 400, "choice"),
+        (thumb(kind="pick", value={"over_choice": 1}), 400, "value.over_choice"),
+        (thumb(value={"over_choice": 0}), 400, "value"),
         (thumb(occurred_at="yesterday"), 400, "occurred_at"),
         ({"turn_id": turn(), "kind": "thumbs"}, 400, "value"),
         ({"turn_id": turn(), "value": True}, 400, "kind"),

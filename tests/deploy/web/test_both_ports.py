@@ -20,6 +20,7 @@ from deploy.decisions.operations import Operations
 from deploy.engine.adapters import LocalEngines
 from deploy.errors import Failed
 from deploy.gateway.app import gateway_app
+from deploy.gateway.control_link import ControlLink
 from deploy.settings import GatewaySettings, Settings
 from feedback.intake.edge import Edge
 from tests.deploy.gateways import KEY
@@ -63,16 +64,18 @@ ANY_PORT = pytest.mark.parametrize("port", ["public", "admin"])
 
 
 @pytest.fixture
-def apps(control: Control, rules: Operations, folder: Path) -> Any:
+async def apps(control: Control, rules: Operations, folder: Path) -> AsyncIterator[Any]:
     """The app of a port."""
+    link = ControlLink(control, CLOCK)
 
     def make(port: str, require_keys: bool) -> FastAPI:
         if port == "admin":
             return admin_app(lambda: None, [admin_router(rules, CLOCK, require_keys=require_keys)])
-        engines = LocalEngines(lambda: None, folder, control, queue=4, make=lambda _: FakeEngine(), clock=CLOCK)
-        return gateway_app(PUBLIC, control, Edge(KEY), MemoryProducer(), engines, KEY, CLOCK, require_keys=require_keys)
+        engines = LocalEngines(lambda: None, folder, link, queue=4, make=lambda _: FakeEngine(), clock=CLOCK)
+        return gateway_app(PUBLIC, link, Edge(KEY), MemoryProducer(), engines, KEY, CLOCK, require_keys=require_keys)
 
-    return make
+    yield make
+    await link.stop()
 
 
 @pytest.fixture

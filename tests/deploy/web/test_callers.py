@@ -24,7 +24,7 @@ class OneKey:
 
     away = False
 
-    def key(self, token: str, now_us: int) -> Key | None:
+    async def key(self, token: str, now_us: int) -> Key | None:
         if self.away:
             raise Failed("the control database at 10.0.0.7 can't be used")
         return KEY if token == TOKEN else None
