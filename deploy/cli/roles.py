@@ -19,7 +19,7 @@ from deploy.roles.logs import configure
 from deploy.roles.role import Role
 from deploy.roles.trainer import run_trainer
 from deploy.roles.worker import run_worker
-from deploy.web.serving import listen, run_until_stopped
+from deploy.web.serving import listen, run, run_until_stopped
 
 ADMIN_PORT = 8401
 PORT = 8400
@@ -150,4 +150,5 @@ def _play(
             await work(Role(context.state, context.settings, control, clock, listen(*admin), on_ready), stop)
 
         within_s = context.settings.process.stop_within_s
-        asyncio.run(run_until_stopped(main, within_s, clock, parent.wait_gone if parent else None))
+        runner = run if name == "gateway" else asyncio.run
+        runner(run_until_stopped(main, within_s, clock, parent.wait_gone if parent else None))

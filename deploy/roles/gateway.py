@@ -13,7 +13,7 @@ from deploy.gateway.control_link import STATEMENT_S, ControlLink
 from deploy.gateway.spool import Spool
 from deploy.parts import link_to, open_log
 from deploy.roles.role import Role
-from deploy.web.serving import serve
+from deploy.web.serving import Limits, serve
 from feedback.intake.edge import Edge
 from streams.log import Producer
 
@@ -49,7 +49,8 @@ async def _serve_chats(role: Role, stop: asyncio.Event, listening: socket, requi
     await link.start()
     await engines.start()
     sending = asyncio.create_task(spool.run(partial(_producer, role)))
-    serving = asyncio.create_task(serve(app, listening, stop, role.finish_s, role.clock))
+    limits = Limits(settings.gateway.max_connections, settings.gateway.keep_alive_s)
+    serving = asyncio.create_task(serve(app, listening, stop, role.finish_s, role.clock, limits))
     try:
         while not stop.is_set() and not serving.done():
             role.waiting = engines.ready() or link.missing()

@@ -82,7 +82,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> JSONResponse:
         # no text of the error: it may quote what a user wrote
-        log.error("request_failed", path=request.url.path[:100], error=type(error).__name__, at=_place(error))
+        log.error("request_failed", path=request.url.path[:100], error=type(error).__name__, at=place(error))
         return ApiError(500, "internal_error", "something went wrong here; this process's log says what").response()
 
 
@@ -95,7 +95,7 @@ def _not_done(error: Failed) -> ApiError:
     return ApiError(503, "failed", str(error))
 
 
-def _place(error: BaseException) -> str:
+def place(error: BaseException) -> str:
     """Where it was raised, `module:line`, innermost last."""
     places, trace = [], error.__traceback__
     while trace is not None:
