@@ -148,6 +148,8 @@ class Connection(HttpToolsProtocol):
 
     def look(self, now_s: float) -> None:
         """End it if it has been late at two looks: a clock may jump, where a machine slept."""
+        if self.transport is None:  # it was taken, and is not ours yet
+            return
         if self.flow.read_paused and self._phase == "body":
             self._begin("body")  # it is the app that is slow
         if self._answering and self._phase == "header":

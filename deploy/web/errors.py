@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from deploy.control.records import UnknownCandidate
 from deploy.errors import Failed, Refused
+from deploy.web.paths import astray
 
 log = structlog.get_logger()
 
@@ -69,10 +70,11 @@ def install(app: FastAPI) -> None:
         return bad(str(first["msg"]), param).response()
 
     @app.exception_handler(HTTPException)
-    async def routed(_: Request, error: HTTPException) -> JSONResponse:
+    async def routed(request: Request, error: HTTPException) -> JSONResponse:
         code = _HTTP_CODES.get(error.status_code, "invalid_request")
-        answer = ApiError(error.status_code, code, str(error.detail)).response()
-        answer.headers.update(error.headers or {})
+        message, headers = astray(request, error)
+        answer = ApiError(error.status_code, code, message).response()
+        answer.headers.update(headers)
         return answer
 
     @app.exception_handler(ClientDisconnect)

@@ -19,6 +19,9 @@ from deploy.web.errors import bad
 Ready = Callable[[], str | None]
 """None when it can do its work, else one sentence on what it waits for."""
 
+Others = Callable[[], Awaitable[Mapping[str, str | None]]]
+"""The same of other roles, by name."""
+
 BOTH = ["GET", "HEAD"]
 
 
@@ -33,7 +36,7 @@ class Health:
 
     ready: Ready
     duties: Mapping[str, Ready] = field(default_factory=dict)
-    others: Callable[[], Awaitable[Mapping[str, str | None]]] = alone
+    others: Others = alone
 
 
 def health_router(health: Health, *, say_why: bool) -> APIRouter:

@@ -1,56 +1,40 @@
-"""How often a caller may ask: a bucket of tokens for each, which fills evenly and is as large as a minute's worth.
+"""A bucket of tokens for each caller, which fills evenly and is as large as a minute's worth.
 
-A caller is the user whom a key's request names, else the key, else the address. Without a key nobody's word counts for who
-they are: a new name with each request would be a new bucket. Each bucket is one number (the moment at which it is full
-again), and the least recently used one is forgotten where there are too many; in several gateways each counts for itself.
+Each is one number, the moment at which it is full again (the generic cell rate algorithm, ITU-T I.371), and where there are
+too many, the least recently used one is forgotten: whoever it belonged to begins with a full one.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 import secrets
 from collections import OrderedDict
 
-from starlette.requests import Request
-
-from deploy.web import metrics
-from deploy.web.addresses import Addresses
-from deploy.web.callers import Caller
-from deploy.web.errors import ApiError
 from feedback.clock import Clock
 
 MOST = 50_000
-"""Callers that are remembered."""
+"""Callers that are remembered: a few megabytes."""
+
+BURST_S = 60.0
+_ROUNDING_S = 1e-6
 
 
 class RateLimit:
     """Belongs to one event loop. `per_minute` 0: no limit."""
 
-    def __init__(self, per_minute: int, addresses: Addresses, clock: Clock) -> None:
-        self._every_s = 60 / per_minute if per_minute else 0.0
-        self._burst_s = 60.0
-        self._addresses, self._clock = addresses, clock
+    def __init__(self, per_minute: int, clock: Clock) -> None:
+        self.per_minute, self._clock = per_minute, clock
         self._full_at_s: OrderedDict[bytes, float] = OrderedDict()
         self._salt = secrets.token_bytes(16)
 
-    def take(self, request: Request, caller: Caller | None, user: str | None = None) -> None:
-        """Count one request; `user` is whom it names. Raises ApiError: 429 that says when to come again."""
-        if not self._every_s:
-            return
-        wait_s = self._take(self._name(request, caller, user))
-        if wait_s > 0:
-            metrics.REFUSED.labels(reason="rate").inc()
-            again_s = math.ceil(wait_s)
-            message = f"too many requests: {60 / self._every_s:g} a minute are allowed; try again in {again_s} s"
-            raise ApiError(429, "rate_limit_exceeded", message, retry_after_s=again_s)
-
-    def _take(self, name: bytes) -> float:
-        """0 where there was a token, else seconds until there is one (the generic cell rate algorithm, ITU-T I.371)."""
-        now_s = self._clock.monotonic_s()
-        full_at_s = max(self._full_at_s.get(name, now_s), now_s) + self._every_s
-        wait_s = full_at_s - now_s - self._burst_s
-        if wait_s > 1e-9:
+    def take(self, *caller: str) -> float:
+        """0 where the caller has a token left, which is then taken, else the seconds until there is one."""
+        if not self.per_minute:
+            return 0.0
+        name, now_s, token_s = self._name(caller), self._clock.monotonic_s(), BURST_S / self.per_minute
+        full_at_s = max(self._full_at_s.get(name, now_s), now_s) + token_s
+        wait_s = full_at_s - now_s - BURST_S
+        if wait_s > _ROUNDING_S:
             return wait_s
         self._full_at_s[name] = full_at_s
         self._full_at_s.move_to_end(name)
@@ -58,13 +42,7 @@ class RateLimit:
             self._full_at_s.popitem(last=False)
         return 0.0
 
-    def _name(self, request: Request, caller: Caller | None, user: str | None) -> bytes:
-        """A salted hash: whom we remember here is nobody's business."""
-        if caller is None or caller.key is None:
-            parts = ["address", self._addresses.of(request.scope)]
-        elif user is not None:
-            parts = ["user", caller.tenant, user]
-        else:
-            parts = ["key", caller.key.id]
-        text = "\0".join(parts).encode("utf-8", "surrogatepass")
+    def _name(self, caller: tuple[str, ...]) -> bytes:
+        """Of one size, and nobody's to read."""
+        text = "\0".join(caller).encode("utf-8", "surrogatepass")
         return hashlib.blake2b(text, digest_size=16, key=self._salt).digest()

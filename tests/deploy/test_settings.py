@@ -40,7 +40,10 @@ def configured(text: str) -> str:
         ("[gateway]\ncors_origins = ['https://shop.example/']", ["no slash at the end", "https://shop.example/"]),
         ("[gateway]\ncors_origins = ['https://shop.example/chat']", ["gateway.cors_origins", "no path"]),
         ("[gateway]\ncors_origins = ['https://Shop.example']", ["gateway.cors_origins", "small letters"]),
-        ("[gateway]\ncors_origins = ['https://shop.example:443']", ["gateway.cors_origins", "unless it is the usual one"]),
+        (
+            "[gateway]\ncors_origins = ['https://shop.example:443']",
+            ["gateway.cors_origins", "unless it is the usual one"],
+        ),
         ("[gateway]\ncors_origins = ['shop.example']", ["gateway.cors_origins", "scheme"]),
         ("[gateway]\ncors_origins = ['null']", ["gateway.cors_origins", "'null'"]),
         ("[gateway]\ntrusted_proxies = ['10.0.0.1/8']", ["gateway.trusted_proxies", "10.0.0.0/8"]),
