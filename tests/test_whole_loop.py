@@ -172,6 +172,15 @@ def test_a_promotion_at_a_time_ends_at_everybody_and_is_remembered(loop: Loop, s
     assert REASON in json.dumps(history)
 
 
+def test_the_one_address_says_how_every_role_is(service: Service) -> None:
+    answer = httpx.get(service.chat.removesuffix("/v1") + "/readyz", timeout=60)
+    assert answer.json() == {
+        "status": "ready",
+        "duties": {"chat": "ready", "intake": "ready"},
+        "roles": {"controller": "ready", "trainer": "ready", "worker": "ready"},
+    }
+
+
 def test_an_unmodified_client_is_answered_through_the_adapter(loop: Loop, client: openai.OpenAI) -> None:
     whole = client.chat.completions.create(model="trimtab", messages=QUESTION, max_tokens=8, temperature=0)
     chunks = list(

@@ -16,10 +16,11 @@ from deploy.roles.controller import run_controller
 from deploy.roles.gateway import run_gateway
 from deploy.roles.lifeline import Lifeline
 from deploy.roles.logs import configure
+from deploy.roles.others import OtherRoles
 from deploy.roles.role import Role
 from deploy.roles.trainer import run_trainer
 from deploy.roles.worker import run_worker
-from deploy.web.serving import listen, run_until_stopped
+from deploy.web.serving import listen, run, run_until_stopped
 
 ADMIN_PORT = 8401
 PORT = 8400
@@ -93,9 +94,12 @@ def controller(context: Context, admin_host: str, admin_port: int, supervised: b
 @click.option("--port", type=PORTS, default=PORT, show_default=True, help="Port to serve chats on.")
 @admin_host
 @admin_port("gateway")
+@click.option("--other", "others", multiple=True, hidden=True, help="ROLE=URL of a role that /readyz speaks for too.")
 @supervised
 @pass_context(with_json=False)
-def gateway(context: Context, host: str, port: int, admin_host: str, admin_port: int, supervised: bool) -> None:
+def gateway(
+    context: Context, host: str, port: int, admin_host: str, admin_port: int, others: tuple[str, ...], supervised: bool
+) -> None:
     """Serve chats: the OpenAI-compatible front door.
 
     \b
@@ -105,6 +109,7 @@ def gateway(context: Context, host: str, port: int, admin_host: str, admin_port:
     keys = keys_needed(context, host)
 
     async def work(role: Role, stop: asyncio.Event) -> None:
+        role.others = OtherRoles(dict(other.split("=", 1) for other in others), role.clock)
         await run_gateway(role, stop, listen(host, port), keys)
 
     _play(context, "gateway", (admin_host, admin_port), work, supervised)
@@ -150,4 +155,5 @@ def _play(
             await work(Role(context.state, context.settings, control, clock, listen(*admin), on_ready), stop)
 
         within_s = context.settings.process.stop_within_s
-        asyncio.run(run_until_stopped(main, within_s, clock, parent.wait_gone if parent else None))
+        runner = run if name == "gateway" else asyncio.run
+        runner(run_until_stopped(main, within_s, clock, parent.wait_gone if parent else None))

@@ -54,11 +54,15 @@ def up(context: Context, host: str, port: int, admin_host: str, admin_port: int)
         common = ["--state", str(context.state.root), "--admin-host", admin_host]
         if context.config_path is not None:
             common += ["--config", str(context.config_path)]
+        shown = "127.0.0.1" if admin_host in ("0.0.0.0", "::") else admin_host  # noqa: S104 (how we reach ourselves)
+        chats = ["--host", host, "--port", str(port)]
+        for name in ADMIN_OFFSET.keys() - {"gateway"}:
+            reached = f"[{shown}]" if ":" in shown else shown
+            chats += ["--other", f"{name}=http://{reached}:{admin_port + ADMIN_OFFSET[name]}"]
         children = []
         for name, offset in ADMIN_OFFSET.items():
-            chats = ["--host", host, "--port", str(port)] if name == "gateway" else []
-            children.append(Child(name, [*common, "--admin-port", str(admin_port + offset), *chats]))
-        shown = "127.0.0.1" if admin_host in ("0.0.0.0", "::") else admin_host  # noqa: S104 (how we reach ourselves)
+            its = chats if name == "gateway" else []
+            children.append(Child(name, [*common, "--admin-port", str(admin_port + offset), *its]))
         ready = partial(_say_addresses, context, f"http://{host}:{port}/v1", f"http://{shown}", admin_port)
         return supervise(children, lambda: bool(stopping), ready, context.settings.process.stop_within_s, context.clock)
 

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 
 from deploy.engine.port import Engine
 from deploy.gateway.chat import ADAPTER_HEADER, TURN_HEADER, chat_router
@@ -20,6 +19,7 @@ from deploy.gateway.identity import HEADER
 from deploy.gateway.turn_ids import TurnIds
 from deploy.settings import Settings
 from deploy.web.callers import Callers
+from deploy.web.cors import allow_pages
 from deploy.web.errors import install
 from feedback.clock import Clock
 from feedback.intake.edge import Edge
@@ -43,7 +43,14 @@ def gateway_app(
     """
     events, turn_ids = EventLog(edge, spool, clock), TurnIds(key)
     origins = settings.gateway.cors_origins
-    callers = Callers(control, clock, require_keys=require_keys, origins=origins)
+    callers = Callers(
+        control,
+        clock,
+        require_keys=require_keys,
+        origins=origins,
+        per_minute=settings.gateway.requests_per_minute,
+        trusted_proxies=settings.gateway.trusted_proxies,
+    )
     dispatcher = Dispatcher(settings.gateway, control, engine, events, turn_ids, clock)
 
     @asynccontextmanager
@@ -58,12 +65,5 @@ def gateway_app(
     app.include_router(chat_router(dispatcher, callers, clock))
     app.include_router(feedback_router(settings.gateway, callers, events, turn_ids, clock))
     app.include_router(events_router(settings.gateway, callers, events, clock))
-    if origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(origins),
-            allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type", IDEMPOTENCY_HEADER, HEADER],
-            expose_headers=[TURN_HEADER, HEADER, ADAPTER_HEADER],
-        )
+    allow_pages(app, origins, sent=[IDEMPOTENCY_HEADER, HEADER], read=[TURN_HEADER, HEADER, ADAPTER_HEADER])
     return app

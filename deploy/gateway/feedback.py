@@ -60,6 +60,7 @@ def feedback_router(
             if caller is not None and not caller.allows("label"):
                 caller.need("feedback")
             body = json_object(await read_body(request, settings.max_request_bytes))
+            callers.count(request, caller, checked_id(body.get("user_id"), "user_id"))
             kind = body["kind"] if isinstance(body.get("kind"), str) and body["kind"] in _KINDS else kind
             now_us = clock.now_us()
             document = rating_event(body, caller, turn_ids, request.headers.get(IDEMPOTENCY_HEADER), now_us)

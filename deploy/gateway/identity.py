@@ -43,7 +43,7 @@ def identify(tenant: str, body: Mapping[str, Any], messages: Sequence[Message], 
     """The identity of a chat request; `header` is that of X-Trimtab-Conversation. Raises ApiError naming the field."""
     checked_id(tenant, "tenant")  # what a key is bound to was typed by somebody
     metadata = _metadata(body.get("metadata"))
-    user_id = checked_id(body.get("safety_identifier"), "safety_identifier") or checked_id(body.get("user"), "user")
+    user_id = user_of(body)
     named = checked_id(metadata.get("conversation_id"), "metadata.conversation_id")
     if named is None and header is not None:
         named = checked_id(unquote(header, errors="replace").strip(), HEADER)
@@ -55,6 +55,11 @@ def identify(tenant: str, body: Mapping[str, Any], messages: Sequence[Message], 
     if len(tags) > MAX_TAGS:
         raise bad(f"{len(tags)} tags; at most {MAX_TAGS} are taken", "metadata")
     return Identity(conversation_id, user_id, checked_id(metadata.get("locale"), "metadata.locale"), tags)
+
+
+def user_of(body: Mapping[str, Any]) -> str | None:
+    """The raw id of the user whom a chat request names. Raises ApiError naming the field."""
+    return checked_id(body.get("safety_identifier"), "safety_identifier") or checked_id(body.get("user"), "user")
 
 
 def beginning_of(tenant: str, user_id: str | None, messages: Sequence[Message]) -> str:

@@ -13,11 +13,13 @@ from deploy.gateway.control_link import STATEMENT_S, ControlLink
 from deploy.gateway.spool import Spool
 from deploy.parts import link_to, open_log
 from deploy.roles.role import Role
-from deploy.web.serving import serve
+from deploy.web.health import Health, health_router
+from deploy.web.serving import Limits, serve
 from feedback.intake.edge import Edge
 from streams.log import Producer
 
 READY_S = 0.2
+SPOOL_FULL = "the spool is full: events wait for the broker (gateway.spool_bytes)"
 log = structlog.get_logger()
 
 
@@ -46,10 +48,14 @@ async def _serve_chats(role: Role, stop: asyncio.Event, listening: socket, requi
         role.clock,
         require_keys=require_keys,
     )
+    role.duties["chat"] = lambda: engine.ready() or (link.missing() if link.routing() is None else None)
+    role.duties["intake"] = lambda: SPOOL_FULL if spool.full else None
+    app.include_router(health_router(Health(lambda: role.waiting, role.duties, role.others), say_why=False))
     await link.start()
     await engine.start()
     sending = asyncio.create_task(spool.run(partial(_producer, role)))
-    serving = asyncio.create_task(serve(app, listening, stop, role.finish_s, role.clock))
+    limits = Limits(settings.gateway.max_connections, settings.gateway.keep_alive_s)
+    serving = asyncio.create_task(serve(app, listening, stop, role.finish_s, role.clock, limits))
     try:
         while not stop.is_set() and not serving.done():
             role.waiting = engine.ready() or link.missing()

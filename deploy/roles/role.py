@@ -12,6 +12,7 @@ from deploy.console.port import admin_app
 from deploy.control.store import Control
 from deploy.settings import Settings
 from deploy.state import State
+from deploy.web.health import Others, Ready, alone
 from deploy.web.serving import serve
 from feedback.clock import Clock
 
@@ -37,6 +38,10 @@ class Role:
         self.state, self.settings, self.control, self.clock = state, settings, control, clock
         self._admin, self._on_ready = admin, on_ready
         self._waiting: str | None = "starting"
+        self.duties: dict[str, Ready] = {}
+        """What it does that may be ready by itself, each with a sentence on what it waits for."""
+        self.others: Others = alone
+        """How the other roles are for which the public port speaks."""
 
     @property
     def waiting(self) -> str | None:
@@ -64,7 +69,7 @@ class Role:
         """Serve the admin port beside `work`; what ends first, or raises, ends both."""
         tasks = [asyncio.ensure_future(work)]
         if self._admin is not None:
-            app = admin_app(lambda: self.waiting, routers)
+            app = admin_app(lambda: self.waiting, routers, self.duties)
             tasks.append(asyncio.create_task(serve(app, self._admin, stop, self.finish_s, self.clock)))
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         stop.set()

@@ -66,23 +66,17 @@ async def run_together(
     with ExitStack() as locks:
         for name in players:
             locks.enter_context(state.lock(name))
-        await play(
-            [
-                partial(
-                    work,
-                    Role(
-                        state,
-                        settings,
-                        control,
-                        clock,
-                        admin if name == "controller" else None,
-                        partial(ready, name),
-                    ),
-                )
-                for name, work in players.items()
-            ],
-            stop,
-        )
+        roles = {
+            name: Role(state, settings, control, clock, admin if name == "controller" else None, partial(ready, name))
+            for name in players
+        }
+
+        async def others() -> dict[str, str | None]:
+            return {name: role.waiting for name, role in roles.items() if name != "gateway"}
+
+        if "gateway" in roles:
+            roles["gateway"].others = others
+        await play([partial(work, roles[name]) for name, work in players.items()], stop)
 
 
 async def play(works: Sequence[Callable[[asyncio.Event], Awaitable[None]]], stop: asyncio.Event) -> None:

@@ -1,9 +1,10 @@
-"""Who asks: the bearer key of a request, or somebody on this machine where no keys are required."""
+"""Who asks: the bearer key of a request, or somebody on this machine where no keys are required; and how often they may."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -13,7 +14,10 @@ from fastapi import Request
 
 from deploy.control.keys import PREFIX, SCOPES, Key
 from deploy.control.store import Control
+from deploy.web import metrics
+from deploy.web.addresses import Addresses
 from deploy.web.errors import ApiError
+from deploy.web.rate_limit import RateLimit
 from feedback.clock import Clock
 from feedback.intake.wire import DEFAULT_TENANT
 
@@ -63,17 +67,31 @@ class Caller:
 
 
 class Callers:
-    """Finds out who asks. `origins` are the web pages' origins that may ask without a key on this machine."""
+    """Finds out who asks. `origins` are the web pages' origins that may ask without a key on this machine.
 
-    def __init__(self, keys: KeyFinder, clock: Clock, *, require_keys: bool, origins: Collection[str] = ()) -> None:
+    `per_minute` requests are let through of each caller (0: no limit); behind the proxies in `trusted_proxies` the address
+    is whose request they pass on.
+    """
+
+    def __init__(
+        self,
+        keys: KeyFinder,
+        clock: Clock,
+        *,
+        require_keys: bool,
+        origins: Collection[str] = (),
+        per_minute: int = 0,
+        trusted_proxies: Sequence[str] = (),
+    ) -> None:
         self._clock = clock
         self._keys, self._require_keys, self._origins = keys, require_keys, origins
+        self._limit, self._addresses = RateLimit(per_minute, clock), Addresses(trusted_proxies)
 
     async def caller(self, request: Request, *scopes: str) -> Caller:
         """The caller, who may do one of `scopes`. Raises ApiError: 401 without a valid key, 403 without the scope."""
         caller = await self.known(request)
         if caller is None:
-            raise ApiError(401, "invalid_api_key", "a valid bearer key is needed: `trimtab keys create` makes one")
+            raise self._stranger(request, "a valid bearer key is needed: `trimtab keys create` makes one")
         if not any(caller.allows(scope) for scope in scopes):
             caller.need(scopes[0])
         return caller
@@ -88,16 +106,34 @@ class Callers:
         if token.startswith(PREFIX):
             key = await self._key(token)
             if key is None:
-                raise ApiError(401, "invalid_api_key", "this key is not known, expired or revoked")
+                raise self._stranger(request, "this key is not known, expired or revoked")
             return Caller(key.tenant, key.scopes, key)
         if self._require_keys:
             if token:
-                raise ApiError(
-                    401, "invalid_api_key", "this is no key of this service: `trimtab keys create` makes one"
-                )
+                raise self._stranger(request, "this is no key of this service: `trimtab keys create` makes one")
             return None
         self._from_this_machine(request)
         return Caller(DEFAULT_TENANT, frozenset(SCOPES))
+
+    def count(self, request: Request, caller: Caller | None, user: str | None = None) -> None:
+        """Count a request of this caller; `user` is whom it names. Raises ApiError: a 429 that says when to come again.
+
+        With a key it is the user's, else the key's. Without one it is the address's, whoever it names: a new name with
+        each request would be a new caller.
+        """
+        if caller is None or caller.key is None:
+            wait_s = self._limit.take("address", self._addresses.of(request.scope))
+        else:
+            wait_s = self._limit.take(*(("user", caller.tenant, user) if user else ("key", caller.key.id)))
+        if wait_s > 0:
+            metrics.REFUSED.labels(reason="rate").inc()
+            again_s = math.ceil(wait_s)
+            message = f"more than {self._limit.per_minute} requests a minute: try again in {again_s} s"
+            raise ApiError(429, "rate_limit_exceeded", message, retry_after_s=again_s)
+
+    def _stranger(self, request: Request, why: str) -> ApiError:
+        self.count(request, None)  # keys are not to be guessed by trying
+        return ApiError(401, "invalid_api_key", why)
 
     async def _key(self, token: str) -> Key | None:
         try:

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from deploy.control.records import UnknownCandidate
 from deploy.errors import Failed, Refused
+from deploy.web.paths import astray
 
 log = structlog.get_logger()
 
@@ -69,10 +70,11 @@ def install(app: FastAPI) -> None:
         return bad(str(first["msg"]), param).response()
 
     @app.exception_handler(HTTPException)
-    async def routed(_: Request, error: HTTPException) -> JSONResponse:
+    async def routed(request: Request, error: HTTPException) -> JSONResponse:
         code = _HTTP_CODES.get(error.status_code, "invalid_request")
-        answer = ApiError(error.status_code, code, str(error.detail)).response()
-        answer.headers.update(error.headers or {})
+        message, headers = astray(request, error)
+        answer = ApiError(error.status_code, code, message).response()
+        answer.headers.update(headers)
         return answer
 
     @app.exception_handler(ClientDisconnect)
@@ -82,7 +84,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> JSONResponse:
         # no text of the error: it may quote what a user wrote
-        log.error("request_failed", path=request.url.path[:100], error=type(error).__name__, at=_place(error))
+        log.error("request_failed", path=request.url.path[:100], error=type(error).__name__, at=place(error))
         return ApiError(500, "internal_error", "something went wrong here; this process's log says what").response()
 
 
@@ -95,7 +97,7 @@ def _not_done(error: Failed) -> ApiError:
     return ApiError(503, "failed", str(error))
 
 
-def _place(error: BaseException) -> str:
+def place(error: BaseException) -> str:
     """Where it was raised, `module:line`, innermost last."""
     places, trace = [], error.__traceback__
     while trace is not None:

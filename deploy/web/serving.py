@@ -7,14 +7,19 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 import structlog
 import uvicorn
+import uvloop
 from starlette.types import ASGIApp
 
 from deploy.errors import Failed
+from deploy.web.accepting import Acceptor
+from deploy.web.connection import Connection
+from deploy.web.requests import Requests
 from deploy.web.stopping import Stopping
 from feedback.clock import Clock
 
@@ -22,16 +27,55 @@ CLOSING_S = 1
 """How long connections may take to close once no request is under way."""
 
 BACKLOG = 2_048
+LOOK_TICKS = 5
+"""How often slow clients are looked for, in ticks of uvicorn's (0.1 s)."""
 
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What clients may take of a port: connections, each kept open so many seconds without a request."""
+
+    connections: int = 1_000
+    keep_alive_s: float = 75
+
+
 class _Server(uvicorn.Server):
-    """A server whose stopping is decided by the role, not by uvicorn's own signal handlers."""
+    """A server whose stopping is decided by the role, not by uvicorn's own signal handlers, and whose connections are ours."""
+
+    def __init__(self, config: uvicorn.Config, listening: socket.socket, connections: int, clock: Clock) -> None:
+        super().__init__(config)
+        self._listening, self._clock = listening, clock
+        self._acceptor = Acceptor(listening, connections, clock)
+        self._accepting: asyncio.Task[None] | None = None
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=[])
+        self._accepting = asyncio.create_task(self._acceptor.run(self._connection))
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._accepting is not None and self._accepting.done():
+            self._accepting.result()
+        if counter % LOOK_TICKS == 0:
+            now_s = self._clock.monotonic_s()
+            for connection in self._acceptor.connections:
+                connection.look(now_s)
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._accepting is not None:
+            self._accepting.cancel()
+            await asyncio.gather(self._accepting, return_exceptions=True)
+        await super().shutdown(sockets=[self._listening])
+
+    def _connection(self, crowded: bool) -> Connection:
+        state = self.lifespan.state
+        return Connection(self.config, self.server_state, state, self._acceptor, self._clock, crowded=crowded)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -44,15 +88,31 @@ def listen(host: str, port: int) -> socket.socket:
         raise Failed(f"{host}:{port} can't be used: is another process listening there? Choose another port") from None
 
 
-async def serve(app: ASGIApp, listening: socket.socket, stop: asyncio.Event, within_s: float, clock: Clock) -> None:
+async def serve(
+    app: ASGIApp,
+    listening: socket.socket,
+    stop: asyncio.Event,
+    within_s: float,
+    clock: Clock,
+    limits: Limits = Limits(),
+) -> None:
     """Serve until `stop`. From then on requests are refused with a 503; those under way are finished, or ended `within_s`
     later."""
     stoppable = Stopping(app, clock)
     config = uvicorn.Config(
-        stoppable, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=CLOSING_S
+        Requests(stoppable),
+        http=Connection,
+        ws="none",
+        proxy_headers=False,  # it would believe whoever asks from this machine; deploy.web.addresses knows whom to believe
+        log_config=None,
+        log_level="error",  # its warnings are about what strangers send
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=limits.keep_alive_s,  # type: ignore[arg-type]  # it takes fractions as well
+        timeout_graceful_shutdown=CLOSING_S,
     )
-    server = _Server(config)
-    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    server = _Server(config, listening, limits.connections, clock)
+    serving = asyncio.create_task(server.serve())
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -63,6 +123,12 @@ async def serve(app: ASGIApp, listening: socket.socket, stop: asyncio.Event, wit
         server.should_exit = True
         stopping.cancel()
         await serving
+
+
+def run(work: Coroutine[object, object, None]) -> None:
+    """Run a server's `work` in this thread, on the fast event loop (docs/decisions/http-server.md)."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work)
 
 
 async def run_until_stopped(

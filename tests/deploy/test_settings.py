@@ -36,6 +36,18 @@ def configured(text: str) -> str:
         ("[rollout]\nshares = []", ["rollout.shares", "end at 1"]),
         ('[broker]\nurl = "kafka-1:9092"', ["broker.url", "kafka://"]),
         ("[gate]\nmin_comparison = 3", ["unknown key gate.min_comparison", "did you mean gate.min_comparisons?"]),
+        ("[gateway]\ncors_origins = ['*']", ["gateway.cors_origins", "every page on the web"]),
+        ("[gateway]\ncors_origins = ['https://shop.example/']", ["no slash at the end", "https://shop.example/"]),
+        ("[gateway]\ncors_origins = ['https://shop.example/chat']", ["gateway.cors_origins", "no path"]),
+        ("[gateway]\ncors_origins = ['https://Shop.example']", ["gateway.cors_origins", "small letters"]),
+        (
+            "[gateway]\ncors_origins = ['https://shop.example:443']",
+            ["gateway.cors_origins", "unless it is the usual one"],
+        ),
+        ("[gateway]\ncors_origins = ['shop.example']", ["gateway.cors_origins", "scheme"]),
+        ("[gateway]\ncors_origins = ['null']", ["gateway.cors_origins", "'null'"]),
+        ("[gateway]\ntrusted_proxies = ['10.0.0.1/8']", ["gateway.trusted_proxies", "10.0.0.0/8"]),
+        ("[gateway]\ntrusted_proxies = ['proxy']", ["gateway.trusted_proxies", "10.0.0.0/8"]),
         ("[gaet]\nmin_comparisons = 3", ["unknown key gaet", "did you mean gate?"]),
         ("gate = 3", ["gate", "[gate]"]),
         ("[gate", ["not valid TOML"]),
@@ -91,3 +103,12 @@ def test_a_file_that_was_named_must_be_there(here: Path) -> None:
     with pytest.raises(Failed, match=r"no configuration file .*other\.toml"):
         load_settings(here / "other.toml")
     assert load_settings(None).broker.url == "sqlite://"
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://shop.example", "http://localhost:3000", "http://[::1]:3000", "https://a-b.example:8443", "app://x"],
+)
+def test_origins_as_browsers_say_them_are_taken(origin: str, here: Path) -> None:
+    (here / "trimtab.toml").write_text(f"[gateway]\ncors_origins = ['{origin}']")
+    assert load_settings(None).gateway.cors_origins == (origin,)

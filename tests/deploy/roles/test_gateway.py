@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -45,22 +46,30 @@ class Process:
     async def away(self) -> bool:
         return "the control database does not answer since" in (await self.waits_for() or "")
 
+    async def says(self, path: str) -> tuple[int, dict[str, Any]]:
+        """Status and answer of a path of the public port."""
+        async with httpx.AsyncClient(timeout=DEADLINE_S) as client:
+            answer = await client.get(f"http://127.0.0.1:{self.port}{path}")
+        return answer.status_code, dict(answer.json())
+
     async def chat(self) -> int:
         async with httpx.AsyncClient(timeout=DEADLINE_S) as client:
             return (await client.post(f"http://127.0.0.1:{self.port}/v1/chat/completions", json=CHAT)).status_code
 
 
 @contextmanager
-def gateway(folder: Path, control_url: str) -> Iterator[Process]:
+def gateway(folder: Path, control_url: str | None = None) -> Iterator[Process]:
+    """Without a control database of its own it has no base model either."""
     from tests.deploy.real_models import make_base
 
     port, admin = free_port(), free_port()
-    (folder / "trimtab.toml").write_text(f'[base]\nname = "{make_base(folder).path}"\n')
+    if control_url is not None:
+        (folder / "trimtab.toml").write_text(f'[base]\nname = "{make_base(folder).path}"\n')
     addresses = ["--port", str(port), "--admin-port", str(admin), "--state", str(folder / "state")]
     process = subprocess.Popen(
         [sys.executable, "-m", "deploy.cli", "gateway", *addresses],
         cwd=folder,
-        env=environment(TRIMTAB_CONTROL__URL=control_url, PYTHONPATH=str(ROOT)),
+        env=environment(TRIMTAB_CONTROL__URL=control_url or "", PYTHONPATH=str(ROOT)),
     )
     try:
         yield Process(process, port, admin)
@@ -82,8 +91,34 @@ async def test_readyz_says_that_the_control_database_is_away_and_the_gateway_sto
         with stopped(url):
             await until(running.away)
             assert await running.chat() == 200
+            assert await running.says("/readyz?duty=chat") == (200, {"status": "ready"})
+            assert await running.says("/readyz?duty=intake") == (200, {"status": "ready"})
+            assert await running.says("/readyz") == (
+                503,
+                {"status": "not ready", "duties": {"chat": "ready", "intake": "ready"}},
+            )
         await until(running.ready)
         with stopped(url):
             await until(running.away)
             running.process.terminate()
             assert await asyncio.to_thread(running.process.wait, DEADLINE_S) == 0
+
+
+async def test_without_a_model_events_are_taken_and_the_public_port_says_which_duty_waits(tmp_path: Path) -> None:
+    with gateway(tmp_path) as running:
+        await until(lambda: no_base(running), "the gateway to miss its base model")
+        assert await running.says("/readyz") == (
+            503,
+            {"status": "not ready", "duties": {"chat": "not ready", "intake": "ready"}},
+        )
+        assert await running.says("/readyz?duty=chat") == (503, {"status": "not ready"})
+        assert await running.says("/healthz") == (200, {"status": "ok"})
+        status, said = await running.says("/v1/chat")
+        assert (status, said["error"]["code"]) == (404, "not_found")
+        assert "POST /v1/chat/completions" in said["error"]["message"]
+        assert "GET|HEAD /readyz" in said["error"]["message"]
+        assert await running.chat() == 503
+
+
+async def no_base(running: Process) -> bool:
+    return "no base model yet" in (await running.waits_for() or "")

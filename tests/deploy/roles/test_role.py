@@ -66,6 +66,22 @@ async def test_its_admin_port_says_what_it_waits_for_and_closes_with_it(make: Ma
         await ready(port)
 
 
+async def test_its_admin_port_says_how_each_duty_is(make: Make) -> None:
+    admin, stop = listen("127.0.0.1", 0), asyncio.Event()
+    port, role = int(admin.getsockname()[1]), make(admin)
+
+    async def work() -> None:
+        role.duties["intake"] = lambda: None
+        await stop.wait()
+
+    running = asyncio.create_task(role.run(stop, work()))
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        assert (await client.get("/readyz")).json()["duties"] == {"intake": "ready"}
+        assert (await client.head("/readyz?duty=intake")).status_code == 200
+    stop.set()
+    await running
+
+
 async def done() -> None:
     pass
 

@@ -203,12 +203,17 @@ async def test_a_stranger_can_not_make_us_read_a_body(door: Door, apps: Any) -> 
 @ANY_PORT
 async def test_unknown_routes_and_wrong_methods_have_the_same_shape_of_error(port: str, open_port: Any) -> None:
     client = await open_port(port)
+    known = "GET /admin/v1/rollout" if port == "admin" else "POST /v1/chat/completions"
     for path in ("/nothing", "/v1/nothing", "/admin/v1/nothing", "/metricss"):
-        assert said(await client.get(path)) == (404, "not_found")
-    for path in ("/metrics", "/healthz", "/admin/v1/rollout") if port == "admin" else ("/v1/models",):
+        answer = await client.get(path)
+        assert said(answer) == (404, "not_found")
+        assert path in answer.json()["error"]["message"]
+        assert known in answer.json()["error"]["message"]
+    for path in ("/metrics", "/admin/v1/rollout") if port == "admin" else ("/v1/models", "/v1/models/x"):
         answer = await client.post(path, json={})
         assert said(answer) == (405, "method_not_allowed")
         assert answer.headers["allow"] == "GET"
+        assert "takes GET, not POST" in answer.json()["error"]["message"]
 
 
 @ANY_PORT

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from fastapi import Request
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from deploy.control.keys import SCOPES, Key
 from deploy.errors import Failed
@@ -142,3 +145,61 @@ async def test_whatever_the_headers_say_somebody_is_let_in_or_refused(headers: d
         assert not strict
         assert caller.key is None
     assert refusal in (None, 401, 403)
+
+
+ANN = Key("k-2", "other", "acme", frozenset({"chat"}), 0, None, None)
+
+
+def come_through(callers: Callers, caller: Caller | None, user: str | None = None, peer: str = "203.0.113.9") -> bool:
+    """Whether one more request of theirs is let through."""
+    asked = Request({"type": "http", "method": "POST", "path": "/", "headers": [], "client": (peer, 1)})
+    try:
+        callers.count(asked, caller, user)
+    except ApiError as error:
+        return (error.status, error.code, error.retry_after_s) != (429, "rate_limit_exceeded", 60)
+    return True
+
+
+def limited(**options: Any) -> Callers:
+    """One request a minute."""
+    return Callers(OneKey(), ManualClock(), require_keys=True, per_minute=1, **options)
+
+
+def test_with_a_key_the_limit_is_the_users_else_the_keys() -> None:
+    callers, key, other = limited(), Caller("acme", frozenset(), KEY), Caller("acme", frozenset(), ANN)
+    assert come_through(callers, key, "ann")
+    assert come_through(callers, key, "bob")
+    assert not come_through(callers, other, "ann"), "one user is one caller, by whichever key"
+    assert come_through(callers, key)
+    assert not come_through(callers, key)
+    assert come_through(callers, other)
+
+
+def test_users_of_two_tenants_are_two() -> None:
+    callers = limited()
+    assert come_through(callers, Caller("acme", frozenset(), KEY), "ann")
+    assert come_through(callers, Caller("umbrella", frozenset(), KEY), "ann")
+
+
+def test_without_a_key_the_limit_is_the_addresss_whoever_is_named() -> None:
+    callers, anybody = limited(), Caller(DEFAULT_TENANT, frozenset(SCOPES))
+    assert come_through(callers, None)
+    assert not come_through(callers, anybody, "ann")
+    assert not come_through(callers, None, "bob")
+    assert come_through(callers, None, peer="203.0.113.10")
+
+
+async def test_who_tries_keys_is_told_to_wait_and_counted() -> None:
+    before = REGISTRY.get_sample_value("trimtab_http_refused_total", {"reason": "rate"}) or 0.0
+    callers = limited()
+    assert await refused(callers, authorization="Bearer tt_guessed") == (401, "invalid_api_key")
+    assert await refused(callers, authorization="Bearer tt_guessed") == (429, "rate_limit_exceeded")
+    assert await refused(callers) == (429, "rate_limit_exceeded")
+    assert await callers.caller(request(authorization=f"Bearer {TOKEN}"), "chat") == Caller(
+        "acme", frozenset({"chat", "read"}), KEY
+    )
+    assert REGISTRY.get_sample_value("trimtab_http_refused_total", {"reason": "rate"}) == before + 2
+
+
+def test_without_a_setting_there_is_no_limit() -> None:
+    assert all(come_through(callers(), None) for _ in range(100))

@@ -1,0 +1,221 @@
+"""A client's connection: uvicorn's, with deadlines for what the client sends and takes, and errors in OpenAI's shape.
+
+Slow clients cost: each holds a connection, and there is a limit on those. So a header has to be complete within HEADER_S, a
+body has to come at BODY_FLOOR a second once it takes longer than BODY_S, and an answer has to be read now and then. Whoever
+breaks this off by us is told why where that is possible, and counted.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Literal, Protocol
+
+import msgspec
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from deploy.web import metrics
+from deploy.web.errors import ApiError
+from feedback.clock import Clock
+
+HEADER_S = 20.0
+BODY_S = 30.0
+BODY_FLOOR = 50_000
+"""Bytes a second."""
+
+STALLED_S = 60.0
+"""How long a client may leave unread what waits for it."""
+
+LINGER_S = 2.0
+"""How long somebody who was turned away may go on sending, so that the answer is read and not lost with the connection."""
+
+MAX_HEADER_BYTES = 65_536
+RETRY_S = 5
+
+Phase = Literal["header", "body", "turned away", "closing"]
+_ALLOWED_S: dict[Phase, float] = {"header": HEADER_S, "body": BODY_S, "turned away": LINGER_S, "closing": STALLED_S}
+
+
+class Clients(Protocol):
+    """Who keeps count of connections; deploy.web.accepting.Acceptor is one."""
+
+    def idle(self, connection: Connection) -> None:
+        """It waits for a request: it may be closed to make room."""
+
+    def busy(self, connection: Connection) -> None: ...
+
+    def lost(self, connection: Connection) -> None: ...
+
+
+class Connection(HttpToolsProtocol):
+    """One connection. `crowded`: there are too many, whatever is asked is refused."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        state: ServerState,
+        app_state: dict[str, Any],
+        clients: Clients,
+        clock: Clock,
+        *,
+        crowded: bool,
+    ) -> None:
+        super().__init__(config, state, app_state)
+        if crowded:
+            self.app = too_many
+        self._clients, self._clock = clients, clock
+        self._phase: Phase | None = None
+        """What the client is at; None: it waits for an answer, or we for a request."""
+        self._since_s = 0.0
+        self._bytes = 0
+        self._stalled_s: float | None = None
+        self._late = False
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._begin("header")
+        self._clients.idle(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._clients.lost(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._phase == "turned away":
+            return
+        if self._phase is None:
+            if not data.strip(b"\r\n"):  # old clients end a body so; it is no reason to wait for them any longer
+                return
+            self._begin("header")
+        self._clients.busy(self)
+        if self._phase == "header":
+            self._bytes += len(data)
+        super().data_received(data)
+        if self._phase == "header" and self._bytes > MAX_HEADER_BYTES:
+            message = f"the header has more than {MAX_HEADER_BYTES} bytes"
+            self._turn_away("invalid", ApiError(431, "header_too_large", message))
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._phase != "header":
+            self._begin("header")
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._begin("body")
+
+    def on_body(self, body: bytes) -> None:
+        self._bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._phase = None
+        if self.cycle.response_complete:  # it was answered before it was read; uvicorn waits no longer for the next one
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+            self._clients.idle(self)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._phase is None and not self.pipeline:
+            self._clients.idle(self)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled_s = self._clock.monotonic_s()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stalled_s = None
+
+    def send_400_response(self, msg: str) -> None:
+        message = (
+            "this is no HTTP/1.1 request that can be read; does the client speak https to a port that speaks http?"
+        )
+        self._turn_away("invalid", ApiError(400, "invalid_http", message))
+
+    def let_go(self) -> None:
+        """Make room: close it, as it waits for a request."""
+        self._phase = "closing"
+        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+
+    def look(self, now_s: float) -> None:
+        """End it if it has been late at two looks: a clock may jump, where a machine slept."""
+        if self.transport is None:  # it was taken, and is not ours yet
+            return
+        if self.flow.read_paused and self._phase == "body":
+            self._begin("body")  # it is the app that is slow
+        if self._answering and self._phase == "header":
+            self._since_s = now_s  # the next request's, ahead of time
+        if self.transport.is_closing() and self._phase != "closing":
+            self._begin("closing")
+        late = self._is_late(now_s)
+        if late and self._late:
+            self._end()
+        self._late = late
+
+    @property
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _begin(self, phase: Phase) -> None:
+        self._phase, self._since_s, self._bytes = phase, self._clock.monotonic_s(), 0
+
+    def _is_late(self, now_s: float) -> bool:
+        if self._stalled_s is not None and now_s - self._stalled_s > STALLED_S:
+            return True
+        if self._phase is None:
+            return False
+        sent_s = self._bytes / BODY_FLOOR if self._phase == "body" else 0.0
+        return now_s - self._since_s > _ALLOWED_S[self._phase] + sent_s
+
+    def _end(self) -> None:
+        if self._phase == "header" and self._stalled_s is None:
+            if self._bytes == 0:
+                return self.transport.close()  # it was opened ahead of time, for a request that never came
+            slow = f"the header was not complete within {HEADER_S:g} seconds"
+            return self._turn_away("header", ApiError(408, "request_timeout", slow))
+        if self._phase == "body" and self._stalled_s is None:
+            slow = f"the body came too slowly: after {BODY_S:g} seconds {BODY_FLOOR} bytes a second are needed"
+            return self._turn_away("body", ApiError(408, "request_timeout", slow))
+        if self._stalled_s is not None or self._phase == "closing":
+            metrics.REFUSED.labels(reason="stalled").inc()
+        return self.transport.abort()
+
+    def _turn_away(self, reason: str, error: ApiError) -> None:
+        """Say why, if no other answer is under way, and read no more."""
+        metrics.REFUSED.labels(reason=reason).inc()
+        if self.pipeline or (self._answering and (self.cycle.response_started or self._phase != "body")):
+            return self.transport.abort()
+        if self._answering:  # whoever works on it hears that the client is gone
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.transport.write(_answer(error))
+        self.transport.write_eof()
+        self._begin("turned away")
+        return None
+
+
+async def too_many(scope: Scope, receive: Receive, send: Send) -> None:
+    """The ASGI app for who is one too many."""
+    metrics.REFUSED.labels(reason="connections").inc()
+    error = ApiError(503, "too_many_connections", "too many connections are open: try again", retry_after_s=RETRY_S)
+    response = error.response()
+    response.headers["connection"] = "close"
+    await response(scope, receive, send)
+
+
+def _answer(error: ApiError) -> bytes:
+    body = msgspec.json.encode(error.body)
+    head = (
+        f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\nconnection: close\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body

@@ -1,0 +1,63 @@
+"""Around an app: every request has an id, in its answer and in every log line about it, and none fails with its text.
+
+A client's own `X-Request-Id` is taken over, as OpenAI's does; one that is no short, plain token is replaced.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from deploy.web.errors import place
+
+HEADER = "X-Request-Id"
+_NAME = HEADER.lower().encode()
+_PLAIN = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+
+log = structlog.get_logger()
+
+
+class Requests:
+    """An ASGI app around another."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        name = request_id(scope)
+        said = _Said(send, name)
+        structlog.contextvars.bind_contextvars(request_id=name.decode())
+        try:
+            await self._app(scope, receive, said)
+        except Exception as error:
+            if not said.complete:  # uvicorn closes the connection, and would log the text, which may quote a user
+                log.error("request_broken", error=type(error).__name__, at=place(error))
+        return None
+
+
+def request_id(scope: Scope) -> bytes:
+    """The id that a request brings with it, else a new one."""
+    for name, value in scope["headers"]:
+        if name == _NAME and _PLAIN.fullmatch(value):
+            return bytes(value)
+    return f"req_{secrets.token_hex(16)}".encode()
+
+
+class _Said:
+    """Passes an answer on, with the request's id."""
+
+    def __init__(self, send: Send, name: bytes) -> None:
+        self._send, self._name = send, name
+        self.complete = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), (_NAME, self._name)]
+        elif not message.get("more_body", False):
+            self.complete = True
+        await self._send(message)

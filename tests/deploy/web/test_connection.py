@@ -1,0 +1,225 @@
+"""A client's connection on a real port: slow ones are turned away with a reason, honest ones are not."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import uvicorn
+from prometheus_client import REGISTRY
+from uvicorn.server import ServerState
+
+from deploy.web.connection import (
+    BODY_FLOOR,
+    BODY_S,
+    HEADER_S,
+    LINGER_S,
+    MAX_HEADER_BYTES,
+    STALLED_S,
+    Connection,
+    too_many,
+)
+from deploy.web.serving import Limits
+from tests.deploy.web.ports import GET, Port, opened
+from tests.fakes import ManualClock, until
+
+POST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
+MOMENT_S = 0.001
+
+
+def refused(reason: str) -> float:
+    return REGISTRY.get_sample_value("trimtab_http_refused_total", {"reason": reason}) or 0.0
+
+
+async def a_late_one_has_gone(port: Port, seconds: float) -> None:
+    """Let time pass, until the server has ended one that was late: it has looked at all the others too."""
+    late = await port.open()
+    await port.clock.advance(max(seconds, HEADER_S) + 1)
+    assert await late.ended()
+
+
+async def test_a_header_that_is_not_complete_in_time_is_a_408_however_steadily_it_drips() -> None:
+    before = refused("header")
+    async with opened() as port:
+        client = await port.open()
+        client.send(GET[:-2])
+        for _ in range(10):
+            client.send(b"x: y\r\n")
+            await port.clock.advance(HEADER_S / 10)
+        await port.clock.advance(MOMENT_S)
+        assert await client.error() == (408, "request_timeout")
+    assert refused("header") == before + 1
+    assert port.asked == 0
+
+
+async def test_a_connection_that_was_opened_ahead_of_time_and_never_used_is_closed_without_a_word() -> None:
+    async with opened() as port:
+        client = await port.open()
+        client.send(GET)
+        assert (await client.answer())[0] == 200
+        unused = await port.open()
+        await port.clock.advance(HEADER_S + MOMENT_S)
+        assert await unused.ended()
+
+
+async def test_a_body_that_comes_too_slowly_is_a_408_and_the_app_hears_that_its_client_is_gone() -> None:
+    before = refused("body")
+    async with opened() as port:
+        client = await port.open()
+        client.send(POST % 1_000_000 + b"x")
+        await until(lambda: bool(port.received), "the first byte")
+        await port.clock.advance(BODY_S + 1)
+        assert await client.error() == (408, "request_timeout")
+        await until(lambda: port.received[-1] == "http.disconnect", "the app to be told")
+    assert refused("body") == before + 1
+
+
+async def test_a_large_body_may_take_long_while_it_comes_at_the_floor() -> None:
+    async with opened() as port:
+        client = await port.open()
+        seconds = int(3 * BODY_S)
+        client.send(POST % (seconds * BODY_FLOOR))
+        for second in range(1, seconds + 1):
+            client.send(b"x" * BODY_FLOOR)
+            await client.writer.drain()
+            await until(lambda sent=second * BODY_FLOOR: port.taken >= sent, "the body so far")  # type: ignore[misc]
+            await port.clock.advance(1)
+        assert (await client.answer())[0] == 200
+
+
+async def test_an_app_that_does_not_read_is_not_the_clients_fault() -> None:
+    async with opened(read=False, go=asyncio.Event()) as port:
+        client = await port.open()
+        client.send(POST % 500_000 + b"x" * 200_000)
+        await until(lambda: port.asked == 1, "the request")
+        await a_late_one_has_gone(port, BODY_S)
+        port.go.set()
+        client.send(b"x" * 300_000)
+        assert (await client.answer())[0] == 200
+        client.send(GET)
+        assert (await client.answer())[0] == 200
+
+
+async def test_who_was_answered_before_the_body_came_may_not_send_it_for_ever() -> None:
+    async with opened(read=False) as port:
+        client = await port.open()
+        client.send(POST % 1_000_000 + b"x")
+        assert (await client.answer())[0] == 200
+        client.send(b"x")
+        await port.clock.advance(BODY_S + 1)
+        assert await client.error() == (408, "request_timeout")
+
+
+async def test_an_answer_that_takes_long_is_waited_for() -> None:
+    async with opened(go=asyncio.Event()) as port:
+        client = await port.open()
+        client.send(POST % 1 + b"x" + b"\r\n")  # as old browsers end a body
+        await until(lambda: port.asked == 1, "the request")
+        await a_late_one_has_gone(port, 10 * BODY_S)
+        port.go.set()
+        assert (await client.answer())[0] == 200
+
+
+async def test_who_never_reads_the_answer_loses_the_connection() -> None:
+    before = refused("stalled")
+    async with opened(body=b"x" * 30_000_000) as port:
+        client = await port.open()
+        client.send(GET)
+        await client.reader.readuntil(b"\r\n\r\n")
+        await a_late_one_has_gone(port, STALLED_S + 1)
+        await until(lambda: refused("stalled") == before + 1, "the end of the connection")
+
+
+class Wire:
+    """A transport that is open until closed."""
+
+    closed = False
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    def get_extra_info(self, _: str) -> None:
+        return None
+
+
+class Nobody:
+    """Keeps no count."""
+
+    def idle(self, _: Connection) -> None: ...
+
+    busy = lost = idle
+
+
+async def test_a_clock_that_jumps_ends_nobody_at_once() -> None:
+    clock, wire = ManualClock(), Wire()
+    config = uvicorn.Config(too_many, http=Connection, log_config=None)
+    connection = Connection(config, ServerState(), {}, Nobody(), clock, crowded=False)
+    connection.connection_made(wire)
+    clock.set_forward(2 * HEADER_S)
+    connection.look(clock.monotonic_s())
+    assert not wire.closed
+    connection.look(clock.monotonic_s())
+    assert wire.closed
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "invalid_http"),  # somebody speaks TLS
+        (b"SSH-2.0-OpenSSH_9.6\r\n", 400, "invalid_http"),
+        (b"GET / HTTP/1.1\r\nhost : x\r\n\r\n", 400, "invalid_http"),
+        (b"POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n", 400, "invalid_http"),
+        (b"POST / HTTP/1.1\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", 400, "invalid_http"),
+        (b"GET /\xff HTTP/1.1\r\n\r\n", 400, "invalid_http"),
+        (b"GET / HTTP/1.1\r\nx: " + b"x" * 2 * MAX_HEADER_BYTES, 431, "header_too_large"),
+        (b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * MAX_HEADER_BYTES, 431, "header_too_large"),
+        (b"GET /" + b"x" * 2 * MAX_HEADER_BYTES, 431, "header_too_large"),
+    ],
+    ids=["tls", "ssh", "space", "negative", "smuggling", "path", "value", "names", "url"],
+)
+async def test_what_is_no_http_is_refused_in_the_same_shape(sent: bytes, status: int, code: str) -> None:
+    async with opened() as port:
+        client = await port.open()
+        client.send(sent)
+        assert await client.error() == (status, code)
+    assert port.asked == 0
+
+
+async def test_who_was_turned_away_and_goes_on_sending_is_cut_off() -> None:
+    async with opened() as port:
+        client = await port.open()
+        client.send(b"nonsense\r\n\r\n")
+        assert (await client.answer())[0] == 400
+        client.send(b"more")
+        await port.clock.advance(LINGER_S + 1)
+        assert await client.ended()
+
+
+async def test_requests_in_one_packet_are_answered_one_after_another() -> None:
+    async with opened() as port:
+        client = await port.open()
+        client.send(3 * GET)
+        assert [(await client.answer())[0] for _ in range(3)] == [200] * 3
+
+
+async def test_an_offer_of_http_2_is_passed_over() -> None:
+    async with opened() as port:
+        client = await port.open()
+        for _ in range(2):
+            client.send(b"POST / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\ncontent-length: 1\r\n\r\nx")
+            assert (await client.answer())[0] == 200
+
+
+async def test_a_connection_is_kept_for_the_time_that_is_set_after_an_answer() -> None:
+    async with opened(Limits(keep_alive_s=0.01), read=False) as port:
+        whole, early = await port.open(), await port.open()
+        whole.send(GET)
+        early.send(POST % 2 + b"x")
+        for client in (whole, early):
+            assert (await client.answer())[0] == 200
+        early.send(b"x")  # the body is complete only now
+        assert await whole.ended()
+        assert await early.ended()

@@ -1,0 +1,89 @@
+"""Request ids: taken over where they are plain, in the answer and in the logs; what breaks off is logged without its text."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+import structlog
+from starlette.types import Message, Receive, Scope, Send
+from structlog.testing import capture_logs
+
+from deploy.web.requests import Requests
+
+
+async def ask(app: Any, *headers: tuple[bytes, bytes]) -> list[Message]:
+    """What is sent; in a task of its own, as a server does it."""
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": list(headers)}
+    await asyncio.create_task(Requests(app)(scope, receive, send))
+    return sent
+
+
+async def said(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"x", b"y")]})
+    await send({"type": "http.response.body", "body": b"all"})
+
+
+def id_in(sent: list[Message]) -> str:
+    headers = dict(sent[0]["headers"])
+    assert headers[b"x"] == b"y"
+    return str(headers[b"x-request-id"].decode())
+
+
+@pytest.mark.parametrize("name", [b"abc-123", b"0" * 128, b"5f3c/7:a=b+c@d.e_f"])
+async def test_a_plain_id_is_taken_over(name: bytes) -> None:
+    assert id_in(await ask(said, (b"x-request-id", name))) == name.decode()
+
+
+@pytest.mark.parametrize("name", [b"", b"a b", b"0" * 129, b"a\tb", b'{"a":1}', b"\xe9", b"<script>"])
+async def test_any_other_is_replaced_and_each_request_has_its_own(name: bytes) -> None:
+    made = {id_in(await ask(said, (b"x-request-id", name))) for _ in range(2)}
+    assert len(made) == 2
+    assert all(each.startswith("req_") for each in made)
+
+
+async def test_every_log_line_about_a_request_has_its_id_also_in_tasks_that_it_began_and_no_other() -> None:
+    log = structlog.get_logger()
+
+    async def logging(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.create_task(later())
+        await said(scope, receive, send)
+
+    async def later() -> None:
+        log.info("asked")
+
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logged:
+        await ask(logging, (b"x-request-id", b"r-1"))
+        await later()
+    assert [entry.get("request_id") for entry in logged] == ["r-1", None]
+
+
+async def test_an_answer_that_breaks_off_is_logged_by_its_place_and_without_its_text() -> None:
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"x", b"y")]})
+        raise RuntimeError("my secret")
+
+    with capture_logs() as logged:
+        sent = await ask(broken)
+    assert [message["type"] for message in sent] == ["http.response.start"]
+    assert (logged[0]["event"], logged[0]["error"]) == ("request_broken", "RuntimeError")
+    assert "secret" not in str(logged)
+
+
+async def test_an_error_that_was_answered_is_not_told_twice() -> None:
+    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+        await said(scope, receive, send)
+        raise RuntimeError("my secret")
+
+    with capture_logs() as logged:
+        assert len(await ask(answered)) == 2
+    assert logged == []
