@@ -8,7 +8,7 @@ ifdef PIP_CERT
 export SSL_CERT_FILE ?= $(PIP_CERT)
 endif
 
-.PHONY: run quick test soak simulate check bench lock reference help
+.PHONY: run quick test soak simulate check bench peers lock reference help
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,8 @@ check: .make/dev ## lint, formatting, types, import contracts
 bench: .make/bench .make/quix ## figures: streams, training, parsing; as ratios within one run
 	@for bench in bench/*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
 
+peers: .make/peers/ready ## other gateways, for bench/gateway.py to measure beside ours
+
 reference: .make/dev ## write docs/reference from the code
 	@$(BIN)/python -m deploy.cli.reference docs/reference
 
@@ -45,6 +47,8 @@ lock: .make/uv ## resolve the lock files anew
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml --extra dev -c requirements-bench.lock -o requirements-dev.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml -c requirements-bench.lock -o requirements.lock
 	@echo 'quixstreams>=3.28' | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header - -o requirements-quix.lock
+	@printf 'litellm[proxy]\nferrogw\npy-spy\n' | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --override bench/peers/override.txt - -o requirements-peers.lock
+	@cd bench/peers && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund --loglevel=error
 
 .make/uv:
 	@mkdir -p .make
@@ -72,4 +76,13 @@ endef
 # Quix Streams wants older parts than ours: a place of its own, seen by that contestant alone.
 .make/quix: .make/uv requirements-quix.lock
 	@$(BIN)/uv pip install -q --require-hashes --target $@ -r requirements-quix.lock
+	@touch $@
+
+# Gateways by others and a profiler, for bench/gateway.py alone: an environment of their own. Their install scripts are not run.
+.make/peers/ready: .make/uv requirements-peers.lock bench/peers/package.json bench/peers/package-lock.json
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python $(@D)
+	@$(BIN)/uv pip install -q --require-hashes --python $(@D)/bin/python -r requirements-peers.lock
+	@cp bench/peers/package.json bench/peers/package-lock.json $(@D)
+	@if command -v npm >/dev/null; then npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel=error; \
+	  else echo "no npm here: Portkey will be left out"; fi
 	@touch $@
