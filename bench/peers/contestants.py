@@ -23,7 +23,7 @@ from bench.peers.upstream import MODEL
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = ROOT / ".make" / "peers"
 PORTKEY = PEERS / "node_modules" / "@portkey-ai" / "gateway"
-READY_S = 120.0
+READY_S = 90.0
 
 
 class Absent(Exception):

@@ -21,6 +21,9 @@ AGAIN = " again"
 BUSY = 0.85
 """Below this share of a core its answers a second say more about the load than about it."""
 
+QUIET_MS = 5.0
+"""What direct needs at most where nothing else runs."""
+
 
 @dataclass(frozen=True)
 class Results:
@@ -88,6 +91,9 @@ class Results:
             busy = self.median(name, "plain", lambda one: one.busy)
             if busy < BUSY:
                 yield f"{name} had its core for only {busy:.0%} of the time: its requests/s are too few, its CPU figures hold"
+        direct = self.median("direct", "rate", lambda one: one.counted.p99_ms)
+        if direct > QUIET_MS:
+            yield f"direct alone had a p99 of {direct:.1f} ms: other work runs on this machine; added p50 and p99 say nothing"
         yield from self._faults()
 
     def _faults(self) -> Iterator[str]:

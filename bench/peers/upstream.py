@@ -124,7 +124,7 @@ class Replies:
         said = [WORDS[number % len(WORDS)] for number in range(words)]
         text = f"{MARK.decode()} {' '.join(said)}."
         usage = {"prompt_tokens": 180, "completion_tokens": words, "total_tokens": 180 + words}
-        usage_with_parts = usage | {"prompt_tokens_details": {"cached_tokens": 128}}
+        usage_with_parts: dict[str, object] = usage | {"prompt_tokens_details": {"cached_tokens": 128}}
         common: dict[str, object] = {"id": f"chatcmpl-{MARK.decode()}", "created": 1_790_000_000, "model": MODEL}
         message = {"role": "assistant", "content": text}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
@@ -134,6 +134,7 @@ class Replies:
         deltas: list[dict[str, str]] = [{"role": "assistant", "content": ""}]
         deltas += [{"content": text[at : at + step]} for at in range(0, len(text), step)]
         part = common | {"object": "chat.completion.chunk"}
+        choices: list[list[dict[str, object]]]
         choices = [[{"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}] for delta in deltas]
         choices.append([{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}])
         self._head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -184,7 +185,12 @@ class Upstream:
         elif b"/served" in request.line:
             yield _response(b"200 OK", {"plain": self.plain, "streams": self.streams})
         else:
-            error = {"type": "invalid_request_error", "code": "not_found", "message": "unknown path", "param": None}
+            error: dict[str, object] = {
+                "type": "invalid_request_error",
+                "code": "not_found",
+                "message": "unknown path",
+                "param": None,
+            }
             yield _response(b"404 Not Found", {"error": error})
 
 
