@@ -34,7 +34,7 @@ async def test_openais_client_reads_a_stream_and_the_usage_it_asked_for(upstream
             model=MODEL,
             messages=HELLO,  # type: ignore[arg-type]
             stream=True,
-            stream_options=options,  # type: ignore[call-overload]
+            stream_options=options,
         )
         chunks = [chunk async for chunk in stream]
     said = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
