@@ -8,7 +8,7 @@ ifdef PIP_CERT
 export SSL_CERT_FILE ?= $(PIP_CERT)
 endif
 
-.PHONY: run quick test soak simulate check bench peers lock reference help
+.PHONY: run quick test coverage soak simulate check bench peers lock reference help
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,7 +19,10 @@ run: .make/runtime ## replay the log that ships with Trimtab: chats in, a candid
 quick: .make/dev ## the tests that need no server and train nothing; seconds
 	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal --no-header
 
-test: .make/dev ## all tests, with a coverage report
+test: .make/dev ## all tests
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-header
+
+coverage: .make/dev ## all tests, and which lines no test ran; half as long again
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-header --cov --cov-report=term:skip-covered
 
 soak: .make/dev ## kill and freeze workers on a real Kafka: make soak TURNS=200000 KILLS=50

@@ -31,7 +31,7 @@ PLACES = {
     "Spool": ("deploy.gateway.spool", "deploy.spool"),
     "read_events": ("deploy.gateway.events", "deploy.events_api"),
     "Caller": ("deploy.web.callers", "deploy.callers"),
-    "Engines": ("deploy.engine.adapters", "deploy.engines"),
+    "LocalEngines": ("deploy.engine.adapters", "deploy.engines"),
     "open_control": ("deploy.control.store", "deploy.control"),
     "Edge": ("feedback.intake.edge", "feedback.edge"),
 }
@@ -128,7 +128,7 @@ class Measured:
         self.edge = found("Edge")(b"key")
         self.spool = made("Spool", folder / "spool.db", 1_000_000_000)
         engine = fakes.FakeEngine()
-        self.engines = made("Engines", lambda: fakes.BASE, folder, control, queue=64, make=lambda _: engine)
+        self.engines = made("LocalEngines", lambda: fakes.BASE, folder, control, queue=64, make=lambda _: engine)
         self.app = made(
             "gateway_app", settings, control, self.edge, self.spool, self.engines, b"key", require_keys=False
         )

@@ -16,11 +16,11 @@ from feedback.clock import Clock
 from feedback.facts.reader import Facts
 from feedback.intake.edge import Edge
 from feedback.judge import rubric
-from feedback.judge.client import Judge, JudgeKeyError
+from feedback.judge.client import Judge
 from feedback.judge.ledger import Budget
 from feedback.judge.rubric import Rubric, RubricError
 from feedback.records import Judgement, JudgeRequest
-from feedback.settings import JudgeSettings
+from feedback.settings import JudgeSettings, KeyUnusable
 from feedback.topics import TOPICS
 from streams.hops.judge import Ask
 from streams.hops.waiting_turns import WaitingTurns
@@ -152,7 +152,7 @@ def make_ask(
         return None
     try:
         judge = Judge(settings, load_rubric(settings), ledger(settings, control), clock=clock)
-    except JudgeKeyError as error:
+    except KeyUnusable as error:
         raise Failed(str(error)) from None
     if as_of is None:
         return judge.judge

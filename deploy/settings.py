@@ -8,9 +8,10 @@ import os
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from deploy.errors import Failed
@@ -162,6 +163,51 @@ class GatewaySettings(Section):
     )
 
 
+class EngineSettings(Section):
+    """What replies come from."""
+
+    kind: Literal["local", "openai"] = Field(
+        "local",
+        description="`local`: a small model in the gateway's own process. `openai`: any OpenAI-compatible server or hosted API, as it is, without adapters.",
+    )
+    urls: tuple[str, ...] = Field(
+        (),
+        description="Where such a server answers, with its `/v1`: `https://api.example.com/v1`. Several: the least loaded is asked, and another where one fails.",
+    )
+    model: str | None = Field(None, description="What that server calls the model that is served.")
+    aliases: dict[str, str] = Field(
+        {}, description="More names that clients may ask for, each with what the server calls it."
+    )
+    api_key: SecretStr | None = Field(
+        None, description="The server's key; only from the environment (TRIMTAB_ENGINE__API_KEY) or api_key_file."
+    )
+    api_key_file: Path | None = Field(None, description="A file that holds the key.")
+    limit: int = Field(1_000, gt=0, description="Requests that may be under way on such a server; beyond: 429.")
+    first_word_within_s: float = Field(
+        120, gt=0, description="How long it may take to begin a reply (to give all of it, where none is streamed)."
+    )
+    next_word_within_s: float = Field(60, gt=0, description="How long it may be silent within a reply.")
+
+    @field_validator("urls")
+    @classmethod
+    def _http(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            try:
+                parts = urlsplit(url)
+                sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            except ValueError:
+                sound = False
+            if not sound or parts.username or parts.query or parts.fragment:
+                raise ValueError("must be http:// or https:// with a host, and its path: https://api.example.com/v1")
+        return tuple(url.rstrip("/") for url in urls)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.kind != "local" and not (self.urls and self.model):
+            raise ValueError(f"kind = {self.kind!r} needs urls and model")
+        return self
+
+
 class Settings(BaseSettings):
     """All of trimtab.toml."""
 
@@ -182,6 +228,7 @@ class Settings(BaseSettings):
     gate: GateSettings = GateSettings()
     approve: ApproveSettings = ApproveSettings()
     rollout: RolloutSettings = RolloutSettings()
+    engine: EngineSettings = EngineSettings()
     gateway: GatewaySettings = GatewaySettings()
 
     @classmethod
@@ -198,6 +245,7 @@ class Settings(BaseSettings):
 
 SECRETS = (
     ("judge", "api_key", "set TRIMTAB_JUDGE__API_KEY, or name a file in judge.api_key_file"),
+    ("engine", "api_key", "set TRIMTAB_ENGINE__API_KEY, or name a file in engine.api_key_file"),
     ("control", "url", "set TRIMTAB_CONTROL__URL"),
     ("broker", "password", "set TRIMTAB_BROKER__PASSWORD"),
 )

@@ -62,7 +62,8 @@ class Turn(Struct, frozen=True, gc=False, kw_only=True, tag_field="event", tag="
     replaces: str | None = None
     outcome: Outcome = "ok"
     finish_reason: str | None = None
-    usage: dict[str, float] | None = None
+    usage: dict[str, Any] | None = None
+    """As the engine counts, and `latency_ms`."""
     train: bool = True
     truncated: int = 0
     base: str | None = None

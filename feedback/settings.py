@@ -75,3 +75,26 @@ class JudgeSettings(Section):
     @property
     def configured(self) -> bool:
         return self.base_url is not None and self.model is not None
+
+
+class KeyUnusable(Exception):
+    """A key that can't be read or can't be one; says where it was to come from."""
+
+
+def read_key(section: str, key: SecretStr | None, file: Path | None) -> str | None:
+    """The key of the `section` of settings, from the environment or a file; None where there is none. Raises KeyUnusable."""
+    if key is not None:
+        said, source = key.get_secret_value().strip(), f"TRIMTAB_{section.upper()}__API_KEY"
+    elif file is not None:
+        source = f"file {file}"
+        try:
+            said = file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise KeyUnusable(f"the {section}'s key {source} can't be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise KeyUnusable(f"the {section}'s key {source} is no text") from None
+    else:
+        return None
+    if not said or not said.isascii() or not said.isprintable():
+        raise KeyUnusable(f"the {section}'s key in {source} is empty or holds characters that no key has")
+    return said

@@ -59,7 +59,7 @@ def candidates(context: Context, limit: int, after: str | None) -> None:
         )
     stdout.print(table)
     for line in account(serving):
-        stdout.print(shown(line))
+        stdout.print(shown(line), soft_wrap=True)
 
 
 @click.command()
@@ -160,4 +160,4 @@ def _say(context: Context, document: dict[str, Any], sentence: str) -> None:
     if context.as_json:
         print_json(document)
     else:
-        stdout.print(shown(sentence))
+        stdout.print(shown(sentence), soft_wrap=True)

@@ -17,7 +17,8 @@ from deploy.parts import load_rubric
 from deploy.text import ago
 from deploy.training.train import newest_event_us
 from feedback.facts.reader import Facts
-from feedback.judge.client import JudgeKeyError, probe
+from feedback.judge.client import probe
+from feedback.settings import KeyUnusable
 from models.bases import find_base
 from models.errors import JobFailed
 
@@ -126,7 +127,7 @@ def _judge(context: Context) -> Finding:
         return Finding("judge", "warning", sentence)
     try:
         wrong = asyncio.run(probe(context.settings.judge, context.clock))
-    except JudgeKeyError as error:
+    except KeyUnusable as error:
         wrong = str(error)
     return Finding("judge", "failed", wrong) if wrong else Finding("judge", "ok", "answers and knows its model")
 

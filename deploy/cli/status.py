@@ -63,7 +63,7 @@ def status(context: Context) -> None:
         stdout.print(
             f"  candidate {short(candidate['digest'])}  {candidate['state']}, share {percent(candidate['share'])}, gate: {gate}"
         )
-    stdout.print(f"next: {serving['next']}", markup=False, style="bold")
+    stdout.print(f"next: {serving['next']}", markup=False, style="bold", soft_wrap=True)
 
 
 def _document(context: Context) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from deploy.control.history import Entry
-from deploy.control.records import Approval, Seal
+from deploy.control.records import Approval, Candidate, Seal
 from deploy.control.trainings import TrainingRequest
 from deploy.control.transaction import Transaction
 from deploy.decisions.evidence import Report, policy_of
@@ -59,9 +59,7 @@ class Operations(Registering):
         with self.control.change() as tx:
             candidate = tx.candidate(prefix)
             if candidate.state not in ("held", "passed", "rejected", "rolled_back"):
-                raise Refused(
-                    f"{short(candidate.digest)} is {candidate.state}: `trimtab rollback` takes it out of service"
-                )
+                raise Refused(f"{short(candidate.digest)} is {candidate.state}: {_instead(candidate, tx.serving())}")
             if candidate.rejected_by is None:
                 tx.move(candidate.digest, "rejected", None, rejected_by=actor)
                 tx.append(Entry(now, actor, "reject", candidate.digest, candidate.state, "rejected", reason))
@@ -160,6 +158,15 @@ class Operations(Registering):
 def one_line(text: str) -> str:
     """A reason as it is stored: without control characters, at most 2,000 characters."""
     return " ".join(plain(text).replace("\0", " ").split())[:MAX_REASON]
+
+
+def _instead(candidate: Candidate, serving: Serving) -> str:
+    """What to do with one that can't be rejected any more, or not yet."""
+    if serving.rollout is not None and serving.rollout.candidate == candidate.digest:
+        return "`trimtab rollback` takes it out of service"
+    if serving.incumbent == candidate.digest:
+        return "`trimtab rollback --incumbent` takes it out of service, once no rollout is under way"
+    return "`trimtab show` says what became of it"
 
 
 def _expected(serving: Serving, expect: str | None) -> None:

@@ -1,4 +1,4 @@
-"""The engine as the gateway sees it: one base model, and the adapters that the routing names loaded on it.
+"""The local engine as the gateway sees it: one base model, and the adapters that the routing names loaded on it.
 
 A task looks at the routing every half second, loads what it names and lets go of what it no longer does; a request
 whose adapter is not there yet loads it.
@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 
 from deploy.engine.loaded import LoadedAdapters
-from deploy.engine.place import Place
+from deploy.engine.place import LocalPlace
 from deploy.engine.port import NotReady, TextEngine
 from deploy.engine.thread import STOPPING, EngineThread
 from deploy.rules.assignment import Routing
@@ -36,11 +36,11 @@ class RoutingSource(Protocol):
     def routing(self) -> Routing | None: ...
 
 
-class Engines:
+class LocalEngines:
     """Serves one base model and the adapters in `candidates`. `start` it, `stop` it.
 
     `find_base` gives the base, or None while there is none; `make` loads it (models.engine.LocalEngine, which brings in
-    torch). At most `queue` requests wait.
+    torch). At most `queue` requests wait. Clients ask for it by `name`; replies are at most `max_tokens` long.
     """
 
     def __init__(
@@ -50,11 +50,15 @@ class Engines:
         router: RoutingSource,
         *,
         queue: int,
+        name: str = "trimtab",
+        max_tokens: int = 256,
         make: Callable[[Base], TextEngine] | None = None,
         clock: Clock,
     ) -> None:
         self._find_base, self._candidates, self._router = find_base, candidates, router
         self._make = make or _local_engine
+        self.names = (name,)
+        self._max_tokens = max_tokens
         self._clock = clock
         self._engine: TextEngine | None = None
         self._adapters: LoadedAdapters | None = None
@@ -62,10 +66,10 @@ class Engines:
         self._thread = EngineThread(queue)
         self._watching: asyncio.Task[None] | None = None
 
-    @property
-    def base(self) -> Base | None:
-        """The base that is served."""
-        return self._engine.base if self._engine is not None else None
+    def base(self, model: str) -> str:
+        """The name of the base, whatever is asked for; there must be one."""
+        assert self._engine is not None
+        return self._engine.base.name
 
     @property
     def loaded(self) -> frozenset[str]:
@@ -92,12 +96,12 @@ class Engines:
         self._why = STOPPING
         await asyncio.to_thread(self._thread.stop)
 
-    def admit(self) -> Place:
+    def admit(self) -> LocalPlace:
         """A place in the line for one request: use it as a context. Raises NotReady, Overloaded."""
         if self._engine is None or self._adapters is None or self._why is not None:
             raise NotReady(self._why or LOADING)
         self._thread.reserve()
-        return Place(self._engine, self._thread, self._adapters)
+        return LocalPlace(self._engine, self._thread, self._adapters, self._max_tokens)
 
     async def _watch(self) -> None:
         while self._engine is None:
@@ -127,12 +131,21 @@ class Engines:
             await self._clock.sleep(RETRY_BASE_S)
 
 
-def open_engines(
+def open_local(
     settings: Settings, state_root: Path, candidates: Path, router: RoutingSource, clock: Clock
-) -> Engines:
-    """The engines that these settings describe, not yet started."""
+) -> LocalEngines:
+    """The engine that these settings describe, not yet started."""
     find = partial(find_base, settings.base, settings.tiny, state_root)
-    return Engines(find, candidates, router, queue=settings.gateway.queue, clock=clock)
+    gateway = settings.gateway
+    return LocalEngines(
+        find,
+        candidates,
+        router,
+        queue=gateway.queue,
+        name=gateway.model_alias,
+        max_tokens=gateway.max_tokens,
+        clock=clock,
+    )
 
 
 def _local_engine(base: Base) -> TextEngine:

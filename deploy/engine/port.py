@@ -1,13 +1,18 @@
-"""The port that a reply comes through: what is asked of an engine, and a reply as an asynchronous stream of text."""
+"""The port that a reply comes through: what the gateway asks of an engine, whichever it is, and what comes back.
+
+What comes back is OpenAI's documents: chunks where a stream was asked for, else one completion. What is ours in them (id,
+headers, fingerprint) the gateway puts in.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
 
 from deploy.engine.leases import Lease
 from feedback.records import Message
@@ -25,7 +30,102 @@ class Overloaded(Exception):
 
 
 class EngineFailed(Exception):
-    """The engine broke while it replied."""
+    """The engine broke while it replied: a sentence for the client. `status` is an HTTP status, `code` one of ours."""
+
+    def __init__(self, said: str, status: int = 500, code: str = "engine_failed") -> None:
+        super().__init__(said)
+        self.status, self.code = status, code
+
+
+class EngineRefused(Exception):
+    """An engine's own error, to be told as it was said: HTTP status, JSON object, and after how long to try again."""
+
+    def __init__(self, status: int, body: Mapping[str, Any], retry_after: str | None = None) -> None:
+        super().__init__(f"the engine answered {status}")
+        self.status, self.body, self.retry_after = status, body, retry_after
+
+
+class Unsupported(Exception):
+    """A request that this engine can't answer: a sentence, the parameter at fault, and OpenAI's code for it."""
+
+    def __init__(self, message: str, param: str, code: str = "invalid_value") -> None:
+        super().__init__(message)
+        self.message, self.param, self.code = message, param, code
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """What a chat request asks for. `body` is all of it, as it was sent."""
+
+    model: str
+    messages: list[Message]
+    stream: bool
+    include_usage: bool
+    n: int
+    body: Mapping[str, Any]
+
+
+class Answer(Protocol):
+    """An answer under way. Iterating gives its documents, and raises EngineFailed, EngineRefused.
+
+    It holds the adapter that it is by until it has ended. `cancel` may be called at any time; the stream then ends.
+    """
+
+    def cancel(self) -> None: ...
+    def __aiter__(self) -> AsyncIterator[dict[str, Any]]: ...
+
+
+class Place(Protocol):
+    """A request's place in the line for the engine, kept from before anything is decided until its reply begins.
+
+    Who gets no place is refused before anything about the request is remembered. Used by one coroutine, as a context:
+    leaving it gives back what no answer has taken over.
+    """
+
+    async def hold(self, digest: str, *, by_name: bool = False) -> bool:
+        """Whether this adapter is there to answer; if so it stays until the answer has ended.
+
+        It is loaded where need be. `by_name`: it was asked for by name, and stays for a while after that too.
+        """
+
+    async def check(self, request: ChatRequest) -> None:
+        """Raises Unsupported when the engine can't answer this request, whatever adapter is to."""
+
+    def begin(self, request: ChatRequest) -> Answer:
+        """The answer of the adapter that is held, or of the bare base. Raises NotReady when the gateway is stopping."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Engine(Protocol):
+    """What serves. `start` it, `stop` it."""
+
+    @property
+    def loaded(self) -> frozenset[str]:
+        """Digests of the adapters that can answer at once."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of models that clients may ask for."""
+
+    def base(self, model: str) -> str:
+        """What answers where a client asks for `model`, one of `names` or an adapter's, and no adapter does."""
+
+    def ready(self) -> str | None:
+        """None when requests can be answered, else a sentence on what is missing."""
+
+    async def start(self) -> None: ...
+    def admit(self) -> Place:
+        """A place in the line for one request: use it as a context. Raises NotReady, Overloaded."""
+
+    def drain(self) -> None:
+        """End with NotReady what has not begun, and begin nothing more; what has begun goes on."""
+
+    async def stop(self) -> None:
+        """End what is under way with an error."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +177,7 @@ class TextEngine(Protocol):
 
 
 class Reply:
-    """One reply as an asynchronous stream of text; afterwards it knows how it ended and what it cost.
+    """One reply of the local engine as an asynchronous stream of text; afterwards it knows how it ended and what it cost.
 
     It holds a lease on the adapter that it is by (None: the bare base) until the engine has ended it. Iterating raises
     EngineFailed. `cancel` may be called at any time; the stream then ends.
@@ -101,7 +201,7 @@ class Reply:
     async def __aiter__(self) -> AsyncIterator[str]:
         while (piece := await self._pieces.get()) is not None:
             if isinstance(piece, Exception):
-                raise EngineFailed("the engine failed while it replied") from piece
+                raise EngineFailed("the engine failed while it replied; try again") from piece
             yield piece
 
     def put(self, piece: str) -> None:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from deploy.engine.adapters import Engines
+from deploy.engine.port import Engine
 from deploy.gateway.chat import ADAPTER_HEADER, TURN_HEADER, chat_router
 from deploy.gateway.control_link import ControlLink
 from deploy.gateway.dispatch import Dispatcher
@@ -30,7 +30,7 @@ def gateway_app(
     control: ControlLink,
     edge: Edge,
     spool: Outbox,
-    engine: Engines,
+    engine: Engine,
     key: bytes,
     clock: Clock,
     *,
@@ -55,7 +55,7 @@ def gateway_app(
         title="Trimtab", version=version("trimtab"), docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
     )
     install(app)
-    app.include_router(chat_router(dispatcher, callers))
+    app.include_router(chat_router(dispatcher, callers, clock))
     app.include_router(feedback_router(settings.gateway, callers, events, turn_ids, clock))
     app.include_router(events_router(settings.gateway, callers, events, clock))
     if origins:

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 
 from deploy.control.records import UnknownCandidate
-from deploy.engine.adapters import Engines
-from deploy.engine.place import Place
-from deploy.engine.port import NotReady, Overloaded
+from deploy.engine.port import ChatRequest, Engine, NotReady, Overloaded, Place, Unsupported
 from deploy.gateway.breaker import Away
 from deploy.gateway.control_link import ControlLink
 from deploy.gateway.event_log import EventLog
-from deploy.gateway.identity import Identity, identify
-from deploy.gateway.live_turn import RETRY_S, LiveTurn, Plan, not_logged
-from deploy.gateway.request import ChatRequest, parse_chat
+from deploy.gateway.identity import NAMED, Identity, identify
+from deploy.gateway.live_turn import RETRY_S, LiveTurn, Plan, explained, not_logged
+from deploy.gateway.request import parse_chat
 from deploy.gateway.turn_ids import TurnId, TurnIds
 from deploy.rules.assignment import Arm
 from deploy.settings import GatewaySettings
@@ -28,7 +26,6 @@ from deploy.web.callers import Caller
 from deploy.web.errors import ApiError, bad
 from feedback.clock import Clock
 from models.adapters import engine_name
-from models.errors import JobFailed
 
 _ADAPTER = re.compile(r"tt-[0-9a-f]{16}|[0-9a-f]{64}")
 
@@ -51,29 +48,30 @@ class Dispatcher:
         self,
         settings: GatewaySettings,
         control: ControlLink,
-        engines: Engines,
+        engine: Engine,
         events: EventLog,
         turn_ids: TurnIds,
         clock: Clock,
     ) -> None:
-        self.settings, self.engines = settings, engines
+        self.settings, self.engine = settings, engine
         self._control, self._events, self._turn_ids, self._clock = control, events, turn_ids, clock
         self._turns: set[asyncio.Task[None]] = set()
 
     async def start(self, caller: Caller, body: Mapping[str, Any], header: str | None) -> LiveTurn:
         """The turn that answers `body`; `header` is X-Trimtab-Conversation's. Raises ApiError."""
         began_s, now_us = self._clock.monotonic_s(), self._clock.now_us()
-        request = parse_chat(body, self.settings.max_tokens)
+        request = parse_chat(body)
         who = identify(caller.tenant, body, request.messages, header)
+        request = replace(request, body=outgoing(body, self._events.edge.user))
         self._check_model(request.model, caller)
         if self._events.full and self.settings.on_full == "refuse":
             raise not_logged()
-        with _refusals(), self.engines.admit() as place:  # whoever is refused is refused before an exposure is stored
-            await place.check(request.messages, request.sampling)
+        with _refusals(), self.engine.admit() as place:  # whoever is refused is refused before an exposure is stored
+            await place.check(request)
             choice = await self._choose(place, caller.tenant, who, request, now_us)
             plan = self._plan(caller.tenant, who, request, choice, now_us)
-            reply = place.begin(request.messages, request.sampling)
-        turn = LiveTurn(plan, reply, self._events, self.settings.on_full, began_s, self._clock)
+            answer = place.begin(request)
+        turn = LiveTurn(plan, answer, self._events, self.settings.on_full, began_s, self._clock)
         self._turns.add(turn.task)
         turn.task.add_done_callback(self._turns.discard)
         return turn
@@ -83,20 +81,19 @@ class Dispatcher:
         await asyncio.gather(*self._turns, return_exceptions=True)
 
     def _plan(self, tenant: str, who: Identity, request: ChatRequest, choice: Choice, now_us: int) -> Plan:
-        base = self.engines.base
-        assert base is not None  # else there would be no place
-        turn_id = self._turn_ids.seal(TurnId(tenant, who.conversation_id, choice.arm, choice.adapter))
-        return Plan(tenant, who, request, turn_id, base.name, choice.adapter, choice.arm, choice.rollout, now_us)
+        sealed = TurnId(tenant, who.conversation_id, choice.arm, choice.adapter)
+        turn_ids = tuple(self._turn_ids.seal(sealed) for _ in range(request.n))
+        base = self.engine.base(request.model)
+        return Plan(tenant, who, request, turn_ids, base, choice.adapter, choice.arm, choice.rollout, now_us)
 
     def _check_model(self, model: str, caller: Caller) -> None:
-        if model == self.settings.model_alias:
+        if model in self.engine.names:
             return
         if not _ADAPTER.fullmatch(model) or not caller.allows("operate"):
-            message = f"there is no model of this name; ask for {self.settings.model_alias!r}"
-            raise ApiError(404, "model_not_found", message, "model")
+            raise no_model(self.engine.names)
 
     async def _choose(self, place: Place, tenant: str, who: Identity, request: ChatRequest, now_us: int) -> Choice:
-        if request.model != self.settings.model_alias:
+        if request.model not in self.engine.names:
             return await self._named(place, request.model)
         unit = self._events.edge.user(who.user_id) if who.user_id is not None else who.conversation_id
         exposure = await self._control.expose(tenant, who.conversation_id, unit, now_us)
@@ -132,6 +129,25 @@ class Dispatcher:
         return Choice(digest)
 
 
+def outgoing(body: Mapping[str, Any], hashed: Callable[[str], str]) -> dict[str, Any]:
+    """A request as it leaves the house: without what is said to us alone, and with users' ids hashed."""
+    sent = dict(body)
+    for name in ("user", "safety_identifier"):
+        if isinstance(sent.get(name), str) and sent[name]:
+            sent[name] = hashed(sent[name])
+    if isinstance(sent.get("metadata"), dict):
+        sent["metadata"] = {name: value for name, value in sent["metadata"].items() if name not in NAMED}
+        if not sent["metadata"]:
+            del sent["metadata"]
+    return sent
+
+
+def no_model(names: Sequence[str]) -> ApiError:
+    """A model was asked for that nobody serves."""
+    known = " or ".join(repr(name) for name in names[:5])
+    return ApiError(404, "model_not_found", f"there is no model of this name; ask for {known}", "model")
+
+
 @contextmanager
 def _refusals() -> Iterator[None]:
     """Why a chat can't be answered, as callers are told."""
@@ -141,8 +157,8 @@ def _refusals() -> Iterator[None]:
         raise _not_ready(str(error)) from None
     except Overloaded as error:
         raise ApiError(429, "overloaded", f"{error}: try again shortly", retry_after_s=RETRY_S) from None
-    except JobFailed as error:  # the base's chat template refuses this sequence of roles
-        raise bad(str(error)[:300], "messages") from None
+    except Unsupported as error:
+        raise explained(error) from None
 
 
 def _not_ready(why: str) -> ApiError:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -13,7 +14,7 @@ from msgspec.structs import replace
 
 from feedback.clock import Clock
 from feedback.intake.contract import MAX_EVENT_BYTES
-from feedback.intake.edge import Edge, Record
+from feedback.intake.edge import Edge, Record, encoded
 from feedback.records import Message, Outcome, Turn
 
 TIMEOUT_S = 10.0
@@ -34,11 +35,31 @@ class Outbox(Protocol):
 
 @dataclass(frozen=True)
 class OpenTurn:
-    """A turn that has begun, as it was asked and as it is kept. `held`: should this process die, it is logged."""
+    """A turn that has begun, as it was asked and as it is kept (`messages`: these, encoded).
+
+    `held`: should this process die, it is logged.
+    """
 
     asked: Turn
     kept: Turn
+    messages: msgspec.Raw
     held: bool
+
+    def record(self, edge: Edge, turn: Turn) -> Record:
+        """The record of this turn as it is now."""
+        return turn_record(edge, turn, self.messages, self.asked.messages)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a reply ended; an answer of several choices has one for each."""
+
+    turn_id: str
+    reply: str | Message
+    outcome: Outcome
+    finish_reason: str | None
+    usage: dict[str, Any]
+    extra: dict[str, Any]
 
 
 class EventLog:
@@ -58,28 +79,35 @@ class EventLog:
         """Whether they are durable; False (logged) when they may not be. Cancelling the caller does not stop it."""
         return await self._durable(self._spool.send(records), len(records))
 
-    async def begin_turn(self, turn: Turn) -> OpenTurn:
-        """Keep a turn that begins, as it is logged should this process die before `end_turn`."""
+    async def begin_turn(self, turn: Turn, *, hold: bool) -> OpenTurn:
+        """A turn without personal data; with `hold` it is kept, as it is logged should this process die before `end_turn`."""
+        kept = self.edge.redacted(turn)
+        begun = OpenTurn(turn, kept, encoded(kept.messages), held=False)
+        if hold:
+            held = await self._durable(self._spool.hold(turn.turn_id, begun.record(self.edge, kept)))
+            begun = dataclasses.replace(begun, held=held)
+        return begun
 
-        def begun() -> tuple[Turn, Record]:
-            kept = self.edge.redacted(turn)
-            return kept, turn_record(self.edge, kept, turn.messages)
-
-        kept, record = await asyncio.to_thread(begun)
-        return OpenTurn(turn, kept, held=await self._durable(self._spool.hold(turn.turn_id, record)))
-
-    async def end_turn(
-        self, turn: OpenTurn, *, reply: str, outcome: Outcome, finish_reason: str | None, usage: dict[str, float]
-    ) -> bool:
-        """Log one turn, without its oldest messages where it would be too big. False when it may not be durable."""
-
-        def ended() -> Record:
-            said = self.edge.text(reply)
-            kept = replace(turn.kept, reply=said, outcome=outcome, finish_reason=finish_reason, usage=usage)
-            return turn_record(self.edge, kept, turn.asked.messages)
-
-        record = await asyncio.to_thread(ended)
-        return await self._durable(self._spool.send([record], releases=turn.asked.turn_id))
+    async def end_turn(self, turn: OpenTurn, ended: Sequence[Ended]) -> bool:
+        """Log a turn's replies, without its oldest messages where it would be too big. False when they may not be durable."""
+        records = [
+            turn.record(
+                self.edge,
+                replace(
+                    turn.kept,
+                    event_id=one.turn_id,
+                    turn_id=one.turn_id,
+                    reply=self.edge.reply(one.reply),
+                    outcome=one.outcome,
+                    finish_reason=one.finish_reason,
+                    usage=one.usage,
+                    extra=one.extra,
+                ),
+            )
+            for one in ended
+        ]
+        releases = turn.asked.turn_id if turn.held else None
+        return await self._durable(self._spool.send(records, releases=releases), len(records))
 
     async def _durable(self, writing: Awaitable[None], records: int = 1) -> bool:
         task = asyncio.ensure_future(writing)
@@ -99,13 +127,13 @@ class EventLog:
             log.error("events_not_logged", error=f"{type(error).__name__}: {error}"[:300])
 
 
-def turn_record(edge: Edge, turn: Turn, asked: Sequence[Message]) -> Record:
+def turn_record(edge: Edge, turn: Turn, messages: msgspec.Raw, asked: Sequence[Message]) -> Record:
     """The record of a redacted turn; one that the broker would not take loses its oldest messages and says how many.
 
-    `asked`: its messages as they were sent, by which it is measured what may stay.
+    `messages`: its own, encoded. `asked`: its messages as they were sent, by which it is measured what may stay.
     """
     room, whole = MAX_EVENT_BYTES, len(asked)
-    record, left = edge.signed(turn), whole
+    record, left = edge.signed(turn, messages), whole
     while len(record.value) > MAX_EVENT_BYTES and left:
         room //= 2
         left = len(newest(asked, room))

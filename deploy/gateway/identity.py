@@ -25,7 +25,7 @@ from feedback.records import Message
 HEADER = "X-Trimtab-Conversation"
 MAX_METADATA = MAX_TAGS + 2
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-_NAMED = frozenset({"conversation_id", "locale"})
+NAMED = frozenset({"conversation_id", "locale"})
 """Keys of `metadata` with a meaning here; every other one is a tag."""
 
 
@@ -51,7 +51,7 @@ def identify(tenant: str, body: Mapping[str, Any], messages: Sequence[Message], 
     room = MAX_NAMES_BYTES - len(tenant.encode())
     if len(conversation_id.encode()) > room:
         raise bad(f"the conversation id has more than {room} bytes", "metadata.conversation_id")
-    tags = {name: value for name, value in metadata.items() if name not in _NAMED}
+    tags = {name: value for name, value in metadata.items() if name not in NAMED}
     if len(tags) > MAX_TAGS:
         raise bad(f"{len(tags)} tags; at most {MAX_TAGS} are taken", "metadata")
     return Identity(conversation_id, user_id, checked_id(metadata.get("locale"), "metadata.locale"), tags)

@@ -1,4 +1,4 @@
-"""A turn under way: the reply streams out, and the turn is on the log before its last piece is.
+"""A turn under way: the answer's documents stream out, and the turn is on the log before its last is told.
 
 A turn runs as a task of its own, so that it is logged however the request ends: told to the end, abandoned by its
 client (`aborted`), or broken off by the engine (`error`).
@@ -7,36 +7,37 @@ client (`aborted`), or broken off by the engine (`error`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import structlog
-
-from deploy.engine.port import EngineFailed, NotReady, Reply
+from deploy.engine.port import Answer, ChatRequest, EngineFailed, EngineRefused, Unsupported
 from deploy.gateway import metrics
-from deploy.gateway.event_log import EventLog, OpenTurn
+from deploy.gateway.event_log import Ended, EventLog, OpenTurn
 from deploy.gateway.identity import Identity
-from deploy.gateway.request import ChatRequest
+from deploy.gateway.said import Choice, Said
 from deploy.rules.assignment import Arm
-from deploy.web.errors import CLIENT_GONE, ApiError
+from deploy.web.errors import CLIENT_GONE, ApiError, bad
 from feedback.clock import Clock
 from feedback.records import Outcome, Turn
-from models.errors import JobFailed
 
 RETRY_S = 5
 
-log = structlog.get_logger()
+Document = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a turn is, once it is decided who answers it. `adapter` is a digest, None the bare base."""
+    """What a turn is, once it is decided who answers it. `adapter` is a digest, None the bare base.
+
+    `turn_ids`: one for each choice that was asked for.
+    """
 
     tenant: str
     who: Identity
     request: ChatRequest
-    turn_id: str
+    turn_ids: tuple[str, ...]
     base: str
     adapter: str | None
     arm: Arm
@@ -44,18 +45,23 @@ class Plan:
     started_at_us: int
 
     @property
+    def turn_id(self) -> str:
+        """What the client knows the answer by: the first choice's."""
+        return self.turn_ids[0]
+
+    @property
     def policy(self) -> str:
-        """What the event and the client call it."""
+        """What the event calls it."""
         return self.adapter or self.base
 
 
 class LiveTurn:
-    """A reply on its way out. Iterate over its text; afterwards it has been logged, or `error` says why it counts as failed."""
+    """An answer on its way out. Iterate over its documents; afterwards it has been logged, or `error` says why it failed."""
 
     def __init__(
         self,
         plan: Plan,
-        reply: Reply,
+        answer: Answer,
         events: EventLog,
         on_full: Literal["drop", "refuse"],
         began_s: float,
@@ -63,37 +69,29 @@ class LiveTurn:
     ) -> None:
         """`began_s`: the clock's monotonic time when the request came."""
         self._clock = clock
-        self.plan, self.reply = plan, reply
+        self.plan, self._answer = plan, answer
         self.error: ApiError | None = None
         self.abandoned = False
-        """The client went before the reply was complete."""
+        """The client went before the answer was complete."""
         self._events, self._on_full, self._began_s = events, on_full, began_s
-        self._pieces: asyncio.Queue[str | None] = asyncio.Queue()
+        self._said, self._gone = Said(), False
+        self._documents: asyncio.Queue[Document | None] = asyncio.Queue()
         self.task = asyncio.create_task(self._run())
 
     def abandon(self) -> None:
-        """The client is gone; without effect once the reply is complete."""
-        self.reply.cancel()
+        """The client is gone; without effect once the answer is complete."""
+        self._gone = True
+        self._answer.cancel()
 
-    async def __aiter__(self) -> AsyncIterator[str]:
-        while (piece := await self._pieces.get()) is not None:
-            yield piece
-
-    @property
-    def finish_reason(self) -> str:
-        return self.reply.finish_reason or "stop"
-
-    @property
-    def usage(self) -> dict[str, int]:
-        """As OpenAI counts."""
-        asked, said = self.reply.prompt_tokens, self.reply.completion_tokens
-        return {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}
+    async def __aiter__(self) -> AsyncIterator[Document]:
+        while (document := await self._documents.get()) is not None:
+            yield document
 
     async def _run(self) -> None:
         try:
-            turn = await self._events.begin_turn(turn_of(self.plan, self._cost()))
-            if not turn.held and self._on_full == "refuse":
-                self.reply.cancel()
+            turn = await self._begun(hold=self.plan.request.stream)
+            if turn is not None and not turn.held and self._on_full == "refuse":
+                self._answer.cancel()
                 self.error = not_logged()
             else:
                 await self._tell_and_log(turn)
@@ -104,39 +102,61 @@ class LiveTurn:
             self.error = self.error or ApiError(500, "internal_error", "the reply could not be completed")
             raise
         finally:
-            self._pieces.put_nowait(None)
+            self._documents.put_nowait(None)
 
-    async def _tell_and_log(self, turn: OpenTurn) -> None:
-        outcome, text = await self._tell()
+    async def _begun(self, *, hold: bool) -> OpenTurn | None:
+        """What is told piece by piece is kept from before its first; a whole answer is not told before it is logged."""
+        return await self._events.begin_turn(turn_of(self.plan, self._cost({})), hold=True) if hold else None
+
+    async def _tell_and_log(self, turn: OpenTurn | None) -> None:
+        last = deque[Document]()
+        outcome = await self._tell(last)
         self.abandoned = outcome == "aborted"
-        finish_reason = self.reply.finish_reason if outcome == "ok" else None
-        logged = await self._events.end_turn(
-            turn, reply=text, outcome=outcome, finish_reason=finish_reason, usage=self._cost()
-        )
-        if not logged:
+        turn = turn or await self._events.begin_turn(turn_of(self.plan, self._cost({})), hold=False)
+        if not await self._events.end_turn(turn, list(self._ended(outcome))):
             metrics.TURNS_LOST.inc()
             if self._on_full == "refuse" and outcome == "ok":
                 self.error = not_logged()
+                return
+        for document in last:
+            self._documents.put_nowait(document)
 
-    def _cost(self) -> dict[str, float]:
-        return cost_of(self.reply, self._clock.monotonic_s() - self._began_s)
-
-    async def _tell(self) -> tuple[Outcome, str]:
-        said: list[str] = []
+    async def _tell(self, last: deque[Document]) -> Outcome:
+        """Tell what comes; in `last` is what has to wait until the turn is logged: its end."""
+        first = True
         try:
-            async for piece in self.reply:
-                if not said:
+            async for document in self._answer:
+                if first:
+                    first = False
                     metrics.CHAT_FIRST_TOKEN_SECONDS.observe(self._clock.monotonic_s() - self._began_s)
-                said.append(piece)
-                self._pieces.put_nowait(piece)
-        except EngineFailed as failed:
-            self.error = _explained(failed.__cause__)
-            return "error", "".join(said)
-        gone = self.reply.cancelled.is_set() and self.reply.finish_reason is None
-        return "aborted" if gone else "ok", "".join(said)
+                self._said.add(document)
+                if last or not self.plan.request.stream or self._said.ended(self.plan.request.n):
+                    last.append(document)
+                else:
+                    self._documents.put_nowait(document)
+        except (EngineFailed, EngineRefused, Unsupported) as error:
+            self.error = explained(error)
+            return "error"
+        return "aborted" if self._gone and not self._said.ended(self.plan.request.n) else "ok"
+
+    def _ended(self, outcome: Outcome) -> Iterator[Ended]:
+        choices = self._said.choices if len(self._said.choices) > 1 else {0: self._said.choices.get(0, Choice())}
+        for place, (index, choice) in enumerate(sorted(choices.items())):
+            if 0 <= index < len(self.plan.turn_ids):  # the engine may say what it likes
+                yield Ended(
+                    self.plan.turn_ids[index],
+                    choice.reply,
+                    outcome,
+                    choice.finish_reason if outcome == "ok" else None,
+                    self._cost(self._said.usage if place == 0 else {}),  # of the whole answer: told once
+                    {"choice": index, "choices": len(choices)} if len(choices) > 1 else {},
+                )
+
+    def _cost(self, usage: dict[str, Any]) -> dict[str, Any]:
+        return cost_of(usage, self._clock.monotonic_s() - self._began_s)
 
 
-def turn_of(plan: Plan, cost: dict[str, float]) -> Turn:
+def turn_of(plan: Plan, cost: dict[str, Any]) -> Turn:
     """The turn as it begins: nothing is said yet, and should it stay so it was aborted.
 
     What the wire contract asks of ids, tags and messages was asked when the request was parsed.
@@ -160,13 +180,9 @@ def turn_of(plan: Plan, cost: dict[str, float]) -> Turn:
     )
 
 
-def cost_of(reply: Reply, latency_s: float) -> dict[str, float]:
-    """What a reply cost so far, as a turn's `usage`."""
-    return {
-        "prompt_tokens": float(reply.prompt_tokens),
-        "completion_tokens": float(reply.completion_tokens),
-        "latency_ms": float(round(latency_s * 1000)),
-    }
+def cost_of(usage: dict[str, Any], latency_s: float) -> dict[str, Any]:
+    """What an answer cost so far, as a turn's `usage`: as the engine counts, and our own time."""
+    return usage | {"latency_ms": float(round(latency_s * 1000))}
 
 
 def not_logged() -> ApiError:
@@ -174,10 +190,25 @@ def not_logged() -> ApiError:
     return ApiError(503, "not_logged", "the event log can't be written at the moment; try again", retry_after_s=RETRY_S)
 
 
-def _explained(error: BaseException | None) -> ApiError:
-    if isinstance(error, NotReady):
-        return ApiError(503, "not_ready", str(error), retry_after_s=RETRY_S)
-    if isinstance(error, JobFailed):  # the base's chat template refuses this sequence of roles
-        return ApiError(400, "invalid_value", str(error)[:300], "messages")
-    log.error("engine_failed", error=type(error).__name__)  # no text of the error: it may quote what a user wrote
-    return ApiError(500, "engine_failed", "the engine failed while it replied; try again")
+def explained(error: EngineFailed | EngineRefused | Unsupported) -> ApiError:
+    """What the client is told."""
+    match error:
+        case Unsupported():
+            return bad(error.message, error.param, error.code)
+        case EngineRefused():
+            return EngineSaid(error)
+    return ApiError(error.status, error.code, str(error), retry_after_s=RETRY_S if error.status == 503 else None)
+
+
+class EngineSaid(ApiError):
+    """An engine's own error, as it was said."""
+
+    def __init__(self, error: EngineRefused) -> None:
+        after = error.retry_after
+        super().__init__(error.status, "engine_refused", str(error))
+        self.retry_after_s = int(after) if after is not None and after.isdecimal() else None
+        self._said = dict(error.body)
+
+    @property
+    def body(self) -> dict[str, Any]:
+        return self._said

@@ -28,36 +28,36 @@ async def run_gateway(role: Role, stop: asyncio.Event, listening: socket, requir
 
 async def _serve_chats(role: Role, stop: asyncio.Event, listening: socket, require_keys: bool) -> None:
     # only the gateway's process pays for the model libraries
-    from deploy.engine.adapters import open_engines
+    from deploy.engine.opening import open_engine
     from deploy.gateway.app import gateway_app
 
     state, settings = role.state, role.settings
     control = Control(role.control.database.within(STATEMENT_S))
     link = ControlLink(control, role.clock)
-    engines = open_engines(settings, state.root, state.candidates, link, role.clock)
+    engine = open_engine(settings, state.root, state.candidates, link, role.clock)
     spool = Spool(state.spool, settings.gateway.spool_bytes, role.clock)
     app = gateway_app(
         settings,
         link,
         Edge(state.secret("edge")),
         spool,
-        engines,
+        engine,
         state.secret("turns"),
         role.clock,
         require_keys=require_keys,
     )
     await link.start()
-    await engines.start()
+    await engine.start()
     sending = asyncio.create_task(spool.run(partial(_producer, role)))
     serving = asyncio.create_task(serve(app, listening, stop, role.finish_s, role.clock))
     try:
         while not stop.is_set() and not serving.done():
-            role.waiting = engines.ready() or link.missing()
+            role.waiting = engine.ready() or link.missing()
             await role.clock.wait(stop, READY_S)
-        engines.drain()
+        engine.drain()
         await serving
     finally:
-        await engines.stop()
+        await engine.stop()
         if not await spool.drained(role.rest_s / 2):
             log.warning("spool_kept", records=spool.records, sent="when the gateway starts again")
         sending.cancel()

@@ -45,14 +45,15 @@ def next_step(situation: Situation) -> str:
     """
     serving, candidate = situation.serving, situation.candidate
     if serving.halted:
-        also = ", or trimtab rollback takes the rollout out for good" if serving.rollout is not None else ""
-        return f"trimtab resume --reason … (once it is safe){also}"
+        expect = f"--expect {serving.revision}"
+        also = f", or trimtab rollback {expect} takes the rollout out for good" if serving.rollout is not None else ""
+        return f"trimtab resume {expect} --reason … (once it is safe){also}"
     if candidate is not None and candidate.digest not in _serving(serving):
         return _about(candidate, serving)
     if serving.rollout is not None:
         return _under_way(serving.rollout, serving.revision)
     if candidate is not None and candidate.digest == serving.incumbent:
-        return f"trimtab rollback --incumbent goes back to {policy_name(serving.incumbents[-2])}"
+        return f"trimtab rollback --incumbent --expect {serving.revision} goes back to {policy_name(serving.incumbents[-2])}"
     return _idle(situation)
 
 
@@ -78,9 +79,9 @@ def _under_way(rollout: Rollout, revision: str) -> str:
         case "approved":
             return f"trimtab promote {expect} gives {short(rollout.candidate)} its first share"
         case "canary":
-            return f"trimtab promote {expect}, or trimtab pause, or trimtab rollback {expect}"
+            return f"trimtab promote {expect}, or trimtab pause {expect}, or trimtab rollback {expect}"
         case "paused":
-            return f"trimtab resume, or trimtab rollback {expect}"
+            return f"trimtab resume {expect}, or trimtab rollback {expect}"
 
 
 def _idle(situation: Situation) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,7 +18,7 @@ from feedback import splits
 from feedback.intake import contract
 from feedback.intake.contract import Rejected
 from feedback.privacy.redact import Redactor
-from feedback.records import Rating, Turn
+from feedback.records import Message, Rating, Turn
 
 SIGNATURE_HEADER = "trimtab-edge"
 Event = TypeVar("Event", bound=Turn | Rating)
@@ -68,9 +68,9 @@ class Edge:
         """What stands for this user id in every record."""
         return self._redactor.user(raw)
 
-    def text(self, text: str) -> str:
-        """A text without personal data."""
-        return self._redactor.text(text)
+    def reply(self, reply: str | Message) -> str | Message:
+        """A reply without personal data."""
+        return self._redactor.text(reply) if isinstance(reply, str) else self._redactor.message(reply)
 
     def redacted(self, event: Event) -> Event:
         """The event without personal data, with hashed user id and stamped bucket."""
@@ -82,21 +82,26 @@ class Edge:
             "extra": redact.value(event.extra),
         }
         if isinstance(event, Turn):
-            reply = redact.text(event.reply) if isinstance(event.reply, str) else redact.message(event.reply)
-            return msgspec.structs.replace(event, reply=reply, messages=redact.messages(event.messages), **common)
+            messages = redact.messages(event.messages)
+            return msgspec.structs.replace(event, reply=self.reply(event.reply), messages=messages, **common)
         value = (
             redact.text(event.value) if event.kind in ("edit", "comment") and event.value is not None else event.value
         )
         return msgspec.structs.replace(event, value=value, **common)
 
-    def signed(self, event: Turn | Rating) -> Record:
-        """The record of an event that was `redacted`; its signature says so."""
-        value = _encode(event)
+    def signed(self, event: Turn | Rating, messages: msgspec.Raw | None = None) -> Record:
+        """The record of an event that was `redacted`; its signature says so. `messages`: a turn's as `encoded` already."""
+        value = _encode(event if messages is None else msgspec.structs.replace(event, messages=messages))
         key = f"{event.tenant}/{event.conversation_id}".encode()
         return Record(contract.topic_of(event), key, value, ((SIGNATURE_HEADER, self._sign(value)),))
 
     def _sign(self, value: bytes) -> bytes:
         return hmac.digest(self._key, value, "sha256")
+
+
+def encoded(messages: Sequence[Message]) -> msgspec.Raw:
+    """Messages as they stand in a record: by far the most of it, so that a turn that is recorded twice has them made once."""
+    return msgspec.Raw(_encode(messages))
 
 
 def content_hash(event: Turn | Rating) -> str:

@@ -53,7 +53,8 @@ class WireTurn(_Wire, kw_only=True, forbid_unknown_fields=True, gc=False, tag_fi
     outcome: Annotated[Outcome, Meta(description="How the reply ended; only `ok` is learned from.")] = "ok"
     finish_reason: Annotated[str | None, Meta(description="As the engine said.")] = None
     usage: Annotated[
-        dict[str, float] | None, Meta(description="`prompt_tokens`, `completion_tokens`, `latency_ms`.")
+        dict[str, Any] | None,
+        Meta(description="`prompt_tokens`, `completion_tokens`, `latency_ms`, and whatever else the engine counts."),
     ] = None
     train: Annotated[bool, Meta(description="`false`: never learn from this turn.")] = True
     truncated: Annotated[

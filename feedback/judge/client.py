@@ -20,13 +20,9 @@ from feedback.judge.ledger import Ledger, Refusal, Reservation, lot_of
 from feedback.judge.prompt import Prompt, Reason, Scores, Unparsable, Winner
 from feedback.judge.rubric import Rubric
 from feedback.records import Judgement, JudgeRequest, Unjudged, Verdict
-from feedback.settings import JudgeSettings
+from feedback.settings import JudgeSettings, read_key
 
 PROBE_TIMEOUT_S = 5.0
-
-
-class JudgeKeyError(Exception):
-    """The key can't be used."""
 
 
 class Judge:
@@ -175,22 +171,8 @@ def _hash(prompts: Sequence[Prompt]) -> str:
 
 
 def key_of(settings: JudgeSettings) -> str | None:
-    """The judge's key, from the environment or a file; raises JudgeKeyError."""
-    if settings.api_key is not None:
-        key, source = settings.api_key.get_secret_value().strip(), "TRIMTAB_JUDGE__API_KEY"
-    elif settings.api_key_file is not None:
-        source = f"file {settings.api_key_file}"
-        try:
-            key = settings.api_key_file.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise JudgeKeyError(f"the judge's key {source} can't be read: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise JudgeKeyError(f"the judge's key {source} is no text") from None
-    else:
-        return None
-    if not key or not key.isascii() or not key.isprintable():
-        raise JudgeKeyError(f"the judge's key in {source} is empty or holds characters that no key has")
-    return key
+    """The judge's key, from the environment or a file; raises KeyUnusable."""
+    return read_key("judge", settings.api_key, settings.api_key_file)
 
 
 class _Model(Struct, frozen=True):

@@ -8,8 +8,6 @@ from openai import AsyncOpenAI
 from bench.peers.rounds import Upstream
 from bench.peers.upstream import MODEL, Replies, in_letters, take
 
-HELLO = [{"role": "user", "content": "hello"}]
-
 
 def client(upstream: Upstream) -> AsyncOpenAI:
     return AsyncOpenAI(base_url=f"http://127.0.0.1:{upstream.port}/v1", api_key="any", max_retries=0)
@@ -18,7 +16,7 @@ def client(upstream: Upstream) -> AsyncOpenAI:
 @pytest.mark.slow
 async def test_openais_client_reads_a_plain_reply(upstream: Upstream) -> None:
     async with client(upstream) as openai:
-        reply = await openai.chat.completions.create(model=MODEL, messages=HELLO)  # type: ignore[arg-type]
+        reply = await openai.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "hi"}])
     assert reply.object == "chat.completion"
     assert reply.choices[0].finish_reason == "stop"
     assert len((reply.choices[0].message.content or "").split()) == 41
@@ -29,12 +27,11 @@ async def test_openais_client_reads_a_plain_reply(upstream: Upstream) -> None:
 @pytest.mark.slow
 async def test_openais_client_reads_a_stream_and_the_usage_it_asked_for(upstream: Upstream) -> None:
     async with client(upstream) as openai:
-        options = {"include_usage": True}
         stream = await openai.chat.completions.create(
             model=MODEL,
-            messages=HELLO,  # type: ignore[arg-type]
+            messages=[{"role": "user", "content": "hi"}],
             stream=True,
-            stream_options=options,
+            stream_options={"include_usage": True},
         )
         chunks = [chunk async for chunk in stream]
     said = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]

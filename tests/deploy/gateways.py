@@ -16,7 +16,7 @@ from openai import AsyncOpenAI
 
 from deploy.control.store import Control
 from deploy.decisions.operations import Operations
-from deploy.engine.adapters import Engines
+from deploy.engine.adapters import LocalEngines
 from deploy.gateway.app import gateway_app
 from deploy.gateway.control_link import ControlLink
 from deploy.settings import GatewaySettings, Settings
@@ -37,7 +37,7 @@ class Gateway:
     url: str
     control: Control
     engine: FakeEngine
-    engines: Engines
+    engines: LocalEngines
     producer: MemoryProducer
     edge: Edge = field(default_factory=lambda: Edge(KEY))
     clients: list[AsyncOpenAI] = field(default_factory=list)
@@ -93,7 +93,7 @@ async def running(
     """A gateway with these settings, ready to serve (without a base: to say so)."""
     engine, producer = FakeEngine(), MemoryProducer()
     link = ControlLink(control, CLOCK)
-    engines = Engines(lambda: base, candidates, link, queue=queue, make=lambda _: engine, clock=CLOCK)
+    engines = LocalEngines(lambda: base, candidates, link, queue=queue, make=lambda _: engine, clock=CLOCK)
     settings = Settings(gateway=GatewaySettings(queue=queue, **options))
     app = gateway_app(settings, link, Edge(KEY), producer, engines, KEY, CLOCK, require_keys=require_keys)
     loading = engines.ready()

@@ -12,7 +12,7 @@ import pytest
 
 from deploy.control.store import Control
 from deploy.decisions.operations import Operations
-from deploy.engine.adapters import Engines
+from deploy.engine.adapters import LocalEngines
 from deploy.gateway.app import gateway_app
 from deploy.gateway.control_link import ControlLink
 from deploy.gateway.spool import Spool
@@ -49,7 +49,7 @@ async def test_base_and_adapter_reply_as_the_rollout_says_and_their_turns_are_on
     spool, edge = Spool(tmp_path / "spool.db", 1_000_000, CLOCK), Edge(KEY)
     sending = asyncio.create_task(spool.run(link_to(log, CLOCK).producer))
     link = ControlLink(control, CLOCK)
-    engines = Engines(lambda: base, folder, link, queue=4, clock=CLOCK)
+    engines = LocalEngines(lambda: base, folder, link, queue=4, clock=CLOCK)
     app = gateway_app(Settings(), link, edge, spool, engines, KEY, CLOCK, require_keys=False)
     await link.start()
     await engines.start()
@@ -93,7 +93,7 @@ async def test_an_adapter_that_was_changed_on_disk_is_not_served(
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    engines = Engines(lambda: base, folder, control, queue=4, clock=CLOCK)
+    engines = LocalEngines(lambda: base, folder, control, queue=4, clock=CLOCK)
     await engines.start()
     await until(lambda: engines.ready() is None)
     with engines.admit() as place:

@@ -14,6 +14,7 @@ from deploy.parts import open_log
 from deploy.settings import Settings
 from deploy.state import State, open_state
 from feedback.intake.edge import Record
+from tests.deploy.candidates import make_candidate
 from tests.deploy.cli.typed import typed
 from tests.fakes import CLOCK
 
@@ -58,3 +59,17 @@ def test_what_waits_what_failed_and_what_is_halted_is_on_the_screen(state: State
     document = json.loads(typed("status", "--state", state.root, "--json").out)
     assert document["lag"]["turns.served"] == 3
     assert (document["serving"]["halted"], document["training"]["last"]) == (True, None)
+
+
+def test_what_to_type_next_is_one_line_however_narrow_the_terminal(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that is cut in two is another command: `trimtab rollback` without its `--expect`."""
+    open_control(state.control).close()
+    typed("show", make_candidate(state.candidates), "--state", state.root)
+    typed("halt", "--state", state.root)
+    monkeypatch.setattr(common.stdout, "_width", 30)
+    for command in ("status", "candidates"):
+        line = typed(command, "--state", state.root).out.splitlines()[-1]
+        assert line.startswith("next: trimtab resume --expect"), command
+        assert line.endswith("(once it is safe)"), command

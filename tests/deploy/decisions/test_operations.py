@@ -147,6 +147,23 @@ def test_what_is_under_way_is_rolled_back_and_not_rejected(rules: Operations, fo
     assert (view["state"], view["stage"], view["share"]) == ("rolled_back", "canary", 0.0)
 
 
+def test_a_refused_rejection_names_the_rollback_that_takes_this_one_down_and_no_other(
+    rules: Operations, folder: Path
+) -> None:
+    one = make_candidate(folder, 1)
+    rules.register(one)
+    to_full(rules, one)
+    with pytest.raises(Refused, match="full: `trimtab rollback --incumbent`"):
+        rules.reject(one, reason="r", actor="ada")
+    two = make_candidate(folder, 2, incumbent=one)
+    rules.register(two)
+    to_full(rules, two)
+    with pytest.raises(Refused) as refused:  # a rollback would take another one down
+        rules.reject(one, reason="r", actor="ada")
+    assert "superseded" in str(refused.value)
+    assert "rollback" not in str(refused.value)
+
+
 def test_a_rollback_of_the_incumbent_brings_the_earlier_one_back(rules: Operations, folder: Path) -> None:
     one = make_candidate(folder, 1)
     rules.register(one)

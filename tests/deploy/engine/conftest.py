@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.engine.adapters import Engines
+from deploy.engine.adapters import LocalEngines
 from tests.deploy.engine.replies import Desk
 from tests.fakes import BASE, FakeEngine, until
 
@@ -25,9 +25,11 @@ def engine() -> FakeEngine:
 @pytest.fixture
 async def engines(
     desk: Desk, engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Engines]:
+) -> AsyncIterator[LocalEngines]:
     monkeypatch.setattr("deploy.engine.adapters.LOOK_S", 0.01)
-    engines = Engines(lambda: BASE, tmp_path, desk, queue=2, make=lambda _: engine, clock=desk)
+    engines = LocalEngines(
+        lambda: BASE, tmp_path, desk, queue=2, max_tokens=1_000_000, make=lambda _: engine, clock=desk
+    )
     await engines.start()
     await until(lambda: engines.ready() is None)
     yield engines

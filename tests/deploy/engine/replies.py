@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.engine.adapters import Engines
-from deploy.engine.port import Reply, Sampling
+from deploy.engine.adapters import LocalEngines
+from deploy.engine.port import ChatRequest, Reply, Sampling
 from deploy.rules.assignment import Routing
 from feedback.clock import SystemClock
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 HELLO = [{"role": "user", "content": "Hello"}]
 SAMPLING = Sampling(max_tokens=20)
+
+
+def request(**more: Any) -> ChatRequest:
+    """A chat that says hello."""
+    return ChatRequest("trimtab", HELLO, False, False, 1, {"model": "trimtab", "messages": HELLO, **more})
 
 
 class Desk(SystemClock):
@@ -28,14 +33,15 @@ class Desk(SystemClock):
         return self.now
 
 
-async def begin(engines: Engines, adapter: str | None = None, sampling: Sampling = SAMPLING) -> Reply:
+async def begin(engines: LocalEngines, adapter: str | None = None, **more: Any) -> Reply:
+    """The reply to a chat that says hello, and `more`."""
     with engines.admit() as place:
         if adapter is not None:
             assert await place.hold(adapter)
-        return place.begin(HELLO, sampling)
+        return place.begin(request(**more)).reply
 
 
-async def can_hold(engines: Engines, adapter: str, **options: bool) -> bool:
+async def can_hold(engines: LocalEngines, adapter: str, **options: bool) -> bool:
     with engines.admit() as place:
         return await place.hold(adapter, **options)
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from deploy.engine.adapters import Engines
-from deploy.engine.port import EngineFailed, NotReady, Sampling
+from deploy.engine.adapters import LocalEngines
+from deploy.engine.port import EngineFailed, NotReady
 from deploy.rules.assignment import Routing
 from models.bases import Base
 from tests.deploy.engine.replies import A, Desk, begin, text
 from tests.fakes import BASE, CLOCK, FakeEngine, until
 
 
-async def test_the_base_serves_before_the_routing_is_known(engines: Engines, desk: Desk) -> None:
+async def test_the_base_serves_before_the_routing_is_known(engines: LocalEngines, desk: Desk) -> None:
     desk.now = None
     assert await text(await begin(engines)) == "base says hello."
     desk.now = Routing(incumbent=A)
@@ -23,11 +23,13 @@ async def test_the_base_serves_before_the_routing_is_known(engines: Engines, des
 
 
 async def test_stopping_ends_replies_under_way_with_an_error(engine: FakeEngine, desk: Desk, tmp_path: Path) -> None:
-    engines = Engines(lambda: BASE, tmp_path, desk, queue=2, make=lambda _: engine, clock=CLOCK)
+    engines = LocalEngines(
+        lambda: BASE, tmp_path, desk, queue=2, max_tokens=1_000_000, make=lambda _: engine, clock=CLOCK
+    )
     await engines.start()
     await until(lambda: engines.ready() is None)
     engine.words = [" word"] * 1_000_000
-    reply = await begin(engines, None, Sampling(max_tokens=1_000_000))
+    reply = await begin(engines, max_tokens=1_000_000)
     await until(lambda: engine.under_way == 1)
     await engines.stop()
     with pytest.raises(EngineFailed):
@@ -42,7 +44,7 @@ async def test_without_a_base_it_says_what_to_do_and_begins_once_there_is_one(
 ) -> None:
     there: list[Base] = []
     find: Callable[[], Base | None] = lambda: there[0] if there else None  # noqa: E731
-    engines = Engines(find, tmp_path, desk, queue=2, make=lambda _: engine, clock=CLOCK)
+    engines = LocalEngines(find, tmp_path, desk, queue=2, max_tokens=1_000_000, make=lambda _: engine, clock=CLOCK)
     await engines.start()
     await until(lambda: "trimtab train" in (engines.ready() or ""))
     with pytest.raises(NotReady, match="no base model yet"):
@@ -57,7 +59,7 @@ async def test_a_base_that_can_not_be_loaded_is_named(desk: Desk, tmp_path: Path
     def broken(_: Base) -> FakeEngine:
         raise ValueError("config.json is not JSON")
 
-    engines = Engines(lambda: BASE, tmp_path, desk, queue=2, make=broken, clock=CLOCK)
+    engines = LocalEngines(lambda: BASE, tmp_path, desk, queue=2, make=broken, clock=CLOCK)
     await engines.start()
     await until(lambda: "config.json is not JSON" in (engines.ready() or ""))
     await engines.stop()

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from deploy.engine.adapters import Engines
+from deploy.engine.adapters import LocalEngines
 from deploy.engine.loaded import RETRY_LOAD_S, LoadedAdapters
-from deploy.engine.port import Sampling
 from deploy.rules.assignment import Routing
 from models.adapters import engine_name
 from tests.deploy.engine.replies import A, B, C, Desk, begin, can_hold, text
@@ -39,7 +38,7 @@ class SlowEngine(FakeEngine):
 
 
 async def test_the_adapters_of_the_routing_are_loaded_and_others_let_go(
-    engines: Engines, engine: FakeEngine, desk: Desk
+    engines: LocalEngines, engine: FakeEngine, desk: Desk
 ) -> None:
     desk.now = Routing(incumbent=A, candidate=B, rollout_id="r", share=0.5)
     await until(lambda: engine.adapters == {A, B})
@@ -48,13 +47,13 @@ async def test_the_adapters_of_the_routing_are_loaded_and_others_let_go(
     assert engines.loaded == {B}
 
 
-async def test_halting_keeps_the_adapters_at_hand(engines: Engines, engine: FakeEngine, desk: Desk) -> None:
+async def test_halting_keeps_the_adapters_at_hand(engines: LocalEngines, engine: FakeEngine, desk: Desk) -> None:
     desk.now = Routing(incumbent=A, halted=True)
     await until(lambda: engine.adapters == {A})
 
 
 async def test_an_adapter_that_can_not_be_loaded_is_tried_again_later(
-    engines: Engines, engine: FakeEngine, desk: Desk
+    engines: LocalEngines, engine: FakeEngine, desk: Desk
 ) -> None:
     engine.broken = {A}
     before = REGISTRY.get_sample_value("trimtab_adapter_load_failures_total") or 0.0
@@ -67,14 +66,14 @@ async def test_an_adapter_that_can_not_be_loaded_is_tried_again_later(
     assert await can_hold(engines, A)
 
 
-async def test_only_the_last_two_adapters_asked_for_by_name_stay(engines: Engines, engine: FakeEngine) -> None:
+async def test_only_the_last_two_adapters_asked_for_by_name_stay(engines: LocalEngines, engine: FakeEngine) -> None:
     for digest in (A, B, C):
         assert await can_hold(engines, digest, by_name=True)
     await until(lambda: engine.adapters == {B, C})
 
 
 async def test_an_adapter_that_a_waiting_reply_needs_is_not_unloaded(
-    engines: Engines, engine: FakeEngine, desk: Desk
+    engines: LocalEngines, engine: FakeEngine, desk: Desk
 ) -> None:
     desk.now = Routing(incumbent=A)
     await until(lambda: engines.loaded == {A})
@@ -91,10 +90,10 @@ async def test_an_adapter_that_a_waiting_reply_needs_is_not_unloaded(
 
 
 async def test_an_adapter_stays_until_the_last_reply_by_it_has_ended(
-    engines: Engines, engine: FakeEngine, desk: Desk
+    engines: LocalEngines, engine: FakeEngine, desk: Desk
 ) -> None:
     engine.words = [" word"] * 10_000
-    one, other = [await begin(engines, A, Sampling(max_tokens=10_000)) for _ in range(2)]
+    one, other = [await begin(engines, A, max_tokens=10_000) for _ in range(2)]
     await until(lambda: engine.under_way == 2)
     desk.now = Routing(incumbent=B)
     await until(lambda: B in engines.loaded)
@@ -106,7 +105,7 @@ async def test_an_adapter_stays_until_the_last_reply_by_it_has_ended(
 
 
 async def test_an_adapter_that_can_not_be_unloaded_does_not_keep_others_from_being_loaded(
-    engines: Engines, engine: FakeEngine, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    engines: LocalEngines, engine: FakeEngine, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk.now = Routing(incumbent=A)
     await until(lambda: engines.loaded == {A})

@@ -6,13 +6,13 @@ import asyncio
 
 import pytest
 
-from deploy.engine.adapters import Engines
+from deploy.engine.adapters import LocalEngines
 from deploy.engine.leases import Lease, Leases
 from deploy.engine.port import EngineFailed, Reply
 from tests.deploy.engine.replies import HELLO, SAMPLING, A, begin, text
 
 
-async def test_a_reply_streams_and_then_knows_how_it_ended(engines: Engines) -> None:
+async def test_a_reply_streams_and_then_knows_how_it_ended(engines: LocalEngines) -> None:
     reply = await begin(engines)
     assert await text(reply) == "base says hello."
     assert (reply.finish_reason, reply.prompt_tokens, reply.completion_tokens) == ("stop", 7, 4)

@@ -6,14 +6,14 @@ import asyncio
 
 import pytest
 
-from deploy.engine.adapters import Engines
+from deploy.engine.adapters import LocalEngines
 from deploy.engine.port import EngineFailed, NotReady, Overloaded, Reply, Sampling
 from deploy.engine.thread import PARALLEL, EngineThread
-from tests.deploy.engine.replies import HELLO, SAMPLING, C, begin, text
+from tests.deploy.engine.replies import HELLO, SAMPLING, C, begin, request, text
 from tests.fakes import FakeEngine, FakeGeneration, until
 
 
-async def test_more_than_may_wait_are_turned_away(engines: Engines, engine: FakeEngine) -> None:
+async def test_more_than_may_wait_are_turned_away(engines: LocalEngines, engine: FakeEngine) -> None:
     engine.go.clear()
     replies = [await begin(engines)]
     await until(lambda: engine.under_way == 1)
@@ -24,18 +24,18 @@ async def test_more_than_may_wait_are_turned_away(engines: Engines, engine: Fake
     assert [await text(reply) for reply in replies] == ["base says hello."] * 3
 
 
-async def test_replies_take_turns(engines: Engines, engine: FakeEngine) -> None:
+async def test_replies_take_turns(engines: LocalEngines, engine: FakeEngine) -> None:
     engine.words = [" word"] * 10_000
-    endless = await begin(engines, None, Sampling(max_tokens=10_000))
+    endless = await begin(engines, max_tokens=10_000)
     await until(lambda: engine.under_way == 1)
-    assert (await text(await begin(engines, None, Sampling(max_tokens=2)))).startswith("base")
+    assert (await text(await begin(engines, max_tokens=2))).startswith("base")
     assert endless.finish_reason is None
     assert PARALLEL > 1
     endless.cancel()
     await until(lambda: engine.under_way == 0)
 
 
-async def test_a_cancelled_reply_ends_and_is_closed(engines: Engines, engine: FakeEngine) -> None:
+async def test_a_cancelled_reply_ends_and_is_closed(engines: LocalEngines, engine: FakeEngine) -> None:
     engine.go.clear()
     reply = await begin(engines)
     await until(lambda: engine.under_way == 1)
@@ -50,7 +50,7 @@ async def test_a_cancelled_reply_ends_and_is_closed(engines: Engines, engine: Fa
 
 
 async def test_what_the_engine_raises_reaches_the_one_who_waits_and_nobody_else(
-    engines: Engines, engine: FakeEngine
+    engines: LocalEngines, engine: FakeEngine
 ) -> None:
     engine.breaks_after = 1
     with pytest.raises(EngineFailed):
@@ -58,7 +58,7 @@ async def test_what_the_engine_raises_reaches_the_one_who_waits_and_nobody_else(
     with engines.admit() as place:
         assert await place.hold(C)
         engine.unload_adapter(C)  # the engine lost it
-        reply = place.begin(HELLO, SAMPLING)
+        reply = place.begin(request()).reply
     with pytest.raises(EngineFailed):
         await text(reply)
     engine.breaks_after = None

@@ -94,7 +94,7 @@ async def test_the_turn_is_logged_redacted_with_all_that_the_contract_says(gatew
     )
     (event,) = gateway.events()
     assert event.pop("occurred_at_us") > 1_700_000_000_000_000
-    assert event.pop("usage").keys() == {"prompt_tokens", "completion_tokens", "latency_ms"}
+    assert event.pop("usage").keys() == {"prompt_tokens", "completion_tokens", "total_tokens", "latency_ms"}
     assert 0 <= event.pop("bucket", 0) < 100
     assert event == {
         "event": "turn",
@@ -276,7 +276,7 @@ async def test_an_operator_may_name_an_adapter_and_others_may_not(
 ) -> None:
     digest = canary(judged_rules, folder)
     async with running(control, folder, require_keys=True) as gateway:
-        operator, chatter = (gateway.openai(gateway.new_key(*s)) for s in (("chat", "operate"), ("chat",)))
+        operator, chatter = (gateway.openai(gateway.new_key(*s)) for s in (("chat", "operate", "read"), ("chat",)))
         for name in (digest, f"tt-{digest[:16]}"):
             reply = await operator.chat.completions.create(model=name, messages=HELLO)
             assert (reply.system_fingerprint, reply.model) == (digest, name)

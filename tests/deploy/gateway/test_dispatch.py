@@ -15,7 +15,7 @@ from sqlalchemy import select
 from deploy.control import schema
 from deploy.control.store import Control
 from deploy.decisions.operations import Operations
-from deploy.engine.adapters import Engines
+from deploy.engine.adapters import LocalEngines
 from deploy.gateway.breaker import Away
 from deploy.gateway.control_link import ControlLink
 from deploy.gateway.dispatch import Dispatcher
@@ -49,7 +49,7 @@ class Desk:
 
 @asynccontextmanager
 async def dispatching(desk: Any, engine: FakeEngine, folder: Path, queue: int = 64) -> AsyncIterator[Dispatcher]:
-    engines = Engines(lambda: BASE, folder, desk, queue=queue, make=lambda _: engine, clock=CLOCK)
+    engines = LocalEngines(lambda: BASE, folder, desk, queue=queue, make=lambda _: engine, clock=CLOCK)
     events = EventLog(Edge(b"key"), MemoryProducer(), CLOCK)
     await engines.start()
     await until(lambda: engines.ready() is None)
@@ -73,7 +73,7 @@ async def start(dispatcher: Dispatcher, conversation: str = "c", **options: Any)
 
 
 async def told(turn: LiveTurn) -> str:
-    return "".join([piece async for piece in turn])
+    return "".join([document["choices"][0]["message"]["content"] async for document in turn])
 
 
 class SlowEngine(FakeEngine):
@@ -103,7 +103,7 @@ async def test_no_reply_fails_while_the_routing_switches_back_and_forth(
             try:
                 for digest in (A, B) * 3:
                     desk.now = Routing(incumbent=digest)
-                    await until(lambda digest=digest: set(dispatcher.engines.loaded) == {digest}, "the other unloaded")  # type: ignore[misc]
+                    await until(lambda digest=digest: set(dispatcher.engine.loaded) == {digest}, "the other unloaded")  # type: ignore[misc]
             finally:
                 enough.set()
 
@@ -152,7 +152,7 @@ async def test_a_request_to_a_gateway_that_stops_is_not_assigned_to_an_arm(
 ) -> None:
     canary(judged_rules, folder)
     async with dispatching(link, FakeEngine(), folder) as dispatcher:
-        await dispatcher.engines.stop()
+        await dispatcher.engine.stop()
         with pytest.raises(ApiError, match="stopping") as refused:
             await start(dispatcher)
         assert (refused.value.status, refused.value.retry_after_s) == (503, RETRY_S)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.gateway.event_log import EventLog, newest, turn_record
+from deploy.gateway.event_log import Ended, EventLog, newest, turn_record
 from feedback.intake.contract import MAX_EVENT_BYTES
-from feedback.intake.edge import Edge
+from feedback.intake.edge import Edge, encoded
 from feedback.records import Turn
 from tests.fakes import CLOCK, MemoryProducer
 
@@ -25,8 +25,8 @@ def turn(messages: list[dict[str, Any]]) -> Turn:
 
 async def log(events: EventLog, messages: list[dict[str, Any]], reply: str = "Hello") -> bool:
     """From beginning to end."""
-    begun = await events.begin_turn(turn(messages))
-    return await events.end_turn(begun, reply=reply, outcome="ok", finish_reason="stop", usage={})
+    begun = await events.begin_turn(turn(messages), hold=True)
+    return await events.end_turn(begun, [Ended("t", reply, "ok", "stop", {}, {})])
 
 
 def said(text: str) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def test_the_newest_messages_are_as_many_as_fit(messages: list[dict[str, Any]], 
 @pytest.mark.parametrize(("sizes", "kept"), [([10, 10], 2), ([900_000, 300_000, 5], 2), ([5, 2_000_000], 0)])
 def test_a_turn_too_big_for_the_broker_says_what_it_lost(sizes: list[int], kept: int) -> None:
     asked = turn([said("x" * size) for size in sizes])
-    record = turn_record(EDGE, asked, asked.messages)
+    record = turn_record(EDGE, asked, encoded(asked.messages), asked.messages)
     assert len(record.value) <= MAX_EVENT_BYTES
     event = json.loads(record.value)
     assert (len(event["messages"]), event.get("truncated", 0)) == (kept, len(sizes) - kept)

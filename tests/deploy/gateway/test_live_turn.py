@@ -11,8 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from deploy.engine.port import Reply
-from deploy.gateway.event_log import EventLog, newest
+from deploy.gateway.event_log import Ended, EventLog, newest
 from deploy.gateway.identity import identify
 from deploy.gateway.live_turn import Plan, cost_of, turn_of
 from deploy.gateway.request import parse_chat
@@ -46,7 +45,7 @@ class Kept:
         self.sent += records
 
 
-def by_the_wire(plan: Plan, text: str, outcome: Outcome, finish_reason: str | None, usage: dict[str, int]) -> Record:
+def by_the_wire(plan: Plan, text: str, outcome: Outcome, finish_reason: str | None, usage: dict[str, Any]) -> Record:
     """The record as it was made before turns were typed: an event of the wire contract, parsed like anybody's."""
     event: dict[str, Any] = {
         "event": "turn",
@@ -79,42 +78,33 @@ def by_the_wire(plan: Plan, text: str, outcome: Outcome, finish_reason: str | No
     return record
 
 
-def reply_of(plan: Plan) -> Reply:
-    """A reply that has not begun."""
-    return Reply(plan.request.messages, None, plan.request.sampling, asyncio.get_running_loop())
-
-
-async def logged(plan: Plan, reply: Reply, text: str, outcome: Outcome, latency_s: float) -> tuple[Record, Record]:
+async def logged(plan: Plan, ended: Ended) -> tuple[Record, Record]:
     """The record that is held when the turn begins, and the one that is sent in the end."""
     kept = Kept()
     events = EventLog(EDGE, kept, CLOCK)
-    begun = await events.begin_turn(turn_of(plan, cost_of(reply_of(plan), 0.0)))
+    begun = await events.begin_turn(turn_of(plan, cost_of({}, 0.0)), hold=True)
     assert begun.held
-    finish_reason = reply.finish_reason if outcome == "ok" else None
-    cost = cost_of(reply, latency_s)
-    assert await events.end_turn(begun, reply=text, outcome=outcome, finish_reason=finish_reason, usage=cost)
+    assert await events.end_turn(begun, [ended])
     return kept.held[plan.turn_id], kept.sent[0]
 
 
 def planned(body: dict[str, Any], tenant: str, adapter: str | None, rollout: dict[str, Any] | None, at_us: int) -> Plan:
     """As the dispatcher plans it. Raises ApiError."""
     body = json_object(json.dumps(body).encode("utf-8", "surrogatepass"))
-    request = parse_chat(body, 100)
+    request = parse_chat(body)
     who = identify(tenant, body, request.messages, None)
     arm: Arm = "candidate" if rollout else "incumbent"
     turn_id = TurnIds(b"key").seal(TurnId(tenant, who.conversation_id, arm, adapter))
-    return Plan(tenant, who, request, turn_id, "tiny-0123456789ab", adapter, arm, rollout, at_us)
+    return Plan(tenant, who, request, (turn_id,), "tiny-0123456789ab", adapter, arm, rollout, at_us)
 
 
 async def both(plan: Plan, text: str, outcome: Outcome, finish: Any, tokens: int, latency_s: float) -> None:
     """Log a turn, and compare."""
-    reply = reply_of(plan)
-    reply.finish_reason, reply.prompt_tokens, reply.completion_tokens = finish, tokens, tokens // 2
-    usage = {"prompt_tokens": tokens, "completion_tokens": tokens // 2, "latency_ms": round(latency_s * 1000)}
-    held, sent = await logged(plan, reply, text, outcome, latency_s)
-    nothing = dict.fromkeys(usage, 0)
-    assert held == by_the_wire(plan, "", "aborted", None, nothing)
-    assert sent == by_the_wire(plan, text, outcome, finish, usage)
+    usage = {"prompt_tokens": tokens, "prompt_tokens_details": {"cached_tokens": tokens // 2}}
+    cost = cost_of(usage, latency_s)
+    held, sent = await logged(plan, Ended(plan.turn_id, text, outcome, finish if outcome == "ok" else None, cost, {}))
+    assert held == by_the_wire(plan, "", "aborted", None, {"latency_ms": 0.0})
+    assert sent == by_the_wire(plan, text, outcome, finish, usage | {"latency_ms": float(round(latency_s * 1000))})
 
 
 TEXTS = st.text(max_size=20) | st.sampled_from(

@@ -177,7 +177,7 @@ async def test_a_turn_that_the_log_could_not_begin_is_not_held(tmp_path: Path) -
         reply="",
     )
     with blocked(path):
-        begun = asyncio.create_task(events.begin_turn(turn))
+        begun = asyncio.create_task(events.begin_turn(turn, hold=True))
         await until(lambda: len(clock._timeouts) == 2, "the spool to be asked")
         await clock.advance(HOLD_S)
         assert not (await begun).held

@@ -10,9 +10,13 @@ from typing import Any
 CONFIGURED = "import logging, structlog; from deploy.roles.logs import configure; configure('worker')\n"
 
 
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-P", "-c", CONFIGURED + code], capture_output=True, text=True, check=True)
+
+
 def said(code: str) -> list[dict[str, Any]]:
     """The lines of a process of its own, which is how logging is set up once."""
-    done = subprocess.run([sys.executable, "-P", "-c", CONFIGURED + code], capture_output=True, text=True, check=True)
+    done = run(code)
     assert done.stdout == ""
     return [json.loads(line) for line in done.stderr.splitlines()]
 
@@ -54,3 +58,26 @@ except ZeroDivisionError:
 """)
     assert (line["event"], line["place"]) == ("it_broke", 7)
     assert "ZeroDivisionError: division by zero" in line["exception"]
+
+
+def test_a_line_leaves_in_one_piece_also_unbuffered_so_that_two_processes_lines_do_not_mix() -> None:
+    pieces = run("""
+import io, sys
+class Stream(io.StringIO):
+    def write(self, text):
+        sys.stdout.write(repr(text) + "\\n")
+sys.stderr = Stream()
+configure("worker")
+structlog.get_logger().info("one")
+""").stdout.splitlines()
+    assert len(pieces) == 1, pieces
+
+
+def test_a_thread_of_ours_says_its_role_too() -> None:
+    (line,) = said("""
+import threading
+thread = threading.Thread(target=structlog.get_logger().warning, args=("parent_gone",))
+thread.start()
+thread.join()
+""")
+    assert (line["event"], line["role"]) == ("parent_gone", "worker")

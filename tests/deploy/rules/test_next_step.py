@@ -107,8 +107,14 @@ def test_a_candidate_that_was_rolled_back_is_not_proposed_again() -> None:
     )
 
 
-def test_the_command_carries_the_state_that_it_was_meant_for() -> None:
-    assert f"promote --expect {CANARY.revision}" in next_step(Situation(CANARY))
+@pytest.mark.parametrize("serving", SERVING.values(), ids=SERVING)
+def test_every_rollout_command_carries_the_state_that_it_was_meant_for(serving: Serving) -> None:
+    """Typed twice, `resume` would lift the pause beneath the halt as well."""
+    looks = [None, *(Look(digest, "full") for digest in [serving.incumbent] if digest is not None)]
+    for look in looks:
+        line = next_step(Situation(serving, look))
+        meant = re.findall(r"trimtab (?:promote|pause|resume|rollback)\b(?: --incumbent)?( --expect [0-9a-f]+)?", line)
+        assert set(meant) <= {f" --expect {serving.revision}"}, line
 
 
 def test_from_nothing_to_a_running_service() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from feedback import splits
 from feedback.intake.contract import Rejected
-from feedback.intake.edge import SIGNATURE_HEADER, Edge, Record, content_hash
+from feedback.intake.edge import SIGNATURE_HEADER, Edge, Record, content_hash, encoded
 from feedback.records import Pick, Rating, Turn
 from feedback.topics import RATINGS, TURNS
 from tests.feedback.intake.test_contract import NOW_US, RATING, TURN, documents
@@ -37,6 +37,8 @@ def test_a_record_is_admitted_as_it_was_signed_and_as_it_would_be_unsigned(docum
     entered = record(document)
     event = admitted(entered.value, entered.headers)
     assert EDGE.signed(event) == entered
+    if isinstance(event, Turn):
+        assert EDGE.signed(event, encoded(event.messages)) == entered, "made once, the record is the same"
     if document.get("rollout") is None:
         assert event == admitted(json.dumps(document).encode())
 

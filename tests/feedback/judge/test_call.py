@@ -16,9 +16,9 @@ from pydantic import SecretStr
 from feedback.clock import SystemClock
 from feedback.judge import call, prompt, rubric
 from feedback.judge.call import Answer, Caller, Tokens, retry_after_s, worst
-from feedback.judge.client import JudgeKeyError, key_of, probe
+from feedback.judge.client import key_of, probe
 from feedback.records import JudgeRequest
-from feedback.settings import JudgeSettings
+from feedback.settings import JudgeSettings, KeyUnusable
 from tests.fakes import CLOCK
 from tests.judge_server import Brain, Hangs, JudgeServer, Raw, complains, judge_server, scores
 
@@ -259,11 +259,11 @@ def test_a_key_is_read_from_a_file_or_refused_by_name(tmp_path: Path) -> None:
         path.write_text(text, encoding="utf-8")
         settings = JudgeSettings(api_key_file=path)
         if refused:
-            with pytest.raises(JudgeKeyError, match="key"):
+            with pytest.raises(KeyUnusable, match="key"):
                 key_of(settings)
         else:
             assert key_of(settings) == KEY
-    with pytest.raises(JudgeKeyError, match="can't be read: No such file"):
+    with pytest.raises(KeyUnusable, match="can't be read: No such file"):
         key_of(JudgeSettings(api_key_file=tmp_path / "none"))
     assert key_of(JudgeSettings(api_key=SecretStr(f"{KEY}\n"))) == KEY
     assert key_of(JudgeSettings()) is None

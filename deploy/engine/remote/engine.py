@@ -1,0 +1,135 @@
+"""Any OpenAI-compatible server or hosted API as an engine: requests and answers pass through. It takes no adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+import structlog
+
+from deploy.engine.port import ChatRequest, NotReady, Overloaded
+from deploy.engine.remote.answer import Patience, RemoteAnswer
+from deploy.engine.remote.replicas import Replicas
+from deploy.engine.thread import STOPPING
+from feedback.clock import Clock
+from models.adapters import engine_name
+
+CONNECT_S = 5.0
+
+log = structlog.get_logger()
+
+
+class RemoteEngine:
+    """deploy.engine.port.Engine over HTTP. Belongs to one event loop.
+
+    `models` maps the names that clients ask for to what the engine calls them. At most `limit` requests are under way.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        models: Mapping[str, str],
+        key: str | None,
+        patience: Patience,
+        limit: int,
+        clock: Clock,
+    ) -> None:
+        self.replicas = Replicas([url.rstrip("/") for url in urls], clock)
+        self._models, self._key, self._patience = dict(models), key, patience
+        self._limit, self._clock = limit, clock
+        self._session: aiohttp.ClientSession | None = None
+        self._under_way = 0
+        self._draining = False
+
+    @property
+    def loaded(self) -> frozenset[str]:
+        """None: this engine takes no adapters."""
+        return frozenset()
+
+    @property
+    def names(self) -> Sequence[str]:
+        """What clients may ask for."""
+        return tuple(self._models)
+
+    def base(self, model: str) -> str:
+        """What the engine calls it."""
+        return self._models[model]
+
+    def ready(self) -> str | None:
+        """None when it can be asked."""
+        if self._draining:
+            return STOPPING
+        return f"the engine can't be reached: {self.replicas.away}" if self.replicas.away else None
+
+    async def start(self) -> None:
+        """Nothing is asked before the first chat."""
+        headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {self._key}"} if self._key else {})
+        self._session = aiohttp.ClientSession(
+            headers=headers,
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    def admit(self) -> RemotePlace:
+        """A place for one request. Raises NotReady, Overloaded."""
+        if (why := self.ready()) is not None:
+            raise NotReady(why)
+        if self._under_way >= self._limit:
+            raise Overloaded(f"{self._limit} requests are under way")
+        self._under_way += 1
+        return RemotePlace(self)
+
+    def drain(self) -> None:
+        """Take no more."""
+        self._draining = True
+
+    async def stop(self) -> None:
+        """End the connections."""
+        self._draining = True
+        if self._session is not None:
+            await self._session.close()
+
+    def leave(self) -> None:
+        """A place is given back."""
+        self._under_way -= 1
+
+    def answer(self, request: ChatRequest) -> RemoteAnswer:
+        """Not yet asked for."""
+        if self._session is None or self._draining:
+            raise NotReady(STOPPING)
+        model = self._models[request.model]
+        return RemoteAnswer(self._session, self.replicas, request, model, self._patience, self._clock, self.leave)
+
+
+class RemotePlace:
+    """deploy.engine.port.Place, made by `RemoteEngine.admit`."""
+
+    def __init__(self, engine: RemoteEngine) -> None:
+        self._engine, self._begun = engine, False
+
+    async def hold(self, digest: str, *, by_name: bool = False) -> bool:
+        """Never: this engine takes no adapters."""
+        log.warning("adapter_not_loaded", adapter=engine_name(digest), error="this engine takes no adapters")
+        return False
+
+    async def check(self, request: ChatRequest) -> None:
+        """What it can't answer it says itself."""
+
+    def begin(self, request: ChatRequest) -> RemoteAnswer:
+        """The answer; the place is its now."""
+        answer = self._engine.answer(request)
+        self._begun = True
+        return answer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._begun:
+            self._begun = True
+            self._engine.leave()
