@@ -101,7 +101,7 @@ def only_ours(asked: argparse.Namespace) -> str:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two short rounds: under two minutes")
+    parser.add_argument("--quick", action="store_true", help="two short rounds: under two minutes on a quiet machine")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each way of asking")
     parser.add_argument(

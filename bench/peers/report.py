@@ -90,7 +90,8 @@ class Results:
         for name in self.names[1:]:
             busy = self.median(name, "plain", lambda one: one.busy)
             if busy < BUSY:
-                yield f"{name} had its core for only {busy:.0%} of the time: its requests/s are too few, its CPU figures hold"
+                why = "it waited for the core (does other work run here?) or for its disk; its CPU figures hold"
+                yield f"{name} had its core for only {busy:.0%} of the time, plain: {why}"
         direct = self.median("direct", "rate", lambda one: one.counted.p99_ms)
         if direct > QUIET_MS:
             yield f"direct alone had a p99 of {direct:.1f} ms: other work runs on this machine; added p50 and p99 say nothing"
