@@ -90,7 +90,7 @@ class Results:
         for name in self.names[1:]:
             busy = self.median(name, "plain", lambda one: one.busy)
             if busy < BUSY:
-                why = "it waited for the core (does other work run here?) or for its disk; its CPU figures hold"
+                why = "it waited for the core (does other work run here?) or for its disk; under other work CPU is dearer, too: trust the ratios"
                 yield f"{name} had its core for only {busy:.0%} of the time, plain: {why}"
         direct = self.median("direct", "rate", lambda one: one.counted.p99_ms)
         if direct > QUIET_MS:
