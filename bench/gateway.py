@@ -1,241 +1,142 @@
-"""What the gateway itself costs: CPU per chat turn and per line of /v1/events, beside another version's, in turns.
+"""Our gateway beside others, in turns, before an upstream that answers at once.
 
-    python -P bench/gateway.py [--against DIR] [--rounds 9] [--turns 150]
+    python -P bench/gateway.py [--quick] [--rounds 5] [--json FILE] [--plot FILE.svg]
+    python -P bench/gateway.py --kill [--kills 10]     kill -9 ours under load; is every answered turn in the log?
+    python -P bench/gateway.py --profile               where ours spends its CPU
 
-The real app, asked in its own process without a socket; an engine that says three words; the spool on disk, emptied into
-nothing. A turn carries a history that was seen before, as chats do, and one message that was not. `--against`: a checkout of
-another version, which the same file measures in a process of its own; both take turns, and so do two processes of this
-version, whose ratio is the noise.
+Ours keeps every turn on disk before its last piece is sent, and redacts it; the others, as they are configured here, keep
+nothing. Each runs on one core, all the time; the upstream and the load share another, and are the same for all. A turn is: as
+many answers as it gives on 32 connections, plain and streaming, then plain ones at 500 a second (Poisson, waits counted from
+when a request was due). CPU is that of the whole process tree, from /proc. `direct` is the load on the upstream: what it
+reaches is the most that could be seen here. One contestant runs twice: what differs between these two is noise.
+`make peers` fetches the others; who is missing is left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import importlib
-import inspect
 import json
-import os
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+
+from rich.console import Console
 
 ROOT = Path(__file__).resolve().parents[1]
-PLACES = {
-    "gateway_app": ("deploy.gateway.app", "deploy.gateway"),
-    "Spool": ("deploy.gateway.spool", "deploy.spool"),
-    "read_events": ("deploy.gateway.events", "deploy.events_api"),
-    "Caller": ("deploy.web.callers", "deploy.callers"),
-    "LocalEngines": ("deploy.engine.adapters", "deploy.engines"),
-    "open_control": ("deploy.control.store", "deploy.control"),
-    "Edge": ("feedback.intake.edge", "feedback.edge"),
-}
-"""Where a name lies, in this version and in earlier ones."""
+sys.path.insert(0, str(ROOT))
 
-NOW_US = 1_790_000_000_000_000
-SAID = "Hello, my order {} has not come yet: can you look where it is? I paid on 3 May, and was told that it takes a week. "
-HEADERS = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
+from bench.peers.contestants import CONTESTANTS, Absent, Running, started  # noqa: E402
+from bench.peers.killing import kill_under_load  # noqa: E402
+from bench.peers.processes import cores  # noqa: E402
+from bench.peers.profiling import profile  # noqa: E402
+from bench.peers.report import AGAIN, Results  # noqa: E402
+from bench.peers.rounds import Upstream, take_turn, ways  # noqa: E402
+
+console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
 
 
-def found(name: str) -> Any:
-    """What is called so in the version that is measured."""
-    for place in PLACES[name]:
-        try:
-            return getattr(importlib.import_module(place), name)
-        except (ModuleNotFoundError, AttributeError):
-            continue
-    raise SystemExit(f"{name} is in none of {', '.join(PLACES[name])}: add its place to bench/gateway.py")
+@contextmanager
+def running(
+    upstream: int, only: Sequence[str], core: int | None
+) -> Iterator[tuple[dict[str, Running], dict[str, str]]]:
+    """Everybody who can be had here, the first of them twice; and why the others can't."""
+    found, left_out = dict[str, Running](), dict[str, str]()
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as ends:
+        for one in CONTESTANTS:
+            if only and not any(word.lower() in one.name.lower() for word in only):
+                continue
+            try:
+                for name in (one.name, one.name + AGAIN) if not found else (one.name,):
+                    found[name] = started(one, upstream, Path(folder), core)
+                    ends.callback(found[name].close)
+            except Absent as why:
+                left_out[one.name] = str(why)
+        for name, process in list(found.items()):  # all at once: some take long to start
+            try:
+                process.wait_ready()
+            except Absent as why:
+                left_out[name] = str(why)
+                del found[name]
+        yield found, left_out
 
 
-def made(name: str, *arguments: Any, **options: Any) -> Any:
-    """Made with a clock, where this version asks for one."""
-    make = found(name)
-    asked = inspect.signature(make).parameters.get("clock")
-    if asked is not None and asked.default is inspect.Parameter.empty:
-        options["clock"] = importlib.import_module("feedback.clock").SystemClock()
-    return make(*arguments, **options)
+def measured(asked: argparse.Namespace) -> Results:
+    """All rounds; who begins moves on with each."""
+    theirs, ours = cores()
+    upstream = Upstream(ours, asked.words, asked.chunks)
+    try:
+        with running(upstream.port, asked.only, theirs) as (processes, left_out):
+            for name, why in left_out.items():
+                console.print(f"left out: {name}: {why}", markup=False, soft_wrap=True)
+            if not processes:
+                raise SystemExit("nobody is there to be measured")
+            names, rounds = ["direct", *processes], []
+            for number in range(asked.rounds):
+                turns, first = {}, number % len(names)
+                for name in names[first:] + names[:first]:
+                    with console.status(f"round {number + 1} of {asked.rounds}: {name}"):
+                        how = ways(asked.connections, asked.rate)
+                        turns[name] = take_turn(processes.get(name), upstream, how, asked.seconds, ours, number)
+                rounds.append(turns)
+            return Results(names, rounds, CONTESTANTS, left_out)
+    finally:
+        upstream.close()
 
 
-class Nowhere:
-    """A log that takes everything."""
-
-    async def send(self, records: Sequence[Any]) -> None:
-        pass
-
-    async def close(self) -> None:
-        pass
-
-
-def chat_body(number: int, length: int) -> bytes:
-    """A chat of seven messages, the last of them new."""
-    conversation = number % 50
-    history = [
-        {"role": ("user", "assistant")[place % 2], "content": SAID.format(f"{conversation}-{place}") * length}
-        for place in range(6)
-    ]
-    asked = [*history, {"role": "user", "content": SAID.format(f"new-{number}") * length}]
-    body = {"model": "trimtab", "messages": asked, "user": f"user-{conversation}", "metadata": {"app": "shop"}}
-    return json.dumps(body).encode()
+def only_ours(asked: argparse.Namespace) -> str:
+    """--kill and --profile."""
+    theirs, ours = cores()
+    upstream = Upstream(ours, asked.words, asked.chunks)
+    try:
+        if asked.kill:
+            return kill_under_load(upstream.port, asked.kills, (theirs, ours))
+        return profile(upstream.port, (theirs, ours))
+    except Absent as why:
+        raise SystemExit(f"ours can't be started: {why}") from None
+    finally:
+        upstream.close()
 
 
-def event_lines(count: int) -> bytes:
-    """A body of turns, and a thumb on every third."""
-    lines: list[dict[str, Any]] = []
-    for number in range(count):
-        common = {"conversation_id": f"c-{number % 50}", "turn_id": f"t-{number}", "occurred_at": NOW_US / 1e6}
-        if number % 3 == 2:
-            said = {"event": "rating", "source": "user", "kind": "thumbs", "value": True}
-        else:
-            messages = [{"role": "user", "content": SAID.format(number % 50)}] * 3
-            said = {"event": "turn", "messages": messages, "reply": SAID.format(number % 50), "policy": "app-1"}
-        lines.append({"event_id": f"e-{number}", **common, **said})
-    return b"\n".join(json.dumps(line).encode() for line in lines)
-
-
-async def ask(app: Any, body: bytes) -> None:
-    """One chat request, answered in full."""
-    request = {
-        "type": "http",
-        "method": "POST",
-        "path": "/v1/chat/completions",
-        "query_string": b"",
-        "headers": HEADERS,
-    }
-    given: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-    given.put_nowait({"type": "http.request", "body": body, "more_body": False})
-    statuses: list[int] = []
-
-    async def send(message: dict[str, Any]) -> None:
-        statuses.append(message.get("status", 0))
-
-    await app(request, given.get, send)
-    if statuses[0] != 200:
-        raise SystemExit(f"a chat was answered with {statuses[0]}")
-
-
-class Measured:
-    """The gateway of the version whose packages are on the path."""
-
-    def __init__(self, folder: Path) -> None:
-        fakes = importlib.import_module("tests.fakes")
-        settings = importlib.import_module("deploy.settings").Settings()
-        control = found("open_control")(folder / "control.db")
-        self.edge = found("Edge")(b"key")
-        self.spool = made("Spool", folder / "spool.db", 1_000_000_000)
-        engine = fakes.FakeEngine()
-        self.engines = made("LocalEngines", lambda: fakes.BASE, folder, control, queue=64, make=lambda _: engine)
-        self.app = made(
-            "gateway_app", settings, control, self.edge, self.spool, self.engines, b"key", require_keys=False
-        )
-        self.caller = found("Caller")("acme", frozenset({"ingest"}))
-        self.number = 0
-
-    async def start(self) -> asyncio.Task[None]:
-        """Ready to answer; the task empties the spool."""
-        await self.engines.start()
-        await importlib.import_module("tests.fakes").until(lambda: self.engines.ready() is None)
-        return asyncio.create_task(self.spool.run(Nowhere))
-
-    async def chats(self, turns: int, length: int) -> float:
-        """CPU-seconds per turn."""
-        bodies = [chat_body(number, length) for number in range(self.number, self.number + turns)]
-        self.number += turns
-        began = time.process_time()
-        for body in bodies:
-            await ask(self.app, body)
-        return (time.process_time() - began) / turns
-
-    async def events(self, turns: int) -> float:
-        """CPU-seconds per line, of texts that were seen before."""
-        raw, lines = event_lines(turns * 20), turns * 20
-        began = time.process_time()
-        account = found("read_events")(raw, self.caller, self.edge, NOW_US)
-        took = time.process_time() - began
-        if len(account.records) != lines:
-            raise SystemExit(f"of {lines} lines {len(account.records)} were taken: {account.rejected[:1]}")
-        return took / lines
-
-
-async def measure(folder: Path, turns: int) -> None:
-    """In the child, until it is killed: answer each workload that is named on stdin with its cost."""
-    measured = Measured(folder)
-    sending = await measured.start()
-    ways: dict[str, Callable[[], Awaitable[float]]] = {
-        "chat": lambda: measured.chats(turns, 2),
-        "long chat": lambda: measured.chats(turns // 5, 40),
-        "events": lambda: measured.events(turns),
-    }
-    print("ready", flush=True)
-    while not sending.done() and (asked := (await asyncio.to_thread(sys.stdin.readline)).strip()):
-        print(json.dumps(await ways[asked]()), flush=True)
-
-
-class Child:
-    """A process that measures the version in `folder`."""
-
-    def __init__(self, folder: Path, turns: int) -> None:
-        self._state = tempfile.TemporaryDirectory()
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("TRIMTAB_")}
-        command = [sys.executable, "-P", __file__, "--measure", self._state.name, "--turns", str(turns)]
-        self._process = subprocess.Popen(
-            command, cwd=folder, env=environment | {"PYTHONPATH": str(folder)}, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        if self._line() != "ready":
-            raise SystemExit(
-                f"{folder} can't be measured: this says why: cd {folder} && PYTHONPATH=. {' '.join(command)}"
-            )
-
-    def cost(self, workload: str) -> float:
-        """CPU-seconds per turn or line."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{workload}\n")
-        self._process.stdin.flush()
-        return float(json.loads(self._line()))
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-        self._state.cleanup()
-
-    def _line(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
-
-
-def ratio(rounds: list[dict[str, float]], one: str, other: str) -> str:
-    """How many times dearer `one` is, with the lowest and highest of all rounds."""
-    ratios = sorted(costs[one] / costs[other] for costs in rounds)
-    return f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="two short rounds: under two minutes on a quiet machine")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each way of asking")
+    parser.add_argument(
+        "--connections", type=int, nargs="+", default=[32, 8], help="the first counts, others are told of"
+    )
+    parser.add_argument("--rate", type=float, default=500, help="requests a second for the added latency")
+    parser.add_argument("--words", type=int, default=60, help="of a reply")
+    parser.add_argument("--chunks", type=int, default=32, help="of a stream")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="not all contestants")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg")
+    parser.add_argument("--kill", action="store_true", help="kill ours under load instead")
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--profile", action="store_true", help="profile ours instead")
+    asked = parser.parse_args()
+    if asked.quick:
+        asked.rounds, asked.seconds, asked.connections = 2, 0.8, asked.connections[:1]
+    return asked
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--against", type=Path, help="a checkout of another version")
-    arguments.add_argument("--rounds", type=int, default=9)
-    arguments.add_argument("--turns", type=int, default=150)
-    arguments.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
-    asked = arguments.parse_args()
-    if asked.measure:
-        asyncio.run(measure(asked.measure, asked.turns))
+    asked = arguments()
+    if asked.kill or asked.profile:
+        print(only_ours(asked))
         return
-    folders = {"this": ROOT, "again": ROOT} | ({"other": asked.against.resolve()} if asked.against else {})
-    children = {name: Child(folder, asked.turns) for name, folder in folders.items()}
-    print(f"{asked.rounds} rounds of {asked.turns} turns, CPU time; ratios as median (lowest to highest)")
-    for workload in ("chat", "long chat", "events"):
-        for child in children.values():
-            child.cost(workload)  # warm up
-        rounds = [{name: child.cost(workload) for name, child in children.items()} for _ in range(asked.rounds)]
-        cost = statistics.median(costs["this"] for costs in rounds) * 1e6
-        told = f"{workload:10} {cost:8.0f} µs   the same again {ratio(rounds, 'again', 'this')}"
-        print(told + (f"   the other version {ratio(rounds, 'other', 'this')}" if asked.against else ""))
-    for child in children.values():
-        child.close()
+    results = measured(asked)
+    console.print(results.about(), markup=False, soft_wrap=True)
+    console.print(f"{asked.rounds} rounds of {asked.seconds:g} s for each way of asking; medians")
+    console.print(results.table(asked.rate))
+    for remark in results.remarks():
+        console.print(remark, markup=False, soft_wrap=True)
+    if asked.json:
+        asked.json.write_text(json.dumps(results.document(), indent=1) + "\n")
+    if asked.plot:
+        asked.plot.write_text(results.plot())
 
 
 if __name__ == "__main__":
