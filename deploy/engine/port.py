@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from deploy.engine.leases import Lease
 from feedback.records import Message
@@ -40,14 +40,12 @@ class Sampling:
 
 
 class Generation(Protocol):
-    """A reply under way, as models.engine makes it."""
+    """A reply under way, as models.engine makes it. It has ended when it has a `finish_reason`."""
 
     prompt_tokens: int
     completion_tokens: int
     finish_reason: FinishReason | None
 
-    def __iter__(self) -> Iterator[str]: ...
-    def __next__(self) -> str: ...
     def close(self) -> None: ...
 
 
@@ -74,6 +72,12 @@ class TextEngine(Protocol):
         seed: int | None = None,
         stop: Sequence[str] = (),
     ) -> Generation: ...
+
+    def step(self, generations: Sequence[Any]) -> Sequence[str | Exception]:
+        """One step of each of these: the text that became certain, often none, or what went wrong with this reply.
+
+        Takes only what `generate` of this engine returned. What it raises itself went wrong with all of them.
+        """
 
 
 class Reply:
