@@ -1,18 +1,19 @@
 """A local engine: one base model in this process, many adapters on it, replies as streams of text.
 
-For small models and one machine. Requests of several adapters interleave token by token: each step takes the lock,
-switches to its adapter, and runs on a cache of its own. Everything here may be called from any thread.
+For small models and one machine. Several replies go forward together: a step is one pass of the model for all replies
+of an adapter, each on keys and values of its own (models/ragged.py), and replies join and leave between steps. A prompt
+is read in portions, so that a long one does not keep the others waiting. Everything here may be called from any thread.
 """
 
 from __future__ import annotations
 
-import secrets
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -22,13 +23,18 @@ from transformers import DynamicCache
 from feedback.records import Message
 from models.adapters import Adapter, AdapterInvalid, engine_name, read_adapter
 from models.bases import Base
+from models.generation import Generation, Sampler
 from models.loading import device, load_causal, load_chat, pad_id
 from models.probes import remake, score
 from models.proof import NotProven, Record, prove
+from models.ragged import KeyValues, bytes_per_token, can_batch, forward
 from models.records import find_record
 from models.text_stream import TextStream
 
 _RESERVED = 4  # a quarter of the context is kept for the reply
+_MOST_BYTES = 1 << 29  # keys and values of one reply
+_PORTION = {"cpu": 16, "cuda": 256}  # ids of prompts in one step beside replies that are being written
+_PORTION_ALONE = 256
 
 
 class UnknownAdapter(LookupError):
@@ -42,7 +48,9 @@ class LocalEngine:
         self.base = base
         self._chat = load_chat(base)
         self._model: Any = load_causal(base.path)
-        self._context = int(self._model.config.max_position_embeddings)
+        self._together = can_batch(self._model)
+        longest = int(self._model.config.max_position_embeddings)
+        self._context = max(1, min(longest, _MOST_BYTES // bytes_per_token(self._model)))
         self._lock = threading.RLock()
         self._loaded: set[str] = set()
         self._in_use: Counter[str] = Counter()
@@ -100,8 +108,8 @@ class LocalEngine:
     ) -> Generation:
         """A reply to `messages` by the adapter with this digest, or by the bare base.
 
-        Iterate over the result for pieces of text; afterwards it knows `finish_reason` and its tokens. A context that
-        is too long loses its oldest messages. Raises UnknownAdapter, JobFailed.
+        Iterate over the result for pieces of text, or pass it to `step` with others; it knows `finish_reason` and its
+        tokens. A context that is too long loses its oldest messages. Raises UnknownAdapter, JobFailed.
         """
         prompt = self._prompt(messages, max_tokens)
         with self._lock:
@@ -111,20 +119,67 @@ class LocalEngine:
                 self._in_use[adapter] += 1
         limit = min(max_tokens, self._context - len(prompt))
         return Generation(
-            self, prompt, adapter, limit, _Sampler(temperature, top_p, seed), TextStream(self._chat, stop)
+            self.step,
+            partial(self._release, adapter),
+            prompt,
+            adapter,
+            limit,
+            Sampler(temperature, top_p, seed),
+            TextStream(self._chat, stop),
+            KeyValues(len(prompt) + limit) if self._together else DynamicCache(config=self._model.config),
         )
+
+    def step(self, generations: Sequence[Generation]) -> list[str | Exception]:
+        """One step of each: the text that became certain, often none, or what went wrong with this reply.
+
+        A reply has ended when it has a `finish_reason`. None of them may be in another step, or closed meanwhile.
+        """
+        found: dict[Generation, str | Exception] = {}
+        going = [generation for generation in generations if generation.finish_reason is None]
+        for generation, count, logits in self._passes(going):
+            try:
+                found[generation] = logits if isinstance(logits, Exception) else generation.read(count, logits)
+            except Exception as error:  # numbers that are none, say: the others go on
+                found[generation] = error
+        return [found.get(generation, "") for generation in generations]
 
     def _prompt(self, messages: Sequence[Message], max_tokens: int) -> list[int]:
         return self._chat.prompt(messages, self._context - min(max_tokens, self._context // _RESERVED))
 
-    def _step(self, ids: Sequence[int], cache: DynamicCache, adapter: str | None) -> Tensor:
-        """Logits of the next token, [vocabulary], on the CPU."""
-        with self._lock, torch.inference_mode():
-            self._switch(engine_name(adapter) if adapter else None)
+    def _passes(self, going: Sequence[Generation]) -> list[tuple[Generation, int, Tensor | Exception]]:
+        """What each of these reads now, how many ids, and the logits that follow; not those whose turn it is not."""
+        counts = portions([len(g.unread) for g in going], _PORTION[device().type], _PORTION_ALONE)
+        reading = [(g, count) for g, count in zip(going, counts, strict=True) if count]
+        groups: dict[str | None, list[tuple[Generation, int]]] = {}
+        for generation, count in reading:
+            groups.setdefault(generation.adapter, []).append((generation, count))
+        return [result for adapter, group in groups.items() for result in self._pass(adapter, group)]
+
+    def _pass(
+        self, adapter: str | None, group: Sequence[tuple[Generation, int]]
+    ) -> list[tuple[Generation, int, Tensor | Exception]]:
+        """One pass of the model; where it fails each is tried alone, so that only those fail that can't go on."""
+        if self._together or len(group) == 1:
+            try:
+                with self._lock:
+                    self._switch(engine_name(adapter) if adapter else None)
+                    logits = self._forward([(g.memory, g.unread[:count]) for g, count in group])
+                return [(g, count, row) for (g, count), row in zip(group, logits, strict=True)]
+            except Exception as error:
+                if len(group) == 1:
+                    return [(*group[0], error)]
+        return [result for one in group for result in self._pass(adapter, [one])]
+
+    def _forward(self, reads: Sequence[tuple[Any, Sequence[int]]]) -> Tensor:
+        """Logits after each one's last id, [replies, vocabulary], on the CPU."""
+        if self._together:
+            return forward(self._model, reads)
+        [(cache, ids)] = reads
+        with torch.inference_mode():
             tokens = torch.tensor([list(ids)], device=device())
             output = self._model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            logits: Tensor = output.logits[0, -1].float().cpu()
-            return logits
+            logits: Tensor = output.logits[0, -1:].float().cpu()
+        return logits
 
     def _release(self, adapter: str | None) -> None:
         if adapter is not None:
@@ -189,77 +244,16 @@ class LocalEngine:
             raise AdapterInvalid(f"adapter {name} is not proven: {proof.reason}")
 
 
-class Generation:
-    """One reply under way: an iterator over pieces of its text. Close it when it is abandoned."""
+def portions(unread: Sequence[int], beside: int, alone: int) -> list[int]:
+    """How many ids each reply reads in this step, given how many it has not read.
 
-    def __init__(
-        self,
-        engine: LocalEngine,
-        prompt: list[int],
-        adapter: str | None,
-        limit: int,
-        sampler: _Sampler,
-        text: TextStream,
-    ) -> None:
-        self.prompt_tokens = len(prompt)
-        self.completion_tokens = 0
-        self.finish_reason: Literal["stop", "length"] | None = None
-        self._engine, self._adapter = engine, adapter
-        self._pieces = self._run(prompt, limit, sampler, text)
-        self._open = True
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        try:
-            return next(self._pieces)
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Give the adapter back; called at the end, and by whoever stops early."""
-        self._pieces.close()  # type: ignore[attr-defined]
-        if self._open:
-            self._open = False
-            self._engine._release(self._adapter)
-
-    def __del__(self) -> None:
-        if getattr(self, "_open", False):
-            self.close()
-
-    def _run(self, prompt: list[int], limit: int, sampler: _Sampler, text: TextStream) -> Iterator[str]:
-        cache, ids = DynamicCache(), prompt
-        while self.completion_tokens < limit and self.finish_reason is None:
-            token = sampler.choose(self._engine._step(ids, cache, self._adapter))
-            self.completion_tokens += 1
-            if token in text.end_ids:
-                self.finish_reason = "stop"
-                break
-            if piece := text.push(token):
-                yield piece
-            if text.stopped:
-                self.finish_reason = "stop"
-            ids = [token]
-        self.finish_reason = self.finish_reason or "length"
-        if piece := text.flush():
-            yield piece
-
-
-class _Sampler:
-    """Chooses tokens at a temperature (0: the likeliest) from the smallest set that holds `top_p` of probability."""
-
-    def __init__(self, temperature: float, top_p: float, seed: int | None) -> None:
-        self.temperature, self.top_p = temperature, top_p
-        self.random = torch.Generator().manual_seed(secrets.randbits(63) if seed is None else seed & (2**63 - 1))
-
-    def choose(self, logits: Tensor) -> int:
-        if self.temperature <= 0:
-            return int(logits.argmax())
-        probabilities = torch.softmax(logits / self.temperature, dim=-1)
-        if self.top_p < 1:
-            ordered, index = probabilities.sort(descending=True)
-            beyond = ordered.cumsum(0) - ordered >= self.top_p  # the first token always stays
-            probabilities = torch.zeros_like(probabilities).scatter(0, index, ordered.masked_fill(beyond, 0.0))
-        return int(torch.multinomial(probabilities, 1, generator=self.random))
+    One that has one left reads it. The others share `beside` ids in equal parts, or `alone` ids where nobody has one
+    left; what one does not need of its part goes to the rest. At least one reads something.
+    """
+    counts = [min(1, n) for n in unread]
+    waiting = sorted((n, at) for at, n in enumerate(unread) if n > 1)
+    left = beside if len(waiting) < len(unread) else alone
+    for place, (n, at) in enumerate(waiting):
+        counts[at] = min(n, left // (len(waiting) - place))
+        left -= counts[at]
+    return counts

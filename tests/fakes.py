@@ -164,6 +164,12 @@ class FakeGeneration:
             self._open = False
             self._engine.under_way -= 1
 
+    def step(self) -> str | Exception:
+        try:
+            return next(self, "")
+        except RuntimeError as error:
+            return error
+
 
 class FakeEngine:
     """Replies with the adapter's first digits (or `base`) and then `words`; loads any adapter that is not `broken`."""
@@ -208,6 +214,9 @@ class FakeEngine:
             raise LookupError(f"adapter {adapter[:16]} is not loaded")
         self.asked.append({"messages": messages, "adapter": adapter, "max_tokens": max_tokens, **options})
         return FakeGeneration(self, [adapter[:4] if adapter else "base", *self.words], max_tokens)
+
+    def step(self, generations: Sequence[FakeGeneration]) -> list[str | Exception]:
+        return [generation.step() for generation in generations]
 
 
 class MemoryProducer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -140,14 +140,12 @@ class Sampling:
 
 
 class Generation(Protocol):
-    """A reply under way, as models.engine makes it."""
+    """A reply under way, as models.engine makes it. It has ended when it has a `finish_reason`."""
 
     prompt_tokens: int
     completion_tokens: int
     finish_reason: FinishReason | None
 
-    def __iter__(self) -> Iterator[str]: ...
-    def __next__(self) -> str: ...
     def close(self) -> None: ...
 
 
@@ -174,6 +172,12 @@ class TextEngine(Protocol):
         seed: int | None = None,
         stop: Sequence[str] = (),
     ) -> Generation: ...
+
+    def step(self, generations: Sequence[Any]) -> Sequence[str | Exception]:
+        """One step of each of these: the text that became certain, often none, or what went wrong with this reply.
+
+        Takes only what `generate` of this engine returned. What it raises itself went wrong with all of them.
+        """
 
 
 class Reply:

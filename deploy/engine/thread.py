@@ -1,4 +1,4 @@
-"""The engine's thread: it takes turns among the replies under way, one piece of each at a time; the rest waits in line.
+"""The engine's thread: the replies under way go forward together, a step at a time; the rest waits in line.
 
 A reply comes out as an asynchronous stream, so that the event loop never waits for the model.
 """
@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from contextlib import suppress
+from collections.abc import Sequence
 
 from deploy.engine.port import Generation, NotReady, Overloaded, Reply, TextEngine
 
 PARALLEL = 8
-"""Replies that take turns in the engine; each has a cache of its own in memory."""
+"""Replies under way in the engine; each has a cache of its own in memory."""
 
 STOPPING = "the gateway is stopping"
+
+Active = tuple[Reply, Generation]
 
 
 class EngineThread:
@@ -77,17 +79,13 @@ class EngineThread:
             raise NotReady(STOPPING)
 
     def _run(self, engine: TextEngine) -> None:
-        active: deque[tuple[Reply, Generation]] = deque()
+        active: list[Active] = []
         while self._take(engine, active):
-            reply, generation = active.popleft()
-            if _advance(reply, generation):
-                active.append((reply, generation))
+            active = _advance(engine, active)
         for reply, generation in active:
-            with suppress(Exception):  # the others are to be told, too
-                generation.close()
-            reply.end(NotReady(STOPPING))
+            _end(reply, generation, NotReady(STOPPING))
 
-    def _take(self, engine: TextEngine, active: deque[tuple[Reply, Generation]]) -> bool:
+    def _take(self, engine: TextEngine, active: list[Active]) -> bool:
         """Start what waits while there is room; False when it is time to stop."""
         while True:
             with self._changed:
@@ -124,18 +122,39 @@ def _begin(engine: TextEngine, reply: Reply) -> Generation | None:
     return generation
 
 
-def _advance(reply: Reply, generation: Generation) -> bool:
-    """One piece further; False at the end."""
+def _advance(engine: TextEngine, active: Sequence[Active]) -> list[Active]:
+    """One step of all that are still wanted; those that go on."""
+    wanted: list[Active] = []
+    for reply, generation in active:
+        if reply.cancelled.is_set():
+            _end(reply, generation)
+        else:
+            wanted.append((reply, generation))
+    if not wanted:
+        return []
     try:
-        piece = None if reply.cancelled.is_set() else next(generation, None)
-        reply.completion_tokens, reply.finish_reason = generation.completion_tokens, generation.finish_reason
-        if piece is None:
-            generation.close()
-    except Exception as error:  # the reply carries it to whoever waits
-        reply.end(error)
+        pieces = engine.step([generation for _, generation in wanted])
+    except Exception as error:  # the replies carry it to whoever waits
+        pieces = [error] * len(wanted)
+    return [one for one, piece in zip(wanted, pieces, strict=True) if _goes_on(*one, piece)]
+
+
+def _goes_on(reply: Reply, generation: Generation, piece: str | Exception) -> bool:
+    """Hand on what a step brought."""
+    if isinstance(piece, Exception):
+        _end(reply, generation, piece)
         return False
-    if piece is None:
-        reply.end()
-        return False
-    reply.put(piece)
-    return True
+    reply.completion_tokens, reply.finish_reason = generation.completion_tokens, generation.finish_reason
+    if piece:
+        reply.put(piece)
+    if generation.finish_reason is not None:
+        _end(reply, generation)
+    return generation.finish_reason is None
+
+
+def _end(reply: Reply, generation: Generation, error: Exception | None = None) -> None:
+    try:
+        generation.close()
+    except Exception as failure:  # whoever waits is to be told, whatever becomes of the engine
+        error = error or failure
+    reply.end(error)

@@ -50,3 +50,26 @@ def test_a_stop_string_over_several_tokens_does_not_leak_its_beginning(chat: Cha
     assert "".join(pieces) == "go "
     assert "".join(out.push(token) for token in chat.content("TOP now")) == ""
     assert out.stopped
+
+
+def test_a_stop_string_that_begins_within_itself_is_found(chat: Chat) -> None:
+    assert "".join(stream(chat, "x aabaabaac y", ("aabaac",))) == "x aab"
+
+
+def test_of_two_stop_strings_that_end_together_the_longer_is_not_shown(chat: Chat) -> None:
+    assert "".join(stream(chat, "go STOP", ("OP", "STOP"))) == "go "
+
+
+def test_bytes_that_are_no_text_cost_no_more_than_text_and_hide_nothing_that_follows(chat: Chat) -> None:
+    broken = chat.content("🙂")[:1]
+    costs = []
+    for length in (200, 800):
+        decoded: list[int] = []
+        counting = Chat(chat.tokenizer)
+        counting.decode = lambda ids, seen=decoded: seen.append(len(ids)) or chat.decode(ids)  # type: ignore[method-assign,misc]
+        out = TextStream(counting)
+        ids = [*(broken * length), *chat.content(" but this is text")]
+        pieces = "".join([*(out.push(token) for token in ids), out.flush()])
+        assert pieces == chat.decode(ids)
+        costs.append(sum(decoded))
+    assert costs[1] <= 6 * costs[0]  # in proportion: 4, with the square: 16

@@ -1,8 +1,9 @@
-"""The engine's thread: replies take turns, a few wait, the rest is turned away."""
+"""The engine's thread: replies go forward together, a few wait, the rest is turned away."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -24,7 +25,7 @@ async def test_more_than_may_wait_are_turned_away(engines: LocalEngines, engine:
     assert [await text(reply) for reply in replies] == ["base says hello."] * 3
 
 
-async def test_replies_take_turns(engines: LocalEngines, engine: FakeEngine) -> None:
+async def test_a_short_reply_ends_while_a_long_one_goes_on(engines: LocalEngines, engine: FakeEngine) -> None:
     engine.words = [" word"] * 10_000
     endless = await begin(engines, max_tokens=10_000)
     await until(lambda: engine.under_way == 1)
@@ -80,6 +81,49 @@ async def test_so_many_take_turns_and_the_next_begins_when_one_has_ended(engine:
     assert engine.under_way == PARALLEL
     await asyncio.to_thread(thread.stop)
     assert engine.under_way == 0
+
+
+async def test_replies_under_way_take_each_step_together_and_leave_when_they_end() -> None:
+    class Watched(FakeEngine):
+        def step(self, generations: Sequence[FakeGeneration]) -> list[str | Exception]:
+            steps.append(len(generations))
+            return super().step(generations)
+
+    steps: list[int] = []
+    thread, loop = EngineThread(9), asyncio.get_running_loop()
+    replies = [Reply(HELLO, None, Sampling(max_tokens=tokens), loop) for tokens in (1, 3, 3)]
+    for reply in replies:
+        thread.reserve()
+        thread.put(reply)
+    thread.start(Watched())
+    assert [await text(reply) for reply in replies] == ["base", "base says hello", "base says hello"]
+    await asyncio.to_thread(thread.stop)
+    assert sorted(steps, reverse=True) == steps
+    assert (steps[0], steps[-1]) == (3, 2)
+
+
+async def test_a_step_that_fails_as_a_whole_ends_those_in_it_and_the_thread_goes_on(engine: FakeEngine) -> None:
+    step, failing = engine.step, [True]
+
+    def fail_once(generations: Sequence[FakeGeneration]) -> list[str | Exception]:
+        if failing:
+            failing.clear()
+            raise RuntimeError("the device is lost")
+        return step(generations)
+
+    engine.step = fail_once  # type: ignore[method-assign]
+    thread, loop = EngineThread(9), asyncio.get_running_loop()
+    first, second = Reply(HELLO, None, SAMPLING, loop), Reply(HELLO, None, SAMPLING, loop)
+    thread.reserve()
+    thread.put(first)
+    thread.start(engine)
+    with pytest.raises(EngineFailed):
+        await text(first)
+    assert engine.under_way == 0
+    thread.reserve()
+    thread.put(second)
+    assert await text(second) == "base says hello."
+    await asyncio.to_thread(thread.stop)
 
 
 async def test_a_generation_that_can_not_be_closed_keeps_nobody_else_from_hearing_that_it_stops(
