@@ -17,6 +17,7 @@ from deploy.gateway.event_log import EventLog, Outbox
 from deploy.gateway.events import events_router
 from deploy.gateway.feedback import IDEMPOTENCY_HEADER, feedback_router
 from deploy.gateway.identity import HEADER
+from deploy.gateway.redaction import Redaction
 from deploy.gateway.turn_ids import TurnIds
 from deploy.settings import Settings
 from deploy.web.callers import Callers
@@ -41,7 +42,7 @@ def gateway_app(
     Without `require_keys` it must be bound to loopback. The caller starts `engine` before and stops it, and then the
     spool, after the app has been shut down.
     """
-    events, turn_ids = EventLog(edge, spool, clock), TurnIds(key)
+    events, turn_ids, redaction = EventLog(edge, spool, clock), TurnIds(key), Redaction(edge, clock)
     origins = settings.gateway.cors_origins
     callers = Callers(control, clock, require_keys=require_keys, origins=origins)
     dispatcher = Dispatcher(settings.gateway, control, engine, events, turn_ids, clock)
@@ -50,14 +51,15 @@ def gateway_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await dispatcher.drain()
+        await redaction.close()
 
     app = FastAPI(
         title="Trimtab", version=version("trimtab"), docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
     )
     install(app)
     app.include_router(chat_router(dispatcher, callers))
-    app.include_router(feedback_router(settings.gateway, callers, events, turn_ids, clock))
-    app.include_router(events_router(settings.gateway, callers, events, clock))
+    app.include_router(feedback_router(callers, events, redaction, turn_ids, clock))
+    app.include_router(events_router(settings.gateway, callers, events, redaction, clock))
     if origins:
         app.add_middleware(
             CORSMiddleware,
