@@ -15,8 +15,8 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from feedback.privacy.remembered import Remembered
 from feedback.records import Message
-from feedback.remembered import Remembered
 from models.errors import JobFailed
 
 TINY_TEMPLATE = (

@@ -58,7 +58,7 @@ def gateway_app(
     )
     install(app)
     app.include_router(chat_router(dispatcher, callers))
-    app.include_router(feedback_router(callers, events, redaction, turn_ids, clock))
+    app.include_router(feedback_router(settings.gateway, callers, events, redaction, turn_ids, clock))
     app.include_router(events_router(settings.gateway, callers, events, redaction, clock))
     if origins:
         app.add_middleware(

@@ -23,6 +23,7 @@ from deploy.gateway.live_turn import not_logged
 from deploy.gateway.redaction import Redaction
 from deploy.gateway.redaction_processes import Unredactable
 from deploy.gateway.turn_ids import PREFIX, TurnIds
+from deploy.settings import GatewaySettings
 from deploy.web.bodies import json_object, read_body
 from deploy.web.callers import Caller, Callers
 from deploy.web.errors import ApiError, bad
@@ -51,10 +52,16 @@ class _Subject:
 
 
 def feedback_router(
-    callers: Callers, events: EventLog, redaction: Redaction, turn_ids: TurnIds, clock: Clock
+    settings: GatewaySettings,
+    callers: Callers,
+    events: EventLog,
+    redaction: Redaction,
+    turn_ids: TurnIds,
+    clock: Clock,
 ) -> APIRouter:
     """The router."""
     router = APIRouter()
+    limit = min(settings.max_request_bytes, MAX_BYTES)
 
     @router.post("/v1/feedback", status_code=202)
     async def give(request: Request) -> JSONResponse:
@@ -63,7 +70,7 @@ def feedback_router(
             caller = await callers.known(request)
             if caller is not None and not caller.allows("label"):
                 caller.need("feedback")
-            body = json_object(await read_body(request, MAX_BYTES))
+            body = json_object(await read_body(request, limit))
             kind = body["kind"] if isinstance(body.get("kind"), str) and body["kind"] in _KINDS else kind
             now_us = clock.now_us()
             documents = rating_events(body, caller, turn_ids, request.headers.get(IDEMPOTENCY_HEADER), now_us)

@@ -25,6 +25,7 @@ from feedback.records import Message, Rating, Turn
 
 AT_ONCE_US = 5_000
 """Work of so many microseconds is done in the loop; it is less than another reply notices."""
+FITTING_BYTES = 2 * MAX_EVENT_BYTES
 
 log = structlog.get_logger()
 Event = TypeVar("Event", bound=Turn | Rating)
@@ -96,11 +97,12 @@ def without_texts(turn: Turn) -> Turn:
 
 
 def fitting(turn: Turn) -> Turn:
-    """The turn without the oldest messages where all of them are more than an event may have; `truncated` counts them.
+    """The turn without the oldest messages where they are far more than an event may have; `truncated` counts them.
 
-    To be asked before it is redacted: nobody should work on nine megabytes of which none is kept.
+    To be asked before it is redacted: nobody should work on nine megabytes of which none is kept. What is a little too much
+    may become small enough.
     """
-    kept = newest(turn.messages, MAX_EVENT_BYTES)
+    kept = newest(turn.messages, FITTING_BYTES)
     lost = len(turn.messages) - len(kept)
     return replace(turn, messages=kept, truncated=turn.truncated + lost) if lost else turn
 

@@ -12,15 +12,15 @@ import structlog
 from feedback.clock import Clock
 from feedback.privacy.worker import HEAD_BYTES, frame
 
-LIMIT_S = 2.0
+LIMIT_S = 5.0
 """For one event. Then its process is ended: there is no other way to stop it."""
 QUEUE_S = 5.0
 """How long an event waits for a process at most."""
 START_S = 30.0
 PROCESSES = 2
 MAX_WAITING = 64
-MAX_CONTENT_BYTES = 2_000_000
-"""More than any event may have; so the queue takes at most 128 MB."""
+MAX_CONTENT_BYTES = 3_000_000
+"""More than any event has that is to be kept; so the queue takes at most 200 MB."""
 
 log = structlog.get_logger()
 

@@ -90,8 +90,8 @@ def _nodes_exceed(pieces: Iterable[bytes]) -> bool:
 
 def _outside_texts(raw: bytes) -> Iterator[bytes]:
     """What stands between the strings of JSON; all the rest of it, strings too, after as many as there may be."""
-    pieces = raw.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"', 2 * MAX_NODES)
-    if len(pieces) > 2 * MAX_NODES:
+    pieces = raw.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"', 2 * MAX_NODES + 1)
+    if len(pieces) > 2 * MAX_NODES + 1:
         yield b"," * MAX_NODES
     yield from pieces[::2]
 

@@ -57,10 +57,7 @@ class TooMuchWork(Exception):
 
 
 def work_us(text: str) -> int:
-    """At most so many microseconds are needed for a few passes over a text, roughly, on a slow machine.
-
-    What costs are the characters that a rule may begin with. A text that is too long to count them has too much work.
-    """
+    """Roughly how many microseconds a few passes over a text take at most: by its length, and what a rule may begin with."""
     length = len(text)
     if length > LONG_CHARACTERS:
         return length

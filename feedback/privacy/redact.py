@@ -17,8 +17,8 @@ import msgspec
 
 from feedback.privacy import personal_data
 from feedback.privacy.personal_data import TooMuchWork
+from feedback.privacy.remembered import Remembered
 from feedback.records import Message
-from feedback.remembered import Remembered
 
 CACHED_BYTES = 32_000_000
 CACHED_USERS_BYTES = 4_000_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedback.remembered import ENTRY_BYTES, Remembered
+from feedback.privacy.remembered import ENTRY_BYTES, Remembered
 
 ROOM = 10_000
 
