@@ -12,6 +12,10 @@ from feedback.records import Message, Turn
 TEXT_ROLES = frozenset({"system", "developer", "user", "assistant"})
 
 
+UNREDACTABLE = "unredactable"
+"""In the `extra` of a turn that was served but could not be redacted in time: it is kept without its texts."""
+
+
 class Text(Struct, frozen=True):
     """What is learned from a turn: the reply and the plain messages that it answers."""
 
@@ -52,8 +56,15 @@ def prompt_of(messages: Iterable[Message]) -> list[Message] | None:
     return prompt
 
 
+def is_unredactable(turn: Turn) -> bool:
+    """Whether its texts are not there because they could not be redacted."""
+    return UNREDACTABLE in turn.extra
+
+
 def untrainable(turn: Turn) -> str | None:
     """Why nothing may be learned from a turn, as a reason code; None where it may."""
+    if turn.extra and is_unredactable(turn):
+        return UNREDACTABLE
     if not turn.train:
         return "train_false"
     if turn.outcome != "ok":

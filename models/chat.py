@@ -2,18 +2,20 @@
 
 The tokenizer's chat template is rendered around placeholders; what stands between them is tokenised with its special
 tokens, what people and models wrote is tokenised as plain text. So no text can forge a marker such as `<|assistant|>`.
-A context that is too long loses its oldest messages first; a leading system message stays.
+A context that is too long loses its oldest messages first; a leading system message stays. What can't have room, as its
+characters tell, is cut off before it is tokenised: nine megabytes cost no more than what a context holds.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
+from sys import getsizeof
 from typing import Any
 
 from jinja2 import TemplateError
 
+from feedback.privacy.remembered import Remembered
 from feedback.records import Message
 from models.errors import JobFailed
 
@@ -25,7 +27,12 @@ TINY_MARKERS = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 
 _ROLES = {"system": "system", "developer": "system", "assistant": "assistant"}
 _PLACEHOLDER = re.compile("\ue000(\\d+)\ue001")
-_CACHED_TEXTS = 50_000
+_CACHED_TEXTS_BYTES = 128_000_000
+_CACHED_SKELETONS_BYTES = 16_000_000
+_ID_BYTES = 36
+"""Of one token in a tuple: the reference and the number."""
+_MOST_CHARACTERS = 32
+"""That a token is reckoned to stand for; the few that stand for more are runs of blanks or dashes."""
 
 
 def text_of(content: Any) -> str:
@@ -41,7 +48,7 @@ def text_of(content: Any) -> str:
 def plain(messages: Sequence[Message]) -> list[dict[str, str]]:
     """Messages as role and text: `developer` speaks as system, `tool` and unknown roles as user; empty ones go."""
     texts = [(_ROLES.get(str(message.get("role")), "user"), text_of(message.get("content"))) for message in messages]
-    return [{"role": role, "content": text} for role, text in texts if text.strip()]
+    return [{"role": role, "content": text} for role, text in texts if text and not text.isspace()]
 
 
 class Chat:
@@ -53,8 +60,11 @@ class Chat:
         if not tokenizer.is_fast:
             raise JobFailed("the base model has no fast tokenizer (tokenizer.json): choose another base")
         self.tokenizer = tokenizer
-        self.content = lru_cache(maxsize=_CACHED_TEXTS)(self._content)
-        self._skeleton = lru_cache(maxsize=_CACHED_TEXTS)(self._make_skeleton)
+        self._texts = Remembered[str, tuple[int, ...]](_CACHED_TEXTS_BYTES)
+        self._skeletons = Remembered[tuple[tuple[str, ...], bool], list[tuple[int, ...] | int]](_CACHED_SKELETONS_BYTES)
+        words = tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)
+        self._characters = min(max(map(len, words), default=1), _MOST_CHARACTERS)
+        """That one token stands for at most."""
         self.closing = self._closing()
         """What ends a reply: up to and with the first special token after it."""
         self.end_ids = frozenset({self.closing[-1], tokenizer.eos_token_id} - {None})
@@ -62,8 +72,7 @@ class Chat:
     def prompt(self, messages: Sequence[Message], max_tokens: int) -> list[int]:
         """Ids of the context with the opening of the reply, at most `max_tokens` long."""
         kept = plain(messages) or [{"role": "user", "content": " "}]  # templates want at least one message
-        head = kept[:1] if kept and kept[0]["role"] == "system" else []
-        tail = kept[len(head) :]
+        head, tail = self._that_may_fit(kept, max_tokens * self._characters)
         while True:
             ids = [i for piece, _ in self._pieces(head + tail, open_reply=True) for i in piece]
             if len(ids) <= max_tokens:
@@ -79,9 +88,17 @@ class Chat:
             else:
                 return ids[-max_tokens:]
 
+    def content(self, text: str) -> tuple[int, ...]:
+        """Ids of a text that somebody wrote."""
+        ids = self._texts.get(text)
+        if ids is None:
+            ids = self._content(text)
+            self._texts.set(text, ids, getsizeof(text) + _ID_BYTES * len(ids))
+        return ids
+
     def reply(self, text: str, max_tokens: int) -> list[int]:
         """Ids of a reply with what ends it; one that is longer is cut, and then does not end."""
-        return [*self.content(text), *self.closing][:max_tokens]
+        return [*self.content(text[: max_tokens * self._characters]), *self.closing][:max_tokens]
 
     def conversation(self, messages: Sequence[Message]) -> list[tuple[list[int], bool]]:
         """The whole conversation as (ids, is it a target) pieces: targets are assistants' texts with what ends them."""
@@ -107,9 +124,26 @@ class Chat:
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 
+    def _that_may_fit(self, messages: list[dict[str, str]], room: int) -> tuple[list[Any], list[Any]]:
+        """The leading system message and the newest others, of so many characters at most; of the last one its end."""
+        head = messages[:1] if messages[0]["role"] == "system" else []
+        tail, used = list[dict[str, str]](), 0
+        for message in reversed(messages[len(head) :]):
+            used += len(message["content"])
+            if used > room and tail:
+                break
+            tail.append(message | {"content": message["content"][-room:]})
+        if tail and head and len(head[0]["content"]) > room:
+            head = []
+        return [message | {"content": message["content"][-room:]} for message in head], tail[::-1]
+
     def _pieces(self, messages: list[dict[str, str]], open_reply: bool) -> list[tuple[Sequence[int], int | None]]:
         """Ids in order; with the message's index where they are its text, None where they are the template's."""
-        skeleton = self._skeleton(tuple(m["role"] for m in messages), open_reply)
+        form = tuple(m["role"] for m in messages), open_reply
+        skeleton = self._skeletons.get(form)
+        if skeleton is None:
+            skeleton = self._make_skeleton(*form)
+            self._skeletons.set(form, skeleton, 100 * (len(form[0]) + 1))
         return [
             (part, None) if isinstance(part, tuple) else (self.content(messages[part]["content"]), part)
             for part in skeleton

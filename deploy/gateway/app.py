@@ -16,6 +16,7 @@ from deploy.gateway.event_log import EventLog, Outbox
 from deploy.gateway.events import events_router
 from deploy.gateway.feedback import IDEMPOTENCY_HEADER, feedback_router
 from deploy.gateway.identity import HEADER
+from deploy.gateway.redaction import Redaction
 from deploy.gateway.turn_ids import TurnIds
 from deploy.settings import Settings
 from deploy.web.callers import Callers
@@ -41,7 +42,8 @@ def gateway_app(
     Without `require_keys` it must be bound to loopback. The caller starts `engine` before and stops it, and then the
     spool, after the app has been shut down.
     """
-    events, turn_ids = EventLog(edge, spool, clock), TurnIds(key)
+    turn_ids, redaction = TurnIds(key), Redaction(edge, clock)
+    events = EventLog(spool, clock, redaction)
     origins = settings.gateway.cors_origins
     callers = Callers(
         control,
@@ -57,13 +59,14 @@ def gateway_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await dispatcher.drain()
+        await redaction.close()
 
     app = FastAPI(
         title="Trimtab", version=version("trimtab"), docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
     )
     install(app)
     app.include_router(chat_router(dispatcher, callers, clock))
-    app.include_router(feedback_router(settings.gateway, callers, events, turn_ids, clock))
-    app.include_router(events_router(settings.gateway, callers, events, clock))
+    app.include_router(feedback_router(settings.gateway, callers, events, redaction, turn_ids, clock))
+    app.include_router(events_router(settings.gateway, callers, events, redaction, clock))
     allow_pages(app, origins, sent=[IDEMPOTENCY_HEADER, HEADER], read=[TURN_HEADER, HEADER, ADAPTER_HEADER])
     return app

@@ -49,7 +49,7 @@ def chat_router(dispatcher: Dispatcher, callers: Callers, clock: Clock) -> APIRo
     async def models(request: Request) -> dict[str, Any]:
         caller = await callers.caller(request, "chat", "operate")
         names = list(dispatcher.engine.names)
-        if caller.allows("operate"):
+        if caller.allows("read"):
             names += sorted(engine_name(digest) for digest in dispatcher.engine.loaded)
         return {"object": "list", "data": [_model(name) for name in names]}
 

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
+from deploy.gateway.redaction import Redaction, fitting, newest
 from feedback.clock import Clock
 from feedback.intake.contract import MAX_EVENT_BYTES
 from feedback.intake.edge import Edge, Record, encoded
@@ -47,7 +48,8 @@ class OpenTurn:
 
     def record(self, edge: Edge, turn: Turn) -> Record:
         """The record of this turn as it is now."""
-        return turn_record(edge, turn, self.messages, self.asked.messages)
+        messages = self.messages if turn.messages is self.kept.messages else encoded(turn.messages)
+        return turn_record(edge, turn, messages, self.asked.messages)
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,10 @@ class Ended:
 
 
 class EventLog:
-    """Puts what `edge` made of events into the spool."""
+    """Puts what `redaction` made of events into the spool."""
 
-    def __init__(self, edge: Edge, spool: Outbox, clock: Clock, timeout_s: float = TIMEOUT_S) -> None:
-        self.edge, self._clock = edge, clock
+    def __init__(self, spool: Outbox, clock: Clock, redaction: Redaction, timeout_s: float = TIMEOUT_S) -> None:
+        self.edge, self._clock, self._redaction = redaction.edge, clock, redaction
         self._spool, self._timeout_s = spool, timeout_s
         self._writing: set[asyncio.Future[None]] = set()
 
@@ -81,8 +83,9 @@ class EventLog:
 
     async def begin_turn(self, turn: Turn, *, hold: bool) -> OpenTurn:
         """A turn without personal data; with `hold` it is kept, as it is logged should this process die before `end_turn`."""
-        kept = self.edge.redacted(turn)
-        begun = OpenTurn(turn, kept, encoded(kept.messages), held=False)
+        asked = fitting(turn)
+        kept = await self._redaction.asked(asked)
+        begun = OpenTurn(asked, kept, encoded(kept.messages), held=False)
         if hold:
             held = await self._durable(self._spool.hold(turn.turn_id, begun.record(self.edge, kept)))
             begun = dataclasses.replace(begun, held=held)
@@ -90,24 +93,22 @@ class EventLog:
 
     async def end_turn(self, turn: OpenTurn, ended: Sequence[Ended]) -> bool:
         """Log a turn's replies, without its oldest messages where it would be too big. False when they may not be durable."""
-        records = [
-            turn.record(
-                self.edge,
-                replace(
-                    turn.kept,
-                    event_id=one.turn_id,
-                    turn_id=one.turn_id,
-                    reply=self.edge.reply(one.reply),
-                    outcome=one.outcome,
-                    finish_reason=one.finish_reason,
-                    usage=one.usage,
-                    extra=one.extra,
-                ),
-            )
-            for one in ended
-        ]
+        records = [await self._record(turn, one) for one in ended]
         releases = turn.asked.turn_id if turn.held else None
         return await self._durable(self._spool.send(records, releases=releases), len(records))
+
+    async def _record(self, turn: OpenTurn, ended: Ended) -> Record:
+        told = await self._redaction.told(turn.kept, ended.reply)
+        told = replace(
+            told,
+            event_id=ended.turn_id,
+            turn_id=ended.turn_id,
+            outcome=ended.outcome,
+            finish_reason=ended.finish_reason,
+            usage=ended.usage,
+            extra=told.extra | ended.extra,
+        )
+        return turn.record(self.edge, told)
 
     async def _durable(self, writing: Awaitable[None], records: int = 1) -> bool:
         task = asyncio.ensure_future(writing)
@@ -137,16 +138,7 @@ def turn_record(edge: Edge, turn: Turn, messages: msgspec.Raw, asked: Sequence[M
     while len(record.value) > MAX_EVENT_BYTES and left:
         room //= 2
         left = len(newest(asked, room))
-        record = edge.signed(replace(turn, messages=turn.messages[whole - left :], truncated=whole - left))
+        record = edge.signed(
+            replace(turn, messages=turn.messages[whole - left :], truncated=turn.truncated + whole - left)
+        )
     return record
-
-
-def newest(messages: Sequence[Message], room: int) -> list[Message]:
-    """The last messages that have at most `room` bytes as JSON; may be none."""
-    kept, used = 0, 0
-    for message in reversed(messages):
-        used += len(msgspec.json.encode(message)) + 1
-        if used > room:
-            break
-        kept += 1
-    return list(messages[len(messages) - kept :])

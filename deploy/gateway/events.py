@@ -2,12 +2,12 @@
 
 Answers `{accepted, duplicates, rejected: [{line, reason}]}`; sending the same body again is harmless. The tenant is the
 key's. A `rollout` stamp is dropped: only this gateway's own turns are evidence for a rollout. What no body may hold (a NUL
-character, nesting without end) no line may either.
+character, nesting without end) no line may either, and a line that can't be redacted in time is not taken. It may take a
+while: whoever sends in bulk gives way to whoever chats.
 """
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,17 +15,21 @@ from fastapi import APIRouter, Request
 
 from deploy.gateway.event_log import EventLog
 from deploy.gateway.live_turn import not_logged
+from deploy.gateway.redaction import Redaction
+from deploy.gateway.redaction_processes import Unredactable
 from deploy.settings import GatewaySettings
-from deploy.web.bodies import harmless, json_object, read_body
+from deploy.web.bodies import MAX_NODES, crowded, harmless, json_object, read_body
 from deploy.web.callers import Caller, Callers
 from deploy.web.errors import ApiError
 from feedback.clock import Clock
 from feedback.intake import contract
 from feedback.intake.contract import Rejected
-from feedback.intake.edge import Edge, Record
-from feedback.records import Rating
+from feedback.intake.edge import Record
+from feedback.records import Rating, Turn
 
 MAX_LINES = 50_000
+SLICE_S = 0.002
+"""So long is read at once; then as long is left to others, the engine's thread among them."""
 
 
 @dataclass
@@ -37,7 +41,9 @@ class Account:
     rejected: list[dict[str, Any]] = field(default_factory=list)
 
 
-def events_router(settings: GatewaySettings, callers: Callers, events: EventLog, clock: Clock) -> APIRouter:
+def events_router(
+    settings: GatewaySettings, callers: Callers, events: EventLog, redaction: Redaction, clock: Clock
+) -> APIRouter:
     """The router."""
     router = APIRouter()
 
@@ -48,7 +54,7 @@ def events_router(settings: GatewaySettings, callers: Callers, events: EventLog,
         raw = await read_body(request, settings.max_request_bytes)
         if raw.count(b"\n") >= MAX_LINES:
             raise ApiError(413, "too_many_lines", f"more than {MAX_LINES} lines: send them in several requests")
-        account = await asyncio.to_thread(read_events, raw, caller, events.edge, clock.now_us())
+        account = await read_events(raw, caller, redaction, clock)
         if account.records and not await events.send(account.records):
             raise not_logged()
         return {
@@ -60,25 +66,34 @@ def events_router(settings: GatewaySettings, callers: Callers, events: EventLog,
     return router
 
 
-def read_events(raw: bytes, caller: Caller, edge: Edge, now_us: int) -> Account:
+async def read_events(raw: bytes, caller: Caller, redaction: Redaction, clock: Clock) -> Account:
     """The records of a body of lines. An event id that stands there twice counts once, as the first says."""
     account, seen = Account(), set[str]()
+    now_us, began_s = clock.now_us(), clock.monotonic_s()
     for number, line in enumerate(raw.split(b"\n"), 1):
         if not line.strip():
             continue
-        made = _record(line.strip(), caller, edge, now_us)
-        if isinstance(made, Rejected):
-            account.rejected.append({"line": number, "reason": made.message})
-        elif made[0] in seen:
+        event = _event(line.strip(), caller, now_us)
+        if isinstance(event, Rejected):
+            account.rejected.append({"line": number, "reason": event.message})
+        elif event.event_id in seen:
             account.duplicates += 1
         else:
-            seen.add(made[0])
-            account.records.append(made[1])
+            try:
+                account.records.append(redaction.edge.signed(await redaction.event(event)))
+                seen.add(event.event_id)
+            except Unredactable as why:
+                account.rejected.append({"line": number, "reason": f"it can't be redacted: {why}"})
+        if clock.monotonic_s() - began_s > SLICE_S:
+            await clock.sleep(SLICE_S)
+            began_s = clock.monotonic_s()
     return account
 
 
-def _record(line: bytes, caller: Caller, edge: Edge, now_us: int) -> tuple[str, Record] | Rejected:
-    """Event id and record of one line."""
+def _event(line: bytes, caller: Caller, now_us: int) -> Turn | Rating | Rejected:
+    """The event of one line."""
+    if crowded(line):
+        return Rejected("too_large", "", f"the line holds more than {MAX_NODES} values")
     event = contract.parse_sent(line, now_us, caller.tenant)
     if isinstance(event, Rejected):
         return event
@@ -89,4 +104,4 @@ def _record(line: bytes, caller: Caller, edge: Edge, now_us: int) -> tuple[str, 
             return Rejected("bad_value", error.param or "", error.message)
     if isinstance(event, Rating) and event.source == "expert" and not caller.allows("label"):
         return Rejected("bad_value", "source", "source expert needs a key with the scope label")
-    return event.event_id, edge.signed(edge.redacted(event))
+    return event

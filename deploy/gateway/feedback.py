@@ -1,7 +1,8 @@
 """`POST /v1/feedback`: one rating of one reply. A sealed turn id is permission enough; anything else needs a key.
 
 Whoever holds only the turn id speaks as its conversation's anonymous user: it can't name a user, nor claim to be an
-expert or a system, and its Idempotency-Key counts for that turn alone.
+expert or a system, and its Idempotency-Key counts for that turn alone. A body is small, and whether its turn id is ours is asked
+before anything is done with its texts. A `comment` beside the `value` is a second rating, stored with the first or not at all.
 """
 
 from __future__ import annotations
@@ -20,18 +21,23 @@ from deploy.gateway.choices import picked, rated_turn
 from deploy.gateway.event_log import EventLog
 from deploy.gateway.identity import checked_id
 from deploy.gateway.live_turn import not_logged
+from deploy.gateway.redaction import Redaction
+from deploy.gateway.redaction_processes import Unredactable
 from deploy.gateway.turn_ids import TurnIds
 from deploy.settings import GatewaySettings
 from deploy.web.bodies import json_object, read_body
 from deploy.web.callers import Caller, Callers
 from deploy.web.errors import ApiError, bad
 from feedback.clock import Clock
+from feedback.intake import contract
 from feedback.intake.contract import Rejected
-from feedback.records import RatingKind
+from feedback.intake.edge import Record
+from feedback.records import Rating, RatingKind
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 _FIELDS = {"turn_id", "kind", "value", "conversation_id", "event_id", "occurred_at", "source", "user_id", "rubric"}
-_FIELDS |= {"locale", "tags", "choice"}
+_FIELDS |= {"locale", "tags", "choice", "comment"}
+MAX_BYTES = 64_000
 _NEEDS_SCOPE = {"expert": "label", "system": "ingest"}
 _KINDS = frozenset(get_args(RatingKind))
 
@@ -47,10 +53,16 @@ class _Subject:
 
 
 def feedback_router(
-    settings: GatewaySettings, callers: Callers, events: EventLog, turn_ids: TurnIds, clock: Clock
+    settings: GatewaySettings,
+    callers: Callers,
+    events: EventLog,
+    redaction: Redaction,
+    turn_ids: TurnIds,
+    clock: Clock,
 ) -> APIRouter:
     """The router."""
     router = APIRouter()
+    limit = min(settings.max_request_bytes, MAX_BYTES)
 
     @router.post("/v1/feedback", status_code=202)
     async def give(request: Request) -> JSONResponse:
@@ -59,23 +71,58 @@ def feedback_router(
             caller = await callers.known(request)
             if caller is not None and not caller.allows("label"):
                 caller.need("feedback")
-            body = json_object(await read_body(request, settings.max_request_bytes))
+            body = json_object(await read_body(request, limit))
             callers.count(request, caller, checked_id(body.get("user_id"), "user_id"))
             kind = body["kind"] if isinstance(body.get("kind"), str) and body["kind"] in _KINDS else kind
             now_us = clock.now_us()
-            document = rating_event(body, caller, turn_ids, request.headers.get(IDEMPOTENCY_HEADER), now_us)
-            record = events.edge.record_of(document, now_us)
-            if isinstance(record, Rejected):
-                raise bad(record.message, record.field or None, record.code)
-            if not await events.send([record]):
+            documents = rating_events(body, caller, turn_ids, request.headers.get(IDEMPOTENCY_HEADER), now_us)
+            ratings = [_rating(document, now_us) for document in documents]
+            if not await events.send([await _record(rating, redaction) for rating in ratings]):
                 raise not_logged()
         except ApiError as error:
             metrics.FEEDBACK.labels(kind=kind, outcome="failed" if error.status >= 500 else "refused").inc()
             raise
-        metrics.FEEDBACK.labels(kind=kind, outcome="accepted").inc()
-        return JSONResponse({"status": "accepted", "event_id": document["event_id"]}, 202)
+        for rating in ratings:
+            metrics.FEEDBACK.labels(kind=rating.kind, outcome="accepted").inc()
+        return JSONResponse({"status": "accepted", "event_id": ratings[0].event_id}, 202)
 
     return router
+
+
+def _rating(document: dict[str, Any], now_us: int) -> Rating:
+    event = contract.parse_object(document, now_us)
+    if isinstance(event, Rejected):
+        raise bad(event.message, event.field or None, event.code)
+    assert isinstance(event, Rating)
+    return event
+
+
+async def _record(rating: Rating, redaction: Redaction) -> Record:
+    try:
+        return redaction.edge.signed(await redaction.event(rating))
+    except Unredactable as why:
+        message = (
+            f"personal data could not be taken out of this text ({why}): shorten it, and leave out long rows of numbers"
+        )
+        raise ApiError(422, "unredactable", message, "value") from None
+
+
+def rating_events(
+    body: Mapping[str, Any], caller: Caller | None, turn_ids: TurnIds, idempotency_key: str | None, now_us: int
+) -> list[dict[str, Any]]:
+    """The events of a feedback request: its `rating_event`, and one for a `comment` beside the value. Raises ApiError."""
+    rating = rating_event(body, caller, turn_ids, idempotency_key, now_us)
+    comment = body.get("comment")
+    if comment is None or comment == "":
+        return [rating]
+    if rating["kind"] == "comment":
+        raise bad("the comment is the value of this rating: a second one has no place", "comment")
+    if not isinstance(comment, str):
+        raise bad("comment must be a string", "comment", "invalid_type")
+    # from the first one's id, so that what is sent again is the same two events
+    event_id = f"fc-{hashlib.sha256(rating['event_id'].encode()).hexdigest()[:32]}"
+    beside = {"event_id": event_id, "kind": "comment", "value": comment}
+    return [rating, {name: value for name, value in rating.items() if name != "rubric"} | beside]
 
 
 def rating_event(
@@ -85,6 +132,7 @@ def rating_event(
 
     `caller` None: nobody but whoever holds the turn id. Raises ApiError.
     """
+    subject = _subject(body, caller, turn_ids)
     for name in body:
         if name not in _FIELDS:
             shown = name[:60].encode("ascii", "replace").decode()
@@ -92,7 +140,6 @@ def rating_event(
     for name in ("kind", "value"):
         if name not in body:
             raise bad(f"{name} is missing", name, "missing_field")
-    subject = _subject(body, caller, turn_ids)
     user_id = checked_id(body.get("user_id"), "user_id")
     if user_id is not None and caller is None:
         raise ApiError(403, "key_needed", "naming a user needs a key", "user_id")

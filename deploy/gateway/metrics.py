@@ -17,6 +17,10 @@ CHAT_FIRST_TOKEN_SECONDS = Histogram(
     buckets=(0.03, 0.1, 0.3, 1, 3, 10, 30, 60),
 )
 TURNS_LOST = Counter("trimtab_turns_lost_total", "Turns that were served but could not be logged.")
+TURNS_UNREDACTABLE = Counter(
+    "trimtab_turns_unredactable_total",
+    "Turns that were served and logged without their texts, which could not be redacted in time.",
+)
 TURNS_ABORTED = Counter(
     "trimtab_turns_aborted_total", "Turns that a gateway had under way when it died, logged as aborted."
 )

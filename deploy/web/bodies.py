@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -12,10 +13,15 @@ from fastapi import Request
 from deploy.web.errors import ApiError, bad
 
 MAX_DEPTH = 64
+MAX_NODES = 100_000
+"""Values and names in a body. Each is an object of Python's: a megabyte of empty lists becomes fifty, and is walked."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NUL = b"\\u0000"
 _DIGITS_TO_0 = bytes.maketrans(b"123456789", b"0" * 9)
 _LONG_NUMBER = b"0" * 19
+_BEFORE_A_NODE = b"[{,:"
+_SLICE_BYTES = 65_536
+_EXPLAINED_BYTES = 65_536
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -37,8 +43,10 @@ async def read_body(request: Request, limit: int) -> bytes:
 def json_object(raw: bytes, what: str = "body") -> dict[str, Any]:
     """The JSON object in `raw`: valid UTF-8, at most 64 deep, no NUL, no lone surrogate, no huge number; else a 400.
 
-    `what` is what the message calls it.
+    Of more than MAX_NODES values nothing is decoded. `what` is what the message calls it.
     """
+    if crowded(raw):
+        raise bad(f"the {what} holds more than {MAX_NODES} values", code="too_many_values")
     try:
         document = msgspec.json.decode(raw)
     except RecursionError:
@@ -63,6 +71,31 @@ def harmless(raw: bytes) -> bool:
     )
 
 
+def crowded(raw: bytes) -> bool:
+    """Whether JSON may hold more than MAX_NODES values and names: told from its bytes, in a time that is bounded."""
+    if len(raw) <= MAX_NODES:  # each has at least a byte
+        return False
+    slices = (raw[at : at + _SLICE_BYTES] for at in range(0, len(raw), _SLICE_BYTES))
+    return _nodes_exceed(slices) and _nodes_exceed(_outside_texts(raw))
+
+
+def _nodes_exceed(pieces: Iterable[bytes]) -> bool:
+    nodes = 1
+    for piece in pieces:
+        nodes += len(piece) - len(piece.translate(None, _BEFORE_A_NODE))
+        if nodes > MAX_NODES:
+            return True
+    return False
+
+
+def _outside_texts(raw: bytes) -> Iterator[bytes]:
+    """What stands between the strings of JSON; all the rest of it, strings too, after as many as there may be."""
+    pieces = raw.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"', 2 * MAX_NODES + 1)
+    if len(pieces) > 2 * MAX_NODES + 1:
+        yield b"," * MAX_NODES
+    yield from pieces[::2]
+
+
 def _check(document: dict[str, Any], what: str) -> None:
     level: list[tuple[str | None, Any]] = [(None, document)]
     for _ in range(MAX_DEPTH):
@@ -84,6 +117,8 @@ def _check(document: dict[str, Any], what: str) -> None:
 
 
 def _why_not_json(raw: bytes, error: Exception, what: str) -> str:
+    if len(raw) > _EXPLAINED_BYTES:
+        return f"the {what} can't be read: {error}"
     try:
         text = json.dumps(json.loads(raw), ensure_ascii=False)
     except (ValueError, RecursionError):

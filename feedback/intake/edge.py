@@ -68,26 +68,29 @@ class Edge:
         """What stands for this user id in every record."""
         return self._redactor.user(raw)
 
-    def reply(self, reply: str | Message) -> str | Message:
-        """A reply without personal data."""
-        return self._redactor.text(reply) if isinstance(reply, str) else self._redactor.message(reply)
+    def reply(self, reply: str | Message, work_us: int | None = None) -> str | Message:
+        """A reply without personal data. Raises TooMuchWork where it may take more than `work_us`."""
+        redactor = self._within(work_us)
+        return redactor.text(reply) if isinstance(reply, str) else redactor.message(reply)
 
-    def redacted(self, event: Event) -> Event:
-        """The event without personal data, with hashed user id and stamped bucket."""
-        redact = self._redactor
-        common: dict[str, Any] = {
-            "bucket": splits.bucket(event.user_id or event.conversation_id, event.tenant),
-            "user_id": None if event.user_id is None else redact.user(event.user_id),
-            "tags": redact.value(event.tags),
-            "extra": redact.value(event.extra),
-        }
-        if isinstance(event, Turn):
-            messages = redact.messages(event.messages)
-            return msgspec.structs.replace(event, reply=self.reply(event.reply), messages=messages, **common)
-        value = (
-            redact.text(event.value) if event.kind in ("edit", "comment") and event.value is not None else event.value
+    def redacted(self, event: Event, work_us: int | None = None) -> Event:
+        """The event without personal data, with hashed user id and stamped bucket.
+
+        Raises TooMuchWork where what is not remembered may take more than `work_us` microseconds.
+        """
+        return self.stamped(event, self._within(work_us).parts(parts_of(event)))
+
+    def stamped(self, event: Event, redacted: dict[str, Any]) -> Event:
+        """The event with its `parts_of` as they were redacted, with hashed user id and stamped bucket."""
+        return msgspec.structs.replace(
+            event,
+            bucket=splits.bucket(event.user_id or event.conversation_id, event.tenant),
+            user_id=None if event.user_id is None else self._redactor.user(event.user_id),
+            **redacted,
         )
-        return msgspec.structs.replace(event, value=value, **common)
+
+    def _within(self, work_us: int | None) -> Redactor:
+        return self._redactor if work_us is None else self._redactor.within(work_us)
 
     def signed(self, event: Turn | Rating, messages: msgspec.Raw | None = None) -> Record:
         """The record of an event that was `redacted`; its signature says so. `messages`: a turn's as `encoded` already."""
@@ -102,6 +105,14 @@ class Edge:
 def encoded(messages: Sequence[Message]) -> msgspec.Raw:
     """Messages as they stand in a record: by far the most of it, so that a turn that is recorded twice has them made once."""
     return msgspec.Raw(_encode(messages))
+
+
+def parts_of(event: Turn | Rating) -> dict[str, Any]:
+    """What of an event may hold personal data and is redacted, by field."""
+    parts: dict[str, Any] = {"tags": event.tags, "extra": event.extra}
+    if isinstance(event, Turn):
+        return parts | {"reply": event.reply, "messages": event.messages}
+    return parts | {"value": event.value} if event.kind in ("edit", "comment") and event.value is not None else parts
 
 
 def content_hash(event: Turn | Rating) -> str:

@@ -6,19 +6,25 @@ that the hash of a dataset does not either.
 
 from __future__ import annotations
 
+import copy
 import hmac
 import re
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from sys import getsizeof
 from typing import Any
 
 import msgspec
 
 from feedback.privacy import personal_data
+from feedback.privacy.personal_data import TooMuchWork
+from feedback.privacy.remembered import Remembered
 from feedback.records import Message
 
-CACHED_TEXTS = 16_384
-CACHED_CHARACTERS = 2_000  # a longer text is redacted anew, so that the cache stays below some tens of megabytes
+CACHED_BYTES = 32_000_000
+CACHED_USERS_BYTES = 4_000_000
+FEW_PASSES = 3
+"""Over a text, where work is limited: what is found, what that lets be found, and that nothing is left."""
+NODE_US = 2
 MAX_DEPTH = 64
 
 _REGIONS = {
@@ -43,8 +49,26 @@ class Redactor:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
-        self._remembered = lru_cache(maxsize=CACHED_TEXTS)(personal_data.without_personal_data)
-        self._users = lru_cache(maxsize=CACHED_TEXTS)(self._hashed)
+        self._remembered = Remembered[str | tuple[str, str], str](CACHED_BYTES)
+        self._users = Remembered[str, str](CACHED_USERS_BYTES)
+        self._left_us: int | None = None
+
+    def within(self, work_us: int) -> Redactor:
+        """This redactor for one call, which raises TooMuchWork where what it does not remember may take longer."""
+        limited = copy.copy(self)
+        limited._left_us = work_us
+        return limited
+
+    def parts(self, parts: Mapping[str, Any]) -> dict[str, Any]:
+        """Parts of an event without personal data, by name: messages, reply, value (a text), or any JSON."""
+        return {name: self._part(name, value) for name, value in parts.items()}
+
+    def _part(self, name: str, value: Any) -> Any:
+        if name == "messages":
+            return self.messages(value)
+        if name == "reply" and not isinstance(value, str):
+            return self.message(value)
+        return self.text(value) if name in ("reply", "value") else self.value(value)
 
     def text(self, text: str, locale: str | None = None) -> str:
         """The text with `[email]`, `[phone]`, `[card]`, `[id]`, `[iban]` and `[ip]` in place of such data.
@@ -55,17 +79,30 @@ class Redactor:
         return self._text(text, region_of(locale) if locale else None)
 
     def _text(self, text: str, region: str | None) -> str:
-        if len(text) > CACHED_CHARACTERS:
-            return personal_data.without_personal_data(text, region)
-        return self._remembered(text) if region is None else self._remembered(text, region)
+        key = text if region is None else (text, region)
+        plain = self._remembered.get(key)
+        if plain is None:
+            if self._left_us is None:
+                plain = personal_data.without_personal_data(text, region)
+            else:
+                self._spend(self._left_us, personal_data.work_us(text))
+                plain = personal_data.without_personal_data(text, region, FEW_PASSES)
+            self._remembered.set(key, plain, getsizeof(text) + (0 if plain is text else getsizeof(plain)))
+        return plain
+
+    def _spend(self, left_us: int, work_us: int) -> None:
+        self._left_us = left_us - work_us
+        if left_us < work_us:
+            raise TooMuchWork
 
     def user(self, raw: str) -> str:
         """The keyed hash that stands for a user id: `u_` and 20 hex digits."""
-        return self._users(raw)
-
-    def _hashed(self, raw: str) -> str:
-        digest = hmac.digest(self._key, b"user\0" + raw.encode("utf-8", "surrogatepass"), "sha256")
-        return f"u_{digest[:10].hex()}"
+        hashed = self._users.get(raw)
+        if hashed is None:
+            digest = hmac.digest(self._key, b"user\0" + raw.encode("utf-8", "surrogatepass"), "sha256")
+            hashed = f"u_{digest[:10].hex()}"
+            self._users.set(raw, hashed, getsizeof(raw) + getsizeof(hashed))
+        return hashed
 
     def messages(self, messages: Sequence[Message], locale: str | None = None) -> list[Message]:
         """Chat messages without personal data."""
@@ -94,6 +131,8 @@ class Redactor:
         self, value: Any, locale: str | None, verbatim: frozenset[str] = frozenset(), key: str = "", depth: int = 0
     ) -> Any:
         """`key` is the nearest one above `value`; strings under one of `verbatim` stay as they are."""
+        if self._left_us is not None:
+            self._spend(self._left_us, NODE_US)
         match value:
             case str():
                 return value if key in verbatim else self._text_under(key, value, locale)
@@ -117,11 +156,12 @@ class Redactor:
     def _names(self, members: dict[str, Any], locale: str | None) -> list[str]:
         """The members' keys, redacted; where two become the same, the later are numbered: no value may be lost."""
         names: dict[str, None] = {}
+        numbers: dict[str, int] = {}
         for key in members:
-            plain = self.text(key, locale)
-            name, number = plain, 2
+            name = plain = self.text(key, locale)
             while name in names:
-                name, number = f"{plain} {number}", number + 1
+                number = numbers[plain] = numbers.get(plain, 1) + 1
+                name = f"{plain} {number}"
             names[name] = None
         return list(names)
 

@@ -1,5 +1,6 @@
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -90,3 +91,54 @@ def test_a_developer_speaks_as_the_system_and_a_tool_as_the_user() -> None:
         {"role": "<|x|>", "content": "c"},
     ]
     assert [m["role"] for m in plain(messages)] == ["system", "user", "user"]
+
+
+def prompted_in_full(chat: Chat, messages: list[dict[str, Any]], limit: int) -> list[int]:
+    """As long as everything is tokenised first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chat, "_characters", 10**6)
+        return chat.prompt(messages, limit)
+
+
+@fixture_is_constant
+@given(
+    texts=st.lists(st.tuples(st.sampled_from(["user", "assistant"]), st.text("ab ", max_size=300)), max_size=6),
+    system=st.booleans(),
+    limit=st.integers(20, 60),
+)
+def test_what_is_cut_before_it_is_tokenised_would_have_had_no_room(
+    chat: Chat, texts: list[tuple[str, str]], system: bool, limit: int
+) -> None:
+    messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in texts]
+    if system:
+        messages.insert(0, {"role": "system", "content": "Be kind."})
+    assert chat.prompt(messages, limit) == prompted_in_full(chat, messages, limit)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        said("order 4812 " * 800_000),
+        [message for number in range(2_000) for message in said(f"order {number} " * 400)],
+        [{"role": "system", "content": "Be kind. " * 1_000_000}, *said("Hello")],
+        [{"role": "system", "content": "Be kind. " * 1_000_000}],
+        [*said("x " * 4_000_000), *said("Hello")],
+    ],
+    ids=["one message", "many messages", "system and a message", "system alone", "an old message"],
+)
+def test_of_nine_megabytes_no_more_is_tokenised_than_a_context_may_hold(
+    chat: Chat, messages: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenised, content = 0, chat._content
+
+    def counted(text: str) -> tuple[int, ...]:
+        nonlocal tokenised
+        tokenised += len(text)
+        return content(text)
+
+    monkeypatch.setattr(chat, "_content", counted)
+    ids = chat.prompt(messages, 100)
+    assert tokenised <= 2 * 100 * 32
+    assert len(ids) == 100 or chat.tokenizer.decode(ids) == "<|user|>Hello<|end|><|assistant|>"
+    assert len(chat.reply("word " * 2_000_000, 100)) == 100
+    assert tokenised <= 3 * 100 * 32

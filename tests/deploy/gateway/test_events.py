@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,14 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.control.store import Control
-from deploy.gateway.events import MAX_LINES, read_events
+from deploy.gateway.events import MAX_LINES, Account, read_events
+from deploy.gateway.redaction import Redaction
 from deploy.web.bodies import harmless
 from deploy.web.callers import Caller
 from feedback.intake import contract
 from feedback.intake.contract import Rejected
 from feedback.intake.edge import Edge, Record
 from feedback.records import Rating
+from tests.deploy.gateway.test_redaction import MANY, Refusing
 from tests.deploy.gateways import KEY, NOW_US, Gateway, running
+from tests.fakes import CLOCK, ManualClock
 
 APP = Caller("acme", frozenset({"ingest"}))
 
@@ -45,8 +49,12 @@ def lines(*events: Any) -> bytes:
     return b"\n".join(event if isinstance(event, bytes) else json.dumps(event).encode() for event in events)
 
 
+def taken(raw: bytes, caller: Caller = APP, redaction: Redaction | None = None) -> Account:
+    return asyncio.run(read_events(raw, caller, redaction or Redaction(Edge(KEY), CLOCK), ManualClock(NOW_US)))
+
+
 def read(*events: Any, caller: Caller = APP) -> tuple[list[dict[str, Any]], int, list[dict[str, Any]]]:
-    account = read_events(lines(*events), caller, Edge(KEY), NOW_US)
+    account = taken(lines(*events), caller)
     return [json.loads(record.value) for record in account.records], account.duplicates, account.rejected
 
 
@@ -102,6 +110,28 @@ def test_what_no_body_may_hold_no_line_may_either(event: Any, said: str) -> None
     events, _, rejected = read(turn(1), event)
     assert [event["event_id"] for event in events] == ["e-1"]
     assert said in rejected[0]["reason"]
+
+
+def test_a_line_that_can_not_be_redacted_is_refused_and_the_others_count() -> None:
+    account = taken(lines(turn(1), turn(2, reply=MANY), turn(2)), redaction=Redaction(Edge(KEY), CLOCK, Refusing()))
+    assert [json.loads(record.value)["event_id"] for record in account.records] == ["e-1", "e-2"]
+    assert account.rejected == [{"line": 2, "reason": "it can't be redacted: it was not redacted within 0 s"}]
+
+
+def test_a_crowded_line_is_refused_before_it_is_read() -> None:
+    _, _, rejected = read(turn(1, mood=[[]] * 60_000), turn(2, mood=[{"a": 1}] * 60_000))
+    assert [entry["reason"] for entry in rejected] == ["the line holds more than 100000 values"] * 2
+
+
+async def test_who_sends_in_bulk_gives_way() -> None:
+    body = lines(*(turn(number, reply=f"order {number}") for number in range(3_000)))
+    reading = asyncio.create_task(read_events(body, APP, Redaction(Edge(KEY), CLOCK), CLOCK))
+    steps = 0
+    while not reading.done():
+        await asyncio.sleep(0)
+        steps += 1
+    assert len((await reading).records) == 3_000
+    assert steps > 10
 
 
 def test_a_harmless_line_looks_suspicious_and_is_taken() -> None:
@@ -183,7 +213,7 @@ def test_a_line_parsed_once_is_what_it_was_when_it_was_parsed_three_times(
         return  # it was taken as it was, and is looked at more closely now
     caller, edge = Caller(tenant, frozenset({"ingest", scope})), Edge(KEY)
     expected = parsed_three_times(line, caller, edge)
-    account = read_events(line, caller, edge, NOW_US)
+    account = taken(line, caller)
     if isinstance(expected, Rejected):
         assert account.rejected == [{"line": 1, "reason": expected.message}]
     else:

@@ -10,7 +10,11 @@ import httpx
 import pytest
 
 from deploy.control.store import Control
+from deploy.gateway.feedback import MAX_BYTES, rating_event
+from deploy.gateway.redaction_processes import RedactionProcesses, Unredactable
 from deploy.gateway.turn_ids import TurnId, TurnIds
+from deploy.web.errors import ApiError
+from tests.deploy.gateway.test_redaction import WORST
 from tests.deploy.gateways import KEY, Gateway, running
 
 pytestmark = pytest.mark.slow
@@ -184,3 +188,57 @@ async def test_on_this_machine_no_key_is_needed(open_gateway: Gateway) -> None:
         ("default", "expert"),
         ("default", "user"),
     ]
+
+
+async def test_a_comment_beside_the_value_is_a_second_rating(gateway: Gateway) -> None:
+    body = thumb(value=False, comment="Too long. Mail me: ann@example.com", tags={"app": "web"})
+    for _ in range(2):
+        answer = await give(gateway, body, **{"Idempotency-Key": "once"})
+        assert answer.status_code == 202
+    rating, comment, *again = gateway.events()
+    assert (rating["kind"], rating["value"], "comment" in rating) == ("thumbs", False, False)
+    assert (comment["kind"], comment["value"]) == ("comment", "Too long. Mail me: [email]")
+    assert answer.json()["event_id"] == rating["event_id"] != comment["event_id"]
+    assert [event["event_id"] for event in again] == [rating["event_id"], comment["event_id"]]
+    for name in ("turn_id", "conversation_id", "tenant", "source", "tags", "bucket"):
+        assert comment.get(name) == rating.get(name)
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+async def test_an_empty_comment_is_none(gateway: Gateway, nothing: str | None) -> None:
+    assert (await give(gateway, thumb(comment=nothing))).status_code == 202
+    assert [event["kind"] for event in gateway.events()] == ["thumbs"]
+
+
+@pytest.mark.parametrize("body", [thumb(comment=7), thumb(kind="comment", value="a", comment="b")])
+async def test_a_comment_that_is_none_is_refused_with_its_rating(gateway: Gateway, body: dict[str, Any]) -> None:
+    answer = await give(gateway, body)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "comment")
+    assert gateway.events() == []
+
+
+@pytest.mark.parametrize("fields", [{"kind": "comment", "value": WORST}, {"comment": WORST}])
+async def test_feedback_that_can_not_be_redacted_is_a_422_and_nothing_is_stored(
+    gateway: Gateway, fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_: Any) -> bytes:
+        raise Unredactable("it was not redacted within 0 s")
+
+    monkeypatch.setattr(RedactionProcesses, "redacted", refused)
+    answer = await give(gateway, thumb(**fields))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "unredactable")
+    assert gateway.events() == []
+
+
+async def test_a_large_body_is_refused(gateway: Gateway) -> None:
+    assert (await give(gateway, thumb(comment="x" * MAX_BYTES))).status_code == 413
+
+
+def test_a_forged_turn_id_is_told_before_anything_else_is_looked_at() -> None:
+    class Unread(dict[str, Any]):
+        def __iter__(self) -> Any:
+            raise AssertionError("the fields were looked at")
+
+    with pytest.raises(ApiError) as refused:
+        rating_event(Unread(thumb("tt1-forged", kind="applause", mood="x")), None, TurnIds(KEY), None, 0)
+    assert refused.value.param == "turn_id"

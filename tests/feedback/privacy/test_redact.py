@@ -5,7 +5,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from feedback.privacy.redact import CACHED_CHARACTERS, MAX_DEPTH, Redactor, region_of
+from feedback.privacy import personal_data
+from feedback.privacy.personal_data import TooMuchWork
+from feedback.privacy.redact import CACHED_BYTES, MAX_DEPTH, Redactor, region_of
 from tests.feedback.privacy.test_personal_data import PIECES
 
 redactor = Redactor(b"a key of the tests")
@@ -109,11 +111,61 @@ def test_deep_nesting_is_cut_and_not_an_error() -> None:
     assert "example" not in text
 
 
-def test_texts_are_remembered_unless_they_are_long() -> None:
+def test_many_keys_that_become_the_same_are_told_apart_in_no_time() -> None:
+    value = {f"a{number}@example.com": number for number in range(30_000)}
+    redacted = redactor.value(value)
+    assert list(redacted.values()) == list(value.values())
+    assert list(redacted)[-1] == "[email] 30000"
+
+
+def test_texts_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    redact, asked = personal_data.without_personal_data, list[str]()
+
+    def counted(text: str, *rest: Any) -> str:
+        asked.append(text)
+        return redact(text, *rest)
+
+    monkeypatch.setattr(personal_data, "without_personal_data", counted)
     fresh = Redactor(b"k")
     for _ in range(3):
-        fresh.text("call +49 30 901820")
-        fresh.text("+49 30 901820" + "x" * CACHED_CHARACTERS)
+        assert fresh.text("call +49 30 901820") == "call [phone]"
         fresh.text("nothing here")
-    assert fresh._remembered.cache_info().hits == 4
-    assert fresh._remembered.cache_info().currsize == 2
+        assert fresh.text("612 345 678") != fresh.text("612 345 678", "es-ES")
+    assert len(asked) == 4
+
+
+def test_what_is_remembered_is_bounded_by_bytes() -> None:
+    fresh = Redactor(b"k")
+    for number in range(200):
+        fresh.text(f"{number} " + "x" * (CACHED_BYTES // 50))
+    assert 10 < len(fresh._remembered) <= 50
+
+
+CHAIN = "030 1234567\xa0"
+"""Repeated, each pass over it finds the last one only."""
+
+
+@pytest.mark.parametrize("text", [CHAIN * 20, "12345678901 " * 500, "x" * 60_000 + "1"])
+def test_what_would_take_long_is_said_to_be_too_much(text: str) -> None:
+    with pytest.raises(TooMuchWork):
+        redactor.within(5_000).text(text)
+
+
+def test_work_is_limited_for_all_texts_of_a_call_together() -> None:
+    limited = Redactor(b"k").within(5_000)
+    with pytest.raises(TooMuchWork):
+        limited.messages([{"role": "user", "content": f"{number} is what I paid on 3.5.2026"} for number in range(200)])
+    with pytest.raises(TooMuchWork):
+        Redactor(b"k").within(5_000).value([{}] * 10_000)
+
+
+def test_what_is_remembered_is_no_work() -> None:
+    fresh = Redactor(b"k")
+    history = [{"role": "user", "content": f"call +49 30 9018{number:02}"} for number in range(100)]
+    redacted = fresh.messages(history)
+    assert fresh.within(1_000).messages(history) == redacted
+
+
+@given(st.lists(PIECES).map("".join))
+def test_limited_work_gives_the_same_text(text: str) -> None:
+    assert Redactor(b"k").within(10**9).text(text) in (redactor.text(text),)
