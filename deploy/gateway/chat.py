@@ -78,6 +78,8 @@ class Chats:
         try:
             caller = await self._callers.caller(request, "chat")
             body = json_object(await read_body(request, self._dispatcher.settings.max_request_bytes))
+            user = body.get("safety_identifier") or body.get("user")
+            self._callers.count(request, caller, user if isinstance(user, str) else None)
             turn = await self._dispatcher.start(caller, body, request.headers.get(HEADER))
         except Exception as error:
             status = error.status if isinstance(error, ApiError) else 500

@@ -21,6 +21,7 @@ from deploy.gateway.control_link import ControlLink
 from deploy.gateway.dispatch import Dispatcher
 from deploy.gateway.event_log import EventLog
 from deploy.gateway.live_turn import RETRY_S, LiveTurn
+from deploy.gateway.redaction import Redaction
 from deploy.gateway.turn_ids import TurnIds
 from deploy.rules.assignment import Exposure, Routing
 from deploy.settings import GatewaySettings
@@ -50,7 +51,7 @@ class Desk:
 @asynccontextmanager
 async def dispatching(desk: Any, engine: FakeEngine, folder: Path, queue: int = 64) -> AsyncIterator[Dispatcher]:
     engines = LocalEngines(lambda: BASE, folder, desk, queue=queue, make=lambda _: engine, clock=CLOCK)
-    events = EventLog(Edge(b"key"), MemoryProducer(), CLOCK)
+    events = EventLog(MemoryProducer(), CLOCK, Redaction(Edge(b"key"), CLOCK))
     await engines.start()
     await until(lambda: engines.ready() is None)
     yield Dispatcher(GatewaySettings(queue=queue), desk, engines, events, TurnIds(b"key"), CLOCK)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.gateway.event_log import Ended, EventLog, newest, turn_record
+from deploy.gateway.event_log import Ended, EventLog, turn_record
+from deploy.gateway.redaction import Redaction, newest
 from feedback.intake.contract import MAX_EVENT_BYTES
 from feedback.intake.edge import Edge, encoded
 from feedback.records import Turn
@@ -53,23 +54,23 @@ def test_a_turn_too_big_for_the_broker_says_what_it_lost(sizes: list[int], kept:
 
 async def test_sent_means_durable() -> None:
     producer = MemoryProducer()
-    assert await log(EventLog(EDGE, producer, CLOCK), [said("Hi")])
+    assert await log(EventLog(producer, CLOCK, Redaction(EDGE, CLOCK)), [said("Hi")])
     assert len(producer.records) == 1
 
 
 async def test_a_log_that_breaks_or_does_not_answer_is_false() -> None:
     producer = MemoryProducer()
     producer.broken = True
-    assert not await log(EventLog(EDGE, producer, CLOCK), [said("Hi")])
+    assert not await log(EventLog(producer, CLOCK, Redaction(EDGE, CLOCK)), [said("Hi")])
     producer.go.clear()
-    assert not await log(EventLog(EDGE, producer, CLOCK, timeout_s=0.01), [said("Hi")])
+    assert not await log(EventLog(producer, CLOCK, Redaction(EDGE, CLOCK), timeout_s=0.01), [said("Hi")])
     producer.go.set()
 
 
 async def test_what_is_not_logged_is_said_without_what_was_said(capsys: pytest.CaptureFixture[str]) -> None:
     producer = MemoryProducer()
     producer.broken = True
-    assert not await log(EventLog(EDGE, producer, CLOCK), [said("my secret")], "a secret")
+    assert not await log(EventLog(producer, CLOCK, Redaction(EDGE, CLOCK)), [said("my secret")], "a secret")
     logged = "".join(capsys.readouterr())
     assert "no space left on device" in logged
     assert "secret" not in logged

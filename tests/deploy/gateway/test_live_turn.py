@@ -11,9 +11,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from deploy.gateway.event_log import Ended, EventLog, newest
+from deploy.gateway.event_log import Ended, EventLog
 from deploy.gateway.identity import identify
 from deploy.gateway.live_turn import Plan, cost_of, turn_of
+from deploy.gateway.redaction import Redaction, newest
 from deploy.gateway.request import parse_chat
 from deploy.gateway.turn_ids import TurnId, TurnIds
 from deploy.rules.assignment import Arm
@@ -81,7 +82,7 @@ def by_the_wire(plan: Plan, text: str, outcome: Outcome, finish_reason: str | No
 async def logged(plan: Plan, ended: Ended) -> tuple[Record, Record]:
     """The record that is held when the turn begins, and the one that is sent in the end."""
     kept = Kept()
-    events = EventLog(EDGE, kept, CLOCK)
+    events = EventLog(kept, CLOCK, Redaction(EDGE, CLOCK))
     begun = await events.begin_turn(turn_of(plan, cost_of({}, 0.0)), hold=True)
     assert begun.held
     assert await events.end_turn(begun, [ended])

@@ -27,31 +27,31 @@ async def hasty() -> AsyncIterator[RedactionProcesses]:
 async def test_what_takes_too_long_is_given_up_and_the_next_is_redacted(hasty: RedactionProcesses) -> None:
     redaction = Redaction(Edge(b"key"), CLOCK, hasty)
     with pytest.raises(Unredactable, match=r"within 0\.05 s"):
-        await redaction.text(WORST)
+        await redaction.reply(WORST)
     hasty._all[0]._limit_s = 60
-    assert await redaction.text(MANY) == EDGE.text(MANY)
+    assert await redaction.reply(MANY) == EDGE.reply(MANY)
 
 
 @pytest.mark.slow
 async def test_a_process_that_died_is_started_again(processes: RedactionProcesses) -> None:
     redaction = Redaction(Edge(b"key"), CLOCK, processes)
-    await redaction.text(MANY)
+    await redaction.reply(MANY)
     first = processes._all[0]._process
     assert first is not None
     first.kill()
     await first.wait()
-    assert await redaction.text(MANY) == EDGE.text(MANY)
+    assert await redaction.reply(MANY) == EDGE.reply(MANY)
 
 
 @pytest.mark.slow
 async def test_who_gives_up_leaves_no_answer_behind(processes: RedactionProcesses) -> None:
     redaction = Redaction(Edge(b"key"), CLOCK, processes)
-    await redaction.text(MANY)
-    worst = asyncio.create_task(redaction.text(WORST))
+    await redaction.reply(MANY)
+    worst = asyncio.create_task(redaction.reply(WORST))
     await until(lambda: processes._idle.empty())
     worst.cancel()
     await asyncio.gather(worst, return_exceptions=True)
-    assert await redaction.text(MANY + "!") == EDGE.text(MANY + "!")
+    assert await redaction.reply(MANY + "!") == EDGE.reply(MANY + "!")
 
 
 async def test_no_more_wait_than_there_is_room_for() -> None:
@@ -68,9 +68,9 @@ async def test_who_waits_too_long_for_a_process_gets_none(monkeypatch: pytest.Mo
 @pytest.mark.slow
 async def test_closed_it_ends_its_processes_and_refuses(processes: RedactionProcesses) -> None:
     redaction = Redaction(Edge(b"key"), CLOCK, processes)
-    await redaction.text(MANY)
+    await redaction.reply(MANY)
     process = processes._all[0]._process
-    worst = asyncio.create_task(redaction.text(WORST))
+    worst = asyncio.create_task(redaction.reply(WORST))
     await until(lambda: processes._idle.empty())
     await redaction.close()
     with pytest.raises(Unredactable):
@@ -78,5 +78,5 @@ async def test_closed_it_ends_its_processes_and_refuses(processes: RedactionProc
     assert process is not None
     assert process.returncode is not None
     with pytest.raises(Unredactable, match="stopping"):
-        await redaction.text(WORST)
-    assert await redaction.text("a@example.com") == "[email]"
+        await redaction.reply(WORST)
+    assert await redaction.reply("a@example.com") == "[email]"

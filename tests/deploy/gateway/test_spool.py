@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 
 from deploy.errors import Failed
 from deploy.gateway.event_log import TIMEOUT_S, EventLog
+from deploy.gateway.redaction import Redaction
 from deploy.gateway.spool import HOLD_S, Spool, SpoolFull
 from feedback.intake.edge import Edge, Record
 from feedback.records import Turn
@@ -165,7 +166,7 @@ async def test_what_was_given_up_is_let_go_of_once_the_disk_can_be_written_again
 async def test_a_turn_that_the_log_could_not_begin_is_not_held(tmp_path: Path) -> None:
     path, clock = tmp_path / "spool.db", ManualClock()
     spool = Spool(path, ROOM, clock)
-    events = EventLog(Edge(b"key"), spool, clock)
+    events = EventLog(spool, clock, Redaction(Edge(b"key"), clock))
     turn = Turn(
         tenant="default",
         event_id="e",

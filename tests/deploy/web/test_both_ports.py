@@ -169,7 +169,9 @@ async def test_a_body_that_is_no_proper_json_object_is_a_400(
     assert said(answer) == (400, code)
 
 
-@pytest.mark.parametrize("door", [d for d in DOORS if d.path not in ("/v1/events", "/v1/chat/completions")], ids=str)
+@pytest.mark.parametrize(
+    "door", [d for d in DOORS if d.path not in ("/v1/events", "/v1/chat/completions")], ids=lambda door: door.path
+)
 async def test_an_unknown_field_is_named(door: Door, open_port: Any) -> None:
     client = await open_port(door.port)
     answer = await client.post(door.path, json=door.body | {"mood": "good"})

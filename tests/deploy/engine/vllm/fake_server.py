@@ -118,4 +118,5 @@ def _app(fake: FakeVllm) -> web.Application:
 
 async def never(_: web.Request) -> web.StreamResponse:
     """Answers nothing, for as long as somebody waits."""
-    return await asyncio.get_running_loop().create_future()
+    await asyncio.Event().wait()
+    return web.Response()
