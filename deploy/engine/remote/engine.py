@@ -10,13 +10,16 @@ import aiohttp
 import structlog
 
 from deploy.engine.port import ChatRequest, NotReady, Overloaded
-from deploy.engine.remote.answer import Patience, RemoteAnswer
+from deploy.engine.remote.answer import AWAY, Patience, RemoteAnswer
 from deploy.engine.remote.replicas import Replicas
 from deploy.engine.thread import STOPPING
 from feedback.clock import Clock
 from models.adapters import engine_name
 
 CONNECT_S = 5.0
+IDLE_S = 4.0
+"""How long a connection is kept for the next request: uvicorn's servers end it after 5 s, it may be just as one is sent."""
+
 
 log = structlog.get_logger()
 
@@ -42,6 +45,7 @@ class RemoteEngine:
         self._session: aiohttp.ClientSession | None = None
         self._under_way = 0
         self._draining = False
+        self._refused: set[str] = set()
 
     @property
     def loaded(self) -> frozenset[str]:
@@ -68,15 +72,15 @@ class RemoteEngine:
         headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {self._key}"} if self._key else {})
         self._session = aiohttp.ClientSession(
             headers=headers,
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
     def admit(self) -> RemotePlace:
         """A place for one request. Raises NotReady, Overloaded."""
-        if (why := self.ready()) is not None:
-            raise NotReady(why)
+        if self._draining or self.replicas.away:  # where it was looked for is for the operator
+            raise NotReady(STOPPING if self._draining else AWAY)
         if self._under_way >= self._limit:
             raise Overloaded(f"{self._limit} requests are under way")
         self._under_way += 1
@@ -96,6 +100,12 @@ class RemoteEngine:
         """A place is given back."""
         self._under_way -= 1
 
+    def refuse(self, digest: str) -> None:
+        """Say once of each adapter that none is taken."""
+        if digest not in self._refused:
+            self._refused.add(digest)
+            log.warning("adapter_not_loaded", adapter=engine_name(digest), error="this engine takes no adapters")
+
     def answer(self, request: ChatRequest) -> RemoteAnswer:
         """Not yet asked for."""
         if self._session is None or self._draining:
@@ -112,7 +122,7 @@ class RemotePlace:
 
     async def hold(self, digest: str, *, by_name: bool = False) -> bool:
         """Never: this engine takes no adapters."""
-        log.warning("adapter_not_loaded", adapter=engine_name(digest), error="this engine takes no adapters")
+        self._engine.refuse(digest)
         return False
 
     async def check(self, request: ChatRequest) -> None:

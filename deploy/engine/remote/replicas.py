@@ -54,7 +54,9 @@ class Replicas:
             replica.under_way -= 1
 
     def failed(self, replica: Replica, why: str) -> None:
-        """It did not do what it should."""
+        """It did not do what it should. Who is left alone already is not for longer: that was the same misfortune."""
+        if not self._well(replica):
+            return
         replica.failures, replica.why = replica.failures + 1, why
         if replica.failures > FORGIVEN:
             pause_s = min(FIRST_PAUSE_S * 2 ** min(replica.failures - FORGIVEN - 1, 10), LONGEST_PAUSE_S)
