@@ -5,8 +5,11 @@ Ours are id, fingerprint and headers, and the model's name where an alias was as
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import os
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -67,6 +70,7 @@ CALLED: Any = [
     },
     {"role": "tool", "tool_call_id": "call_1", "content": "rain"},
 ]
+ROOT = Path(__file__).parents[3]
 OURS = {"id", "system_fingerprint", "model"}
 
 
@@ -214,6 +218,35 @@ async def test_names_lead_to_what_is_served_and_others_are_refused(both: Both) -
     with pytest.raises(openai.NotFoundError) as raised:
         await both.through.chat.completions.create(model="gpt-9", messages=HELLO)
     assert raised.value.code == "model_not_found"
+
+
+async def test_nodes_client_is_told_the_same(both: Both) -> None:
+    modules = ROOT / ".make" / "node"
+    if shutil.which("node") is None or not (modules / "node_modules" / "openai").is_dir():
+        missing = "OpenAI's client for Node is not installed: install node and npm, then make .make/node"
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+
+    async def chats(url: str, model: str) -> dict[str, Any]:
+        script = ROOT / "tests" / "node" / "client.mjs"
+        node = await asyncio.create_subprocess_exec("node", script, modules, url, model, stdout=asyncio.subprocess.PIPE)
+        out, _ = await node.communicate()
+        assert node.returncode == 0
+        return dict(json.loads(out))
+
+    directly = await chats(both.server.url, MODEL)
+    asked = [body["messages"] for body in both.server.bodies]
+    through = await chats(f"{both.gateway.url}/v1", "trimtab")
+    refused, theirs = through.pop("a model that is not there"), directly.pop("a model that is not there")
+    assert refused == {"name": "NotFoundError", "status": 404, "code": "model_not_found"}
+    assert theirs["choices"]  # whatever it is called, the fake serves it
+    response = through.pop("with its response")
+    assert response == {"data": response["data"], "turn": response["data"]["id"], "kind": "application/json"}
+    assert plain(response["data"]) == plain(directly.pop("with its response")["data"])
+    assert list(through) == list(directly)
+    for name in through:
+        assert plain(through[name]) == plain(directly[name]), name
+    assert [body["messages"] for body in both.server.bodies][len(asked) :] == asked[:-1]
+    assert [call["city"] for call in through["the streaming helper with tools"][1]] == ["Graz", "Wörgl"]
 
 
 # what leaves the house, and what is logged
