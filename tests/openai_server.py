@@ -22,10 +22,11 @@ Script = Callable[[web.Request, Body], Awaitable[web.StreamResponse]]
 
 @dataclass
 class Asked:
-    """One request. `gone` is set when its client ended it before the answer was complete."""
+    """One request, from a port. `gone` is set when its client ended it before the answer was complete."""
 
     body: Body
     headers: dict[str, str]
+    port: int
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -49,7 +50,9 @@ class OpenAIServer:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        self.asked.append(asked := Asked(body, dict(request.headers)))
+        assert request.transport is not None
+        port = request.transport.get_extra_info("peername")[1]
+        self.asked.append(asked := Asked(body, dict(request.headers), port))
         if self.key is not None and request.headers.get("authorization") != f"Bearer {self.key}":
             return await error(401, "Incorrect API key provided: sk-not-yours.", "invalid_api_key")(request, body)
         script = self._next.popleft() if self._next else self.always
@@ -121,6 +124,8 @@ def streaming(
             await response.write(comment + (event if isinstance(event, bytes) else as_event(event)))
         if done and end == "whole":
             await response.write(b"data: [DONE]\n\n")
+            for _ in range(20):  # what ends the answer comes a moment later, as many servers have it
+                await asyncio.sleep(0)
         if end == "silent":
             await asyncio.Event().wait()
         if end == "cut":

@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from starlette.responses import JSONResponse
+
 from deploy.engine.port import Answer, ChatRequest, EngineFailed, EngineRefused, Unsupported
 from deploy.gateway import metrics
 from deploy.gateway.data_urls import message_without_data, without_data
@@ -207,11 +209,16 @@ class EngineSaid(ApiError):
     """An engine's own error, as it was said."""
 
     def __init__(self, error: EngineRefused) -> None:
-        after = error.retry_after
         super().__init__(error.status, "engine_refused", str(error))
-        self.retry_after_s = int(after) if after is not None and after.isdecimal() else None
-        self._said = dict(error.body)
+        self._said, self._after = dict(error.body), error.retry_after
 
     @property
     def body(self) -> dict[str, Any]:
         return self._said
+
+    def response(self) -> JSONResponse:
+        """The answer that says so; when to try again may be seconds or a date."""
+        answer = super().response()
+        if self._after is not None and self._after.isascii() and self._after.isprintable():
+            answer.headers["retry-after"] = self._after
+        return answer

@@ -26,6 +26,9 @@ RETRIED = frozenset({429, 500, 502, 503, 504, 529})
 UNWELL = frozenset({502, 503, 504, 529})
 """What says that the server, not the request, is the trouble."""
 
+LINGER_S = 0.05
+"""How long after [DONE] the end is waited for."""
+
 KEY_REFUSED = frozenset({401, 403})
 TOO_BIG = 413
 AWAY = "the engine can't be reached at the moment; try again"
@@ -175,6 +178,7 @@ class RemoteAnswer:
             size += len(piece)
             for data in _fed(events, piece, size):
                 if data == b"[DONE]":
+                    await self._end_of(response)
                     return
                 first = False
                 yield _document(data)
@@ -184,6 +188,13 @@ class RemoteAnswer:
         if first and kind != "text/event-stream":
             raise Broken("the engine's answer can't be read", f"{kind} where a stream of events was expected")
         raise Broken("the engine broke off its answer; try again", "its stream ended without [DONE]")
+
+    async def _end_of(self, response: aiohttp.ClientResponse) -> None:
+        """Come to the end of what is complete, where it is near: its connection can then be used again."""
+        with suppress(TimeoutError, aiohttp.ClientError):
+            async with self._clock.timeout(LINGER_S):
+                while await response.content.readany():
+                    pass
 
     async def _all(self, response: aiohttp.ClientResponse) -> bytes:
         pieces, size = [], 0
@@ -286,7 +297,7 @@ def _named(error: aiohttp.ClientError) -> str:
 def _status_of(error: Any) -> int:
     """What an error within a 200 would have been alone."""
     code = error.get("code") if isinstance(error, dict) else None
-    return code if isinstance(code, int) and 400 <= code < 600 else 500
+    return code if isinstance(code, int) and 400 <= code < 600 and code not in KEY_REFUSED else 500
 
 
 def _code_of(body: Mapping[str, Any]) -> dict[str, str]:

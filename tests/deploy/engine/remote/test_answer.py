@@ -242,6 +242,28 @@ async def test_a_field_error_that_is_null_is_none(server: OpenAIServer) -> None:
         assert text(await documents(engine, STREAM)) == "Grüß Gott, I am number 0."
 
 
+async def test_a_connection_is_used_again_after_a_stream(server: OpenAIServer) -> None:
+    async with remote(server.url, clock=ManualClock()) as engine:
+        for _ in range(4):
+            await documents(engine, STREAM)
+            await documents(engine)
+        assert len({asked.port for asked in server.asked}) == 1
+
+
+async def test_a_connection_that_does_not_end_after_done_is_not_waited_for(server: OpenAIServer) -> None:
+    server.then(streaming(*PIECES, b"data: [DONE]\n\n", end="silent"))
+    async with remote(server.url) as engine:
+        assert len(await documents(engine, STREAM)) == len(PIECES)
+        await server.asked[0].gone.wait()
+
+
+async def test_an_error_within_a_stream_about_our_key_is_not_the_clients(server: OpenAIServer) -> None:
+    server.then(streaming({"error": {"message": "no such key", "code": 401}}))
+    async with remote(server.url) as engine:
+        failed, _, _ = await failure(engine)
+    assert getattr(failed, "status", None) == 500
+
+
 @pytest.mark.parametrize("end", [b"data: [DONE]", b"data: [DONE]\n", b"data:[DONE]\r\n\r\n"])
 async def test_the_end_may_come_without_its_last_line(server: OpenAIServer, end: bytes) -> None:
     server.then(streaming(*PIECES, end, done=False))
