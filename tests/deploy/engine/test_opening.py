@@ -12,6 +12,7 @@ from deploy.engine.opening import open_engine
 from deploy.engine.port import Engine
 from deploy.engine.remote.engine import RemoteEngine
 from deploy.errors import Failed
+from deploy.state import State
 from deploy.settings import EngineSettings, GatewaySettings, Settings
 from tests.deploy.engine.remote.asking import documents, request
 from tests.deploy.engine.replies import Desk
@@ -21,7 +22,7 @@ from tests.openai_server import openai_server
 
 def opened(tmp_path: Path, **engine: Any) -> Engine:
     settings = Settings(engine=EngineSettings(**engine), gateway=GatewaySettings(model_alias="bot"))
-    return open_engine(settings, tmp_path, tmp_path, Desk(), CLOCK)
+    return open_engine(settings, State(tmp_path), Desk(), CLOCK)
 
 
 def test_without_a_word_it_is_the_local_one(tmp_path: Path) -> None:
