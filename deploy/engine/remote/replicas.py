@@ -39,7 +39,7 @@ class Replicas:
         """None while somebody can be asked, else what is wrong with them."""
         return None if any(self._well(replica) for replica in self.all) else self._reasons()
 
-    def choose(self, tried: Collection[str], able: Callable[[Replica], bool] = lambda _: True) -> Replica | None:
+    def choose(self, tried: Collection[str] = (), able: Callable[[Replica], bool] = lambda _: True) -> Replica | None:
         """Who is asked next, of those that are able to answer; None when everybody was tried or is left alone."""
         well = [one for one in self.all if one.url not in tried and self._well(one) and able(one)]
         return min(well, key=lambda replica: replica.under_way, default=None)
