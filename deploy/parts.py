@@ -10,9 +10,10 @@ from deploy.control.ledger import SqlLedger
 from deploy.control.store import Control
 from deploy.decisions.operations import Operations
 from deploy.errors import Failed
-from deploy.settings import BrokerSettings, Settings
+from deploy.settings import BrokerSettings, EngineSettings, Settings
 from deploy.state import State
 from feedback.clock import Clock
+from feedback.durable import write_json
 from feedback.facts.reader import Facts
 from feedback.intake.edge import Edge
 from feedback.judge import rubric
@@ -30,6 +31,31 @@ from streams.log import Log, LogError
 from streams.sqlite.link import link as sqlite_link
 from streams.sqlite.log import SqliteLog
 from streams.worker import Worker
+
+
+def note_engine(state: State, settings: Settings) -> None:
+    """Tell other commands which engine this gateway asks: `--engine` may have named another than trimtab.toml does."""
+    engine = settings.engine
+    key_file = engine.api_key_file.absolute() if engine.api_key_file else None
+    noted = {"kind": engine.kind, "urls": engine.urls, "model": engine.model}
+    write_json(state.engine, noted | ({"api_key_file": str(key_file)} if key_file else {}))
+
+
+def engine_in_use(state: State, configured: EngineSettings) -> EngineSettings:
+    """The engine that the gateway which runs now asks; where none runs, the one that is configured."""
+    if not state.played("gateway") or not state.engine.exists():
+        return configured
+    try:
+        noted = EngineSettings.model_validate_json(state.engine.read_bytes())
+    except (OSError, ValueError):
+        return configured
+    told = {"kind": noted.kind, "urls": noted.urls, "model": noted.model, "api_key_file": noted.api_key_file}
+    return configured.model_copy(update=told)
+
+
+def in_use(state: State, settings: Settings) -> Settings:
+    """The settings, with the engine that is in use."""
+    return settings.model_copy(update={"engine": engine_in_use(state, settings.engine)})
 
 
 def open_log(state: State, settings: Settings, clock: Clock) -> Log:
@@ -165,4 +191,4 @@ def make_ask(
 
 def operations(state: State, settings: Settings, control: Control, clock: Clock) -> Operations:
     """The rules over this state directory."""
-    return Operations(control, lambda: settings, state.candidates, clock)
+    return Operations(control, lambda: in_use(state, settings), state.candidates, clock)

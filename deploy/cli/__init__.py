@@ -40,6 +40,7 @@ COMMANDS = {
     "costs": "costs",
     "keys": "keys",
     "config": "config",
+    "engine": "engine",
     "doctor": "doctor",
 }
 """Each command and the module that defines it, as a function or group of the same name (with _ for -)."""

@@ -11,6 +11,7 @@ from ipaddress import ip_address
 import click
 
 from deploy.cli.common import Context, pass_context
+from deploy.cli.engine_options import engine_options
 from deploy.errors import Refused
 from deploy.roles.controller import run_controller
 from deploy.roles.gateway import run_gateway
@@ -92,6 +93,7 @@ def controller(context: Context, admin_host: str, admin_port: int, supervised: b
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve chats on.")
 @click.option("--port", type=PORTS, default=PORT, show_default=True, help="Port to serve chats on.")
+@engine_options
 @admin_host
 @admin_port("gateway")
 @click.option("--other", "others", multiple=True, hidden=True, help="ROLE=URL of a role that /readyz speaks for too.")
@@ -103,8 +105,9 @@ def gateway(
     """Serve chats: the OpenAI-compatible front door.
 
     \b
-    Example:
+    Examples:
       trimtab gateway --host 0.0.0.0 --port 8400
+      trimtab gateway --engine http://127.0.0.1:8000/v1 --model my-model
     """
     keys = keys_needed(context, host)
 

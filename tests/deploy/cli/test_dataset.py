@@ -81,6 +81,6 @@ def test_without_a_snapshot_it_says_what_seals_one(tmp_path: Path) -> None:
     state = open_state(tmp_path / "state").root
     assert typed(state, "dataset", "ls")[:2] == (
         0,
-        "no snapshot yet: `trimtab train` seals one, `trimtab replay FILE --no-train` too",
+        "no snapshot yet: `trimtab dataset seal` seals one, so do `trimtab train` and `trimtab replay FILE --no-train`",
     )
     assert typed(state, "dataset", "show", "x")[2].endswith("(known: none yet)")
