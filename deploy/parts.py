@@ -10,7 +10,7 @@ from deploy.control.ledger import SqlLedger
 from deploy.control.store import Control
 from deploy.decisions.operations import Operations
 from deploy.errors import Failed
-from deploy.settings import BrokerSettings, EngineSettings, Settings
+from deploy.settings import BrokerSettings, Settings
 from deploy.state import State
 from feedback.clock import Clock
 from feedback.durable import write_json
@@ -23,6 +23,7 @@ from feedback.judge.rubric import Rubric, RubricError
 from feedback.records import Judgement, JudgeRequest
 from feedback.settings import JudgeSettings, KeyUnusable
 from feedback.topics import TOPICS
+from models.settings import EngineSettings
 from streams.hops.judge import Ask
 from streams.hops.waiting_turns import WaitingTurns
 from streams.kafka.access import KafkaAccess

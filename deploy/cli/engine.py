@@ -13,12 +13,12 @@ from deploy.cli.common import FAILED, Context, pass_context, print_json, stdout
 from deploy.engine.checking import Checked, check_engine
 from deploy.errors import Failed
 from deploy.rules.schedule import NOT_TRAINED
-from deploy.settings import EngineSettings
 from deploy.text import shown
 from feedback.clock import Clock
 from feedback.settings import KeyUnusable, read_key
 from models.bases import find_base
 from models.errors import JobFailed
+from models.settings import EngineSettings
 
 NO_BASE = "`tiny`, which will be trained with the first candidate; until then events are taken and chats wait"
 

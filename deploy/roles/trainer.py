@@ -68,7 +68,9 @@ def _seal_when_due(role: Role) -> None:
     decided = schedule.decide(since, role.settings.train, ApproveSettings(before=()), now_us)
     if isinstance(decided, Start):
         sealed = seal_now(role.state, role.settings, now_us)
-        log.info("sealed", snapshot=sealed.name, labels=labels_in(sealed), reason=decided.reason, why_no_training=NOT_TRAINED)
+        log.info(
+            "sealed", snapshot=sealed.name, labels=labels_in(sealed), reason=decided.reason, why_no_training=NOT_TRAINED
+        )
 
 
 def _train_now(role: Role, reason: str, cancelled: threading.Event, job: Job) -> None:
