@@ -1,8 +1,12 @@
-"""The parts of one deployment, put together as its settings say: the log, the worker, the judge, the rules."""
+"""The parts of one deployment, put together as its settings say: the log, the worker, the judge, the rules.
+
+Faust and OpenAI's client take more time to import than most commands take altogether: only who uses them pays for them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,21 +21,21 @@ from feedback.durable import write_json
 from feedback.facts.reader import Facts
 from feedback.intake.edge import Edge
 from feedback.judge import rubric
-from feedback.judge.client import Judge
 from feedback.judge.ledger import Budget
 from feedback.judge.rubric import Rubric, RubricError
 from feedback.records import Judgement, JudgeRequest
 from feedback.settings import JudgeSettings, KeyUnusable
 from feedback.topics import TOPICS
 from models.settings import EngineSettings
-from streams.hops.judge import Ask
-from streams.hops.waiting_turns import WaitingTurns
 from streams.kafka.access import KafkaAccess
-from streams.link import Link
 from streams.log import Log, LogError
-from streams.sqlite.link import link as sqlite_link
 from streams.sqlite.log import SqliteLog
-from streams.worker import Worker
+
+if TYPE_CHECKING:
+    from streams.hops.judge import Ask
+    from streams.hops.waiting_turns import WaitingTurns
+    from streams.link import Link
+    from streams.worker import Worker
 
 
 def note_engine(state: State, settings: Settings) -> None:
@@ -127,6 +131,8 @@ def kafka_access(broker: BrokerSettings) -> KafkaAccess:
 def link_to(log: Log, clock: Clock) -> Link:
     """The log with its ways in and out."""
     if isinstance(log, SqliteLog):
+        from streams.sqlite.link import link as sqlite_link
+
         return sqlite_link(log, clock)
     from streams.kafka.link import link
     from streams.kafka.log import KafkaLog
@@ -139,6 +145,8 @@ def open_worker(
     log: Log, state: State, settings: Settings, edge: Edge, ask: Ask | None, router: WaitingTurns | None, clock: Clock
 ) -> Worker:
     """A worker on that log; start it with `async with`."""
+    from streams.worker import Worker
+
     answered = [judgement.request_id for judgement in Facts(state.facts).verdicts()] if ask is not None else []
     try:
         return Worker(
@@ -177,6 +185,8 @@ def make_ask(
     """
     if not settings.configured:
         return None
+    from feedback.judge.client import Judge
+
     try:
         judge = Judge(settings, load_rubric(settings), ledger(settings, control), clock=clock)
     except KeyUnusable as error:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from deploy.cli.common import FAILED, Context, pass_context, print_json, stdout
-from deploy.engine.checking import Checked, check_engine
 from deploy.errors import Failed
 from deploy.rules.schedule import NOT_TRAINED
 from deploy.text import shown
@@ -19,6 +18,9 @@ from feedback.settings import KeyUnusable, read_key
 from models.bases import find_base
 from models.errors import JobFailed
 from models.settings import EngineSettings
+
+if TYPE_CHECKING:
+    from deploy.engine.checking import Checked
 
 NO_BASE = "`tiny`, which will be trained with the first candidate; until then events are taken and chats wait"
 
@@ -57,6 +59,8 @@ def check(context: Context) -> int:
 
 def checked_addresses(settings: EngineSettings, clock: Clock, *, quick: bool = False) -> Sequence[Checked]:
     """Every address, tried; raises Failed where the key can't be one."""
+    from deploy.engine.checking import check_engine
+
     try:
         key = read_key("engine", settings.api_key, settings.api_key_file)
     except KeyUnusable as error:
