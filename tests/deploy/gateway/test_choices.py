@@ -10,7 +10,7 @@ from deploy.gateway.choices import picked, rated_turn
 from deploy.gateway.turn_ids import TurnId, TurnIds
 from deploy.web.errors import ApiError
 
-IDS = TurnIds(b"key")
+IDS = TurnIds(b"key", nonce=bytes)
 THREE = TurnId("t", "c", "candidate", "ab" * 8, choices=3)
 FIRST = IDS.seal(THREE)
 SECOND, THIRD = (IDS.choice(FIRST, choice) or "" for choice in (1, 2))
