@@ -19,10 +19,10 @@ run: .make/runtime ## replay the log that ships with Trimtab: chats in, a candid
 quick: .make/dev ## the tests that need no server and train nothing; seconds
 	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal --no-header
 
-test: .make/dev ## all tests
+test: .make/dev .make/node ## all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-header
 
-coverage: .make/dev ## all tests, and which lines no test ran; half as long again
+coverage: .make/dev .make/node ## all tests, and which lines no test ran; half as long again
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-header --cov --cov-report=term:skip-covered
 
 engines: .make/dev .make/vllm/ready ## the tests against a real vLLM on this machine's CPU
@@ -83,6 +83,11 @@ endef
 
 .make/dev: .make/uv requirements-dev.lock pyproject.toml
 	$(call install,requirements-dev.lock)
+
+# OpenAI's client for Node, for the tests; without npm they are skipped, in CI they fail.
+.make/node: tests/node/package.json tests/node/package-lock.json
+	@rm -rf $@ && mkdir -p $@ && cp $^ $@
+	@npm ci --prefix $@ --silent --no-audit --no-fund --ignore-scripts && touch $@ || { rm -rf $@; echo "no npm, or it failed: the tests with Node's client are skipped"; }
 
 .make/bench: .make/uv requirements-bench.lock pyproject.toml
 	$(call install,requirements-bench.lock)

@@ -1,7 +1,7 @@
 """A local engine: one base model in this process, many adapters on it, replies as streams of text.
 
-For small models and one machine. Several replies go forward together: a step is one pass of the model for all replies
-of an adapter, each on keys and values of its own (models/ragged.py), and replies join and leave between steps. A prompt
+For small models and one machine. Several replies go forward together: a step is one pass of the model for all of them,
+each by its adapter and on keys and values of its own (models/ragged.py); they join and leave between steps. A prompt
 is read in portions, so that a long one does not keep the others waiting. Everything here may be called from any thread.
 """
 
@@ -27,13 +27,16 @@ from models.generation import Generation, Sampler
 from models.loading import device, load_causal, load_chat, pad_id
 from models.probes import remake, score
 from models.proof import NotProven, Record, prove
-from models.ragged import KeyValues, bytes_per_token, can_batch, forward
+from models.ragged import BARE, KeyValues, bytes_per_token, can_batch, forward
 from models.records import find_record
 from models.text_stream import TextStream
 
 _RESERVED = 4  # a quarter of the context is kept for the reply
-_MOST_BYTES = 1 << 29  # keys and values of one reply
-_PORTION = {"cpu": 16, "cuda": 256}  # ids of prompts in one step beside replies that are being written
+_MOST_BYTES = 1 << 29  # keys and values of one reply: a base with a longer context is served with a shorter one
+_PORTION = {
+    "cpu": 16,
+    "cuda": 256,
+}  # ids of prompts in a step beside replies that are being written: at most twice as long
 _PORTION_ALONE = 256
 
 
@@ -49,8 +52,9 @@ class LocalEngine:
         self._chat = load_chat(base)
         self._model: Any = load_causal(base.path)
         self._together = can_batch(self._model)
-        longest = int(self._model.config.max_position_embeddings)
-        self._context = max(1, min(longest, _MOST_BYTES // bytes_per_token(self._model)))
+        self._context = int(self._model.config.max_position_embeddings)
+        if self._together:
+            self._context = min(self._context, max(1, _MOST_BYTES // bytes_per_token(self._model)))
         self._lock = threading.RLock()
         self._loaded: set[str] = set()
         self._in_use: Counter[str] = Counter()
@@ -136,7 +140,8 @@ class LocalEngine:
         """
         found: dict[Generation, str | Exception] = {}
         going = [generation for generation in generations if generation.finish_reason is None]
-        for generation, count, logits in self._passes(going):
+        counts = portions([len(g.unread) for g in going], _PORTION[device().type], _PORTION_ALONE)
+        for generation, count, logits in self._pass([one for one in zip(going, counts, strict=True) if one[1]]):
             try:
                 found[generation] = logits if isinstance(logits, Exception) else generation.read(count, logits)
             except Exception as error:  # numbers that are none, say: the others go on
@@ -146,34 +151,30 @@ class LocalEngine:
     def _prompt(self, messages: Sequence[Message], max_tokens: int) -> list[int]:
         return self._chat.prompt(messages, self._context - min(max_tokens, self._context // _RESERVED))
 
-    def _passes(self, going: Sequence[Generation]) -> list[tuple[Generation, int, Tensor | Exception]]:
-        """What each of these reads now, how many ids, and the logits that follow; not those whose turn it is not."""
-        counts = portions([len(g.unread) for g in going], _PORTION[device().type], _PORTION_ALONE)
-        reading = [(g, count) for g, count in zip(going, counts, strict=True) if count]
-        groups: dict[str | None, list[tuple[Generation, int]]] = {}
-        for generation, count in reading:
-            groups.setdefault(generation.adapter, []).append((generation, count))
-        return [result for adapter, group in groups.items() for result in self._pass(adapter, group)]
+    def _pass(self, reading: Sequence[tuple[Generation, int]]) -> list[tuple[Generation, int, Tensor | Exception]]:
+        """One pass of the model in which each reads so many ids, and the logits that follow.
 
-    def _pass(
-        self, adapter: str | None, group: Sequence[tuple[Generation, int]]
-    ) -> list[tuple[Generation, int, Tensor | Exception]]:
-        """One pass of the model; where it fails each is tried alone, so that only those fail that can't go on."""
-        if self._together or len(group) == 1:
+        Where it fails each is tried alone, so that only those fail that can't go on.
+        """
+        if reading and (self._together or len(reading) == 1):
             try:
                 with self._lock:
-                    self._switch(engine_name(adapter) if adapter else None)
-                    logits = self._forward([(g.memory, g.unread[:count]) for g, count in group])
-                return [(g, count, row) for (g, count), row in zip(group, logits, strict=True)]
+                    logits = self._forward(
+                        [(g.memory, g.unread[:n]) for g, n in reading], [g.adapter for g, _ in reading]
+                    )
+                return [(g, count, row) for (g, count), row in zip(reading, logits, strict=True)]
             except Exception as error:
-                if len(group) == 1:
-                    return [(*group[0], error)]
-        return [result for one in group for result in self._pass(adapter, [one])]
+                if len(reading) == 1:
+                    return [(*reading[0], error)]
+        return [result for one in reading for result in self._pass([one])]
 
-    def _forward(self, reads: Sequence[tuple[Any, Sequence[int]]]) -> Tensor:
+    def _forward(self, reads: Sequence[tuple[Any, Sequence[int]]], adapters: Sequence[str | None]) -> Tensor:
         """Logits after each one's last id, [replies, vocabulary], on the CPU."""
+        names = [engine_name(adapter) if adapter else None for adapter in adapters]
+        self._switch(next(filter(None, names), None))
         if self._together:
-            return forward(self._model, reads)
+            mixed = [name or BARE for name in names] if len(set(names)) > 1 else None
+            return forward(self._model, reads, mixed)
         [(cache, ids)] = reads
         with torch.inference_mode():
             tokens = torch.tensor([list(ids)], device=device())

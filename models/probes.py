@@ -32,8 +32,10 @@ from models.reward import encode
 from models.sampling import choose_prompts
 
 TOKENS = 480  # a layer with half the noise's size as its effect is then 10 standard errors
-_MOST = 24
+_OWN_TOKENS = TOKENS // 2  # what a base has not learned by heart moves more and is rounded less: fixed ones tell most
+_OWN = 24
 _REPLY_TOKENS = 48
+_LONGEST = 256  # tokens of prompt and reply: it bounds the record, and what a load costs
 _AT_ONCE = 8
 _MOST_LAYERS = 48  # of an adapter with more, neighbours share a part
 _DIGITS = 6
@@ -50,20 +52,28 @@ class Probe(Struct, frozen=True):
 
 
 def choose_probes(turns: Sequence[ServedTurn], tokens: Callable[[str], int]) -> list[Probe]:
-    """Exchanges of the gate split; fixed ones where its replies (at most 48 `tokens` of each count) have fewer than 480."""
-    own = [Probe(turn.prompt, turn.reply) for turn in choose_prompts(turns, "gate", _MOST) if turn.reply.strip()]
+    """Exchanges of the gate split with 240 of their replies' `tokens`, and fixed ones, together 480; of a reply 48 count."""
+    own = [Probe(turn.prompt, turn.reply) for turn in choose_prompts(turns, "gate", _OWN) if turn.reply.strip()]
     fixed = [Probe([{"role": "user", "content": prompt}], reply) for prompt, reply in EXCHANGES]
-    chosen, have = [], 0
-    for probe in [*own, *fixed]:
-        if have < TOKENS:
-            chosen.append(probe)
-            have += min(tokens(probe.reply), _REPLY_TOKENS)
+    chosen = _until(own, _OWN_TOKENS, tokens)
+    have = sum(min(tokens(probe.reply), _REPLY_TOKENS) for probe in chosen)
+    return chosen + _until(fixed, TOKENS - have, tokens)
+
+
+def _until(probes: Sequence[Probe], enough: int, tokens: Callable[[str], int]) -> list[Probe]:
+    """The first of them that have `enough` tokens together; all, where they have fewer."""
+    chosen: list[Probe] = []
+    for probe in probes:
+        if enough <= 0:
+            break
+        chosen.append(probe)
+        enough -= min(tokens(probe.reply), _REPLY_TOKENS)
     return chosen
 
 
 def encode_probe(chat: Chat, probe: Probe, max_length: int) -> Row:
-    """Ids of the prompt and of the beginning of the reply."""
-    prompt, (reply,) = encode(chat, probe.messages, [probe.reply], max_length)
+    """Ids of the prompt's end and of the reply's beginning."""
+    prompt, (reply,) = encode(chat, probe.messages, [probe.reply], min(max_length, _LONGEST))
     return prompt, [reply[:_REPLY_TOKENS]]
 
 
@@ -125,7 +135,7 @@ def remake(candidate: Path, adapter: Adapter, base: Base) -> Record:
     """
     adapter.check_fits(base)
     chat, model = load_chat(base), load_causal(base.path)
-    max_length = min(256, int(model.config.max_position_embeddings))
+    max_length = int(model.config.max_position_embeddings)
     rows = [encode_probe(chat, probe, max_length) for probe in choose_probes([], lambda text: len(chat.content(text)))]
     with tempfile.TemporaryDirectory() as folder:
         adapter.write(Path(folder))

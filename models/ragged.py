@@ -20,6 +20,9 @@ from transformers import AttentionInterface
 from models.batches import can_share
 from models.loading import device
 
+BARE = "__base__"
+"""The name by which peft knows the base without any adapter."""
+
 _NAME = "trimtab_ragged"
 _FIRST_ROOM = 64
 _ROPES_BY_LENGTH = {"dynamic", "longrope"}  # turn every sequence of a pass by the longest one's length
@@ -58,28 +61,32 @@ Read = tuple[KeyValues, Sequence[int]]
 """What a sequence has read, and the ids that it reads in this pass (at least one)."""
 
 
-def forward(model: Any, reads: Sequence[Read]) -> Tensor:
+def forward(model: Any, reads: Sequence[Read], adapters: Sequence[str] | None = None) -> Tensor:
     """Logits after each sequence's last id, [sequences, vocabulary], float32 on the CPU. `model` may be wrapped by peft.
 
-    Where it raises nothing has been read, and it may be called again.
+    `adapters` names each sequence's (BARE: none), for a peft model whose adapters are switched on; without it all
+    sequences are by what the model is switched to, which is faster. Where it raises nothing has been read, and it may
+    be called again.
     """
     counts = [len(ids) for _, ids in reads]
-    flat = [token for _, ids in reads for token in ids]
-    positions = [memory.length + at for memory, ids in reads for at in range(len(ids))]
+    ids = torch.tensor([[token for _, ids in reads for token in ids]], device=device())
+    positions = torch.tensor([[m.length + at for m, ids in reads for at in range(len(ids))]], device=device())
+    last = torch.tensor(counts, device=device()).cumsum(0) - 1
+    common = {
+        "past_key_values": _Pass([memory for memory, _ in reads], counts),
+        "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device()),  # is handed on, and not used
+        "use_cache": True,
+    }
     with torch.inference_mode(), _ragged_attention(model.config):
-        output = model(
-            input_ids=torch.tensor([flat], device=device()),
-            position_ids=torch.tensor([positions], device=device()),
-            attention_mask=torch.ones(
-                1, 1, 1, 1, dtype=torch.bool, device=device()
-            ),  # handed on as it is, and not used
-            past_key_values=_Pass([memory for memory, _ in reads], counts),
-            use_cache=True,
-            logits_to_keep=torch.tensor(counts, device=device()).cumsum(0) - 1,
-        )
-        logits: Tensor = output.logits[0].float().cpu()
-    for memory, ids in reads:
-        memory.length += len(ids)
+        if adapters is None:
+            found = model(input_ids=ids, position_ids=positions, logits_to_keep=last, **common).logits[0]
+        else:  # peft tells rows apart, not tokens: each token is a row
+            names = [name for name, count in zip(adapters, counts, strict=True) for _ in range(count)]
+            output = model(input_ids=ids.T, position_ids=positions.T, adapter_names=names, **common)
+            found = output.logits[last, 0]
+        logits: Tensor = found.float().cpu()
+    for memory, read in reads:
+        memory.length += len(read)
     return logits
 
 
@@ -111,7 +118,7 @@ class _Pass:
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Any, Any]:
         """The two go to `_attention` as they are: what each sequence sees, and its mask."""
-        fresh = torch.stack((keys[0], values[0])).split(list(self._counts), dim=2)
+        fresh = torch.stack((_in_line(keys), _in_line(values))).split(list(self._counts), dim=2)
         seen = [memory.put(layer_idx, part) for memory, part in zip(self._memories, fresh, strict=True)]
         return seen, self._masks
 
@@ -119,14 +126,20 @@ class _Pass:
 def _attention(
     module: Any, query: Tensor, seen: list[Tensor], masks: list[Tensor | None], _: Any, scaling: float, **__: Any
 ) -> tuple[Tensor, None]:
-    """[1, tokens, heads, width]: each sequence's queries over its own keys and values."""
+    """Each sequence's queries [rows, heads, tokens, width] over its own keys and values: [rows, tokens, heads, width]."""
     shared = getattr(module, "num_key_value_groups", 1) > 1
     counts = [1 if mask is None else mask.shape[0] for mask in masks]
     found = [
         scaled_dot_product_attention(part, both[:1], both[1:], mask, scale=scaling, enable_gqa=shared)
-        for part, both, mask in zip(query.split(counts, dim=2), seen, masks, strict=True)
+        for part, both, mask in zip(_in_line(query)[None].split(counts, dim=2), seen, masks, strict=True)
     ]
-    return torch.cat(found, dim=2).transpose(1, 2).contiguous(), None
+    rows, heads, tokens, width = query.shape
+    return torch.cat(found, dim=2).transpose(1, 2).reshape(rows, tokens, heads, width), None
+
+
+def _in_line(states: Tensor) -> Tensor:
+    """[heads, rows * tokens, width] of [rows, heads, tokens, width]: one row of all tokens, or a row for each."""
+    return states.transpose(0, 1).flatten(1, 2)
 
 
 def _causal(past: int, count: int) -> Tensor | None:

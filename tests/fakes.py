@@ -37,6 +37,8 @@ class ManualClock:
         self._started_us = self._now_us = now_us
         self._waiting: list[tuple[int, int, asyncio.Future[None], asyncio.Task[Any] | None]] = []
         self._timeouts: list[tuple[int, asyncio.Timeout]] = []
+        self.timeouts = 0
+        """How many blocks have begun that may take only so long."""
         self._turn = 0
 
     def now_us(self) -> int:
@@ -81,6 +83,7 @@ class ManualClock:
         async with asyncio.timeout(None) as limit:
             entry = (self._now_us + round(seconds * 1e6), limit)
             self._timeouts.append(entry)
+            self.timeouts += 1
             try:
                 yield limit
             finally:

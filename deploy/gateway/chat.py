@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from deploy.gateway import metrics
 from deploy.gateway.dispatch import Dispatcher, no_model
-from deploy.gateway.identity import HEADER, header_value
+from deploy.gateway.identity import HEADER, header_value, user_of
 from deploy.gateway.live_turn import Document, LiveTurn
 from deploy.web.bodies import json_object, read_body
 from deploy.web.callers import Caller, Callers
@@ -78,8 +78,7 @@ class Chats:
         try:
             caller = await self._callers.caller(request, "chat")
             body = json_object(await read_body(request, self._dispatcher.settings.max_request_bytes))
-            user = body.get("safety_identifier") or body.get("user")
-            self._callers.count(request, caller, user if isinstance(user, str) else None)
+            self._callers.count(request, caller, user_of(body))
             turn = await self._dispatcher.start(caller, body, request.headers.get(HEADER))
         except Exception as error:
             status = error.status if isinstance(error, ApiError) else 500

@@ -51,7 +51,7 @@ def events_router(
     async def take(request: Request) -> dict[str, Any]:
         caller = await callers.caller(request, "ingest")
         callers.count(request, caller)
-        raw = await read_body(request, settings.max_request_bytes)
+        raw = bytes(await read_body(request, settings.max_request_bytes))
         if raw.count(b"\n") >= MAX_LINES:
             raise ApiError(413, "too_many_lines", f"more than {MAX_LINES} lines: send them in several requests")
         account = await read_events(raw, caller, redaction, clock)

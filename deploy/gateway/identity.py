@@ -24,6 +24,8 @@ from feedback.records import Message
 
 HEADER = "X-Trimtab-Conversation"
 MAX_METADATA = MAX_TAGS + 2
+MAX_BEGINNING = 200_000
+"""Characters that tell a conversation's beginning from another's: nobody waits while megabytes are hashed."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 NAMED = frozenset({"conversation_id", "locale"})
 """Keys of `metadata` with a meaning here; every other one is a tag."""
@@ -64,13 +66,27 @@ def user_of(body: Mapping[str, Any]) -> str | None:
 
 def beginning_of(tenant: str, user_id: str | None, messages: Sequence[Message]) -> str:
     """The conversation that begins like this: `c-` and 32 hex digits, the same for every later turn of it."""
-    chain = hashlib.sha256(json.dumps([tenant, user_id]).encode()).digest()
+    chain, room = hashlib.sha256(json.dumps([tenant, user_id]).encode()).digest(), MAX_BEGINNING
     for message in messages:
-        link = json.dumps([message.get("role"), message.get("content")], sort_keys=True)
+        content, room = _shortened(message.get("content"), room)
+        link = json.dumps([message.get("role"), content], sort_keys=True)
         chain = hashlib.sha256(chain + link.encode()).digest()
         if message.get("role") == "user":
             break
     return f"c-{chain.hex()[:32]}"
+
+
+def _shortened(content: Any, room: int) -> tuple[Any, int]:
+    """Of a text the first `room` characters and how long it is, where it is longer; and the room that is left."""
+    if isinstance(content, list):
+        parts = []
+        for part in content:
+            text, room = _shortened(part.get("text"), room)
+            parts.append(part | {"text": text} if "text" in part else part)
+        return parts, room
+    if not isinstance(content, str) or len(content) <= room:
+        return content, room - (len(content) if isinstance(content, str) else 0)
+    return [content[:room], len(content)], 0
 
 
 def checked_id(value: Any, param: str) -> str | None:

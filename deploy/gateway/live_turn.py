@@ -12,8 +12,11 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from starlette.responses import JSONResponse
+
 from deploy.engine.port import Answer, ChatRequest, EngineFailed, EngineRefused, Unsupported
 from deploy.gateway import metrics
+from deploy.gateway.data_urls import message_without_data, without_data
 from deploy.gateway.event_log import Ended, EventLog, OpenTurn
 from deploy.gateway.identity import Identity
 from deploy.gateway.said import Choice, Said
@@ -100,6 +103,7 @@ class LiveTurn:
             metrics.CHAT_SECONDS.labels(arm=self.plan.arm).observe(self._clock.monotonic_s() - self._began_s)
         except BaseException:
             self.error = self.error or ApiError(500, "internal_error", "the reply could not be completed")
+            self._answer.cancel()
             raise
         finally:
             self._documents.put_nowait(None)
@@ -140,17 +144,18 @@ class LiveTurn:
         return "aborted" if self._gone and not self._said.ended(self.plan.request.n) else "ok"
 
     def _ended(self, outcome: Outcome) -> Iterator[Ended]:
-        choices = self._said.choices if len(self._said.choices) > 1 else {0: self._said.choices.get(0, Choice())}
-        for place, (index, choice) in enumerate(sorted(choices.items())):
-            if 0 <= index < len(self.plan.turn_ids):  # the engine may say what it likes
-                yield Ended(
-                    self.plan.turn_ids[index],
-                    choice.reply,
-                    outcome,
-                    choice.finish_reason if outcome == "ok" else None,
-                    self._cost(self._said.usage if place == 0 else {}),  # of the whole answer: told once
-                    {"choice": index, "choices": len(choices)} if len(choices) > 1 else {},
-                )
+        asked = len(self.plan.turn_ids)  # the engine may say what it likes
+        said = {index: choice for index, choice in self._said.choices.items() if 0 <= index < asked} or {0: Choice()}
+        for place, (index, choice) in enumerate(sorted(said.items())):
+            reply = choice.reply
+            yield Ended(
+                self.plan.turn_ids[index],
+                reply if isinstance(reply, str) else message_without_data(reply),
+                outcome,
+                choice.finish_reason if outcome == "ok" else None,
+                self._cost(self._said.usage if place == 0 else {}),  # of the whole answer: told once
+                {"choice": index, "choices": len(said)} if asked > 1 else {},
+            )
 
     def _cost(self, usage: dict[str, Any]) -> dict[str, Any]:
         return cost_of(usage, self._clock.monotonic_s() - self._began_s)
@@ -170,7 +175,7 @@ def turn_of(plan: Plan, cost: dict[str, Any]) -> Turn:
         user_id=plan.who.user_id,
         locale=plan.who.locale,
         tags=plan.who.tags,
-        messages=plan.request.messages,
+        messages=without_data(plan.request.messages),
         reply="",
         policy=plan.policy,
         base=plan.base,
@@ -204,11 +209,16 @@ class EngineSaid(ApiError):
     """An engine's own error, as it was said."""
 
     def __init__(self, error: EngineRefused) -> None:
-        after = error.retry_after
         super().__init__(error.status, "engine_refused", str(error))
-        self.retry_after_s = int(after) if after is not None and after.isdecimal() else None
-        self._said = dict(error.body)
+        self._said, self._after = dict(error.body), error.retry_after
 
     @property
     def body(self) -> dict[str, Any]:
         return self._said
+
+    def response(self) -> JSONResponse:
+        """The answer that says so; when to try again may be seconds or a date."""
+        answer = super().response()
+        if self._after is not None and self._after.isascii() and self._after.isprintable():
+            answer.headers["retry-after"] = self._after
+        return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,11 +23,11 @@ class Choice:
     @property
     def reply(self) -> str | Message:
         """As it is logged: text where it is nothing else."""
-        content = self.message.get("content")
-        more = any(value is not None for name, value in self.message.items() if name not in ("role", "content"))
-        if not more and (content is None or isinstance(content, str)):
-            return content or ""
-        return {"role": "assistant"} | {name: value for name, value in self.message.items() if value is not None}
+        said = {name: value for name, value in self.message.items() if value not in (None, []) and name != "role"}
+        if isinstance(calls := said.get("tool_calls"), list):
+            said["tool_calls"] = [_without_index(call) for call in calls]
+        content = said.get("content", "")
+        return content if not said.keys() - {"content"} and isinstance(content, str) else {"role": "assistant"} | said
 
 
 class Said:
@@ -55,7 +56,7 @@ class Said:
 
 
 def merge(whole: dict[str, Any], piece: Mapping[str, Any]) -> None:
-    """Add a piece of a message to what there is of it, as OpenAI's clients do.
+    """Add a piece of a message to what there is of it, as OpenAI's clients do. The piece stays as it is.
 
     >>> message = {"content": "Hel"}
     >>> merge(message, {"content": "lo"})
@@ -71,7 +72,7 @@ def merge(whole: dict[str, Any], piece: Mapping[str, Any]) -> None:
         elif isinstance(value, list):
             whole[name] = _merged(known if isinstance(known, list) else [], value)
         elif value is not None or known is None:
-            whole[name] = dict(value) if isinstance(value, dict) else value
+            whole[name] = deepcopy(value) if isinstance(value, dict) else value
 
 
 def _merged(known: list[Any], pieces: list[Any]) -> list[Any]:
@@ -81,7 +82,12 @@ def _merged(known: list[Any], pieces: list[Any]) -> list[Any]:
         index = piece.get("index") if isinstance(piece, dict) else None
         same = next((one for one in merged if isinstance(one, dict) and one.get("index") == index), None)
         if index is None or same is None:
-            merged.append(dict(piece) if isinstance(piece, dict) else piece)
+            merged.append(deepcopy(piece))
         else:
             merge(same, piece)
     return merged
+
+
+def _without_index(call: Any) -> Any:
+    """A tool call as it stands in a message; only its pieces are numbered."""
+    return {name: value for name, value in call.items() if name != "index"} if isinstance(call, dict) else call

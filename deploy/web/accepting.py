@@ -11,6 +11,7 @@ import asyncio
 import errno
 import resource
 import socket
+import sys
 from collections.abc import Callable
 
 import structlog
@@ -111,4 +112,4 @@ class Acceptor:
 def room_for_files() -> int:
     """How many connections the process's limit of open files leaves room for."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(1, soft - OTHER_FILES)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else max(1, soft - OTHER_FILES)

@@ -28,6 +28,9 @@ BODY_FLOOR = 50_000
 STALLED_S = 60.0
 """How long a client may leave unread what waits for it."""
 
+UNUSED_S = 2.0
+"""A connection without a request yet is closed to make room only after this: its first bytes may be on their way."""
+
 LINGER_S = 2.0
 """How long somebody who was turned away may go on sending, so that the answer is read and not lost with the connection."""
 
@@ -76,7 +79,6 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._begin("header")
-        self._clients.idle(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -154,6 +156,8 @@ class Connection(HttpToolsProtocol):
             self._begin("body")  # it is the app that is slow
         if self._answering and self._phase == "header":
             self._since_s = now_s  # the next request's, ahead of time
+        if self._phase == "header" and self._bytes == 0 and now_s - self._since_s > UNUSED_S:
+            self._clients.idle(self)
         if self.transport.is_closing() and self._phase != "closing":
             self._begin("closing")
         late = self._is_late(now_s)

@@ -36,7 +36,7 @@ def good_report(**changes: Any) -> dict[str, Any]:
 
 def make_candidate(folder: Path, seed: int = 0, **changes: Any) -> str:
     """Write a finished candidate directory below `folder`; returns its digest."""
-    base = Base(**_base_fields(folder))
+    base = base_of(folder)
     fresh = folder / f".fresh-{seed}"
     (fresh / "adapter").mkdir(parents=True)
     (fresh / "reward_model").mkdir()
@@ -53,7 +53,8 @@ def make_candidate(folder: Path, seed: int = 0, **changes: Any) -> str:
     return manifest.digest
 
 
-def _base_fields(folder: Path) -> dict[str, Any]:
+def base_of(folder: Path) -> Base:
+    """What these candidates were trained on."""
     known = {
         "name": "tiny",
         "revision": "1",
@@ -61,4 +62,4 @@ def _base_fields(folder: Path) -> dict[str, Any]:
         "tokenizer_sha256": "1" * 64,
         "chat_template_sha256": "2" * 64,
     }
-    return {name: known[name] for name in Base.__struct_fields__}
+    return Base(**{name: known[name] for name in Base.__struct_fields__})

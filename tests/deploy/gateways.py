@@ -17,9 +17,11 @@ from openai import AsyncOpenAI
 from deploy.control.store import Control
 from deploy.decisions.operations import Operations
 from deploy.engine.adapters import LocalEngines
+from deploy.engine.opening import open_remote
+from deploy.engine.remote.engine import RemoteEngine
 from deploy.gateway.app import gateway_app
 from deploy.gateway.control_link import ControlLink
-from deploy.settings import GatewaySettings, Settings
+from deploy.settings import EngineSettings, GatewaySettings, Settings
 from deploy.web.serving import listen, serve
 from feedback.intake.edge import Edge
 from models.bases import Base
@@ -37,7 +39,7 @@ class Gateway:
     url: str
     control: Control
     engine: FakeEngine
-    engines: LocalEngines
+    engines: LocalEngines | RemoteEngine
     producer: MemoryProducer
     edge: Edge = field(default_factory=lambda: Edge(KEY))
     clients: list[AsyncOpenAI] = field(default_factory=list)
@@ -98,19 +100,24 @@ async def running(
     base: Base | None = BASE,
     require_keys: bool = False,
     queue: int = 64,
+    remote: EngineSettings | None = None,
     **options: Any,
 ) -> AsyncIterator[Gateway]:
-    """A gateway with these settings, ready to serve (without a base: to say so)."""
+    """A gateway with these settings, ready to serve (without a base: to say so); `remote`: in front of this engine."""
     engine, producer = FakeEngine(), MemoryProducer()
     link = ControlLink(control, CLOCK)
-    engines = LocalEngines(lambda: base, candidates, link, queue=queue, make=lambda _: engine, clock=CLOCK)
-    settings = Settings(gateway=GatewaySettings(queue=queue, **options))
+    settings = Settings(gateway=GatewaySettings(queue=queue, **options), engine=remote or EngineSettings())
+    engines: LocalEngines | RemoteEngine
+    if remote is not None:
+        engines = open_remote(remote, settings.gateway.model_alias, CLOCK)
+    else:
+        engines = LocalEngines(lambda: base, candidates, link, queue=queue, make=lambda _: engine, clock=CLOCK)
     app = gateway_app(settings, link, Edge(KEY), producer, engines, KEY, CLOCK, require_keys=require_keys)
     loading = engines.ready()
     await link.start()
     await engines.start()
     await until(lambda: link.missing() is None)
-    await until(lambda: engines.ready() != loading)
+    await until(lambda: remote is not None or engines.ready() != loading)
     async with served(app) as url:
         gateway = Gateway(url, control, engine, engines, producer, link=link)
         yield gateway

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedback.content import prompt_of, text_of, trainable_text, untrainable
+from feedback.content import UNREDACTABLE, prompt_of, text_of, trainable_text, untrainable
+from feedback.dataset import census
 from tests.feedback.builders import rating, says, turn
 from tests.feedback.labels.test_pairing import CALL, IMAGE, learn
 
@@ -36,6 +37,15 @@ def test_text_in_parts_is_text() -> None:
 )
 def test_why_a_turn_teaches_nothing_is_one_reason_the_first_that_holds(changes: dict[str, Any], reason: str) -> None:
     assert untrainable(turn("t1", **changes)) == reason
+
+
+def test_an_unredactable_turn_is_counted_and_nothing_is_learned_from_it() -> None:
+    # a gateway keeps it so, see deploy/gateway/redaction.py; whatever texts it may have
+    unredactable = turn("t", extra={UNREDACTABLE: True})
+    assert untrainable(unredactable) == UNREDACTABLE
+    assert untrainable(turn("t", extra={UNREDACTABLE: True}, messages=[], reply="")) == UNREDACTABLE
+    taken = census.take([(unredactable, "a"), (turn("other"), "b")])
+    assert sorted(map(str, (taken.reasons[reason] for reason in taken.reason))) == ["None", UNREDACTABLE]
 
 
 def test_what_a_message_carries_beside_its_text_does_not_matter() -> None:

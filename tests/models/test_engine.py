@@ -104,6 +104,25 @@ def test_requests_of_several_adapters_interleave_in_threads(loaded: Any, trained
     assert found == wanted
 
 
+def test_replies_of_the_base_and_of_an_adapter_go_forward_in_one_pass_as_each_would_alone(
+    loaded: Any, trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [(adapter, seed) for seed in range(3) for adapter in (None, trained[1].name)]
+    alone = [answer(loaded, adapter, seed=seed)[0] for adapter, seed in asked]
+    assert alone[0] != alone[1]
+    passes, forward = [], loaded._forward
+    monkeypatch.setattr(loaded, "_forward", lambda *what: passes.append(len(what[0])) or forward(*what))
+    batch = [loaded.generate(said("Where is order 42?"), adapter, max_tokens=30, seed=seed) for adapter, seed in asked]
+    found = [""] * len(batch)
+    while any(g.finish_reason is None for g in batch):
+        found = [text + piece for text, piece in zip(found, loaded.step(batch), strict=True)]
+    for generation in batch:
+        generation.close()
+    assert found == alone
+    assert passes[0] == len(asked)
+    assert len(passes) == max(g.completion_tokens for g in batch)
+
+
 def test_an_adapter_is_kept_until_its_last_reply_is_through(engine: Any, trained: tuple[Path, Path]) -> None:
     digest = trained[1].name
     engine.load_adapter(digest, trained[1])

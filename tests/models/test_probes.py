@@ -31,17 +31,23 @@ def words(text: str) -> int:
     return len(text.split())
 
 
-def test_probes_are_of_the_gate_split_and_the_same_in_any_order() -> None:
+def own(probes: list[Probe]) -> list[str]:
+    return [probe.reply for probe in probes if probe.reply not in FIXED]
+
+
+def test_half_of_the_tokens_are_of_the_gate_split_the_same_in_any_order() -> None:
     turns = [turn(n, "gate" if n % 2 else "train", said(f"question {n}"), f"reply {n} " * 20) for n in range(60)]
     probes = choose_probes(turns, words)
-    assert len(probes) == TOKENS // 40
-    assert all(int(probe.reply.split()[1]) % 2 for probe in probes)
+    assert len(own(probes)) == TOKENS // 2 // 40
+    assert all(int(reply.split()[1]) % 2 for reply in own(probes))
     assert choose_probes(random.Random(1).sample(turns, len(turns)), words) == probes
+    fixed = sum(words(probe.reply) for probe in probes if probe.reply in FIXED)
+    assert TOKENS // 2 <= fixed < TOKENS // 2 + 48
 
 
 def test_a_reply_longer_than_is_scored_counts_for_what_is_scored() -> None:
     turns = [turn(n, "gate", said(f"question {n}"), f"reply {n} " * 500) for n in range(60)]
-    assert len(choose_probes(turns, words)) == TOKENS // 48
+    assert len(own(choose_probes(turns, words))) == TOKENS // 2 // 48
 
 
 @pytest.mark.parametrize("turns", [[], [turn(1, "train", said("a"), "b")], [turn(1, "gate", said("a"), " ")]])
@@ -56,6 +62,14 @@ def test_short_replies_are_filled_up_with_fixed_ones() -> None:
     replies = [probe.reply for probe in choose_probes(turns, words)]
     assert replies.count("yes") == 24
     assert set(replies) == {"yes"} | FIXED
+
+
+def test_a_long_exchange_is_scored_in_part_so_that_a_record_stays_small(chat: Any) -> None:
+    prompt, (reply,) = encode_probe(
+        chat, Probe(said("where is it? " * 900), "I have looked up the order. " * 90), 8_000
+    )
+    assert len(reply) == 48
+    assert len(prompt) <= 256 - 48
 
 
 def test_a_token_is_scored_as_the_model_gives_it_whatever_is_scored_beside_it(chat: Any, model: Any) -> None:

@@ -1,10 +1,11 @@
+import copy
 import math
 from typing import Any
 
 import pytest
 import torch
 
-from models.ragged import KeyValues, bytes_per_token, can_batch, forward
+from models.ragged import BARE, KeyValues, bytes_per_token, can_batch, forward
 
 PROMPTS = [[5, 9, 11, 20, 7, 33, 8], [40], [3, 4, 5, 6, 300, 17, 80, 81, 82, 83, 84, 21]]
 
@@ -45,6 +46,27 @@ def test_several_query_heads_may_share_keys_and_values(model: Any) -> None:
     memory = KeyValues(96)
     forward(shared, [(memory, PROMPTS[2][:4]), (KeyValues(96), PROMPTS[0])])
     assert same(forward(shared, [(memory, PROMPTS[2][4:])])[0], after(shared, PROMPTS[2]))
+
+
+def test_sequences_of_several_adapters_and_of_none_share_a_pass(model: Any) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+    adapted = get_peft_model(copy.deepcopy(model), config, adapter_name="one").eval()
+    adapted.add_adapter("two", config)
+    adapted.set_adapter("one", inference_mode=True)
+    memories = [KeyValues(96) for _ in range(3)]
+    names = ["two", BARE, "one"]
+    forward(adapted, [(memory, ids[:1]) for memory, ids in zip(memories, PROMPTS, strict=True)], names)
+    later = [ids[1:] or [6] for ids in PROMPTS]
+    found = forward(adapted, list(zip(memories, later, strict=True)), names)
+    for row, name, first, rest in zip(found, names, PROMPTS, later, strict=True):
+        if name == BARE:
+            assert same(row, after(model, [*first[:1], *rest]))
+        else:
+            adapted.set_adapter(name, inference_mode=True)
+            assert same(row, after(adapted, [*first[:1], *rest]))
+            assert not same(row, after(model, [*first[:1], *rest]))
 
 
 def test_what_was_read_is_copied_as_often_as_its_length_doubles_and_never_has_room_for_more_than_it_may_read() -> None:

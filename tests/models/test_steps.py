@@ -38,9 +38,9 @@ def passes(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> list[list[in
     seen: list[list[int]] = []
     forward = engine._forward
 
-    def count(reads: Any) -> Any:
+    def count(reads: Any, adapters: Any) -> Any:
         seen.append([len(ids) for _, ids in reads])
-        return forward(reads)
+        return forward(reads, adapters)
 
     monkeypatch.setattr(engine, "_forward", count)
     return seen
@@ -130,10 +130,10 @@ def test_what_goes_wrong_with_one_reply_is_told_to_it_alone(
     good, bad = begin(engine, "Hi", temperature=0.0, max_tokens=5), begin(engine, "Thank you!", max_tokens=5)
     broken = bad.memory
 
-    def fail(reads: Any) -> Any:
+    def fail(reads: Any, adapters: Any) -> Any:
         if any(memory is broken for memory, _ in reads):
             raise RuntimeError("out of memory")
-        return forward(reads)
+        return forward(reads, adapters)
 
     monkeypatch.setattr(engine, "_forward", fail)
     _, error = engine.step([good, bad])
@@ -148,7 +148,7 @@ def test_logits_that_are_no_numbers_end_the_reply_that_they_are_for(
 ) -> None:
     forward = engine._forward
     good, bad = begin(engine, "Hi", seed=1, max_tokens=2), begin(engine, "Hi", seed=2, max_tokens=2)
-    monkeypatch.setattr(engine, "_forward", lambda reads: forward(reads) * torch.tensor([[1.0], [float("nan")]]))
+    monkeypatch.setattr(engine, "_forward", lambda *asked: forward(*asked) * torch.tensor([[1.0], [float("nan")]]))
     piece, error = engine.step([good, bad])
     assert isinstance(piece, str)
     assert isinstance(error, RuntimeError)

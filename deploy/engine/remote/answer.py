@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ import structlog
 from deploy.engine.port import ChatRequest, EngineFailed, EngineRefused
 from deploy.engine.remote.events import Events, TooLong
 from deploy.engine.remote.replicas import Replica, Replicas
+from deploy.engine.thread import STOPPING
 from feedback.clock import Clock
 
 MAX_ANSWER_BYTES = 64_000_000
@@ -24,7 +26,14 @@ RETRIED = frozenset({429, 500, 502, 503, 504, 529})
 UNWELL = frozenset({502, 503, 504, 529})
 """What says that the server, not the request, is the trouble."""
 
+LINGER_S = 0.05
+"""How long after [DONE] the end is waited for."""
+
 KEY_REFUSED = frozenset({401, 403})
+TOO_BIG = 413
+AWAY = "the engine can't be reached at the moment; try again"
+
+_CODE = re.compile(r"[\w.-]{1,60}")
 
 log = structlog.get_logger()
 _encode = msgspec.json.Encoder().encode
@@ -33,18 +42,23 @@ _decode = msgspec.json.Decoder().decode
 
 @dataclass(frozen=True)
 class Patience:
-    """How long an engine may be silent, seconds: before its first word, and between two."""
+    """How long an engine may be silent, seconds: before its first word (or all of it, at once), and between two."""
 
     first_s: float
     next_s: float
 
 
 class Broken(Exception):
-    """An address that did not answer as it should: a sentence for the client; `detail` is for the operator."""
+    """An address that did not answer as it should: a sentence for the client; `detail` is for the operator.
 
-    def __init__(self, said: str, detail: str, status: int = 502, code: str = "engine_failed") -> None:
+    `status` is what the client is told; `http` what the address answered, where it did.
+    """
+
+    def __init__(
+        self, said: str, detail: str, status: int = 502, code: str = "engine_failed", http: int | None = None
+    ) -> None:
         super().__init__(said)
-        self.detail, self.status, self.code = detail, status, code
+        self.detail, self.status, self.code, self.http = detail, status, code, http
 
 
 class Asker(Protocol):
@@ -74,42 +88,67 @@ class RemoteAnswer:
         """The session has the key."""
         self._session, self._engine, self._clock = session, engine, clock
         self._asked, self._request, self._patience = asked, asked.request, patience
-        self._cancelled = False
+        self._ended: Callable[[], None] | None = asked.ended
+        self._begun = self._cancelled = False
+        self._first_until_s = 0.0
         self._waiting: asyncio.Timeout | None = None
 
     def cancel(self) -> None:
         """Nobody wants the rest; the engine is told by the end of the connection."""
         self._cancelled = True
+        if not self._begun:
+            self._end()
         if self._waiting is not None and not self._waiting.expired():
             self._waiting.reschedule(0)
 
+    def _end(self) -> None:
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended()
+
     async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+        self._begun = True
         try:
             async for document in self._anywhere():
                 yield document
         finally:
-            self._asked.ended()
+            self._end()
 
     async def _anywhere(self) -> AsyncIterator[dict[str, Any]]:
-        replicas, tried = self._engine.replicas, set[str]()
-        last: Exception = EngineFailed("the engine can't answer now; try again", 503, "not_ready")
-        while not self._cancelled and (replica := replicas.choose(tried, self._able)) is not None:
+        tried: set[str] = set()
+        told = False
+        last: Broken | EngineRefused | None = None
+        while not self._cancelled and (replica := self._engine.replicas.choose(tried, self._able)) is not None:
             tried.add(replica.url)
-            model, told = self._model_on(replica), False
-            assert model is not None
+            model = self._model_on(replica)
+            assert model is not None  # it is able
             try:
                 async for document in self._from(replica, model):
                     told = True
                     yield document
                 return
-            except Broken as broken:
-                last = self._broken(replica, broken)
-            except EngineRefused as refused:
-                last = self._refused(replica, model, refused)
-            if told:
+            except (Broken, EngineRefused) as error:
+                last = self._lost(replica, model, error)
+            if self._cancelled:
+                return
+            if self._session.closed:
+                raise EngineFailed(STOPPING, 503, "not_ready")
+            self._note(replica, last)
+            if told or not _may_go_better_elsewhere(last):
                 break
         if not self._cancelled:
-            raise last
+            raise _for_client(last)
+
+    def _note(self, replica: Replica, error: Broken | EngineRefused) -> None:
+        """Tell the operator, and hold against the address what is its fault. No text of an error: it may quote users."""
+        if isinstance(error, Broken):
+            log.error("engine_failed", engine=replica.url, error=error.detail)
+        else:
+            log.warning("engine_refused", engine=replica.url, status=error.status, **_code_of(error.body))
+        if isinstance(error, Broken) and (error.http is None or error.http in UNWELL | KEY_REFUSED):
+            self._engine.replicas.failed(replica, error.detail)
+        elif isinstance(error, EngineRefused) and error.status in UNWELL:
+            self._engine.replicas.failed(replica, f"it answered {error.status}")
 
     def _model_on(self, replica: Replica) -> str | None:
         return self._engine.model_on(replica, self._asked.adapter, self._request.model)
@@ -117,116 +156,134 @@ class RemoteAnswer:
     def _able(self, replica: Replica) -> bool:
         return self._model_on(replica) is not None
 
-    def _broken(self, replica: Replica, broken: Broken) -> EngineFailed:
-        if not self._cancelled:
-            self._engine.replicas.failed(replica, broken.detail)
-            log.error("engine_failed", engine=replica.url, error=broken.detail)
-        return EngineFailed(str(broken), broken.status, broken.code)
-
-    def _refused(self, replica: Replica, model: str, refused: EngineRefused) -> Exception:
-        """What that means for the client; raised at once where no other address could do better."""
-        if refused.status == 404 and self._engine.missing(replica, model):
-            return EngineFailed("the engine has just lost this model; try again", 503, "not_ready")
-        if refused.status in UNWELL:
-            self._engine.replicas.failed(replica, f"it answered {refused.status}")
-        if refused.status not in RETRIED:
-            raise refused
-        return refused
+    def _lost(self, replica: Replica, model: str, error: Broken | EngineRefused) -> Broken | EngineRefused:
+        """The same, but where an adapter is not there that was."""
+        if isinstance(error, EngineRefused) and error.status == 404 and self._engine.missing(replica, model):
+            said = "the engine has just lost this model; try again"
+            return Broken(said, f"it has forgotten {model}", 503, "not_ready", http=404)
+        return error
 
     async def _from(self, replica: Replica, model: str) -> AsyncIterator[dict[str, Any]]:
         body = dict(self._request.body) | {"model": model}
         if self._request.stream:  # what it cost belongs in the log, whether the client asks or not
             body["stream_options"] = (body.get("stream_options") or {}) | {"include_usage": True}
+        self._first_until_s = self._clock.monotonic_s() + self._patience.first_s
         with self._engine.replicas.asking(replica):
             async with self._post(replica, _encode(body)) as response:
                 if response.status != 200:
                     raise await self._refusal(response)
                 documents = self._streamed(response) if self._request.stream else self._whole(response)
                 async for document in documents:
-                    if "error" in document and not document.get("choices"):
-                        raise EngineRefused(502, document)
+                    if document.get("error") and not document.get("choices"):
+                        raise EngineRefused(_status_of(document["error"]), document)
                     self._engine.replicas.answered(replica)
                     yield self._renamed(document, model)
 
     @asynccontextmanager
     async def _post(self, replica: Replica, body: bytes) -> AsyncIterator[aiohttp.ClientResponse]:
-        try:
-            async with self._wait(self._patience.first_s):
-                response = await self._session.post(f"{replica.url}/chat/completions", data=body)
-        except aiohttp.ClientError as error:
-            raise _unreachable(error) from None
+        async with self._wait(first=True):
+            try:
+                url = f"{replica.url}/chat/completions"
+                response = await self._session.post(url, data=body, allow_redirects=False)
+            except aiohttp.ClientError as error:  # one of them is a TimeoutError too
+                raise Broken("the engine can't be reached; try again", _named(error), 503, "not_ready") from None
         try:
             yield response
         finally:
             response.close() if not response.content.at_eof() else response.release()
 
     async def _whole(self, response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
-        yield _document(await self._all(response))
+        document = _document(await self._all(response))
+        if not document.get("choices") and not document.get("error"):
+            raise Broken("the engine's answer can't be read", "a JSON object without choices")
+        yield document
 
     async def _streamed(self, response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
-        events, first = Events(), True
-        while True:
-            piece = await self._piece(response, self._patience.first_s if first else self._patience.next_s)
-            try:
-                complete = events.feed(piece)
-            except TooLong as error:
-                raise Broken("the engine's answer can't be read", str(error)) from None
-            for data in complete:
+        events, first, size = Events(), True, 0
+        while piece := await self._piece(response, first=first):
+            size += len(piece)
+            for data in _fed(events, piece, size):
                 if data == b"[DONE]":
+                    await self._end_of(response)
                     return
                 first = False
                 yield _document(data)
-            if not piece:
-                raise Broken("the engine broke off its answer; try again", "its stream ended without [DONE]")
+        if b"[DONE]" in events.feed(b"\n\n"):  # its last line may be missing
+            return
+        kind = _kind(response)
+        if first and kind != "text/event-stream":
+            raise Broken("the engine's answer can't be read", f"{kind} where a stream of events was expected")
+        raise Broken("the engine broke off its answer; try again", "its stream ended without [DONE]")
+
+    async def _end_of(self, response: aiohttp.ClientResponse) -> None:
+        """Come to the end of what is complete, where it is near: its connection can then be used again."""
+        with suppress(TimeoutError, aiohttp.ClientError):
+            async with self._clock.timeout(LINGER_S):
+                while await response.content.readany():
+                    pass
 
     async def _all(self, response: aiohttp.ClientResponse) -> bytes:
         pieces, size = [], 0
-        while piece := await self._piece(response, self._patience.first_s):
+        while piece := await self._piece(response, first=True):
             size += len(piece)
-            if size > MAX_ANSWER_BYTES:
-                raise Broken("the engine's answer is too long", f"an answer of more than {MAX_ANSWER_BYTES:,} bytes")
+            _bounded(size)
             pieces.append(piece)
         return b"".join(pieces)
 
-    async def _piece(self, response: aiohttp.ClientResponse, within_s: float) -> bytes:
+    async def _piece(self, response: aiohttp.ClientResponse, *, first: bool) -> bytes:
         """What comes next; empty at the end."""
-        try:
-            async with self._wait(within_s):
+        async with self._wait(first=first):
+            try:
                 return await response.content.readany()
-        except aiohttp.ClientError as error:
-            raise Broken(
-                "the engine broke off its answer; try again", f"{type(error).__name__}: {error}"[:300]
-            ) from None
+            except aiohttp.ClientError as error:
+                raise Broken("the engine broke off its answer; try again", _named(error)) from None
 
     @asynccontextmanager
-    async def _wait(self, within_s: float) -> AsyncIterator[None]:
+    async def _wait(self, *, first: bool) -> AsyncIterator[None]:
+        limit_s = self._patience.first_s if first else self._patience.next_s
+        within_s = self._first_until_s - self._clock.monotonic_s() if first else limit_s
         try:
-            async with self._clock.timeout(within_s) as self._waiting:
+            async with self._clock.timeout(max(0.0, within_s)) as self._waiting:
                 if self._cancelled:
                     self._waiting.reschedule(0)
                 yield
         except TimeoutError:
-            said = f"the engine said nothing for {within_s:g} s; try again"
-            raise Broken(said, f"silent for {within_s:g} s", 504, "engine_timeout") from None
+            said = f"the engine said nothing for {limit_s:g} s; try again"
+            raise Broken(said, f"silent for {limit_s:g} s", 504, "engine_timeout") from None
         finally:
             self._waiting = None
 
-    async def _refusal(self, response: aiohttp.ClientResponse) -> Exception:
-        body = (await self._all(response))[:1_000_000]
-        if response.status in KEY_REFUSED:
-            return Broken("the engine does not let this gateway in", f"it refuses our key ({response.status})")
+    async def _refusal(self, response: aiohttp.ClientResponse) -> Broken | EngineRefused:
+        body, status = (await self._all(response))[:1_000_000], response.status
+        if status in KEY_REFUSED:
+            return Broken("the engine does not let this gateway in", f"it refuses our key ({status})", http=status)
         document: Any = None
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             document = _decode(body)
-        if not isinstance(document, dict) or "error" not in document:
-            kind = response.headers.get("content-type", "no content type")[:60]
-            said = f"the engine answered {response.status}, and not as OpenAI's API does"
-            return Broken(said, f"{response.status} with {kind} where an error in JSON was expected")
-        return EngineRefused(response.status, document, response.headers.get("retry-after"))
+        if status < 400 or not isinstance(document, dict) or not document.get("error"):
+            said = f"the engine answered {status}, and not as OpenAI's API does"
+            told = status if status in RETRIED or status == TOO_BIG else 502
+            return Broken(
+                said, f"{status} with {_kind(response)} where an error in JSON was expected", told, http=status
+            )
+        return EngineRefused(status, document, response.headers.get("retry-after"))
 
     def _renamed(self, document: dict[str, Any], model: str) -> dict[str, Any]:
         """Where the engine repeats the name that we asked for, the name that the client asked for."""
         return document | {"model": self._request.model} if document.get("model") == model else document
+
+
+def _may_go_better_elsewhere(error: Broken | EngineRefused) -> bool:
+    return error.status in RETRIED if isinstance(error, EngineRefused) else error.http != TOO_BIG
+
+
+def _for_client(error: Broken | EngineRefused | None) -> EngineFailed | EngineRefused:
+    match error:
+        case None:
+            return EngineFailed(AWAY, 503, "not_ready")
+        case Broken():
+            return EngineFailed(str(error), error.status, error.code)
+    return error
 
 
 def _document(data: bytes) -> dict[str, Any]:
@@ -240,5 +297,37 @@ def _document(data: bytes) -> dict[str, Any]:
     return document
 
 
-def _unreachable(error: aiohttp.ClientError) -> Broken:
-    return Broken("the engine can't be reached; try again", f"{type(error).__name__}: {error}"[:300], 503, "not_ready")
+def _fed(events: Events, piece: bytes, size: int) -> list[bytes]:
+    _bounded(size)
+    try:
+        return events.feed(piece)
+    except TooLong as error:
+        raise Broken("the engine's answer can't be read", str(error)) from None
+
+
+def _bounded(size: int) -> None:
+    if size > MAX_ANSWER_BYTES:
+        raise Broken("the engine's answer is too long", f"an answer of more than {MAX_ANSWER_BYTES:,} bytes")
+
+
+def _kind(response: aiohttp.ClientResponse) -> str:
+    return response.headers.get("content-type", "no content type")[:60].partition(";")[0]
+
+
+def _named(error: aiohttp.ClientError) -> str:
+    """For the operator: only what says where a connection failed, for the others quote what was read."""
+    where = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ServerTimeoutError)
+    return f"{type(error).__name__}: {error}"[:300] if where else type(error).__name__
+
+
+def _status_of(error: Any) -> int:
+    """What an error within a 200 would have been alone."""
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, int) and 400 <= code < 600 and code not in KEY_REFUSED else 500
+
+
+def _code_of(body: Mapping[str, Any]) -> dict[str, str]:
+    """An error's code or type, where it is one."""
+    error = body["error"] if isinstance(body.get("error"), dict) else {}
+    codes = [str(error[name]) for name in ("code", "type") if isinstance(error.get(name), str | int)]
+    return next(({"code": code} for code in codes if _CODE.fullmatch(code)), {})

@@ -11,13 +11,16 @@ import structlog
 
 from deploy.engine.leases import Lease
 from deploy.engine.port import ChatRequest, NotReady, Overloaded
-from deploy.engine.remote.answer import Asked, Patience, RemoteAnswer
+from deploy.engine.remote.answer import AWAY, Asked, Patience, RemoteAnswer
 from deploy.engine.remote.replicas import Replica, Replicas
 from deploy.engine.thread import STOPPING
 from feedback.clock import Clock
 from models.adapters import engine_name
 
 CONNECT_S = 5.0
+IDLE_S = 4.0
+"""How long a connection is kept for the next request: uvicorn's servers end it after 5 s, it may be just as one is sent."""
+
 
 log = structlog.get_logger()
 
@@ -44,6 +47,7 @@ class RemoteEngine:
         self._session: aiohttp.ClientSession | None = None
         self._under_way = 0
         self._draining = False
+        self._refused: set[str] = set()
 
     @property
     def loaded(self) -> frozenset[str]:
@@ -70,15 +74,15 @@ class RemoteEngine:
         headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {self._key}"} if self._key else {})
         self._session = aiohttp.ClientSession(
             headers=headers,
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
     def admit(self) -> RemotePlace:
         """A place for one request. Raises NotReady, Overloaded."""
-        if (why := self.ready()) is not None:
-            raise NotReady(why)
+        if self._draining or self.replicas.away:  # where it was looked for is for the operator
+            raise NotReady(STOPPING if self._draining else AWAY)
         if self._under_way >= self._limit:
             raise Overloaded(f"{self._limit} requests are under way")
         self._under_way += 1
@@ -100,7 +104,9 @@ class RemoteEngine:
 
     async def hold(self, digest: str, *, by_name: bool) -> Lease | None:
         """None: this engine takes no adapters."""
-        log.warning("adapter_not_loaded", adapter=engine_name(digest), error="this engine takes no adapters")
+        if digest not in self._refused:  # said once of each
+            self._refused.add(digest)
+            log.warning("adapter_not_loaded", adapter=engine_name(digest), error="this engine takes no adapters")
         return None
 
     def model_on(self, address: Replica, adapter: str | None, asked: str) -> str | None:

@@ -15,6 +15,7 @@ class Events:
     def __init__(self) -> None:
         self._rest = b""
         self._data: list[bytes] = []
+        self._size = 0
 
     def feed(self, piece: bytes) -> list[bytes]:
         """The data of the events that are complete now. Raises TooLong.
@@ -31,9 +32,10 @@ class Events:
             line = line.removesuffix(b"\r")
             if line.startswith(b"data:"):
                 self._data.append(line[5:].removeprefix(b" "))
+                self._size += len(line)
             elif not line and self._data:
                 complete.append(b"\n".join(self._data))
-                self._data = []
-        if len(self._rest) > MAX_EVENT_BYTES or sum(map(len, self._data)) > MAX_EVENT_BYTES:
+                self._data, self._size = [], 0
+        if len(self._rest) + self._size > MAX_EVENT_BYTES:
             raise TooLong(f"an event of more than {MAX_EVENT_BYTES:,} bytes")
         return complete

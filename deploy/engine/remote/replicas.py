@@ -39,7 +39,7 @@ class Replicas:
         """None while somebody can be asked, else what is wrong with them."""
         return None if any(self._well(replica) for replica in self.all) else self._reasons()
 
-    def choose(self, tried: Collection[str], able: Callable[[Replica], bool]) -> Replica | None:
+    def choose(self, tried: Collection[str] = (), able: Callable[[Replica], bool] = lambda _: True) -> Replica | None:
         """Who is asked next, of those that are able to answer; None when everybody was tried or is left alone."""
         well = [one for one in self.all if one.url not in tried and self._well(one) and able(one)]
         return min(well, key=lambda replica: replica.under_way, default=None)
@@ -54,7 +54,9 @@ class Replicas:
             replica.under_way -= 1
 
     def failed(self, replica: Replica, why: str) -> None:
-        """It did not do what it should."""
+        """It did not do what it should. Who is left alone already is not for longer: that was the same misfortune."""
+        if not self._well(replica):
+            return
         replica.failures, replica.why = replica.failures + 1, why
         if replica.failures > FORGIVEN:
             pause_s = min(FIRST_PAUSE_S * 2 ** min(replica.failures - FORGIVEN - 1, 10), LONGEST_PAUSE_S)

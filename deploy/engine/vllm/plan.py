@@ -40,6 +40,7 @@ def plan(
     fitting, too_many = fit(wanted, slots)
     ours = {name for name in listed if name.startswith(OURS) and not name.startswith(ZERO)}
     leave = ours - set(fitting) - set(used)
-    room = slots - 1 - len(ours - leave - set(fitting))  # what replies are by keeps its slot
-    missing = [name for name in fitting[: max(0, room)] if name not in proved]
-    return Plan(tuple(missing), tuple(sorted(leave)), too_many)
+    free = slots - 1 - len(ours - leave)  # what replies are by keeps its slot
+    fresh = [name for name in fitting if name not in ours][: max(0, free)]
+    load = tuple(name for name in fitting if name in fresh or (name in ours and name not in proved))
+    return Plan(load, tuple(sorted(leave)), too_many)

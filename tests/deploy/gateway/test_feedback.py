@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,24 @@ async def test_feedback_that_can_not_be_redacted_is_a_422_and_nothing_is_stored(
     answer = await give(gateway, thumb(**fields))
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "unredactable")
     assert gateway.events() == []
+
+
+async def test_others_are_answered_while_the_worst_comment_is_redacted(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, redacted = asyncio.Event(), RedactionProcesses.redacted
+
+    async def watched(self: RedactionProcesses, content: bytes) -> bytes:
+        begun.set()
+        return await redacted(self, content)
+
+    monkeypatch.setattr(RedactionProcesses, "redacted", watched)
+    worst = asyncio.create_task(give(gateway, thumb(comment=WORST)))
+    await begun.wait()
+    assert (await give(gateway, thumb(comment="call +49 30 901820"))).status_code == 202
+    assert not worst.done()
+    assert (await worst).status_code == 422
+    assert [event["value"] for event in gateway.events()] == [True, "call [phone]"]
 
 
 async def test_a_large_body_is_refused(gateway: Gateway) -> None:

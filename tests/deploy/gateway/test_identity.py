@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.gateway.identity import HEADER, beginning_of, header_value, identify
+from deploy.gateway.identity import HEADER, MAX_BEGINNING, beginning_of, header_value, identify
 from deploy.web.errors import ApiError
 
 HELLO = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
@@ -86,3 +86,17 @@ def test_what_does_not_fit_is_named(body: dict[str, Any], header: str | None, pa
     with pytest.raises(ApiError) as raised:
         identify("t", body, HELLO, header)
     assert (raised.value.status, raised.value.param) == (400, param)
+
+
+def test_a_beginning_of_megabytes_is_told_by_its_first_characters_and_its_length() -> None:
+    def said(*texts: str) -> str:
+        return beginning_of("acme", None, [{"role": "system", "content": text} for text in texts])
+
+    long = "x" * MAX_BEGINNING
+    assert (
+        len({said(long), said(long + "a"), said(long + "ab"), said("y" + long), said(long, "a"), said("a", long)}) == 6
+    )
+    assert said(long + "a") == said(long + "b")
+    parts = [{"type": "text", "text": long}, {"type": "text", "text": "more"}, {"type": "refusal", "refusal": "no"}]
+    assert beginning_of("acme", None, [{"role": "user", "content": parts}]).startswith("c-")
+    assert parts[1]["text"] == "more"

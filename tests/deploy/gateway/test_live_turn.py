@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from deploy.engine.port import EngineFailed, EngineRefused
 from deploy.gateway.event_log import Ended, EventLog
 from deploy.gateway.identity import identify
-from deploy.gateway.live_turn import Plan, cost_of, turn_of
+from deploy.gateway.live_turn import LiveTurn, Plan, cost_of, explained, turn_of
 from deploy.gateway.redaction import Redaction, newest
 from deploy.gateway.request import parse_chat
 from deploy.gateway.turn_ids import TurnId, TurnIds
@@ -169,3 +172,92 @@ async def test_a_turn_too_big_for_the_broker_loses_what_it_would_have_lost(sizes
 def test_a_key_whose_tenant_can_not_be_a_name_is_told_so() -> None:
     with pytest.raises(ApiError, match="tenant holds a control character"):
         planned({"model": "trimtab", "messages": [{"role": "user", "content": "Hi"}]}, "a\x07", None, None, NOW_US)
+
+
+class Script:
+    """An answer that says these documents, and then fails where it is to."""
+
+    def __init__(self, documents: Sequence[dict[str, Any]], failure: Exception | None = None) -> None:
+        self.documents, self.failure = documents, failure
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+    async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+        for document in self.documents:
+            yield document
+        if self.failure is not None:
+            raise self.failure
+
+
+class Broken(Kept):
+    """An outbox that nobody foresaw."""
+
+    def hold(self, name: str, record: Record) -> Any:
+        raise ValueError("nobody foresaw this")
+
+
+def streamed(n: int = 1) -> Plan:
+    body = {"model": "trimtab", "messages": [{"role": "user", "content": "Hi"}], "stream": True, "n": n}
+    plan = planned(body, "acme", None, None, NOW_US)
+    return replace(plan, turn_ids=tuple(f"turn-{index}" for index in range(n)))
+
+
+def said(index: Any, content: str, finish_reason: str | None = None) -> dict[str, Any]:
+    return {"choices": [{"index": index, "delta": {"content": content}, "finish_reason": finish_reason}]}
+
+
+async def turned(plan: Plan, answer: Script) -> tuple[LiveTurn, list[dict[str, Any]], list[dict[str, Any]]]:
+    """The turn, what was told of it, and what was logged."""
+    kept = Kept()
+    turn = LiveTurn(plan, answer, EventLog(EDGE, kept, CLOCK), "drop", 0.0, CLOCK)
+    told = [document async for document in turn]
+    await turn.task
+    return turn, told, [json.loads(record.value) for record in kept.sent]
+
+
+async def test_the_choices_that_began_before_it_broke_are_logged_as_what_they_are() -> None:
+    answer = Script([said(1, "Hel"), said(1, "lo")], EngineFailed("it broke"))
+    turn, told, logged = await turned(streamed(n=3), answer)
+    assert turn.error is not None
+    assert len(told) == 2
+    assert [(event["turn_id"], event["reply"], event["extra"], event["outcome"]) for event in logged] == [
+        ("turn-1", "Hello", {"choice": 1, "choices": 1}, "error")
+    ]
+
+
+@pytest.mark.parametrize("index", [7, -1, 2**40])
+async def test_choices_that_nobody_asked_for_are_not_logged_and_the_turn_is_all_the_same(index: int) -> None:
+    _, told, logged = await turned(streamed(), Script([said(index, "Hello", "stop")]))
+    assert len(told) == 1
+    assert [(event["turn_id"], event["reply"]) for event in logged] == [("turn-0", "")]
+    assert not logged[0].get("extra")
+
+
+async def test_what_is_still_to_be_told_is_told_as_it_was_said() -> None:
+    def call(arguments: str, **more: Any) -> dict[str, Any]:
+        function = {"arguments": arguments}
+        return {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": function, **more}]}}]}
+
+    documents = [call("", id="call_1"), call('{"a"'), call(": 1}")]
+    _, told, logged = await turned(streamed(), Script(copy.deepcopy(documents)))
+    assert told == documents
+    assert logged[0]["reply"]["tool_calls"] == [{"id": "call_1", "function": {"arguments": '{"a": 1}'}}]
+
+
+async def test_an_answer_that_is_never_listened_to_is_cancelled() -> None:
+    answer = Script([said(0, "Hello", "stop")])
+    turn = LiveTurn(streamed(), answer, EventLog(EDGE, Broken(), CLOCK), "drop", 0.0, CLOCK)
+    assert [document async for document in turn] == []
+    with pytest.raises(ValueError, match="nobody foresaw"):
+        await turn.task
+    assert answer.cancelled
+    assert turn.error is not None
+
+
+@pytest.mark.parametrize("after", ["17", "0.5", "Wed, 21 Oct 2026 07:28:00 GMT"])
+def test_when_to_try_again_is_told_as_the_engine_said_it(after: str) -> None:
+    refused = EngineRefused(429, {"error": {"message": "too many"}}, after)
+    assert explained(refused).response().headers["retry-after"] == after
+    assert "retry-after" not in explained(EngineRefused(429, {"error": {}}, None)).response().headers

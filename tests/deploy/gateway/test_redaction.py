@@ -128,4 +128,4 @@ def test_what_could_not_be_kept_is_cut_off_before_anything_is_done_with_it(sizes
 
 @given(st.text(max_size=200))
 async def test_what_comes_out_does_not_depend_on_where_it_is_done(text: str) -> None:
-    assert await Redaction(Edge(b"key"), CLOCK, Refusing()).reply(text) == Edge(b"key").text(text)
+    assert await Redaction(Edge(b"key"), CLOCK, Refusing()).reply(text) == Edge(b"key").reply(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import resource
 import socket
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from structlog.testing import capture_logs
 
 from deploy.web import accepting
 from deploy.web.accepting import OTHER_FILES, PAUSE_S, SPARE, TOLD_EVERY_S, Acceptor, room_for_files
-from deploy.web.connection import Connection
+from deploy.web.connection import UNUSED_S, Connection
 from deploy.web.serving import Limits, listen, run
 from tests.deploy.web.ports import GET, Port, opened
 from tests.fakes import ManualClock, until
@@ -54,6 +55,28 @@ async def test_at_the_limit_whoever_has_waited_longest_for_a_request_makes_room(
         for client in (third, first):
             client.send(GET)
             assert (await client.answer())[0] == 200
+
+
+async def test_a_connection_makes_no_room_while_its_first_bytes_may_be_on_their_way() -> None:
+    async with opened(Limits(connections=1)) as port:
+        first = await port.open()
+        second = await port.open()
+        for client, status in ((second, 503), (first, 200)):
+            client.send(GET)
+            assert (await client.answer())[0] == status
+
+
+async def test_a_connection_that_is_not_used_makes_room_in_the_end() -> None:
+    async with opened(Limits(connections=1)) as port:
+        unused = await port.open()
+        await port.clock.advance(UNUSED_S + 0.1)
+        ended = asyncio.create_task(unused.ended())
+        while not ended.done():  # until the server has looked at it
+            client = await port.dial()
+            client.send(GET)
+            assert (await client.answer())[0] in (200, 503)
+            client.close()
+        assert await ended
 
 
 async def test_beyond_what_can_be_refused_politely_connections_wait_until_there_is_room() -> None:
@@ -134,6 +157,8 @@ def test_a_process_that_may_open_few_files_takes_fewer_connections(monkeypatch: 
     assert room_for_files() == 1_024 - OTHER_FILES
     monkeypatch.setattr(accepting.resource, "getrlimit", lambda _: (64, 64))
     assert room_for_files() == 1
+    monkeypatch.setattr(accepting.resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert room_for_files() > 1_000_000
 
 
 @pytest.mark.slow

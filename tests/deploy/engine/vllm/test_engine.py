@@ -1,0 +1,199 @@
+"""vLLM replicas as an engine: what is served is what was loaded and proved, replica by replica, whatever they forget."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.engine.port import EngineFailed
+from deploy.engine.remote.answer import Patience
+from deploy.engine.vllm.engine import VllmEngine
+from deploy.engine.vllm.files import Files
+from deploy.engine.vllm.plan import ZERO
+from deploy.rules.assignment import Routing
+from models.adapters import engine_name
+from tests.deploy.candidates import base_of
+from tests.deploy.engine.replies import Desk, request
+from tests.deploy.engine.vllm.fake_server import BASE, running
+from tests.deploy.engine.vllm.speaking import Speaking, recorded_candidate
+from tests.fakes import CLOCK, until
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.engine.vllm.engine.LOOK_S", 0.02)
+
+
+@pytest.fixture
+def candidates(tmp_path: Path) -> Path:
+    (tmp_path / "candidates").mkdir()
+    return tmp_path / "candidates"
+
+
+@asynccontextmanager
+async def engine(
+    candidates: Path, desk: Desk, servers: Sequence[Speaking], slots: int = 4
+) -> AsyncIterator[VllmEngine]:
+    """On these servers, ready."""
+    async with AsyncExitStack() as stack:
+        urls = [(await stack.enter_async_context(running(server))).url for server in servers]
+        adapters = candidates.parent / "adapters"
+        made = VllmEngine(
+            [f"{url}/v1" for url in urls],
+            {"trimtab": BASE},
+            None,
+            Patience(20, 20),
+            100,
+            CLOCK,
+            slots=slots,
+            base=base_of(candidates),
+            candidates=candidates,
+            files=Files(adapters, adapters),
+            router=desk,
+        )
+        await made.start()
+        try:
+            await until(lambda: made.ready() is None)
+            yield made
+        finally:
+            await made.stop()
+
+
+async def chat(engine: VllmEngine, adapter: str | None = None, **how: Any) -> str:
+    """The model that answered."""
+    with engine.admit() as place:
+        if adapter is not None:
+            assert await place.hold(adapter, **how)
+        answer = place.begin(request())
+    (document,) = [document async for document in answer]
+    assert document["model"] == "trimtab"
+    return str(document["choices"][0]["message"]["content"])
+
+
+async def test_what_the_routing_names_is_loaded_from_our_copy_proved_and_served_by_every_replica(
+    candidates: Path,
+) -> None:
+    digest, record = recorded_candidate(candidates)
+    one, other, desk = Speaking(record), Speaking(record), Desk()
+    async with engine(candidates, desk, [one, other]) as served:
+        assert await chat(served) == BASE
+        desk.now = Routing(incumbent=digest)
+        name = engine_name(digest)
+        await until(lambda: all(state["adapters"] == [name] for state in served.state()))
+        assert served.loaded == {digest}
+        for server in (one, other):
+            assert server.roots[name] == str(candidates.parent / "adapters" / digest)
+        assert await chat(served, digest) == name
+        assert (await chat(served)).startswith(ZERO), "beside adapters the base is served by one that changes nothing"
+        desk.now = Routing()
+        await until(lambda: name not in one.roots and name not in other.roots)
+
+
+async def test_a_replica_that_forgets_is_passed_over_at_once_and_serves_again_once_it_was_proved_again(
+    candidates: Path,
+) -> None:
+    digest, record = recorded_candidate(candidates)
+    one, other, desk, name = Speaking(record), Speaking(record), Desk(), engine_name(digest)
+    desk.now = Routing(incumbent=digest)
+    async with engine(candidates, desk, [one, other]) as served:
+        await until(lambda: all(state["adapters"] == [name] for state in served.state()))
+        one.lost = {name}  # a request finds it before the next look
+        assert {await chat(served, digest) for _ in range(4)} == {name}
+        assert other.chats.count(name) == 4
+        one.lost.clear()
+        one.restart()
+        scored = len(one.asked)
+        await until(lambda: all(state["adapters"] == [name] for state in served.state()))
+        asked = [path for path, _ in one.asked[scored:]]
+        assert "/v1/load_lora_adapter" in asked
+        assert asked.count("/v1/completions") >= 2 * sum(len(probe.reply) for probe in record.probes)
+
+
+async def test_what_is_loaded_and_not_applied_is_never_served_and_is_unloaded(
+    candidates: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digest, record = recorded_candidate(candidates)
+    server, desk, name = Speaking(record), Desk(), engine_name(digest)
+    server.wrong = {name}
+    async with engine(candidates, desk, [server]) as served:
+        desk.now = Routing(incumbent=digest)
+        await until(lambda: name in served.state()[0]["refused"])  # type: ignore[operator]
+        await until(lambda: name not in server.roots)
+        assert served.loaded == frozenset()
+        with served.admit() as place:
+            assert not await place.hold(digest)
+        assert (await chat(served)).startswith(ZERO)
+    assert "adapter_not_loaded" in capsys.readouterr().out
+
+
+async def test_who_names_an_adapter_waits_until_it_is_there(candidates: Path) -> None:
+    digest, record = recorded_candidate(candidates)
+    async with engine(candidates, Desk(), [Speaking(record)]) as served:
+        assert await chat(served, digest, by_name=True) == engine_name(digest)
+
+
+async def test_an_adapter_stays_until_the_last_reply_by_it_has_ended(candidates: Path) -> None:
+    (first, record), (second, other) = recorded_candidate(candidates, 1), recorded_candidate(candidates, 2)
+    server, desk = Speaking(record, other), Desk()
+    desk.now = Routing(incumbent=first)
+    async with engine(candidates, desk, [server], slots=2) as served:
+        await until(lambda: first in served.loaded)
+        with served.admit() as place:
+            assert await place.hold(first)
+            desk.now = Routing(incumbent=second)
+            seen = len(server.asked)
+            await until(lambda: len(server.asked) > seen + 10, "it to be looked at again and again")
+            assert engine_name(first) in server.roots
+            assert await _told(place.begin(request())) == engine_name(first)
+        await until(lambda: served.loaded == {second})
+        assert engine_name(first) not in server.roots
+
+
+async def _told(answer: Any) -> str:
+    return "".join([document["choices"][0]["message"]["content"] async for document in answer])
+
+
+async def test_a_server_of_another_model_is_not_asked(candidates: Path) -> None:
+    digest, record = recorded_candidate(candidates)
+    stranger, right, desk = Speaking(record), Speaking(record), Desk()
+    stranger.roots = {"llama": "/models/llama"}
+    async with engine(candidates, desk, [stranger, right]) as served:
+        away = [str(state["away"]) for state in served.state() if state["away"]]
+        assert len(away) == 1
+        assert "serves no model 'base', but llama" in away[0]
+        assert {await chat(served) for _ in range(3)} == {BASE}
+        assert stranger.chats == []
+    assert digest
+
+
+async def test_a_candidate_that_was_changed_is_refused_before_any_engine_sees_it(candidates: Path) -> None:
+    digest, record = recorded_candidate(candidates)
+    (candidates / digest / "adapter" / "adapter_model.safetensors").write_bytes(b"garbage")
+    server, desk = Speaking(record), Desk()
+    async with engine(candidates, desk, [server]) as served:
+        desk.now = Routing(incumbent=digest)
+        seen = len(server.asked)
+        await until(lambda: len(server.asked) > seen + 6)
+        assert set(server.roots) == {BASE}
+        assert served.loaded == frozenset()
+
+
+async def test_where_all_have_lost_an_adapter_the_client_is_told_to_come_back(candidates: Path) -> None:
+    digest, record = recorded_candidate(candidates)
+    server, desk = Speaking(record), Desk()
+    desk.now = Routing(incumbent=digest)
+    async with engine(candidates, desk, [server]) as served:
+        await until(lambda: digest in served.loaded)
+        with served.admit() as place:
+            assert await place.hold(digest)
+
+            server.lost = {engine_name(digest)}
+            with pytest.raises(EngineFailed, match="has just lost this model; try again") as raised:
+                await _told(place.begin(request()))
+            assert raised.value.status == 503
