@@ -14,6 +14,7 @@ from deploy.control.ledger import SqlLedger
 from deploy.control.store import Control
 from deploy.decisions.operations import Operations
 from deploy.errors import Failed
+from deploy.serving_settings import EngineSettings
 from deploy.settings import BrokerSettings, Settings
 from deploy.state import State
 from feedback.clock import Clock
@@ -26,7 +27,6 @@ from feedback.judge.rubric import Rubric, RubricError
 from feedback.records import Judgement, JudgeRequest
 from feedback.settings import JudgeSettings, KeyUnusable
 from feedback.topics import TOPICS
-from models.settings import EngineSettings
 from streams.kafka.access import KafkaAccess
 from streams.log import Log, LogError
 from streams.sqlite.log import SqliteLog

@@ -5,10 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import re
 import tomllib
 from collections.abc import Iterator
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal, Self
 
@@ -16,8 +14,9 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from deploy.errors import Failed
+from deploy.serving_settings import EngineSettings, GatewaySettings
 from feedback.settings import JudgeSettings, Section, WindowSettings
-from models.settings import BaseModelSettings, EngineSettings, PolicySettings, RewardSettings, TinySettings
+from models.settings import BaseModelSettings, PolicySettings, RewardSettings, TinySettings
 from streams.kafka.access import Mechanism, Security
 
 
@@ -146,70 +145,6 @@ class RolloutSettings(Section):
         if not shares or not rising or shares[-1] != 1:
             raise ValueError("shares must rise, above 0, and end at 1, for example [0.05, 0.5, 1.0]")
         return shares
-
-
-_ORIGIN = re.compile(r"(?!https:.*:443$|http:.*:80$)[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[1-9]\d{0,4})?")
-
-
-class GatewaySettings(Section):
-    """The OpenAI-compatible front door."""
-
-    max_request_bytes: int = Field(10_000_000, gt=0, description="Larger requests get a 413.")
-    max_tokens: int = Field(256, gt=0, description="Most tokens of a reply.")
-    queue: int = Field(64, gt=0, description="Requests that may wait for the engine; beyond: 429.")
-    cors_origins: tuple[str, ...] = Field(
-        (),
-        description="Origins of web pages that may chat and post feedback from the browser, each as the browser says it: `https://shop.example`.",
-    )
-    max_connections: int = Field(
-        1_000,
-        gt=0,
-        description="Most open connections of clients; beyond, one that waits for a request is closed, or the new one gets a 503. Never more than the limit of open files leaves room for.",
-    )
-    keep_alive_s: float = Field(
-        75,
-        gt=0,
-        description="How long a connection is kept without a request: longer than the load balancer before it keeps its own (usually 60), else it now and then sends a request into a closed one.",
-    )
-    requests_per_minute: int = Field(
-        0,
-        ge=0,
-        description="Most requests a minute of one caller, as many at once at first; beyond: 429 with `Retry-After`. A caller is the user whom a key's request names, else the key, else the address. 0: no limit.",
-    )
-    trusted_proxies: tuple[str, ...] = Field(
-        (),
-        description="Addresses or networks (`10.0.0.0/8`) of the proxies before this service. From them, and nobody else, X-Forwarded-For and Forwarded are believed.",
-    )
-    model_alias: str = Field("trimtab", description="The name that clients ask for, in /v1/models.")
-    spool_bytes: int = Field(
-        1_000_000_000, gt=0, description="Events may wait in spool.db, up to so many bytes, while the broker is away."
-    )
-    on_full: Literal["drop", "refuse"] = Field(
-        "drop", description="When that is full: answer all the same and count the loss, or refuse with 503."
-    )
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _as_browsers_say_them(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in origins:
-            if origin == "*":
-                raise ValueError("'*' would let every page on the web in: name the origins, as https://shop.example")
-            if not _ORIGIN.fullmatch(origin):
-                raise ValueError(
-                    f"{origin!r} is no origin as a browser says it: scheme, host in small letters, and a port unless it "
-                    "is the usual one; no path and no slash at the end, as https://shop.example"
-                )
-        return origins
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _are_networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
-        for proxy in proxies:
-            try:
-                ip_network(proxy)
-            except ValueError as error:
-                raise ValueError(f"{error}; write an address or a network, as 10.0.0.0/8") from None
-        return proxies
 
 
 class Settings(BaseSettings):

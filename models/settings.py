@@ -1,12 +1,8 @@
-"""Settings of what is learned, and of what answers. No torch here: settings parse before torch is imported."""
+"""Settings of what is learned. No torch here: settings parse before torch is imported."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal, Self
-from urllib.parse import urlsplit
-
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field
 
 from feedback.settings import Section
 
@@ -71,77 +67,3 @@ class PolicySettings(Section):
     )
     sample_tokens: int = Field(48, gt=0, description="Most tokens of one sampled reply.")
     seed: int = Field(0, description="Seed of every random choice in training.")
-
-
-class EngineSettings(Section):
-    """What replies come from."""
-
-    kind: Literal["local", "openai", "vllm"] = Field(
-        "local",
-        description="`local`: a small model in the gateway's own process. `openai`: any OpenAI-compatible server or hosted API, as it is, without adapters. `vllm`: vLLM servers, which load adapters as they are rolled out.",
-    )
-    urls: tuple[str, ...] = Field(
-        (),
-        description="Where such a server answers, with its `/v1`: `https://api.example.com/v1`. Several: the least loaded is asked, and another where one fails.",
-    )
-    model: str | None = Field(None, description="What that server calls the model that is served.")
-    aliases: dict[str, str] = Field(
-        {}, description="More names that clients may ask for, each with what the server calls it."
-    )
-    api_key: SecretStr | None = Field(
-        None, description="The server's key; only from the environment (TRIMTAB_ENGINE__API_KEY) or api_key_file."
-    )
-    api_key_file: Path | None = Field(None, description="A file that holds the key.")
-    adapters_seen_as: Path | None = Field(
-        None,
-        description="With `vllm`: where its servers find what lies in `adapters/` of the state directory; default: that very path.",
-    )
-    max_loras: int = Field(
-        4,
-        ge=2,
-        description="With `vllm`: how many adapters it was started for (`--max-loras`). One is the base's, the others are for incumbent, candidate and those that are asked for by name.",
-    )
-    limit: int = Field(1_000, gt=0, description="Requests that may be under way on such a server; beyond: 429.")
-    first_word_within_s: float = Field(
-        120, gt=0, description="How long it may take to begin a reply (to give all of it, where none is streamed)."
-    )
-    next_word_within_s: float = Field(60, gt=0, description="How long it may be silent within a reply.")
-
-    @field_validator("urls")
-    @classmethod
-    def _http(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
-        for url in urls:
-            try:
-                parts = urlsplit(url)
-                sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-            except ValueError:
-                sound = False
-            if not sound or parts.username or parts.query or parts.fragment:
-                raise ValueError("must be http:// or https:// with a host, and its path: https://api.example.com/v1")
-            if parts.path.rstrip("/").endswith(("/completions", "/models")):
-                raise ValueError(f"{url} is one of the server's services: write what comes before, as far as /v1")
-        bare = tuple(url.rstrip("/") for url in urls)
-        if len(set(bare)) < len(bare):
-            raise ValueError("one of them stands there twice: each server counts once")
-        return bare
-
-    @property
-    def takes_adapters(self) -> bool:
-        """Whether what is trained can be served."""
-        return self.kind != "openai"
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if self.kind != "local" and not (self.urls and self.model):
-            raise ValueError(f"kind = {self.kind!r} needs urls and model")
-        if self.kind == "local" and (self.urls or self.model):
-            raise ValueError(
-                "kind = 'local' asks no server: leave urls and model out, or set kind to 'openai' or 'vllm'"
-            )
-        if self.adapters_seen_as is not None and self.kind != "vllm":
-            raise ValueError(f"adapters_seen_as is for kind = 'vllm', and kind is {self.kind!r}")
-        if self.kind == "local" and self.aliases:
-            raise ValueError("aliases are for what a server has, and kind = 'local' asks none")
-        if self.model in self.aliases:
-            raise ValueError(f"the alias {self.model!r} is what the server calls its model already: leave it out")
-        return self

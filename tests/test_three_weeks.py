@@ -23,7 +23,8 @@ from sqlalchemy import select
 from deploy.control import schema
 from deploy.control.store import Control, open_control
 from deploy.roles.together import run_together
-from deploy.settings import ApproveSettings, GatewaySettings, RolloutSettings, Settings, TrainSettings
+from deploy.serving_settings import GatewaySettings
+from deploy.settings import ApproveSettings, RolloutSettings, Settings, TrainSettings
 from deploy.state import State, open_state
 from deploy.training.job import Progress
 from deploy.web.serving import listen

@@ -12,12 +12,12 @@ import click
 from deploy.cli.common import FAILED, Context, pass_context, print_json, stdout
 from deploy.errors import Failed
 from deploy.rules.schedule import NOT_TRAINED
+from deploy.serving_settings import EngineSettings
 from deploy.text import shown
 from feedback.clock import Clock
 from feedback.settings import KeyUnusable, read_key
 from models.bases import find_base
 from models.errors import JobFailed
-from models.settings import EngineSettings
 
 if TYPE_CHECKING:
     from deploy.engine.checking import Checked

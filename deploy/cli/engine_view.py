@@ -9,10 +9,10 @@ from typing import Any
 from deploy.engine.checking import check_engine
 from deploy.rules.names import short
 from deploy.rules.schedule import NOT_TRAINED
+from deploy.serving_settings import EngineSettings
 from feedback.clock import Clock
 from feedback.settings import KeyUnusable, read_key
 from models.adapters import engine_name
-from models.settings import EngineSettings
 
 
 def look(engine: EngineSettings, clock: Clock) -> dict[str, Any]:

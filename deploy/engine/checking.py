@@ -20,8 +20,8 @@ from deploy.engine.vllm import answers
 from deploy.engine.vllm.answers import FilesNotVisible
 from deploy.engine.vllm.plan import OURS
 from deploy.engine.vllm.replica import Replica
+from deploy.serving_settings import EngineSettings
 from feedback.clock import Clock
-from models.settings import EngineSettings
 
 LOOK_S = 3.0
 """How long somebody who looks waits for a list of models."""

@@ -21,7 +21,7 @@ from deploy.gateway.live_turn import RETRY_S, LiveTurn, Plan, explained, not_log
 from deploy.gateway.request import parse_chat
 from deploy.gateway.turn_ids import TurnId, TurnIds
 from deploy.rules.assignment import Arm
-from deploy.settings import GatewaySettings
+from deploy.serving_settings import GatewaySettings
 from deploy.web.callers import Caller
 from deploy.web.errors import ApiError, bad
 from feedback.clock import Clock

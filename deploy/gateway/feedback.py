@@ -24,7 +24,7 @@ from deploy.gateway.live_turn import not_logged
 from deploy.gateway.redaction import Redaction
 from deploy.gateway.redaction_processes import Unredactable
 from deploy.gateway.turn_ids import TurnIds
-from deploy.settings import GatewaySettings
+from deploy.serving_settings import GatewaySettings
 from deploy.web.bodies import json_object, read_body
 from deploy.web.callers import Caller, Callers
 from deploy.web.errors import ApiError, bad

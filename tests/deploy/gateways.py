@@ -21,7 +21,8 @@ from deploy.engine.opening import open_remote
 from deploy.engine.remote.engine import RemoteEngine
 from deploy.gateway.app import gateway_app
 from deploy.gateway.control_link import ControlLink
-from deploy.settings import EngineSettings, GatewaySettings, Settings
+from deploy.serving_settings import EngineSettings, GatewaySettings
+from deploy.settings import Settings
 from deploy.web.serving import listen, serve
 from feedback.intake.edge import Edge
 from models.bases import Base

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from deploy.cli.engine_view import engine_lines, look, missing
+from deploy.serving_settings import EngineSettings
 from models.adapters import engine_name
-from models.settings import EngineSettings
 from tests.fakes import CLOCK
 
 A, B = "a" * 64, "b" * 64

@@ -14,11 +14,11 @@ from deploy.decisions.operations import Operations
 from deploy.parts import note_engine, open_log
 from deploy.rules.names import short
 from deploy.rules.schedule import NOT_TRAINED
+from deploy.serving_settings import EngineSettings
 from deploy.settings import Settings
 from deploy.state import State, open_state
 from feedback.intake.edge import Record
 from models.adapters import engine_name
-from models.settings import EngineSettings
 from tests.deploy.candidates import make_candidate
 from tests.deploy.cli.typed import typed
 from tests.deploy.gateways import full

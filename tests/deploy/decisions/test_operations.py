@@ -11,8 +11,8 @@ import pytest
 from deploy.control.store import Control, open_control
 from deploy.decisions.operations import Operations
 from deploy.errors import Failed, Refused
+from deploy.serving_settings import EngineSettings
 from deploy.settings import ApproveSettings, Settings
-from models.settings import EngineSettings
 from tests.deploy.candidates import make_candidate
 from tests.deploy.decisions.approving import HOLD, approve, to_full
 from tests.fakes import CLOCK, ManualClock

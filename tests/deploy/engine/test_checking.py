@@ -9,7 +9,7 @@ import pytest
 
 from deploy.engine import checking
 from deploy.engine.checking import check_engine
-from models.settings import EngineSettings
+from deploy.serving_settings import EngineSettings
 from tests.fakes import CLOCK
 from tests.own_engine import MODEL, own_engine
 

@@ -12,7 +12,8 @@ from deploy.engine.opening import open_engine
 from deploy.engine.port import Engine
 from deploy.engine.remote.engine import RemoteEngine
 from deploy.errors import Failed
-from deploy.settings import EngineSettings, GatewaySettings, Settings
+from deploy.serving_settings import EngineSettings, GatewaySettings
+from deploy.settings import Settings
 from deploy.state import State
 from tests.deploy.engine.remote.asking import documents, request
 from tests.deploy.engine.replies import Desk

@@ -24,7 +24,7 @@ from deploy.gateway.live_turn import RETRY_S, LiveTurn
 from deploy.gateway.redaction import Redaction
 from deploy.gateway.turn_ids import TurnIds
 from deploy.rules.assignment import Exposure, Routing
-from deploy.settings import GatewaySettings
+from deploy.serving_settings import GatewaySettings
 from deploy.web.callers import Caller
 from deploy.web.errors import ApiError
 from feedback.intake.edge import Edge

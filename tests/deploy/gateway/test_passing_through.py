@@ -23,7 +23,7 @@ from pydantic import BaseModel
 
 from deploy.control.store import Control
 from deploy.decisions.operations import Operations
-from deploy.settings import EngineSettings
+from deploy.serving_settings import EngineSettings
 from tests.deploy.gateways import Gateway, incumbent, running
 from tests.fakes import until
 from tests.openai_server import (

@@ -9,10 +9,10 @@ import pytest
 from deploy.control.store import Control
 from deploy.roles.role import Role
 from deploy.roles.trainer import _due
+from deploy.serving_settings import EngineSettings
 from deploy.settings import ApproveSettings, Settings, TrainSettings
 from deploy.state import open_state
 from feedback.dataset import snapshot
-from models.settings import EngineSettings
 from tests.deploy.training.test_train import Arriving
 from tests.fakes import ManualClock
 

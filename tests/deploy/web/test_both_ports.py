@@ -21,7 +21,8 @@ from deploy.engine.adapters import LocalEngines
 from deploy.errors import Failed
 from deploy.gateway.app import gateway_app
 from deploy.gateway.control_link import ControlLink
-from deploy.settings import GatewaySettings, Settings
+from deploy.serving_settings import GatewaySettings
+from deploy.settings import Settings
 from feedback.intake.edge import Edge
 from tests.deploy.gateways import KEY
 from tests.fakes import CLOCK, FakeEngine, MemoryProducer

@@ -1,0 +1,93 @@
+"""One replica as it should be: what it is asked for depends on what it was seen to have."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from deploy.engine.vllm.keeper import RETRY_S, Keeper, Wanted
+from deploy.engine.vllm.replica import Replica
+from models.adapters import engine_name
+from tests.deploy.engine.vllm.fake_server import BASE, running
+from tests.deploy.engine.vllm.speaking import Speaking, record_for
+from tests.fakes import ManualClock, until
+
+RECORD = record_for("d" * 64)
+NAME = engine_name(RECORD.digest)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Speaking]:
+    async with running(Speaking(RECORD)) as fake:
+        assert isinstance(fake, Speaking)
+        yield fake
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def keeper(server: Speaking, clock: ManualClock) -> AsyncIterator[Keeper]:
+    async with aiohttp.ClientSession() as session:
+        keeper = Keeper(Replica(session, server.url, clock), BASE, 3, clock)
+        yield keeper
+        await keeper.stop()
+
+
+@pytest.fixture
+def wanted(tmp_path: Path) -> Wanted:
+    return Wanted(NAME, tmp_path / RECORD.digest, tmp_path / "zero-1", RECORD)
+
+
+async def test_nothing_is_asked_of_a_replica_that_was_not_seen_yet_or_is_away(keeper: Keeper, server: Speaking) -> None:
+    assert keeper.model(None) is None
+    await keeper.look([], ())
+    assert keeper.model(None) == BASE
+    server.broken = True
+    await keeper.look([], ())
+    assert keeper.model(None) is None
+    assert "is not well" in str(keeper.away)
+
+
+async def test_beside_an_adapter_that_somebody_else_loaded_the_base_itself_is_not_asked(
+    keeper: Keeper, server: Speaking
+) -> None:
+    server.roots["tt-other"] = "/elsewhere"
+    await keeper.look([], ["tt-other"])
+    assert keeper.model(None) is None
+    await keeper.look([], ())
+    await until(lambda: "tt-other" not in server.roots)
+    assert keeper.model(None) == BASE
+
+
+async def test_an_adapter_is_asked_for_only_once_it_was_proved(
+    keeper: Keeper, server: Speaking, wanted: Wanted
+) -> None:
+    await keeper.look([wanted], ())
+    assert keeper.model(NAME) is None
+    await until(lambda: keeper.model(NAME) == NAME)
+    assert keeper.model(None) == wanted.zero_name
+    server.restart()
+    await keeper.look([], ())
+    assert (keeper.model(NAME), keeper.model(None)) == (None, BASE)
+
+
+async def test_what_was_refused_is_tried_again_later(
+    keeper: Keeper, server: Speaking, wanted: Wanted, clock: ManualClock
+) -> None:
+    server.wrong = {NAME}
+    await keeper.look([wanted], ())
+    await until(lambda: NAME in keeper.refused and NAME not in server.roots)
+    server.wrong = set()
+    await keeper.look([wanted], ())
+    assert keeper.model(NAME) is None
+    clock.set_forward(RETRY_S)
+    await until(lambda: keeper._changing is None or keeper._changing.done())
+    await keeper.look([wanted], ())
+    await until(lambda: keeper.model(NAME) == NAME)
+    assert NAME not in keeper.refused
