@@ -21,7 +21,7 @@ from feedback.intake.edge import Record
 from models.adapters import engine_name
 from tests.deploy.candidates import make_candidate
 from tests.deploy.cli.typed import typed
-from tests.deploy.gateways import full
+from tests.deploy.decisions.approving import to_full
 from tests.fakes import CLOCK
 from tests.own_engine import MODEL, own_engine
 
@@ -91,7 +91,9 @@ def serves(state: State) -> str:
     """A candidate that the rollout says is served to everybody."""
     digest = make_candidate(state.candidates)
     control = open_control(state.control)
-    full(Operations(control, Settings, state.candidates, CLOCK), digest)
+    rules = Operations(control, Settings, state.candidates, CLOCK)
+    rules.register(digest)
+    to_full(rules, digest)
     control.close()
     return digest
 
