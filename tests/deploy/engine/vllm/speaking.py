@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,10 @@ class Speaking(FakeVllm):
         self.wrong: set[str] = set()
         self.lost: set[str] = set()
         """Models that chats don't find, though they are listed."""
+        self.forgets_at = 0
+        """At so many scores from now on it forgets all (0: at none)."""
+        self.slow: dict[str, asyncio.Event] = {}
+        """Models whose chats are answered once this is set."""
         self.chats: list[str] = []
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -51,6 +56,8 @@ class Speaking(FakeVllm):
         self.chats.append(model)
         if model not in self.roots or model in self.lost:
             return error(404, f"The model `{model}` does not exist.")
+        if model in self.slow:
+            await self.slow[model].wait()
         message = {"role": "assistant", "content": model}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return web.json_response({"object": "chat.completion", "model": model, "choices": [choice]})
@@ -61,6 +68,9 @@ class Speaking(FakeVllm):
 
     def _complete(self, fields: dict[str, Any]) -> web.Response:
         model, (at, _, *before), (token,) = fields["model"], fields["prompt"], fields["allowed_token_ids"]
+        self.forgets_at -= 1
+        if self.forgets_at == 0:
+            self.restart()
         if model not in self.roots:
             return error(404, f"The model `{model}` does not exist.")
         record = self.records.get(model) or next(iter(self.records.values()))
