@@ -19,7 +19,7 @@ from models.adapters import engine_name
 from tests.deploy.candidates import base_of
 from tests.deploy.engine.replies import Desk, request
 from tests.deploy.engine.vllm.fake_server import BASE, running
-from tests.deploy.engine.vllm.speaking import Speaking, recorded_candidate
+from tests.deploy.engine.vllm.speaking import Speaking, recorded_candidate, with_tokenizer
 from tests.fakes import CLOCK, until
 
 pytestmark = pytest.mark.slow
@@ -52,7 +52,7 @@ async def engine(
             100,
             CLOCK,
             slots=slots,
-            base=base_of(candidates),
+            base=with_tokenizer(base_of(candidates)),
             candidates=candidates,
             files=Files(adapters, adapters),
             router=desk,
