@@ -151,7 +151,8 @@ class VllmEngine(RemoteEngine):
             ids = await self._prompts.ids(request.messages, prompt_tokens(request.body, context), context)
             if ids is not None:
                 body = completion(request.body, ids, context, template.longest, template.ends)
-                return Wire("completions", body, ChatDocuments(stream=request.stream, ends=template.ends))
+                ends = template.ends - set(request.body.get("stop_token_ids") or ())
+                return Wire("completions", body, ChatDocuments(stream=request.stream, ends=ends))
         return Wire(CHAT, {**request.body, "messages": await self._prompts.unmarked(request.messages)}, as_said)
 
     def missing(self, address: Address, model: str) -> bool:

@@ -51,7 +51,7 @@ def is_plain(request: ChatRequest) -> bool:
     return (
         all(name in _SAME or name in _DROPPED or value in _NOTHING.get(name, ()) for name, value in asked.items())
         and all(type(limit) is int and limit > 0 for limit in limits)
-        and isinstance(asked.get("stop_token_ids", []), list)
+        and all(type(number) is int for number in _listed(asked.get("stop_token_ids", [])))
         and all(_is_text(message) for message in request.messages)
     )
 
@@ -87,7 +87,7 @@ class ChatDocuments:
 
     def __init__(self, *, stream: bool, ends: Collection[int] = ()) -> None:
         self._stream, self._ends = stream, ends
-        self._begun: set[Any] = set()
+        self._begun = set[int]()
 
     def __call__(self, document: dict[str, Any]) -> dict[str, Any]:
         """What does not look like a completion's stays as it is."""
@@ -100,14 +100,21 @@ class ChatDocuments:
         return read
 
     def _choice(self, choice: Any) -> Any:
-        if not isinstance(choice, dict) or not isinstance(choice.get("text"), str):
-            return choice
-        index, stop = choice.get("index", 0), choice.get("stop_reason")
-        told = {"index": index, **self._said(index, choice["text"]), "logprobs": None}
-        told["finish_reason"] = choice.get("finish_reason")
-        return told | ({"stop_reason": None if stop in self._ends else stop} if "stop_reason" in choice else {})
+        match choice:
+            case {"index": int(index), "text": str(text), **rest}:
+                told = {"index": index, **self._said(index, text), "logprobs": None}
+                told["finish_reason"] = rest.get("finish_reason")
+                return told | self._stopped(rest)
+        return choice
 
-    def _said(self, index: Any, text: str) -> dict[str, Any]:
+    def _stopped(self, choice: Mapping[Any, Any]) -> dict[str, Any]:
+        """What vLLM says that it stopped at; what ends every turn of a chat it does not name there."""
+        if "stop_reason" not in choice:
+            return {}
+        stop = choice["stop_reason"]
+        return {"stop_reason": None if isinstance(stop, int) and stop in self._ends else stop}
+
+    def _said(self, index: int, text: str) -> dict[str, Any]:
         if not self._stream:
             return {"message": {"role": "assistant", "content": text, "refusal": None}}
         first = index not in self._begun
@@ -129,6 +136,10 @@ def _broken(name: str, value: Any, markers: Sequence[str]) -> Any:
         case list():
             return [_broken(name, item, markers) for item in value]
     return value
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _is_text(message: Message) -> bool:
