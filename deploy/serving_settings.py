@@ -104,6 +104,10 @@ class EngineSettings(Section):
         ge=2,
         description="With `vllm`: how many adapters it was started for (`--max-loras`). One is the base's, the others are for incumbent, candidate and those that are asked for by name.",
     )
+    chat: Literal["templated", "always"] = Field(
+        "templated",
+        description="With `vllm`: `templated` sends plain text as token ids that the base's own chat template made, as in training (a marker that a user types stays text), and all else (tools, images, formats) to the server's chat endpoint. `always` sends everything there, for servers that parse reasoning out of replies, say.",
+    )
     limit: int = Field(1_000, gt=0, description="Requests that may be under way on such a server; beyond: 429.")
     first_word_within_s: float = Field(
         120, gt=0, description="How long it may take to begin a reply (to give all of it, where none is streamed)."

@@ -74,7 +74,7 @@ def describe(path: Path, name: str) -> Base:
         raise JobFailed(f"the base model {path} has no {missing.name}: it must be a Hugging Face directory")
     if not weights:
         raise JobFailed(f"the base model {path} has no .safetensors weights: convert it (pickled weights are refused)")
-    template = _chat_template(path)
+    template = chat_template(path)
     if not template:
         raise JobFailed(f"the base model {path} has no chat template: choose an instruction-tuned base")
     return Base(
@@ -92,7 +92,8 @@ def _revision(path: Path, files: list[Path]) -> str:
     return hashlib.sha256(canonical({file.name: sha256_file(file) for file in files})).hexdigest()
 
 
-def _chat_template(path: Path) -> str | None:
+def chat_template(path: Path) -> str | None:
+    """The chat template that comes with the base in the directory `path`; None where none does."""
     if (path / "chat_template.jinja").is_file():
         return (path / "chat_template.jinja").read_text(encoding="utf-8")
     try:

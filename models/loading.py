@@ -7,21 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 from transformers.utils.logging import disable_progress_bar, set_verbosity
 
-from models.bases import Base
 from models.chat import Chat
+from models.tokenizer import load_chat as load_chat
 
 set_verbosity(logging.CRITICAL)
 disable_progress_bar()
 
 SAFE = {"trust_remote_code": False, "use_safetensors": True, "local_files_only": True}
-
-
-def load_chat(base: Base) -> Chat:
-    """The base's tokenizer with its chat template."""
-    return Chat(AutoTokenizer.from_pretrained(base.path, trust_remote_code=False, local_files_only=True))
 
 
 def load_causal(path: Path | str) -> Any:

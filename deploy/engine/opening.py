@@ -36,6 +36,7 @@ def open_engine(settings: Settings, state: State, router: RoutingSource, clock: 
         candidates=state.candidates,
         files=files,
         router=router,
+        chat=engine.chat,
     )
 
 

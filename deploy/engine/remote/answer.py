@@ -61,10 +61,21 @@ class Broken(Exception):
         self.detail, self.status, self.code, self.http = detail, status, code, http
 
 
+@dataclass(frozen=True)
+class Wire:
+    """How a request is put to a server: a JSON object, without its model, to a path; and how its documents are read."""
+
+    path: str
+    body: Mapping[str, Any]
+    read: Callable[[dict[str, Any]], dict[str, Any]]
+
+
 class Asker(Protocol):
     """What an answer has to know of its engine; deploy.engine.remote.engine.RemoteEngine."""
 
     replicas: Replicas
+
+    async def wire(self, address: Replica, model: str, request: ChatRequest) -> Wire: ...
 
     def model_on(self, address: Replica, adapter: str | None, asked: str) -> str | None: ...
     def asking(self, address: Replica, model: str) -> AbstractContextManager[None]: ...
@@ -165,12 +176,13 @@ class RemoteAnswer:
         return error
 
     async def _from(self, replica: Replica, model: str) -> AsyncIterator[dict[str, Any]]:
-        body = dict(self._request.body) | {"model": model}
+        wire = await self._engine.wire(replica, model, self._request)
+        body = dict(wire.body) | {"model": model}
         if self._request.stream:  # what it cost belongs in the log, whether the client asks or not
             body["stream_options"] = (body.get("stream_options") or {}) | {"include_usage": True}
         self._first_until_s = self._clock.monotonic_s() + self._patience.first_s
         with self._engine.asking(replica, model):
-            async with self._post(replica, _encode(body)) as response:
+            async with self._post(f"{replica.url}/{wire.path}", _encode(body)) as response:
                 if response.status != 200:
                     raise await self._refusal(response)
                 documents = self._streamed(response) if self._request.stream else self._whole(response)
@@ -178,13 +190,12 @@ class RemoteAnswer:
                     if document.get("error") and not document.get("choices"):
                         raise EngineRefused(_status_of(document["error"]), document)
                     self._engine.replicas.answered(replica)
-                    yield self._renamed(document, model)
+                    yield self._renamed(wire.read(document), model)
 
     @asynccontextmanager
-    async def _post(self, replica: Replica, body: bytes) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _post(self, url: str, body: bytes) -> AsyncIterator[aiohttp.ClientResponse]:
         async with self._wait(first=True):
             try:
-                url = f"{replica.url}/chat/completions"
                 response = await self._session.post(url, data=body, allow_redirects=False)
             except aiohttp.ClientError as error:  # one of them is a TimeoutError too
                 raise Broken("the engine can't be reached; try again", _named(error), 503, "not_ready") from None

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 import structlog
 
 from deploy.engine.leases import Lease
 from deploy.engine.port import ChatRequest, NotReady, Overloaded
-from deploy.engine.remote.answer import AWAY, Asked, Patience, RemoteAnswer
+from deploy.engine.remote.answer import AWAY, Asked, Patience, RemoteAnswer, Wire
 from deploy.engine.remote.replicas import Replica, Replicas
 from deploy.engine.thread import STOPPING
 from feedback.clock import Clock
@@ -22,6 +22,7 @@ CONNECT_S = 5.0
 IDLE_S = 4.0
 """How long a connection is kept for the next request: uvicorn's servers end it after 5 s, it may be just as one is sent."""
 
+CHAT = "chat/completions"
 
 log = structlog.get_logger()
 
@@ -118,6 +119,10 @@ class RemoteEngine:
         """One more reply by this model under way there."""
         return self.replicas.asking(address)
 
+    async def wire(self, address: Replica, model: str, request: ChatRequest) -> Wire:
+        """As it was asked for."""
+        return Wire(CHAT, request.body, as_said)
+
     def missing(self, address: Replica, model: str) -> bool:
         """The address says that it has no such model. Whether another may have it; else that is for the client to hear."""
         return False
@@ -134,6 +139,11 @@ class RemoteEngine:
 
         asked = Asked(request, lease.digest if lease is not None else None, ended)
         return RemoteAnswer(self._session, self, asked, self._patience, self._clock)
+
+
+def as_said(document: dict[str, Any]) -> dict[str, Any]:
+    """A chat's documents need no reading."""
+    return document
 
 
 class RemotePlace:

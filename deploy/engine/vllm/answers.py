@@ -47,6 +47,7 @@ class NotUnderstood(Exception):
 class _Model(msgspec.Struct):
     id: str
     root: str | None = None
+    max_model_len: int | None = None
 
 
 class _Models(msgspec.Struct):
@@ -72,6 +73,15 @@ def models(body: bytes) -> dict[str, str] | None:
         return {model.id: model.root or "" for model in msgspec.json.decode(body, type=_Models).data}
     except _UNREADABLE:
         return None
+
+
+def context(body: bytes, model: str) -> int | None:
+    """How many tokens of prompt and reply a model has room for; None where the list does not say."""
+    try:
+        cards = msgspec.json.decode(body, type=_Models).data
+    except _UNREADABLE:
+        return None
+    return next((card.max_model_len for card in cards if card.id == model), None)
 
 
 def logprob(body: bytes, token: int) -> float | None:

@@ -1,4 +1,4 @@
-"""vLLM replicas as an engine: chats pass through, by adapters that are loaded and proved on each replica by itself.
+"""vLLM replicas as an engine: plain text goes as token ids, other chats pass through, by adapters that are loaded and proved on each replica by itself.
 
 A task looks every second at the routing and at every replica. What the routing names and no replica serves (yet) is not
 there: the incumbent answers meanwhile, else the base.
@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import structlog
 
@@ -18,14 +19,17 @@ from deploy.engine import metrics
 from deploy.engine.adapters import RoutingSource
 from deploy.engine.leases import Lease, Leases
 from deploy.engine.loaded import KEPT
-from deploy.engine.remote.answer import Patience
-from deploy.engine.remote.engine import RemoteEngine
+from deploy.engine.port import ChatRequest
+from deploy.engine.remote.answer import Patience, Wire
+from deploy.engine.remote.engine import CHAT, RemoteEngine, as_said
 from deploy.engine.remote.replicas import Replica as Address
 from deploy.engine.vllm.files import Files
 from deploy.engine.vllm.keeper import Keeper
 from deploy.engine.vllm.plan import OURS
 from deploy.engine.vllm.preparing import Preparing
+from deploy.engine.vllm.prompts import Prompts
 from deploy.engine.vllm.replica import Replica
+from deploy.engine.vllm.templated import ChatDocuments, completion, is_plain, prompt_tokens
 from deploy.rules.assignment import Routing
 from feedback.clock import Clock
 from models.adapters import engine_name
@@ -55,8 +59,10 @@ class VllmEngine(RemoteEngine):
         candidates: Path,
         files: Files,
         router: RoutingSource,
+        chat: Literal["templated", "always"] = "templated",
     ) -> None:
         super().__init__(urls, models, key, patience, limit, clock)
+        self._prompts, self._by_chat = Prompts(base), chat == "always"
         self._slots, self._base = slots, base
         self._router = router
         self._preparing = Preparing(base, candidates, files, clock)
@@ -79,6 +85,8 @@ class VllmEngine(RemoteEngine):
         """None when some replica can answer."""
         if (why := super().ready()) is not None:
             return why
+        if (why := self._prompts.missing) is not None:
+            return why
         if any(keeper.model(None) for keeper in self._keepers.values()):
             return None
         reasons = [keeper.away or "it is being proved that its base is ours" for keeper in self._keepers.values()]
@@ -99,6 +107,7 @@ class VllmEngine(RemoteEngine):
         for address in self.replicas.all:
             replica = Replica(self._session, address.url.removesuffix("/v1"), self._clock)
             self._keepers[address.url] = Keeper(replica, self._served, self._slots, self._clock)
+        self._prompts.start()
         self._watching = asyncio.create_task(self._watch())
 
     async def stop(self) -> None:
@@ -109,6 +118,7 @@ class VllmEngine(RemoteEngine):
         await self._preparing.stop()
         for keeper in self._keepers.values():
             await keeper.stop()
+        self._prompts.stop()
         await super().stop()
 
     async def hold(self, digest: str, *, by_name: bool) -> Lease | None:
@@ -136,6 +146,20 @@ class VllmEngine(RemoteEngine):
         """One more reply by this model under way there."""
         with super().asking(address, model), self._keepers[address.url].asking(model):
             yield
+
+    async def wire(self, address: Address, model: str, request: ChatRequest) -> Wire:
+        """Plain text as a completion of token ids; all else as a chat, in whose texts no marker is one."""
+        if model != self._served and not model.startswith(OURS):  # another model has a template of its own
+            return await super().wire(address, model, request)
+        template = await self._prompts.template()
+        context = self._keepers[address.url].context or template.context
+        if context and not self._by_chat and is_plain(request):
+            ids = await self._prompts.ids(request.messages, prompt_tokens(request.body, context), context)
+            if ids is not None:
+                body = completion(request.body, ids, context, template.longest, template.ends)
+                ends = template.ends - set(request.body.get("stop_token_ids") or ())
+                return Wire("completions", body, ChatDocuments(stream=request.stream, ends=ends))
+        return Wire(CHAT, {**request.body, "messages": await self._prompts.unmarked(request.messages)}, as_said)
 
     def missing(self, address: Address, model: str) -> bool:
         """The replica says that it has no such model, which was loaded there by us."""

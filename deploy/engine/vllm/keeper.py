@@ -57,6 +57,8 @@ class Keeper:
         """The adapters that are served from it."""
         self.refused: dict[str, tuple[str, float]] = {}
         """Why it does not serve an adapter, and since when (monotonic seconds)."""
+        self.context: int | None = None
+        """How many tokens of prompt and reply it has room for, as it says."""
         self._zero: str | None = None
         """The adapter that changes nothing, once it was seen to answer as the base."""
         self._listed: dict[str, str] = {}
@@ -132,6 +134,8 @@ class Keeper:
             if not await self._replica.healthy():
                 raise ReplicaAway(f"{self._replica.url} is not well")
             self._listed = await self._replica.models()
+            if self.away is not None:  # it may have been started anew
+                self.context = await self._replica.context(self._base)
         except Exception as error:  # whatever it answers, nothing is served from it until it answers well
             self._is_away(str(error))
             return

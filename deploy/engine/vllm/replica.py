@@ -50,6 +50,11 @@ class Replica:
             raise answers.refusal(self.url, "list its models", status, answers.reason(body))
         return found
 
+    async def context(self, model: str) -> int | None:
+        """How many tokens of prompt and reply it has room for by this model; None where it does not say. Raises ReplicaAway."""
+        _, body = await self._ask("GET", "/v1/models", ANSWER_S)
+        return answers.context(body, model)
+
     async def load(self, name: str, path: PurePath) -> None:
         """Have it load the adapter in the directory `path`, as the server sees it, under `name`.
 

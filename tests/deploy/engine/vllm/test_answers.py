@@ -44,6 +44,14 @@ def test_what_is_no_list_of_models_is_none(body: bytes) -> None:
     assert answers.models(body) is None
 
 
+def test_the_context_is_the_models_own_where_it_is_said() -> None:
+    listed = b'{"data":[{"id":"other","max_model_len":9},{"id":"base","max_model_len":96},{"id":"a"}]}'
+    assert answers.context(listed, "base") == 96
+    assert answers.context(listed, "a") is None
+    assert answers.context(listed, "gone") is None
+    assert answers.context(b"<html>", "base") is None
+
+
 def completion(tokens: list[str], logprobs: list[float | None], choices: int = 1) -> bytes:
     found = {"tokens": tokens, "token_logprobs": logprobs}
     return json.dumps({"choices": [{"logprobs": found}] * choices}).encode()

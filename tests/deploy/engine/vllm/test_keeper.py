@@ -54,6 +54,18 @@ async def test_nothing_is_asked_of_a_replica_that_was_not_seen_yet_or_is_away(ke
     assert "is not well" in str(keeper.away)
 
 
+async def test_a_replica_that_comes_back_is_asked_anew_how_long_its_context_is(
+    keeper: Keeper, server: Speaking
+) -> None:
+    await keeper.look([], ())
+    assert keeper.context == 400
+    server.broken, server.context = True, 300
+    await keeper.look([], ())
+    server.broken = False
+    await keeper.look([], ())
+    assert keeper.context == 300
+
+
 async def test_beside_an_adapter_that_somebody_else_loaded_the_base_itself_is_not_asked(
     keeper: Keeper, server: Speaking
 ) -> None:
