@@ -18,6 +18,7 @@ from deploy.engine.vllm.files import Files
 from deploy.engine.vllm.plan import ZERO
 from deploy.engine.vllm.replica import Replica
 from deploy.rules.assignment import Routing
+from models.adapters import engine_name
 from tests.deploy.engine.replies import Desk
 from tests.engine.conftest import Trained
 from tests.engine.server import SERVED_AS, SLOTS, Vllm
@@ -32,6 +33,8 @@ QUESTIONS = (
 USERS = 8
 PAUSE_S = 0.05
 """Before who was told to come back does so."""
+PROVED_WITHIN_S = 300.0
+"""A proof is more than a thousand requests: seconds, and a minute where five others use the machine."""
 
 Truth = dict[tuple[str | None, str], str]
 """Replies by adapter (None: the base) and question."""
@@ -69,6 +72,15 @@ async def unload(replica: Replica) -> None:
     for name in await replica.models():
         if name != SERVED_AS and not name.startswith(ZERO):
             await replica.unload(name)
+
+
+async def proved(engine: VllmEngine, digest: str) -> float:
+    """Wait until every server serves this adapter, and the base by what stands in for it; how long it took, seconds."""
+    began_s, wanted = CLOCK.monotonic_s(), [engine_name(digest)]
+    while not all(one["adapters"] == wanted and str(one["base"]).startswith(ZERO) for one in engine.state()):
+        assert CLOCK.monotonic_s() < began_s + PROVED_WITHIN_S, engine.state()
+        await CLOCK.sleep(PAUSE_S)
+    return CLOCK.monotonic_s() - began_s
 
 
 def asked(question: str = QUESTIONS[0], **more: Any) -> ChatRequest:

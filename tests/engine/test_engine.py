@@ -23,14 +23,14 @@ from deploy.rules.assignment import Routing
 from models.adapters import engine_name, make_manifest
 from tests.deploy.engine.replies import Desk
 from tests.engine import adapters
-from tests.engine.chats import QUESTIONS, Users, asked, begun, engine, text, truth
+from tests.engine.chats import QUESTIONS, USERS, Users, asked, begun, engine, proved, text, truth
 from tests.engine.conftest import Trained
 from tests.engine.server import READY_WITHIN_S, Vllm, vllm
 from tests.fakes import CLOCK, until
 
 AT_ONCE, MANY = 16, 160
-BACK_WITHIN_S = 30.0
-"""Of a server whose /health is well again, on a machine that does five other things; it prints what it was."""
+SLOWER = 4
+"""How much longer a proof may take amid chats, on whatever machine."""
 
 
 async def test_what_the_routing_names_is_loaded_proved_and_served_and_the_base_stays_the_base(
@@ -41,7 +41,7 @@ async def test_what_the_routing_names_is_loaded_proved_and_served_and_the_base_s
         await until(lambda: served.ready() is None)
         base = await truth(served)
         desk.now = Routing(incumbent=digest)
-        await until(lambda: digest in served.loaded)
+        await proved(served, digest)
         adapted = await truth(served, digest)
         for question in QUESTIONS:
             assert adapted[digest, question] != base[None, question]
@@ -63,7 +63,7 @@ async def test_under_mixed_load_every_reply_is_by_who_it_says_also_while_an_adap
         await until(lambda: served.ready() is None)
         known = await truth(served)
         desk.now = Routing(incumbent=digest)
-        await until(lambda: digest in served.loaded)
+        await proved(served, digest)
         known |= await truth(served, digest)
         everybody = Users(served, desk, known)
         room = asyncio.Semaphore(AT_ONCE)
@@ -82,7 +82,7 @@ async def test_under_mixed_load_every_reply_is_by_who_it_says_also_while_an_adap
             desk.now = Routing()
             await until(lambda: not served.loaded)
             desk.now = Routing(candidate=digest)
-            await until(lambda: digest in served.loaded)
+            await proved(served, digest)
             await until(users.more(8))
         assert (users.wrong, users.failed) == ([], [])
 
@@ -94,7 +94,7 @@ async def test_a_first_adapter_that_comes_amid_chats_with_the_base_answers_none_
     digest, desk = trained.candidate.name, Desk()
     async with engine([server], trained, desk, tmp_path) as served:
         desk.now = Routing(incumbent=digest)
-        await until(lambda: digest in served.loaded)
+        await proved(served, digest)
         known = await truth(served, digest)
     desk.now = Routing()
     async with engine([server], trained, desk, tmp_path) as served:
@@ -103,7 +103,7 @@ async def test_a_first_adapter_that_comes_amid_chats_with_the_base_answers_none_
         async with Users(served, desk, known) as users:
             await until(lambda: users.right[None] >= 8)
             desk.now = Routing(incumbent=digest)
-            await until(lambda: digest in served.loaded)
+            await proved(served, digest)
             await until(users.more(8))
         assert users.wrong == []
 
@@ -160,7 +160,7 @@ async def test_files_stay_while_a_server_lists_them_or_a_reply_is_by_them_and_th
 
     async with engine([server], trained, desk, tmp_path) as served:
         desk.now = Routing(incumbent=digest)
-        await until(lambda: digest in served.loaded)
+        await proved(served, digest)
         long_ago_s = files.stat().st_mtime - 2 * RESTS_S
         os.utime(files, (long_ago_s, long_ago_s))
         with served.admit() as place:
@@ -190,7 +190,7 @@ async def test_what_one_of_two_replicas_forgets_is_asked_of_the_other_at_once_an
         await until(lambda: all(state["base"] for state in served.state()) and served.ready() is None)
         known = await truth(served)
         desk.now = Routing(incumbent=digest)
-        await until(lambda: _everywhere(served.state(), name))
+        await proved(served, digest)
         known |= await truth(served, digest)
         async with Users(served, desk, known) as users:
             await until(users.more(8))
@@ -198,7 +198,7 @@ async def test_what_one_of_two_replicas_forgets_is_asked_of_the_other_at_once_an
                 for model in lost:
                     await behind.unload(model)
                 await until(users.more(8))
-                await until(lambda: _everywhere(served.state(), name), "it to be loaded again")
+                await proved(served, digest)
                 await until(users.more(8))
         assert (users.wrong, users.failed) == ([], [])
 
@@ -207,12 +207,11 @@ async def test_a_server_that_is_killed_amid_replies_and_started_again_has_its_ad
     server: Vllm, mortal: Vllm, trained: Trained, tmp_path: Path
 ) -> None:
     digest, desk = trained.candidate.name, Desk()
-    name = engine_name(digest)
     async with engine([server, mortal], trained, desk, tmp_path) as served:
         await until(lambda: all(state["base"] for state in served.state()) and served.ready() is None)
         known = await truth(served)
         desk.now = Routing(candidate=digest)
-        await until(lambda: _everywhere(served.state(), name))
+        first_s = await proved(served, digest)
         known |= await truth(served, digest)
         async with Users(served, desk, known) as users:
             await until(users.more(8))
@@ -222,15 +221,16 @@ async def test_a_server_that_is_killed_amid_replies_and_started_again_has_its_ad
             before = CLOCK.monotonic_s()
             while not await asyncio.to_thread(mortal.healthy):
                 assert CLOCK.monotonic_s() < before + READY_WITHIN_S
-            healthy = CLOCK.monotonic_s()
-            await until(lambda: _everywhere(served.state(), name), "the adapter to be back")
-            back_s = CLOCK.monotonic_s() - healthy
+            back_s = await proved(served, digest)
             await until(users.more(16))
         replies = sum(users.right.values())
-        print(f"the adapter was back {back_s:.1f} s after /health; {replies} replies, {len(users.failed)} broken off")
+        took = (
+            f"the adapter was back {back_s:.1f} s after /health (loaded at first in {first_s:.1f} s, with nobody about)"
+        )
+        print(f"{took}; {replies} replies, {len(users.failed)} broken off")
         assert users.wrong == []
-        assert len(users.failed) <= len(QUESTIONS) * 2, "only what was under way there is broken off"
-        assert back_s < BACK_WITHIN_S
+        assert len(users.failed) <= USERS, "only what was under way there is broken off"
+        assert back_s < SLOWER * first_s + 5, "nothing is waited for but the proof"
 
 
 async def test_a_reply_whose_server_is_killed_fails_and_gives_back_its_place_and_its_adapter(
@@ -239,7 +239,7 @@ async def test_a_reply_whose_server_is_killed_fails_and_gives_back_its_place_and
     digest, desk = trained.candidate.name, Desk()
     desk.now = Routing(incumbent=digest)
     async with engine([mortal], trained, desk, tmp_path) as served:
-        await until(lambda: digest in served.loaded)
+        await proved(served, digest)
         by, answer = await begun(served, asked(stream=True, ignore_eos=True, max_tokens=60), digest)
         documents = aiter(answer)
         assert (by, "choices" in await anext(documents)) == (digest, True)
@@ -251,7 +251,3 @@ async def test_a_reply_whose_server_is_killed_fails_and_gives_back_its_place_and
         with pytest.raises((EngineFailed, NotReady)):
             await text((await begun(served, asked(), digest))[1])
         assert (served._under_way, served._leases.held(digest)) == (0, False)
-
-
-def _everywhere(states: list[dict[str, object]], name: str) -> bool:
-    return all(state["adapters"] == [name] and str(state["base"]).startswith(ZERO) for state in states)
