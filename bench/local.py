@@ -25,9 +25,9 @@ ROOT = Path(__file__).parents[1]
 PARALLEL = (1, 2, 4, 8)
 SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {"layers": 4, "width": 192, "heads": 6, "kv_heads": 6, "inner": 512, "vocabulary": 1_500, "tokens": 96},
-    "135M": {"layers": 30, "width": 576, "heads": 9, "kv_heads": 3, "inner": 1_536, "vocabulary": 49_152, "tokens": 24},
+    "135M": {"layers": 30, "width": 576, "heads": 9, "kv_heads": 3, "inner": 1_536, "vocabulary": 49_152, "tokens": 12},
 }
-LENGTHS = {"tiny": (128, 256, 512, 1_024), "135M": (16, 32, 64, 128)}
+LENGTHS = {"tiny": (128, 256, 512, 1_024), "135M": (16, 32, 64)}
 CONTEXT = 2_048
 
 

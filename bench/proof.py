@@ -46,7 +46,7 @@ from models.chat import Chat  # noqa: E402
 from models.loading import load_causal, load_chat, pad_id  # noqa: E402
 from models.policy import policy_loss, tensors, with_lora  # noqa: E402
 from models.probes import choose_probes, encode_probe, measure, score  # noqa: E402
-from models.proof import NotProven, Proven, Record, Scores, powers, prove  # noqa: E402
+from models.proof import UNIT, NotProven, Proven, Record, Scores, powers, prove  # noqa: E402
 from models.settings import BaseModelSettings, PolicySettings, TinySettings  # noqa: E402
 from models.tiny import train_tiny  # noqa: E402
 
@@ -55,6 +55,7 @@ LENGTH, RANK, TRAINED = 256, 16, 10
 TINY = TinySettings(steps=150, batch_tokens=800)
 KINDS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 NOISES = (0.01, 0.03, 0.1, 0.3)
+EDGES = (2.5, 5.0, 7.5, 10.0, 15.0, 1e9)
 STRENGTHS = (0.0, 0.5, 0.8, 0.9, 0.95, 1.05)
 
 
@@ -267,7 +268,7 @@ def run(
     refused: list[str] = []
     wrong: dict[str, list[bool]] = defaultdict(list)
     slight: dict[str, list[bool]] = defaultdict(list)
-    blind_layers: list[tuple[str, float, bool]] = []
+    missed: list[str] = []
     for number, (state, record) in enumerate(zip(rights, recorded, strict=True)):
         base = engine.score(None, record)
         found = prove(record, base, engine.score(state, record))
@@ -279,7 +280,9 @@ def run(
         accepted = isinstance(prove(record, base, engine.score(other, record)), Proven)
         wrong[name].append(accepted)
         if accepted:
-            blind_layers.append((f"{number}: {name}", min(powers(record).values()), accepted))
+            missed.append(
+                f"{number}: {name}; weakest part {min(powers(record).values()):.1f} standard errors in bfloat16"
+            )
         if number % max(1, len(rights) // small) == 0 and small:
             for what, changed in changes(number, state):
                 slight[what].append(isinstance(prove(record, base, engine.score(changed, record)), Proven))
@@ -297,10 +300,38 @@ def run(
     print(f"  wrong: {sum(map(sum, wrong.values()))} of {sum(map(len, wrong.values()))} accepted")
     for name, outcomes in sorted(wrong.items()):
         print(f"    {name:32}{sum(outcomes):4} of {len(outcomes)} accepted")
-    for what, least, _ in blind_layers:
-        print(f"    accepted: {what}; weakest part {least:.1f} standard errors in bfloat16")
+    for what in missed:
+        print(f"    accepted: {what}")
     for what, outcomes in slight.items():
         print(f"  {what:34}{sum(outcomes):4} of {len(outcomes)} accepted")
+
+
+def weak(base: Base, rights: Sequence[State], count: int) -> None:
+    """Adapters of little effect: from which size on a layer that is not applied is noticed, in bfloat16."""
+    engine, chat = Torch(base, torch.bfloat16), load_chat(base)
+    rows = [encode_probe(chat, probe, LENGTH) for probe in choose_probes([], lambda text: len(chat.content(text)))]
+    seen: dict[float, list[tuple[float, bool]]] = defaultdict(list)
+    accepted: list[bool] = []
+    for number in range(count):
+        state = scaled(rights[number], lambda name, s=(0.3, 0.1, 0.05)[number % 3]: s)
+        model = with_lora(load_causal(base.path), PolicySettings(lora_rank=RANK))
+        set_peft_model_state_dict(model, state)
+        record = measure(model, "default", "0" * 64, base, rows, pad_id(chat))
+        bare = engine.score(None, record)
+        accepted.append(isinstance(prove(record, bare, engine.score(state, record)), Proven))
+        told = powers(record)
+        for layer in range(4):
+            part = scaled(state, lambda name, at=f"layers.{layer}.": 0.0 if at in name else 1.0)
+            refused = isinstance(prove(record, bare, engine.score(part, record)), NotProven)
+            power, effect = told[f"layer {layer}"], rms(record.effects[f"layer {layer}"]) * UNIT
+            seen[next(edge for edge in EDGES if power < edge)].append((effect, refused))
+    print(f"  weak adapters, right: {sum(accepted)} of {count} accepted (else they change too little)")
+    for edge, found in sorted(seen.items()):
+        sizes = sorted(effect for effect, _ in found)
+        print(
+            f"  a layer unapplied whose effect is below {edge:g} standard errors ({sizes[0]:.4f} to {sizes[-1]:.4f} nats a "
+            f"token): {sum(refused for _, refused in found)} of {len(found)} refused"
+        )
 
 
 def describe_records(recorded: Sequence[Record]) -> None:
@@ -330,10 +361,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--adapters", type=int, default=100, help="right ones, and as many wrong ones")
     parser.add_argument("--small", type=int, default=20, help="of how many right ones small changes are tried")
+    parser.add_argument("--weak", type=int, default=18, help="so many adapters of little effect")
     parser.add_argument("--work", type=Path, help="keep what is prepared here [default: a temporary directory]")
     parser.add_argument("--vllm", help="address of a vLLM that serves WORK/base under the name `base`")
     parser.add_argument("--name", default="", help="what to call it")
     parser.add_argument("--prepare", action="store_true", help="only prepare the work directory")
+    parser.add_argument("--only-weak", action="store_true", help="only the adapters of little effect")
     asked = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.disable(logging.CRITICAL)
@@ -352,11 +385,15 @@ def main() -> None:
             "torch, float32": lambda: Torch(base, torch.float32),
             "torch, bfloat16": lambda: Torch(base, torch.bfloat16),
         }
-        if asked.vllm:
+        if asked.only_weak:
+            engines = {}
+        elif asked.vllm:
             engines = {f"vLLM {asked.name}": lambda: Vllm(base, asked.vllm)}
         for name, engine in engines.items():
             print(name, flush=True)
             run(engine(), rights, trained, recorded, asked.small)
+        if not asked.vllm and asked.weak:
+            weak(base, rights, asked.weak)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,12 @@
-"""The parts of one deployment, put together as its settings say: the log, the worker, the judge, the rules."""
+"""The parts of one deployment, put together as its settings say: the log, the worker, the judge, the rules.
+
+Faust and OpenAI's client take more time to import than most commands take altogether: only who uses them pays for them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -10,26 +14,53 @@ from deploy.control.ledger import SqlLedger
 from deploy.control.store import Control
 from deploy.decisions.operations import Operations
 from deploy.errors import Failed
+from deploy.serving_settings import EngineSettings
 from deploy.settings import BrokerSettings, Settings
 from deploy.state import State
 from feedback.clock import Clock
+from feedback.durable import write_json
 from feedback.facts.reader import Facts
 from feedback.intake.edge import Edge
 from feedback.judge import rubric
-from feedback.judge.client import Judge
 from feedback.judge.ledger import Budget
 from feedback.judge.rubric import Rubric, RubricError
 from feedback.records import Judgement, JudgeRequest
 from feedback.settings import JudgeSettings, KeyUnusable
 from feedback.topics import TOPICS
-from streams.hops.judge import Ask
-from streams.hops.waiting_turns import WaitingTurns
 from streams.kafka.access import KafkaAccess
-from streams.link import Link
 from streams.log import Log, LogError
-from streams.sqlite.link import link as sqlite_link
 from streams.sqlite.log import SqliteLog
-from streams.worker import Worker
+
+if TYPE_CHECKING:
+    from streams.hops.judge import Ask
+    from streams.hops.waiting_turns import WaitingTurns
+    from streams.link import Link
+    from streams.worker import Worker
+
+
+def note_engine(state: State, settings: Settings) -> None:
+    """Tell other commands which engine this gateway asks: `--engine` may have named another than trimtab.toml does."""
+    engine = settings.engine
+    key_file = engine.api_key_file.absolute() if engine.api_key_file else None
+    noted = {"kind": engine.kind, "urls": engine.urls, "model": engine.model}
+    write_json(state.engine, noted | ({"api_key_file": str(key_file)} if key_file else {}))
+
+
+def engine_in_use(state: State, configured: EngineSettings) -> EngineSettings:
+    """The engine that the gateway which runs now asks; where none runs, the one that is configured."""
+    if not state.played("gateway") or not state.engine.exists():
+        return configured
+    try:
+        noted = EngineSettings.model_validate_json(state.engine.read_bytes())
+    except (OSError, ValueError):
+        return configured
+    told = {"kind": noted.kind, "urls": noted.urls, "model": noted.model, "api_key_file": noted.api_key_file}
+    return configured.model_copy(update=told)
+
+
+def in_use(state: State, settings: Settings) -> Settings:
+    """The settings, with the engine that is in use."""
+    return settings.model_copy(update={"engine": engine_in_use(state, settings.engine)})
 
 
 def open_log(state: State, settings: Settings, clock: Clock) -> Log:
@@ -100,6 +131,8 @@ def kafka_access(broker: BrokerSettings) -> KafkaAccess:
 def link_to(log: Log, clock: Clock) -> Link:
     """The log with its ways in and out."""
     if isinstance(log, SqliteLog):
+        from streams.sqlite.link import link as sqlite_link
+
         return sqlite_link(log, clock)
     from streams.kafka.link import link
     from streams.kafka.log import KafkaLog
@@ -112,6 +145,8 @@ def open_worker(
     log: Log, state: State, settings: Settings, edge: Edge, ask: Ask | None, router: WaitingTurns | None, clock: Clock
 ) -> Worker:
     """A worker on that log; start it with `async with`."""
+    from streams.worker import Worker
+
     answered = [judgement.request_id for judgement in Facts(state.facts).verdicts()] if ask is not None else []
     try:
         return Worker(
@@ -150,6 +185,8 @@ def make_ask(
     """
     if not settings.configured:
         return None
+    from feedback.judge.client import Judge
+
     try:
         judge = Judge(settings, load_rubric(settings), ledger(settings, control), clock=clock)
     except KeyUnusable as error:
@@ -165,4 +202,4 @@ def make_ask(
 
 def operations(state: State, settings: Settings, control: Control, clock: Clock) -> Operations:
     """The rules over this state directory."""
-    return Operations(control, lambda: settings, state.candidates, clock)
+    return Operations(control, lambda: in_use(state, settings), state.candidates, clock)

@@ -125,10 +125,30 @@ class EngineSettings(Section):
                 sound = False
             if not sound or parts.username or parts.query or parts.fragment:
                 raise ValueError("must be http:// or https:// with a host, and its path: https://api.example.com/v1")
-        return tuple(url.rstrip("/") for url in urls)
+            if parts.path.rstrip("/").endswith(("/completions", "/models")):
+                raise ValueError(f"{url} is one of the server's services: write what comes before, as far as /v1")
+        bare = tuple(url.rstrip("/") for url in urls)
+        if len(set(bare)) < len(bare):
+            raise ValueError("one of them stands there twice: each server counts once")
+        return bare
+
+    @property
+    def takes_adapters(self) -> bool:
+        """Whether what is trained can be served."""
+        return self.kind != "openai"
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.kind != "local" and not (self.urls and self.model):
             raise ValueError(f"kind = {self.kind!r} needs urls and model")
+        if self.kind == "local" and (self.urls or self.model):
+            raise ValueError(
+                "kind = 'local' asks no server: leave urls and model out, or set kind to 'openai' or 'vllm'"
+            )
+        if self.adapters_seen_as is not None and self.kind != "vllm":
+            raise ValueError(f"adapters_seen_as is for kind = 'vllm', and kind is {self.kind!r}")
+        if self.kind == "local" and self.aliases:
+            raise ValueError("aliases are for what a server has, and kind = 'local' asks none")
+        if self.model in self.aliases:
+            raise ValueError(f"the alias {self.model!r} is what the server calls its model already: leave it out")
         return self

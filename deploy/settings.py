@@ -8,9 +8,9 @@ import os
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from deploy.errors import Failed
@@ -170,6 +170,14 @@ class Settings(BaseSettings):
     engine: EngineSettings = EngineSettings()
     gateway: GatewaySettings = GatewaySettings()
 
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        if (ours := self.gateway.model_alias) in self.engine.aliases:
+            raise ValueError(
+                f"engine.aliases: {ours!r} is gateway.model_alias, the name of what is served: give the alias another name"
+            )
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -230,7 +238,7 @@ def _clause(key: str, kind: str, message: str) -> str:
         return f"unknown key {key}" + (f" (did you mean {near[0]}?)" if near else "")
     if kind == "model_type":
         return f"{key} is a section: write [{key}], and its keys below"
-    return f"{key}: {message}"
+    return f"{key}: {message}" if key else message
 
 
 def variable(key: str) -> str:

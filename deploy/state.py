@@ -58,6 +58,10 @@ class State:
         return self.root / "adapters"
 
     @property
+    def engine(self) -> Path:
+        return self.root / "engine.json"
+
+    @property
     def work(self) -> Path:
         return self.root / "work"
 

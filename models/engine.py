@@ -33,10 +33,9 @@ from models.text_stream import TextStream
 
 _RESERVED = 4  # a quarter of the context is kept for the reply
 _MOST_BYTES = 1 << 29  # keys and values of one reply: a base with a longer context is served with a shorter one
-_PORTION = {
-    "cpu": 16,
-    "cuda": 256,
-}  # ids of prompts in a step beside replies that are being written: at most twice as long
+_PORTION = {"cpu": 8, "cuda": 256}
+"""Ids of prompts in a step beside replies that are being written, and one more for each of these: on a CPU a step then
+takes 1.2 times as long for short prompts and many replies, and twice as long for one reply beside a prompt of 1,500."""
 _PORTION_ALONE = 256
 
 
@@ -248,12 +247,13 @@ class LocalEngine:
 def portions(unread: Sequence[int], beside: int, alone: int) -> list[int]:
     """How many ids each reply reads in this step, given how many it has not read.
 
-    One that has one left reads it. The others share `beside` ids in equal parts, or `alone` ids where nobody has one
-    left; what one does not need of its part goes to the rest. At least one reads something.
+    One that has one left reads it. The others share `beside` ids in equal parts, and one more for each that has one
+    left, or `alone` ids where nobody has; what one does not need of its part goes to the rest. At least one reads.
     """
     counts = [min(1, n) for n in unread]
     waiting = sorted((n, at) for at, n in enumerate(unread) if n > 1)
-    left = beside if len(waiting) < len(unread) else alone
+    writing = len(unread) - len(waiting)
+    left = beside + writing if writing else alone
     for place, (n, at) in enumerate(waiting):
         counts[at] = min(n, left // (len(waiting) - place))
         left -= counts[at]

@@ -20,7 +20,7 @@ from peft.tuners.lora import LoraLayer
 
 from feedback.dataset.tables import ServedTurn
 from feedback.records import Message
-from models.adapters import Adapter
+from models.adapters import Adapter, AdapterInvalid
 from models.bases import Base
 from models.batches import Row, lay_out, token_logps
 from models.chat import Chat
@@ -131,8 +131,14 @@ def measure(model: Any, adapter: str, digest: str, base: Base, rows: Sequence[Ro
 def remake(candidate: Path, adapter: Adapter, base: Base) -> Record:
     """Make and keep the record of a candidate from before there were any, on fixed probes, from the bytes that were checked.
 
-    Loads a base of its own, so that no engine is measured against itself. Raises AdapterInvalid where it is of another base.
+    Loads a base of its own, so that no engine is measured against itself. Raises AdapterInvalid where it is of another base,
+    or the base is not here.
     """
+    if not Path(base.path).is_dir():
+        raise AdapterInvalid(
+            f"adapter {adapter.manifest.digest[:16]} is from before adapters were proven, and its base {base.name} is not "
+            f"here to make its record with: train a new candidate, or bring the base back to {base.path}"
+        )
     adapter.check_fits(base)
     chat, model = load_chat(base), load_causal(base.path)
     max_length = int(model.config.max_position_embeddings)

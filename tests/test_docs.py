@@ -145,6 +145,7 @@ def furnish(folder: Path) -> None:
         shutil.copy(ROOT / SAMPLE, folder / f"{day}.jsonl.gz")
     for name in ("my-rubric.toml", "old.toml", "new.toml"):
         (folder / name).write_text(RUBRIC)
+    (folder / "key.txt").write_text("sk-example\n")
     shutil.copy(ROOT / "requirements.lock", folder)
 
 

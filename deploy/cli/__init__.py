@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Sequence
+from typing import TextIO
 
 import click
-
-from deploy.cli import common
 
 COMMANDS = {
     "up": "up",
@@ -40,6 +40,7 @@ COMMANDS = {
     "costs": "costs",
     "keys": "keys",
     "config": "config",
+    "engine": "engine",
     "doctor": "doctor",
 }
 """Each command and the module that defines it, as a function or group of the same name (with _ for -)."""
@@ -74,4 +75,14 @@ def trimtab() -> None:
 
 def main() -> None:
     """Entry point of the `trimtab` command."""
+    _say_at_once(sys.argv[1:], sys.stderr)
+    from deploy.cli import common  # takes a second or two on a small machine
+
     sys.exit(common.run(lambda: trimtab.main(standalone_mode=False)))
+
+
+def _say_at_once(words: Sequence[str], terminal: TextIO) -> None:
+    """Who starts the service on a terminal is not left before an empty one while it is being loaded."""
+    if words[:1] == ["up"] and not {"--json", "--help", "-h"} & set(words) and terminal.isatty():
+        terminal.write("preparing controller, gateway, worker and trainer …\n")
+        terminal.flush()

@@ -11,6 +11,7 @@ from rich.table import Table
 from deploy.cli.common import Context, pass_context, print_json, stdout
 from deploy.errors import Failed
 from deploy.text import moment, shown
+from deploy.training.train import seal_now
 from feedback.dataset import snapshot
 from feedback.dataset.snapshot import Manifest, SnapshotError
 
@@ -21,11 +22,25 @@ def dataset() -> None:
 
     \b
     Examples:
+      trimtab dataset seal
       trimtab dataset ls
       trimtab dataset show 20261120
       trimtab dataset export 20261120 > rows.jsonl
       trimtab dataset diff 20261113 20261120
     """
+
+
+@dataset.command()
+@pass_context()
+def seal(context: Context) -> None:
+    """Seal what is known now as a snapshot, without training on it."""
+    sealed = seal_now(context.state, context.settings, context.clock.now_us())
+    if context.as_json:
+        print_json(_document(sealed.manifest))
+        return
+    labels = ", ".join(f"{rows:,} {table}" for table, rows in sorted(sealed.manifest.rows.items()))
+    stdout.print(f"sealed {sealed.name}: {labels}", soft_wrap=True)
+    stdout.print(sealed.manifest.dataset_hash, soft_wrap=True)
 
 
 @dataset.command()
@@ -37,7 +52,9 @@ def ls(context: Context) -> None:
         print_json([_document(manifest) for manifest in manifests])
         return
     if not manifests:
-        stdout.print("no snapshot yet: `trimtab train` seals one, `trimtab replay FILE --no-train` too")
+        stdout.print(
+            "no snapshot yet: `trimtab dataset seal` seals one, so do `trimtab train` and `trimtab replay FILE --no-train`"
+        )
         return
     table = Table("snapshot", "as of", "turns", "pairs", "unpaired", "demonstrations", box=None)
     for manifest in manifests:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from deploy.cli.common import Context
 from deploy.decisions.operations import Operations
+from deploy.parts import in_use
 
 
 @contextmanager
@@ -16,7 +17,8 @@ def operations(context: Context) -> Iterator[Operations]:
     """The rules. trimtab.toml is read only where a rule needs it, so that `halt` works beside a broken one."""
     control = context.control
     try:
-        yield Operations(control, lambda: context.settings, context.state.candidates, context.clock)
+        settings = lambda: in_use(context.state, context.settings)  # noqa: E731 (read where a rule needs it)
+        yield Operations(control, settings, context.state.candidates, context.clock)
     finally:
         control.close()
 

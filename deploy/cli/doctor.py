@@ -12,15 +12,15 @@ from typing import Literal
 import click
 
 from deploy.cli.common import FAILED, Context, pass_context, print_json, stdout
+from deploy.cli.engine import base_name, checked_addresses
 from deploy.errors import Failed
-from deploy.parts import load_rubric
+from deploy.parts import engine_in_use, load_rubric
+from deploy.rules.schedule import NOT_TRAINED
 from deploy.text import ago
 from deploy.training.train import newest_event_us
 from feedback.facts.reader import Facts
 from feedback.judge.client import probe
 from feedback.settings import KeyUnusable
-from models.bases import find_base
-from models.errors import JobFailed
 
 LOW_DISK_BYTES = 2_000_000_000
 
@@ -37,7 +37,7 @@ class Finding:
 @click.command()
 @pass_context(looks=True)
 def doctor(context: Context) -> int:
-    """Check configuration, state directory, disk, log, control database, judge and base model.
+    """Check configuration, state directory, disk, log, control database, judge, engine and base model.
 
     \b
     Examples:
@@ -66,6 +66,7 @@ def _findings(context: Context) -> Iterator[Finding]:
         "events": _events,
         "rubric": _rubric,
         "judge": _judge,
+        "engine": _engine,
         "base": _base,
     }
     for name, check in checks.items():
@@ -132,11 +133,19 @@ def _judge(context: Context) -> Finding:
     return Finding("judge", "failed", wrong) if wrong else Finding("judge", "ok", "answers and knows its model")
 
 
+def _engine(context: Context) -> Finding:
+    engine = engine_in_use(context.state, context.settings.engine)
+    if engine.kind == "local":
+        return Finding("engine", "ok", "local: a small model in the gateway's own process")
+    checked = checked_addresses(engine, context.clock, quick=True)
+    if wrong := [sentence for one in checked for sentence in one.wrong]:
+        outcome: Literal["warning", "failed"] = "failed" if all(one.wrong for one in checked) else "warning"
+        return Finding("engine", outcome, "; ".join(wrong))
+    more = "" if engine.takes_adapters else f"; {NOT_TRAINED}"
+    return Finding("engine", "ok", f"{', '.join(engine.urls)} can be asked (`trimtab engine check` asks){more}")
+
+
 def _base(context: Context) -> Finding:
-    try:
-        base = find_base(context.settings.base, context.settings.tiny, context.state.root)
-    except JobFailed as error:
-        return Finding("base", "failed", str(error))
-    if base is None:
-        return Finding("base", "ok", "`tiny` will be trained with the first candidate")
-    return Finding("base", "ok", base.name)
+    if not engine_in_use(context.state, context.settings.engine).takes_adapters:
+        return Finding("base", "ok", "none is needed beside this engine")
+    return Finding("base", "ok", base_name(context) or "`tiny` will be trained with the first candidate")

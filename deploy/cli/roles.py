@@ -7,20 +7,18 @@ from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from functools import partial
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
 import click
 
 from deploy.cli.common import Context, pass_context
+from deploy.cli.engine_options import engine_options
 from deploy.errors import Refused
-from deploy.roles.controller import run_controller
-from deploy.roles.gateway import run_gateway
 from deploy.roles.lifeline import Lifeline
 from deploy.roles.logs import configure
-from deploy.roles.others import OtherRoles
-from deploy.roles.role import Role
-from deploy.roles.trainer import run_trainer
-from deploy.roles.worker import run_worker
-from deploy.web.serving import listen, run, run_until_stopped
+
+if TYPE_CHECKING:
+    from deploy.roles.role import Role
 
 ADMIN_PORT = 8401
 PORT = 8400
@@ -55,6 +53,8 @@ def worker(context: Context, admin_host: str, admin_port: int, supervised: bool)
     Example:
       trimtab worker --state /var/lib/trimtab
     """
+    from deploy.roles.worker import run_worker  # `trimtab up`, which only starts the roles, does without what they need
+
     _play(context, "worker", (admin_host, admin_port), run_worker, supervised)
 
 
@@ -70,6 +70,8 @@ def trainer(context: Context, admin_host: str, admin_port: int, supervised: bool
     Example:
       trimtab trainer --state /var/lib/trimtab
     """
+    from deploy.roles.trainer import run_trainer
+
     _play(context, "trainer", (admin_host, admin_port), run_trainer, supervised)
 
 
@@ -85,6 +87,8 @@ def controller(context: Context, admin_host: str, admin_port: int, supervised: b
     Example:
       trimtab controller --admin-port 8401
     """
+    from deploy.roles.controller import run_controller
+
     keys = keys_needed(context, admin_host)
     _play(context, "controller", (admin_host, admin_port), partial(run_controller, require_keys=keys), supervised)
 
@@ -92,6 +96,7 @@ def controller(context: Context, admin_host: str, admin_port: int, supervised: b
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve chats on.")
 @click.option("--port", type=PORTS, default=PORT, show_default=True, help="Port to serve chats on.")
+@engine_options
 @admin_host
 @admin_port("gateway")
 @click.option("--other", "others", multiple=True, hidden=True, help="ROLE=URL of a role that /readyz speaks for too.")
@@ -103,9 +108,14 @@ def gateway(
     """Serve chats: the OpenAI-compatible front door.
 
     \b
-    Example:
+    Examples:
       trimtab gateway --host 0.0.0.0 --port 8400
+      trimtab gateway --engine http://127.0.0.1:8000/v1 --model my-model
     """
+    from deploy.roles.gateway import run_gateway
+    from deploy.roles.others import OtherRoles
+    from deploy.web.serving import listen
+
     keys = keys_needed(context, host)
 
     async def work(role: Role, stop: asyncio.Event) -> None:
@@ -144,6 +154,9 @@ def _play(
     work: Callable[[Role, asyncio.Event], Awaitable[None]],
     supervised: bool,
 ) -> None:
+    from deploy.roles.role import Role
+    from deploy.web.serving import listen, run, run_until_stopped
+
     configure(name)
     parent = Lifeline.of_child() if supervised else None
     shared = name == "worker" and context.settings.broker.on_kafka  # Kafka divides the partitions

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import zip_longest
 from typing import Any
 
 import click
 from rich.table import Table
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
+from deploy.cli.engine_view import engine_lines, look, missing
 from deploy.cli.rollout import account
-from deploy.parts import operations
+from deploy.parts import engine_in_use, operations
 from deploy.rules import schedule
 from deploy.rules.names import percent, short
-from deploy.rules.schedule import Start
+from deploy.rules.schedule import NOT_TRAINED, Start, Wait
 from deploy.text import ago, iso, shown
 from deploy.training.train import since_last
 from feedback.dataset import snapshot
@@ -56,6 +58,10 @@ def status(context: Context) -> None:
     table.add_row(
         "serving", f"[bold red]{account(serving)[0]}[/bold red]" if serving["halted"] else account(serving)[0]
     )
+    for sentence in missing(document["engine"], serving):
+        table.add_row("", f"[bold red]{shown(sentence)}[/bold red]")
+    for title, line in zip_longest(["engine"], engine_lines(document["engine"]), fillvalue=""):
+        table.add_row(title, shown(line))
     table.add_row("revision", serving["revision"])
     stdout.print(table)
     for candidate in document["candidates"]:
@@ -74,7 +80,10 @@ def _document(context: Context) -> dict[str, Any]:
     facts = Facts(state.facts)
     manifests = snapshot.list_snapshots(state.snapshots)
     now_us = context.clock.now_us()
+    engine = engine_in_use(state, settings.engine)
     decided = schedule.decide(since_last(state, control), settings.train, settings.approve, now_us)
+    if not engine.takes_adapters:
+        decided = Wait(NOT_TRAINED)
     open_request = control.trainings.open_request()
     last = next(iter(control.trainings.list(1)), None)
     known = log.topics()
@@ -99,6 +108,7 @@ def _document(context: Context) -> dict[str, Any]:
                 "age_s": (now_us - last.started_at_us) / 1e6,
             },
         },
+        "engine": look(engine, context.clock),
         "serving": rules.serving(events=bool(rows["turns"]), running=state.played("gateway")),
         "candidates": rules.candidates(SHOWN),
     }

@@ -10,9 +10,14 @@ from types import FrameType
 import click
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
+from deploy.cli.engine import NO_BASE, base_name
+from deploy.cli.engine_options import engine_options
 from deploy.cli.roles import ADMIN_OFFSET, ADMIN_PORT, PORT, PORTS, keys_needed
+from deploy.errors import Failed
 from deploy.roles.logs import configure
 from deploy.roles.supervisor import Child, supervise
+from deploy.rules.schedule import NOT_TRAINED
+from deploy.text import shown
 
 
 @click.command()
@@ -26,6 +31,7 @@ from deploy.roles.supervisor import Child, supervise
     show_default=True,
     help="The controller's; gateway, worker and trainer take the three after it.",
 )
+@engine_options
 @pass_context()
 def up(context: Context, host: str, port: int, admin_host: str, admin_port: int) -> int:
     """Run the whole service on this machine: gateway, worker, trainer and controller. Prints its addresses once ready.
@@ -35,6 +41,8 @@ def up(context: Context, host: str, port: int, admin_host: str, admin_port: int)
     \b
     Examples:
       trimtab up
+      trimtab up --engine http://127.0.0.1:8000/v1 --model my-model
+      trimtab up --engine https://api.example.com/v1 --model gpt-x --engine-key-file key.txt
       trimtab up --port 9000 --admin-port 9001 --state /var/lib/trimtab
     """
     configure("up")
@@ -63,8 +71,33 @@ def up(context: Context, host: str, port: int, admin_host: str, admin_port: int)
         for name, offset in ADMIN_OFFSET.items():
             its = chats if name == "gateway" else []
             children.append(Child(name, [*common, "--admin-port", str(admin_port + offset), *its]))
+        if not context.as_json:
+            _say_what_is_prepared(context)
         ready = partial(_say_addresses, context, f"http://{host}:{port}/v1", f"http://{shown}", admin_port)
         return supervise(children, lambda: bool(stopping), ready, context.settings.process.stop_within_s, context.clock)
+
+
+def _say_what_is_prepared(context: Context) -> None:
+    """At once: it takes seconds until the roles are ready."""
+    stdout.print(f"starting {', '.join(ADMIN_OFFSET)}")
+    stdout.print(shown(_engine(context)), soft_wrap=True)
+    sys.stdout.flush()
+
+
+def _engine(context: Context) -> str:
+    engine = context.settings.engine
+    if engine.kind != "local":
+        more = (
+            f"; {NOT_TRAINED}"
+            if not engine.takes_adapters
+            else ", and adapters are loaded there as they are rolled out"
+        )
+        return f"chats are answered by {engine.model} at {', '.join(engine.urls)}{more}"
+    try:
+        name = base_name(context)
+    except Failed as error:  # the gateway says it too, and goes on waiting
+        return str(error)
+    return f"the base is {NO_BASE}" if name is None else f"the base {name} is being loaded; events are taken meanwhile"
 
 
 def _refuse_other_players(context: Context) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from deploy.control.records import Candidate
@@ -30,8 +30,9 @@ PAGE = 50
 class Looking:
     """Reads over one control database and the candidates on disk."""
 
-    def __init__(self, control: Control, clock: Clock, room: EvidenceRoom) -> None:
-        self.control, self._clock, self._room = control, clock, room
+    def __init__(self, control: Control, clock: Clock, room: EvidenceRoom, adapters: Callable[[], bool]) -> None:
+        """`adapters` says whether the engine takes them."""
+        self.control, self._clock, self._room, self._adapters = control, clock, room, adapters
 
     def candidates(self, limit: int | None = PAGE, after: str | None = None) -> list[dict[str, Any]]:
         """A page of the candidates, newest first, each with its last seal; `after`: those after this one."""
@@ -86,5 +87,5 @@ class Looking:
             look_at(candidate, tx.current_seal(candidate)) if candidate is not None else None,
             look_at(waiting, tx.current_seal(waiting)) if waiting is not None else None,
             request.name if request is not None and request.answer is None else None,
-            **{"trained": bool(tx.candidates(1)), **known},
+            **{"trained": bool(tx.candidates(1)), "adapters": self._adapters(), **known},
         )

@@ -33,6 +33,7 @@ class Operations(Registering):
     ) -> dict[str, Any]:
         """Start the rollout of a candidate, on the evidence of the seal that is named. Raises Refused, else Failed."""
         reason = one_line(reason)
+        self._refuse_without_adapters()
         with self.control.read() as tx:
             digest = tx.candidate(prefix).digest
         report, now = self._room.verified(digest), self._clock.now_us()  # hashing weights takes its time
@@ -81,6 +82,7 @@ class Operations(Registering):
     ) -> dict[str, Any]:
         """To the next share, or to full, once the gate has been asked again by the policy that was approved."""
         reason = one_line(reason)
+        self._refuse_without_adapters()
         with self.control.read() as tx:
             under_way = tx.serving().rollout
         report = self._room.verified(under_way.candidate) if under_way is not None else None
@@ -122,6 +124,13 @@ class Operations(Registering):
             _expected(serving, expect)
             after = apply(tx, serving, command, action, actor, one_line(reason), self._clock.now_us())
             return self._served(tx, after)
+
+    def _refuse_without_adapters(self) -> None:
+        if not (engine := self._settings().engine).takes_adapters:
+            raise Refused(
+                f"this engine takes no adapters (engine.kind is {engine.kind!r}), so no candidate can be served: a server "
+                f"that loads them is engine.kind = 'vllm'"
+            )
 
     def _still_good(
         self,

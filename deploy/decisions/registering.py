@@ -48,7 +48,7 @@ class Registering(Looking):
         clock: Clock,
         comparisons: Callable[[str, str | None], Comparisons] = no_comparisons,
     ) -> None:
-        super().__init__(control, clock, EvidenceRoom(candidates, comparisons))
+        super().__init__(control, clock, EvidenceRoom(candidates, comparisons), self._takes_adapters)
         self._settings = settings
 
     def register(self, digest: str, actor: str = "trainer") -> dict[str, Any]:
@@ -67,7 +67,8 @@ class Registering(Looking):
                 told = {"snapshot": head.snapshot, "dataset_hash": head.dataset_hash}
                 tx.append(Entry(now, actor, "register", digest, None, "trained", f"trained on {head.snapshot}", told))
                 seal = self._room.seal(tx, fresh, report, policy_of(settings), now)
-                if seal.decision == "pass" and "rollout" not in settings.approve.before:
+                by_rule = "rollout" not in settings.approve.before and settings.engine.takes_adapters
+                if seal.decision == "pass" and by_rule:
                     _approve_by_rule(tx, tx.candidate(digest), seal, now)
             return self._view(tx, tx.candidate(digest))
 
@@ -112,6 +113,13 @@ class Registering(Looking):
             with self.control.change() as tx:
                 self._room.seal(tx, tx.candidate(digest), report, policy, now)
         return self.described(digest, report)
+
+    def _takes_adapters(self) -> bool:
+        """Beside a broken trimtab.toml nobody knows: what it would refuse is then refused when it is tried."""
+        try:
+            return self._settings().engine.takes_adapters
+        except Failed:
+            return True
 
 
 def _approve_by_rule(tx: Transaction, candidate: Candidate, seal: Seal, now: int) -> None:

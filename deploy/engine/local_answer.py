@@ -45,10 +45,15 @@ class LocalAnswer:
         return {"choices": [self._choice("message", message)], "usage": self._usage}
 
     async def _streamed(self) -> AsyncIterator[dict[str, Any]]:
-        yield {"choices": [_choice("delta", {"role": "assistant", "content": ""}, None)], "usage": None}
+        begun = False
         async for piece in self.reply:
+            if not begun:  # not before the engine has: what fails until then fails with a status
+                begun = True
+                yield _BEGINNING
             yield {"choices": [_choice("delta", {"content": piece}, None)], "usage": None}
         if self.reply.finish_reason is not None:
+            if not begun:
+                yield _BEGINNING
             yield {"choices": [self._choice("delta", {})], "usage": None}
             yield {"choices": [], "usage": self._usage}
 
@@ -63,6 +68,9 @@ class LocalAnswer:
 
 def _choice(kind: str, said: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
     return {"index": 0, kind: said, "logprobs": None, "finish_reason": finish_reason}
+
+
+_BEGINNING = {"choices": [_choice("delta", {"role": "assistant", "content": ""}, None)], "usage": None}
 
 
 def _explained(failed: EngineFailed) -> Exception:

@@ -11,7 +11,7 @@ import structlog
 from deploy.control.store import Control
 from deploy.gateway.control_link import STATEMENT_S, ControlLink
 from deploy.gateway.spool import Spool
-from deploy.parts import link_to, open_log
+from deploy.parts import link_to, note_engine, open_log
 from deploy.roles.role import Role
 from deploy.web.health import Health, health_router
 from deploy.web.serving import Limits, serve
@@ -37,6 +37,7 @@ async def _serve_chats(role: Role, stop: asyncio.Event, listening: socket, requi
     control = Control(role.control.database.within(STATEMENT_S))
     link = ControlLink(control, role.clock)
     engine = open_engine(settings, state, link, role.clock)
+    note_engine(state, settings)
     spool = Spool(state.spool, settings.gateway.spool_bytes, role.clock)
     app = gateway_app(
         settings,

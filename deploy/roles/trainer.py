@@ -8,12 +8,15 @@ import threading
 import structlog
 
 from deploy.errors import Failed
+from deploy.parts import engine_in_use
 from deploy.roles.role import Role
 from deploy.rules import schedule
 from deploy.rules.names import short
-from deploy.rules.schedule import Start
+from deploy.rules.schedule import NOT_TRAINED, Start
+from deploy.settings import ApproveSettings
 from deploy.training.job import Job, run_job
-from deploy.training.train import seal_now, since_in, train
+from deploy.training.train import labels_in, seal_now, since_in, since_sealed, train
+from feedback.dataset import snapshot
 from feedback.facts.reader import Facts
 
 log = structlog.get_logger()
@@ -43,6 +46,9 @@ async def _train_when_due(role: Role, stop: asyncio.Event, job: Job) -> None:
 def _due(role: Role) -> str | None:
     """The reason to train now; None to wait (also for a person's yes)."""
     settings, trainings, now_us = role.settings, role.control.trainings, role.clock.now_us()
+    if not engine_in_use(role.state, settings.engine).takes_adapters:
+        _seal_when_due(role)
+        return None
     with Facts(role.state.facts).pinned() as facts:
         decided = schedule.decide(since_in(facts, role.control), settings.train, settings.approve, now_us)
         if not isinstance(decided, Start):
@@ -52,6 +58,19 @@ def _due(role: Role) -> str | None:
             log.info("training_wants_approval", request=request.name, reason=request.reason)
             return None
     return decided.reason
+
+
+def _seal_when_due(role: Role) -> None:
+    """What a training would learn from, sealed when one would be due by what came in since the newest snapshot."""
+    now_us = role.clock.now_us()
+    with Facts(role.state.facts).pinned() as facts:
+        since = since_sealed(facts, snapshot.list_snapshots(role.state.snapshots))
+    decided = schedule.decide(since, role.settings.train, ApproveSettings(before=()), now_us)
+    if isinstance(decided, Start):
+        sealed = seal_now(role.state, role.settings, now_us)
+        log.info(
+            "sealed", snapshot=sealed.name, labels=labels_in(sealed), reason=decided.reason, why_no_training=NOT_TRAINED
+        )
 
 
 def _train_now(role: Role, reason: str, cancelled: threading.Event, job: Job) -> None:

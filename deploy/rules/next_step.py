@@ -35,6 +35,8 @@ class Situation:
     """Whether there is any candidate."""
     running: bool = True
     """Whether the service runs."""
+    adapters: bool = True
+    """Whether the engine takes adapters: else there is nothing that a candidate could come to."""
 
 
 def next_step(situation: Situation) -> str:
@@ -48,6 +50,8 @@ def next_step(situation: Situation) -> str:
         expect = f"--expect {serving.revision}"
         also = f", or trimtab rollback {expect} takes the rollout out for good" if serving.rollout is not None else ""
         return f"trimtab resume {expect} --reason … (once it is safe){also}"
+    if not situation.adapters:
+        return _unadapted(situation)
     if candidate is not None and candidate.digest not in _serving(serving):
         return _about(candidate, serving)
     if serving.rollout is not None:
@@ -82,6 +86,18 @@ def _under_way(rollout: Rollout, revision: str) -> str:
             return f"trimtab promote {expect}, or trimtab pause {expect}, or trimtab rollback {expect}"
         case "paused":
             return f"trimtab resume {expect}, or trimtab rollback {expect}"
+
+
+def _unadapted(situation: Situation) -> str:
+    """Where nothing that is trained can be served."""
+    serving = situation.serving
+    if serving.rollout is not None:
+        return f"trimtab rollback --expect {serving.revision}: this engine takes no adapters"
+    if not situation.running:
+        return "trimtab up"
+    if not situation.events:
+        return "connect your bot (docs/connect-your-bot.md)"
+    return "trimtab dataset seal, whenever you want a snapshot: this engine takes no adapters, so none is trained"
 
 
 def _idle(situation: Situation) -> str:

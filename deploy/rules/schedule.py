@@ -8,6 +8,8 @@ from deploy.settings import ApproveSettings, TrainSettings
 
 LONGEST_BACKOFF_S = 86_400.0
 
+NOT_TRAINED = "this engine takes no adapters: labels are captured, judged and sealed, nothing is trained"
+
 
 @dataclass(frozen=True)
 class Rejected:

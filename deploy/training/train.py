@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -18,7 +19,7 @@ from deploy.state import State
 from deploy.training.job import Job, Progress, Stopped, run_job
 from feedback.clock import Clock
 from feedback.dataset import snapshot
-from feedback.dataset.snapshot import Snapshot
+from feedback.dataset.snapshot import Manifest, Snapshot
 from feedback.facts.reader import Facts, Positions
 from feedback.facts.tables import EVENT_TABLES
 from models.spec import TrainingSpec
@@ -119,6 +120,14 @@ def since_in(facts: Facts, control: Control) -> Since:
         labels=sum(labels),
         rejected=_rejected(facts, control, last),
     )
+
+
+def since_sealed(facts: Facts, snapshots: Sequence[Manifest]) -> Since:
+    """What the same rules want to know where snapshots are sealed and nothing is trained; `snapshots`, oldest first."""
+    sealed_us = snapshots[-1].as_of_us if snapshots else None
+    labels = facts.labels_since({}, LABELS)
+    new = labels if sealed_us is None else facts.labels_since(sealed_us, LABELS)
+    return Since(sealed_us, sealed_us, 0, *new, sum(labels))
 
 
 def _rejected(facts: Facts, control: Control, last: Training | None) -> Rejected | None:

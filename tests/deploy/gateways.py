@@ -17,12 +17,13 @@ from openai import AsyncOpenAI
 from deploy.control.store import Control
 from deploy.decisions.operations import Operations
 from deploy.engine.adapters import LocalEngines
-from deploy.engine.opening import open_remote
+from deploy.engine.opening import open_engine
 from deploy.engine.remote.engine import RemoteEngine
 from deploy.gateway.app import gateway_app
 from deploy.gateway.control_link import ControlLink
 from deploy.serving_settings import EngineSettings, GatewaySettings
 from deploy.settings import Settings
+from deploy.state import State
 from deploy.web.serving import listen, serve
 from feedback.intake.edge import Edge
 from models.bases import Base
@@ -110,7 +111,9 @@ async def running(
     settings = Settings(gateway=GatewaySettings(queue=queue, **options), engine=remote or EngineSettings())
     engines: LocalEngines | RemoteEngine
     if remote is not None:
-        engines = open_remote(remote, settings.gateway.model_alias, CLOCK)
+        opened = open_engine(settings, State(candidates.parent), link, CLOCK)
+        assert isinstance(opened, RemoteEngine)
+        engines = opened
     else:
         engines = LocalEngines(lambda: base, candidates, link, queue=queue, make=lambda _: engine, clock=CLOCK)
     app = gateway_app(settings, link, Edge(KEY), producer, engines, KEY, CLOCK, require_keys=require_keys)

@@ -48,6 +48,34 @@ def configured(text: str) -> str:
         ("[gateway]\ncors_origins = ['null']", ["gateway.cors_origins", "'null'"]),
         ("[gateway]\ntrusted_proxies = ['10.0.0.1/8']", ["gateway.trusted_proxies", "10.0.0.0/8"]),
         ("[gateway]\ntrusted_proxies = ['proxy']", ["gateway.trusted_proxies", "10.0.0.0/8"]),
+        (
+            "[engine]\nurls = ['http://gpu-1:8000/v1']\nmodel = 'm'",
+            ["kind = 'local' asks no server", "'openai' or 'vllm'"],
+        ),
+        (
+            "[engine]\nkind = 'openai'\nurls = ['http://gpu-1:8000/v1']\nmodel = 'm'\naliases = {m = 'x'}",
+            ["alias 'm'", "leave it out"],
+        ),
+        (
+            "[engine]\nkind = 'openai'\nurls = ['http://gpu-1:8000/v1']\nmodel = 'm'\naliases = {trimtab = 'x'}",
+            ["'trimtab' is gateway.model_alias"],
+        ),
+        (
+            "[engine]\nkind = 'openai'\nurls = ['http://gpu-1:8000/v1']\nmodel = 'm'\nadapters_seen_as = '/x'",
+            ["adapters_seen_as is for kind = 'vllm'"],
+        ),
+        (
+            "[engine]\nkind = 'openai'\nmodel = 'm'\nurls = ['gpu-1:8000']",
+            ["engine.urls", "https://api.example.com/v1"],
+        ),
+        (
+            "[engine]\nkind = 'vllm'\nurls = ['http://gpu-1:8000/v1']\nmodel = 'm'\nmax_loras = 1",
+            ["engine.max_loras", "greater than or equal to 2"],
+        ),
+        (
+            "[engine]\napi_key = 'sk-1'",
+            ["engine.api_key is a secret", "TRIMTAB_ENGINE__API_KEY", "engine.api_key_file"],
+        ),
         ("[gaet]\nmin_comparisons = 3", ["unknown key gaet", "did you mean gate?"]),
         ("gate = 3", ["gate", "[gate]"]),
         ("[gate", ["not valid TOML"]),

@@ -76,9 +76,14 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest.fixture
 async def replica(server: Vllm, session: aiohttp.ClientSession) -> AsyncIterator[Replica]:
-    """That server's client. What a test has loaded is unloaded after it."""
+    """That server's client. What is loaded is unloaded before a test and after it."""
     client = Replica(session, server.url, CLOCK)
+    await _emptied(client)
     yield client
+    await _emptied(client)
+
+
+async def _emptied(client: Replica) -> None:
     for name in await client.models():
         if name != SERVED_AS:
             await client.unload(name)

@@ -12,7 +12,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,16 +51,32 @@ RUNNING: list[Vllm] = []
 
 @dataclass
 class Vllm:
-    """One server; it may be frozen, killed and found dead, and is ended in any case."""
+    """One server; it may be frozen, killed, found dead and started again, and is ended in any case."""
 
     url: str
     log: Path
     process: subprocess.Popen[bytes]
+    start: Callable[[], subprocess.Popen[bytes]]
 
     def send(self, which: signal.Signals) -> None:
         """To the server and all its workers."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, which)
+
+    def kill(self) -> None:
+        """At once, with all its workers."""
+        self.send(signal.SIGKILL)
+        self.process.wait(GONE_WITHIN_S)
+
+    def again(self) -> None:
+        """Start it on the same port; `healthy` tells when it answers."""
+        self.process = self.start()
+
+    def healthy(self) -> bool:
+        """Whether it says that it can serve. Fails where it has ended."""
+        if self.process.poll() is not None:
+            pytest.fail(f"vLLM ended while it started, {self.log}:\n{self.told()}")
+        return _healthy(self.url)
 
     def end(self) -> None:
         """Ask it to end; what has not by then is killed."""
@@ -107,18 +123,19 @@ def _start(base: Base, folder: Path, options: Sequence[str]) -> Vllm:
     command += [f"--shutdown-timeout={SHUTDOWN_S}", *options]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV_", "VLLM_"))}
     environment = kept | _ENVIRONMENT | {"VLLM_CACHE_ROOT": str(folder / "cache")}
-    with log.open("wb") as told:
-        process = subprocess.Popen(
-            command, stdout=told, stderr=told, cwd=folder, env=environment, start_new_session=True
-        )
-    return Vllm(f"http://127.0.0.1:{port}", log, process)
+
+    def start() -> subprocess.Popen[bytes]:
+        with log.open("ab") as told:
+            return subprocess.Popen(
+                command, stdout=told, stderr=told, cwd=folder, env=environment, start_new_session=True
+            )
+
+    return Vllm(f"http://127.0.0.1:{port}", log, start(), start)
 
 
 def _wait_until_healthy(server: Vllm) -> None:
     deadline = time.monotonic() + READY_WITHIN_S
-    while not _healthy(server.url):
-        if server.process.poll() is not None:
-            pytest.fail(f"vLLM ended while it started, {server.log}:\n{server.told()}")
+    while not server.healthy():
         if time.monotonic() > deadline:
             pytest.fail(f"vLLM does not answer after {READY_WITHIN_S:g} s, {server.log}:\n{server.told()}")
         time.sleep(0.2)

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from models.adapters import AdapterInvalid
+from models.adapters import AdapterInvalid, read_adapter
 from models.bases import find_base
 from models.settings import BaseModelSettings
 from tests.models.conftest import TINY
@@ -199,6 +200,23 @@ def test_a_candidate_from_before_has_its_record_made_once_and_nothing_of_it_chan
     monkeypatch.setattr("models.engine.remake", None)
     engine.load_adapter(before.name, before)
     engine.unload_adapter(before.name)
+
+
+def test_a_candidate_from_before_whose_base_is_gone_is_refused_by_name(
+    engine: Any, trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    from models.probes import remake
+
+    adapter = read_adapter(trained[1], trained[1].name)
+    gone = msgspec.structs.replace(engine.base, path=str(tmp_path / "gone"))
+    with pytest.raises(
+        AdapterInvalid, match=f"adapter {trained[1].name[:16]} is from before .* base {gone.name} is not"
+    ):
+        remake(trained[1], adapter, gone)
+    other = msgspec.structs.replace(engine.base, revision="0" * 64, name="llama")
+    with pytest.raises(AdapterInvalid, match="not on llama"):
+        remake(trained[1], adapter, other)
+    assert not (trained[0] / "records").exists()
 
 
 def test_a_changed_adapter_is_refused(engine: Any, trained: tuple[Path, Path], tmp_path: Path) -> None:

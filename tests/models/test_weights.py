@@ -53,6 +53,7 @@ def test_a_whole_lora_is_good_in_every_float_that_engines_read(dtype: torch.dtyp
         (lora() | {"base_model.model.embed.lora_embedding_A": torch.ones(2, 3)}, "hold adapted embeddings"),
         (lora() | {"lm_head.weight": torch.ones(4)}, "no plain LoRA matrix"),
         (lora() | lora("model.layers.0.self_attn.v_proj"), "adapts q_proj, the weights hold q_proj, v_proj"),
+        (named(A=torch.ones(2, 0), B=torch.ones(4, 2)), "damaged"),
         ({}, "no tensors"),
     ],
 )

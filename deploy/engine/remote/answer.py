@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -78,6 +78,7 @@ class Asker(Protocol):
     async def wire(self, address: Replica, model: str, request: ChatRequest) -> Wire: ...
 
     def model_on(self, address: Replica, adapter: str | None, asked: str) -> str | None: ...
+    def asking(self, address: Replica, model: str) -> AbstractContextManager[None]: ...
     def missing(self, address: Replica, model: str) -> bool: ...
 
 
@@ -180,7 +181,7 @@ class RemoteAnswer:
         if self._request.stream:  # what it cost belongs in the log, whether the client asks or not
             body["stream_options"] = (body.get("stream_options") or {}) | {"include_usage": True}
         self._first_until_s = self._clock.monotonic_s() + self._patience.first_s
-        with self._engine.replicas.asking(replica):
+        with self._engine.asking(replica, model):
             async with self._post(f"{replica.url}/{wire.path}", _encode(body)) as response:
                 if response.status != 200:
                     raise await self._refusal(response)

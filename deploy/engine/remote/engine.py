@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
 
@@ -113,6 +114,10 @@ class RemoteEngine:
     def model_on(self, address: Replica, adapter: str | None, asked: str) -> str | None:
         """What to ask this address for; None where it can't be had from it."""
         return self.base(asked)
+
+    def asking(self, address: Replica, model: str) -> AbstractContextManager[None]:
+        """One more reply by this model under way there."""
+        return self.replicas.asking(address)
 
     async def wire(self, address: Replica, model: str, request: ChatRequest) -> Wire:
         """As it was asked for."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -23,17 +24,16 @@ from deploy.engine.remote.answer import Patience, Wire
 from deploy.engine.remote.engine import CHAT, RemoteEngine, as_said
 from deploy.engine.remote.replicas import Replica as Address
 from deploy.engine.vllm.files import Files
-from deploy.engine.vllm.keeper import Keeper, Wanted
+from deploy.engine.vllm.keeper import Keeper
 from deploy.engine.vllm.plan import OURS
+from deploy.engine.vllm.preparing import Preparing
 from deploy.engine.vllm.prompts import Prompts
 from deploy.engine.vllm.replica import Replica
 from deploy.engine.vllm.templated import ChatDocuments, completion, is_plain, prompt_tokens
 from deploy.rules.assignment import Routing
 from feedback.clock import Clock
-from models.adapters import engine_name, read_adapter
+from models.adapters import engine_name
 from models.bases import Base
-from models.errors import AdapterInvalid
-from models.records import find_record
 
 LOOK_S = 1.0
 WAIT_S = 120.0
@@ -64,10 +64,9 @@ class VllmEngine(RemoteEngine):
         super().__init__(urls, models, key, patience, limit, clock)
         self._prompts, self._by_chat = Prompts(base), chat == "always"
         self._slots, self._base = slots, base
-        self._candidates, self._files, self._router = candidates, files, router
+        self._router = router
+        self._preparing = Preparing(base, candidates, files, clock)
         self._keepers: dict[str, Keeper] = {}
-        self._wanted: dict[str, Wanted] = {}
-        self._unusable: dict[str, str] = {}
         self._leases = Leases()
         self._by_name: deque[str] = deque(maxlen=KEPT)
         self._watching: asyncio.Task[None] | None = None
@@ -80,7 +79,7 @@ class VllmEngine(RemoteEngine):
     @property
     def loaded(self) -> frozenset[str]:
         """Digests of the adapters that some replica serves now."""
-        return frozenset(digest for digest in self._wanted if self._somewhere(engine_name(digest)))
+        return frozenset(digest for digest in self._preparing.known if self._somewhere(engine_name(digest)))
 
     def ready(self) -> str | None:
         """None when some replica can answer."""
@@ -116,6 +115,7 @@ class VllmEngine(RemoteEngine):
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
+        await self._preparing.stop()
         for keeper in self._keepers.values():
             await keeper.stop()
         self._prompts.stop()
@@ -140,6 +140,12 @@ class VllmEngine(RemoteEngine):
         if adapter is None and (other := self._models.get(asked, self._served)) != self._served:
             return other if keeper.away is None else None  # an alias for something else that this server has
         return keeper.model(engine_name(adapter) if adapter else None)
+
+    @contextmanager
+    def asking(self, address: Address, model: str) -> Iterator[None]:
+        """One more reply by this model under way there."""
+        with super().asking(address, model), self._keepers[address.url].asking(model):
+            yield
 
     async def wire(self, address: Address, model: str, request: ChatRequest) -> Wire:
         """Plain text as a completion of token ids; all else as a chat, in whose texts no marker is one."""
@@ -168,7 +174,7 @@ class VllmEngine(RemoteEngine):
         until_s = self._clock.monotonic_s() + WAIT_S
         while not self._somewhere(name) and self._clock.monotonic_s() < until_s:
             refused = all(name in keeper.refused for keeper in self._keepers.values() if keeper.away is None)
-            if digest in self._unusable or (refused and self._keepers):
+            if self._preparing.unusable(digest) or (refused and self._keepers):
                 return
             await self._clock.sleep(LOOK_S / 4)
 
@@ -182,47 +188,22 @@ class VllmEngine(RemoteEngine):
 
     async def _look(self) -> None:
         routing = self._router.routing()
-        if routing is None:  # who serves is not known: nothing is let go of
-            digests = list(self._wanted)
-        else:
-            digests = [
-                digest for digest in (routing.incumbent, routing.candidate, *self._by_name) if digest is not None
-            ]
-        wanted = [one for digest in dict.fromkeys(digests) if (one := await self._prepared(digest)) is not None]
-        used = {name for digest in self._wanted if self._leases.held(digest) for name in [engine_name(digest)]}
-        looks = [keeper.look(wanted, used) for keeper in self._keepers.values()]
-        await asyncio.gather(*looks)
-        for digest in self._wanted.keys() - set(digests):
-            if not self._leases.held(digest) and not self._somewhere(engine_name(digest)):
-                del self._wanted[digest]
+        wanted = self._wanted(routing)
+        used = [engine_name(digest) for digest in self._preparing.known if self._leases.held(digest)]
+        ready = self._preparing.ready(wanted)
+        await asyncio.gather(*(keeper.look(ready, used) for keeper in self._keepers.values()))
         self._show(routing)
+        await self._preparing.keep(lambda digest: digest in wanted or self._used(digest))
 
-    async def _prepared(self, digest: str) -> Wanted | None:
-        """The adapter, checked and copied to where engines read it; None (said once) where it can't be served."""
-        if (known := self._wanted.get(digest)) is not None:
-            return known
-        if digest in self._unusable:
-            return None
-        try:
-            self._wanted[digest] = await asyncio.to_thread(self._prepare, digest)
-        except (AdapterInvalid, OSError) as error:
-            self._unusable[digest] = str(error)
-            metrics.ADAPTER_LOAD_FAILURES.inc()
-            log.error("adapter_not_loaded", adapter=engine_name(digest), error=str(error)[:500])
-            return None
-        return self._wanted[digest]
+    def _wanted(self, routing: Routing | None) -> Sequence[str]:
+        if routing is None:  # who serves is not known: nothing is let go of
+            return self._preparing.known
+        return [digest for digest in (routing.incumbent, routing.candidate, *self._by_name) if digest is not None]
 
-    def _prepare(self, digest: str) -> Wanted:
-        candidate = self._candidates / digest
-        adapter = read_adapter(candidate, digest)
-        adapter.check_fits(self._base)
-        record = find_record(candidate, adapter.manifest)
-        if record is None:
-            from models.probes import remake  # brings in torch
-
-            record = remake(candidate, adapter, self._base)
-        path, zero = self._files.put(adapter), self._files.put_zero(adapter)
-        return Wanted(engine_name(digest), path, zero, record)
+    def _used(self, digest: str) -> bool:
+        """Whether a reply is by it, or a replica may have it: its files have to stay."""
+        name = engine_name(digest)
+        return self._leases.held(digest) or any(keeper.may_have(name) for keeper in self._keepers.values())
 
     def _show(self, routing: Routing | None) -> None:
         named = {routing.incumbent: "incumbent", routing.candidate: "candidate"} if routing is not None else {}

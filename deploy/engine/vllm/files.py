@@ -7,8 +7,9 @@ adapters/zero-<12 hex>/        one that changes nothing, in the shapes of an ada
 from __future__ import annotations
 
 import hashlib
-import shutil
+import os
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -19,6 +20,8 @@ from models.adapters import Adapter
 from models.weights import zeros_like
 
 ZERO = "zero-"
+RESTS_S = 600.0
+"""How long files stay that were asked for just now: another gateway may be about to have them loaded."""
 
 
 @dataclass(frozen=True)
@@ -38,19 +41,34 @@ class Files:
         name = hashlib.sha256(zero.config + zero.weights).hexdigest()[:12]
         return self._put(f"{ZERO}{name}", zero)
 
-    def keep(self, digests: Collection[str]) -> None:
-        """Remove the adapters that nobody lists or uses any more."""
-        for path in self.folder.iterdir() if self.folder.exists() else ():
-            if not path.name.startswith((ZERO, ".")) and path.name not in digests:
-                shutil.rmtree(path, ignore_errors=True)
+    def digests(self) -> list[str]:
+        """The adapters that engines find here. Raises OSError."""
+        here = self.folder.iterdir() if self.folder.exists() else ()
+        return [path.name for path in here if not path.name.startswith((ZERO, "."))]
+
+    def has(self, path: PurePath) -> bool:
+        """Whether what engines find at `path` (as `put` said it) is still there."""
+        return (self.folder / path.name).exists()
+
+    def remove(self, digests: Collection[str]) -> None:
+        """Remove these, each as a whole, but for what was put here in the last RESTS_S seconds. Raises OSError."""
+        if not digests:
+            return
+        with staged(self.folder) as stage:  # the file system's own clock tells how long ago
+            now_s = stage.path.stat().st_mtime
+            for digest in digests:
+                with suppress(FileNotFoundError):  # another gateway was first
+                    if now_s - (self.folder / digest).stat().st_mtime > RESTS_S:
+                        (self.folder / digest).rename(stage.path / digest)
 
     def path(self, name: str) -> PurePath:
         """Where the engine finds what lies in the folder of that name."""
         return self.seen_as / name
 
     def _put(self, name: str, adapter: Adapter) -> PurePath:
-        if not (self.folder / name).exists():
-            self.folder.mkdir(exist_ok=True)
+        try:
+            os.utime(self.folder / name)
+        except FileNotFoundError:
             with staged(self.folder) as stage:
                 adapter.write(stage.path)
                 stage.publish(name)

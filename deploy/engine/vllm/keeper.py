@@ -1,28 +1,32 @@
 """Keeps one replica as it should be: every second what it has is compared with what it should have.
 
 An adapter is served from a replica only once it was loaded and proved there, for as long as the replica lists it: what it
-forgot in a restart is loaded and proved again first. While adapters are on it, the base is served by one that changes nothing.
+forgot in a restart is loaded and proved again first. While adapters are on it, the base is served by one that changes nothing: beside them,
+vLLM has answered for the base by what lay in its last slot. So a first adapter waits until no reply is by the base itself.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePath
 
 import structlog
 
 from deploy.engine import metrics
-from deploy.engine.vllm.answers import ReplicaAway
+from deploy.engine.vllm.answers import NameTaken, NotLoaded, ReplicaAway
 from deploy.engine.vllm.plan import OURS, ZERO, plan
-from deploy.engine.vllm.proving import prove_base, prove_on
+from deploy.engine.vllm.proving import Scores, prove_base, prove_on, score_on
 from deploy.engine.vllm.replica import Replica
 from feedback.clock import Clock
 from models.proof import Record
 
 RETRY_S = 30.0
 """Before an adapter that was refused is tried again."""
+BARE_S = 600.0
+"""How long a first adapter waits for the replies by the base itself: some client may never read the end of its own."""
 
 log = structlog.get_logger()
 
@@ -58,6 +62,13 @@ class Keeper:
         self._zero: str | None = None
         """The adapter that changes nothing, once it was seen to answer as the base."""
         self._listed: dict[str, str] = {}
+        self._clean = False
+        """No slot of it holds an adapter, listed or not: its base may be asked beside one that changes nothing."""
+        self._quiet = False
+        """The base itself is not to be asked now."""
+        self._bare = 0
+        self._no_bare = asyncio.Event()
+        self._no_bare.set()
         self._changing: asyncio.Task[None] | None = None
 
     def model(self, name: str | None) -> str | None:
@@ -66,8 +77,25 @@ class Keeper:
             return None
         if name is not None:
             return name if name in self.proved else None
-        alone = not any(listed.startswith(OURS) and not listed.startswith(ZERO) for listed in self._listed)
-        return self._zero or (self._base if alone else None)
+        return self._zero or (None if self._quiet or _adapters(self._listed) else self._base)
+
+    def may_have(self, name: str) -> bool:
+        """Whether it lists this adapter, or may come to; also where it can't be asked."""
+        return self.away is not None or self._busy or name in self._listed
+
+    @contextmanager
+    def asking(self, model: str) -> Iterator[None]:
+        """A reply by this model is under way on it."""
+        bare = model == self._base
+        self._count(bare)
+        try:
+            yield
+        finally:
+            self._count(-bare)
+
+    def _count(self, bare: int) -> None:
+        self._bare += bare
+        self._no_bare.clear() if self._bare else self._no_bare.set()
 
     def forgot(self, model: str) -> None:
         """It does not have this model any more."""
@@ -79,12 +107,15 @@ class Keeper:
     async def look(self, wanted: Sequence[Wanted], used: Collection[str]) -> None:
         """See what it has, and begin what there is to change; `used` names what replies are by."""
         await self._ask()
-        if self.away is None and (self._changing is None or self._changing.done()):
+        if self.away is None and not self._busy:
             todo = plan([one.name for one in wanted], self._listed.keys(), self.proved, used, self._slots)
             for name in todo.too_many:
                 self._refuse(name, f"{self._replica.url} has {self._slots} slots, one of them the base's: none is left")
             now_s = self._clock.monotonic_s()
-            load = [one for one in wanted if one.name in todo.load and self._due(one.name, now_s)]
+            again = (
+                self.proved if self._zero is None else ()
+            )  # what changes nothing was lost: it is loaded with another
+            load = [one for one in wanted if one.name in {*todo.load, *again} and self._due(one.name, now_s)]
             if load or todo.unload:
                 self._changing = asyncio.create_task(self._change(load, todo.unload))
 
@@ -93,6 +124,10 @@ class Keeper:
         if self._changing is not None:
             self._changing.cancel()
             await asyncio.gather(self._changing, return_exceptions=True)
+
+    @property
+    def _busy(self) -> bool:
+        return self._changing is not None and not self._changing.done()
 
     async def _ask(self) -> None:
         try:
@@ -109,7 +144,7 @@ class Keeper:
             return
         if self.away is not None:
             log.info("replica_here", engine=self._replica.url)
-            self.away = None
+            self.away, self._clean = None, not any(name.startswith(OURS) for name in self._listed)
         for model in {*self.proved, *filter(None, [self._zero])} - self._listed.keys():
             self.forgot(model)
 
@@ -131,22 +166,48 @@ class Keeper:
     async def _load(self, one: Wanted) -> None:
         replica = self._replica
         try:
-            if self._zero is None:
-                await replica.load(one.zero_name, one.zero)
-                await prove_base(replica, one.record, one.zero_name)
-                self._zero = one.zero_name
-            await replica.load(one.name, one.path)
-            proof = await prove_on(replica, one.record, self._zero, one.name)
+            if (zero := self._zero) is not None:
+                base = await score_on(replica, one.record, zero)
+            else:
+                zero, base = one.zero_name, await self._load_zero(one)
+            await self._clock.wait(self._no_bare, BARE_S)  # from here on the base is asked by `zero` only
+            if zero != self._zero:  # it was lost meanwhile
+                return
+            self._clean, self._listed[one.name] = False, str(one.path)
+            await self._load_files(one.name, one.path)
+            proof = await prove_on(replica, one.record, base, one.name)
         except ReplicaAway as error:
             self._is_away(str(error))
+        except NotLoaded as error:  # it was restarted, or somebody unloads beside us: the next look finds what it has
+            log.warning("replica_forgot", engine=replica.url, model=one.name, error=str(error)[:300])
         except Exception as error:  # whatever is wrong with an adapter, what serves goes on
-            self._refuse(one.name, "; ".join(str(one) for one in _leaves(error))[:500])
+            self._refuse(one.name, str(error)[:500])
             await self._unload(one.name)
         else:
-            self._listed[one.name] = str(one.path)
             self.proved.add(one.name)
             self.refused.pop(one.name, None)
             log.info("adapter_loaded", adapter=one.name, engine=replica.url, strength=round(proof.strength, 2))
+
+    async def _load_files(self, name: str, path: PurePath) -> None:
+        """Load it from this very path: what a gateway of another state directory has left under that name goes."""
+        try:
+            await self._replica.load(name, path)
+        except NameTaken:
+            await self._replica.unload(name)
+            await self._replica.load(name, path)
+
+    async def _load_zero(self, one: Wanted) -> Scores:
+        """Load and prove what changes nothing; what it scores."""
+        self._quiet = not self._clean
+        try:
+            if self._quiet:
+                await self._clock.wait(self._no_bare, BARE_S)
+            await self._load_files(one.zero_name, one.zero)
+            scores = await prove_base(self._replica, one.record, one.zero_name)
+            self._zero = one.zero_name
+            return scores
+        finally:
+            self._quiet = False
 
     def _refuse(self, name: str, why: str) -> None:
         if self.refused.get(name, ("", 0.0))[0] != why:
@@ -165,9 +226,5 @@ class Keeper:
             log.info("adapter_unloaded", adapter=name, engine=self._replica.url)
 
 
-def _leaves(error: BaseException) -> list[BaseException]:
-    return (
-        [leaf for one in error.exceptions for leaf in _leaves(one)]
-        if isinstance(error, BaseExceptionGroup)
-        else [error]
-    )
+def _adapters(names: Collection[str]) -> list[str]:
+    return [name for name in names if name.startswith(OURS) and not name.startswith(ZERO)]

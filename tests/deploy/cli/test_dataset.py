@@ -81,6 +81,13 @@ def test_without_a_snapshot_it_says_what_seals_one(tmp_path: Path) -> None:
     state = open_state(tmp_path / "state").root
     assert typed(state, "dataset", "ls")[:2] == (
         0,
-        "no snapshot yet: `trimtab train` seals one, `trimtab replay FILE --no-train` too",
+        "no snapshot yet: `trimtab dataset seal` seals one, so do `trimtab train` and `trimtab replay FILE --no-train`",
     )
     assert typed(state, "dataset", "show", "x")[2].endswith("(known: none yet)")
+
+
+def test_what_is_known_now_is_sealed_when_somebody_asks(tmp_path: Path) -> None:
+    state = open_state(tmp_path / "state").root
+    made = document(state, "dataset", "seal")
+    assert [one["name"] for one in document(state, "dataset", "ls")] == [made["name"]]
+    assert typed(state, "dataset", "seal")[1].startswith("sealed ")

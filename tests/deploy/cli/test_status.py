@@ -8,15 +8,22 @@ from pathlib import Path
 import pytest
 
 from deploy.cli import common
-from deploy.cli.common import DONE
+from deploy.cli.common import DONE, REFUSED
 from deploy.control.store import open_control
-from deploy.parts import open_log
+from deploy.decisions.operations import Operations
+from deploy.parts import note_engine, open_log
+from deploy.rules.names import short
+from deploy.rules.schedule import NOT_TRAINED
+from deploy.serving_settings import EngineSettings
 from deploy.settings import Settings
 from deploy.state import State, open_state
 from feedback.intake.edge import Record
+from models.adapters import engine_name
 from tests.deploy.candidates import make_candidate
 from tests.deploy.cli.typed import typed
+from tests.deploy.decisions.approving import to_full
 from tests.fakes import CLOCK
+from tests.own_engine import MODEL, own_engine
 
 
 @pytest.fixture
@@ -73,3 +80,60 @@ def test_what_to_type_next_is_one_line_however_narrow_the_terminal(
         line = typed(command, "--state", state.root).out.splitlines()[-1]
         assert line.startswith("next: trimtab resume --expect"), command
         assert line.endswith("(once it is safe)"), command
+
+
+def asks(*urls: str, kind: str = "openai") -> None:
+    """Configure an engine at these addresses."""
+    Path("trimtab.toml").write_text(f"[engine]\nkind = {kind!r}\nmodel = {MODEL!r}\nurls = {json.dumps(urls)}\n")
+
+
+def serves(state: State) -> str:
+    """A candidate that the rollout says is served to everybody."""
+    digest = make_candidate(state.candidates)
+    control = open_control(state.control)
+    rules = Operations(control, Settings, state.candidates, CLOCK)
+    rules.register(digest)
+    to_full(rules, digest)
+    control.close()
+    return digest
+
+
+def test_with_an_engine_that_takes_no_adapters_it_says_so_and_proposes_no_training(state: State) -> None:
+    asks("http://127.0.0.1:9/v1")
+    with state.lock("gateway"):
+        seen = screen(state)
+    assert f"engine {MODEL} at http://127.0.0.1:9/v1" in seen
+    assert NOT_TRAINED in seen
+    assert f"next training waits: {NOT_TRAINED}" in seen
+    assert seen[-1] == "next: connect your bot (docs/connect-your-bot.md)"
+
+
+def test_the_engine_that_the_running_gateway_asks_is_meant_whatever_is_configured(state: State) -> None:
+    engine = EngineSettings(kind="openai", urls=("http://gpu-1:8000/v1",), model="m")
+    note_engine(state, Settings(engine=engine))
+    assert "engine local: a small model in the gateway's own process" in screen(state)
+    with state.lock("gateway"):
+        assert "engine m at http://gpu-1:8000/v1" in screen(state)
+        said = typed("approve", serves(state), "--evidence", "0" * 16, "--state", state.root)
+    assert (said.code, "this engine takes no adapters" in said.error) == (REFUSED, True)
+
+
+def test_of_vllm_it_is_said_replica_by_replica_what_is_there(state: State) -> None:
+    digest = serves(state)
+    with own_engine() as first, own_engine() as second:
+        first.adapters, second.adapters = [engine_name(digest), "somebody's"], []
+        asks(first.url, second.url, "http://127.0.0.1:9/v1", kind="vllm")
+        seen = screen(state)
+        assert f"{first.url}: has {engine_name(digest)}" in seen
+        assert f"{second.url}: has no adapter" in seen
+        assert any(line.startswith("http://127.0.0.1:9/v1: AWAY, http://127.0.0.1:9/v1 can't be") for line in seen)
+        assert not any("does NOT serve" in line for line in seen)
+
+
+def test_an_adapter_that_no_replica_has_is_never_said_to_serve(state: State) -> None:
+    digest = serves(state)
+    asks("http://127.0.0.1:9/v1", kind="vllm")
+    missing = f"{short(digest)} does NOT serve: "
+    assert f"{missing}no replica has it; others answer in its place" in screen(state)
+    asks("http://127.0.0.1:9/v1")
+    assert f"{missing}this engine takes no adapters; others answer in its place" in screen(state)

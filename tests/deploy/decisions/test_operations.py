@@ -11,7 +11,8 @@ import pytest
 from deploy.control.store import Control, open_control
 from deploy.decisions.operations import Operations
 from deploy.errors import Failed, Refused
-from deploy.settings import Settings
+from deploy.serving_settings import EngineSettings
+from deploy.settings import ApproveSettings, Settings
 from tests.deploy.candidates import make_candidate
 from tests.deploy.decisions.approving import HOLD, approve, to_full
 from tests.fakes import CLOCK, ManualClock
@@ -227,3 +228,31 @@ def test_of_processes_that_approve_at_once_exactly_one_wins(tmp_path: Path, cont
         process.join(timeout=60)
     assert answers == ["approved", "refused", "refused"]
     assert sum(view["state"] == "approved" for view in rules.candidates()) == 1
+
+
+def test_with_an_engine_that_takes_no_adapters_a_candidate_is_listed_and_goes_no_further(
+    rules: Operations, folder: Path
+) -> None:
+    engine = EngineSettings(kind="openai", urls=("http://gpu-1:8000/v1",), model="m")
+    without = Operations(rules.control, lambda: Settings(engine=engine), folder, CLOCK)
+    digest = make_candidate(folder)
+    without.register(digest)
+    assert "approve" not in without.show(digest)["next"]
+    with pytest.raises(Refused, match="this engine takes no adapters"):
+        approve(without, digest, **HOLD)
+    approve(rules, digest, **HOLD)
+    with pytest.raises(Refused, match="this engine takes no adapters"):
+        without.promote(actor="ada")
+    assert without.serving()["next"].startswith("trimtab rollback --expect")
+    without.rollback(actor="ada")
+    assert "trimtab train" not in without.serving()["next"]
+
+
+def test_with_an_engine_that_takes_no_adapters_no_rule_approves_a_candidate(
+    judged_rules: Operations, folder: Path
+) -> None:
+    engine = EngineSettings(kind="openai", urls=("http://gpu-1:8000/v1",), model="m")
+    settings = Settings(engine=engine, approve=ApproveSettings(before=()))
+    judged_rules._settings = lambda: settings
+    assert judged_rules.register(make_candidate(folder))["state"] == "passed"
+    assert judged_rules.control.routing().candidate is None

@@ -13,7 +13,7 @@ from deploy.engine.local_answer import LocalAnswer
 from deploy.engine.port import EngineFailed, Unsupported
 from models.errors import JobFailed
 from tests.deploy.engine.replies import A, request
-from tests.fakes import FakeEngine, until
+from tests.fakes import FakeEngine, FakeGeneration, until
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11}
 
@@ -118,3 +118,32 @@ async def test_it_is_by_the_adapter_that_was_held(engines: LocalEngines) -> None
         assert await place.hold(A)
         by_adapter = place.begin(request())
     assert (await told(by_adapter))[0]["choices"][0]["message"]["content"] == "aaaa says hello."
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_nothing_is_told_before_the_engine_has_begun(
+    engines: LocalEngines, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    """What fails in the line or at once then fails with a status, not within a stream."""
+    monkeypatch.setattr(engine, "breaks_after", 0)
+    documents: list[dict[str, Any]] = []
+    with pytest.raises(EngineFailed):
+        await told(answer(engines, stream=stream), documents)
+    assert [one for one in documents if "delta" in one["choices"][0]] == []
+
+
+async def test_a_stream_that_says_nothing_names_the_role_all_the_same(
+    engines: LocalEngines, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeGeneration, "__next__", at_once)
+    role, end, _ = await told(answer(engines, stream=True))
+    assert (role["choices"][0]["delta"], end["choices"][0]["finish_reason"]) == (
+        {"role": "assistant", "content": ""},
+        "stop",
+    )
+
+
+def at_once(generation: FakeGeneration) -> str:
+    generation.finish_reason = "stop"
+    generation.close()
+    raise StopIteration

@@ -211,7 +211,7 @@ def said(index: Any, content: str, finish_reason: str | None = None) -> dict[str
 async def turned(plan: Plan, answer: Script) -> tuple[LiveTurn, list[dict[str, Any]], list[dict[str, Any]]]:
     """The turn, what was told of it, and what was logged."""
     kept = Kept()
-    turn = LiveTurn(plan, answer, EventLog(EDGE, kept, CLOCK), "drop", 0.0, CLOCK)
+    turn = LiveTurn(plan, answer, EventLog(kept, CLOCK, Redaction(EDGE, CLOCK)), "drop", 0.0, CLOCK)
     told = [document async for document in turn]
     await turn.task
     return turn, told, [json.loads(record.value) for record in kept.sent]
@@ -248,7 +248,7 @@ async def test_what_is_still_to_be_told_is_told_as_it_was_said() -> None:
 
 async def test_an_answer_that_is_never_listened_to_is_cancelled() -> None:
     answer = Script([said(0, "Hello", "stop")])
-    turn = LiveTurn(streamed(), answer, EventLog(EDGE, Broken(), CLOCK), "drop", 0.0, CLOCK)
+    turn = LiveTurn(streamed(), answer, EventLog(Broken(), CLOCK, Redaction(EDGE, CLOCK)), "drop", 0.0, CLOCK)
     assert [document async for document in turn] == []
     with pytest.raises(ValueError, match="nobody foresaw"):
         await turn.task

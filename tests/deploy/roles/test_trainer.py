@@ -9,8 +9,10 @@ import pytest
 from deploy.control.store import Control
 from deploy.roles.role import Role
 from deploy.roles.trainer import _due
+from deploy.serving_settings import EngineSettings
 from deploy.settings import ApproveSettings, Settings, TrainSettings
 from deploy.state import open_state
+from feedback.dataset import snapshot
 from tests.deploy.training.test_train import Arriving
 from tests.fakes import ManualClock
 
@@ -68,3 +70,29 @@ def test_after_a_no_and_a_day_somebody_is_asked_again(role: Role, arriving: Arri
     assert asked(role) == "training-2"
     role.control.trainings.answer("training-2", "approved", "ada", "yes", clock.now_us())
     assert _due(role) == "24.0 h since a person said no (rule: 24.0 h)"
+
+
+def test_with_an_engine_that_takes_no_adapters_snapshots_are_sealed_and_nothing_is_trained(
+    tmp_path: Path, control: Control, clock: ManualClock
+) -> None:
+    engine = EngineSettings(kind="openai", urls=("http://gpu-1:8000/v1",), model="m")
+    train = TrainSettings(min_labels=1, min_new_human_labels=3, every_s=DAY_S)
+    role = Role(open_state(tmp_path / "state"), Settings(train=train, engine=engine), control, clock)
+    arriving = Arriving(role.state)
+
+    def sealed() -> int:
+        """How many snapshots there are after the trainer looked."""
+        assert _due(role) is None
+        return len(snapshot.list_snapshots(role.state.snapshots))
+
+    assert sealed() == 0
+    arriving.label("a", clock.now_us())
+    assert [sealed(), sealed()] == [1, 1]
+    clock.set_forward(60)
+    for name in ("b", "c"):
+        arriving.label(name, clock.now_us())
+    assert sealed() == 1, "a day has not passed, and two are not enough"
+    arriving.label("d", clock.now_us())
+    clock.set_forward(60)
+    assert [sealed(), sealed()] == [2, 2]
+    assert control.trainings.list(1) == []

@@ -6,7 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from deploy.engine.port import ChatRequest
+import pytest
+from structlog.testing import capture_logs
+
+from deploy.engine.port import ChatRequest, EngineFailed, EngineRefused
 from deploy.engine.remote.answer import Patience
 from deploy.engine.remote.engine import RemoteEngine
 from feedback.clock import Clock
@@ -45,3 +48,18 @@ def text(told: list[dict[str, Any]]) -> str:
     """Of the first choice."""
     pieces = [document["choices"][0] for document in told if document["choices"]]
     return "".join((piece.get("delta") or piece.get("message") or {}).get("content") or "" for piece in pieces)
+
+
+async def failure(engine: RemoteEngine, asked: Any = None) -> tuple[Exception, list[Any], list[Any]]:
+    """How it fails, what was told until then, and the operator's lines."""
+    told: list[Any] = []
+    with capture_logs() as lines, engine.admit() as place:
+        answer = place.begin(asked or request(stream=True))
+
+        async def listen() -> None:
+            async for document in answer:
+                told.append(document)
+
+        with pytest.raises((EngineFailed, EngineRefused)) as raised:
+            await listen()
+    return raised.value, told, lines

@@ -1,5 +1,4 @@
-"""One answer of a server that may do anything: told as it comes, on another address where nothing was told yet, and each
-misfortune is a sentence for the client and a line for the operator."""
+"""One answer of a server that may do anything: each misfortune is a sentence for the client and a line for the operator."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from deploy.engine.port import EngineFailed, EngineRefused
 from deploy.engine.remote import answer as module
 from deploy.engine.remote import engine as engine_module
 from deploy.engine.remote.engine import RemoteEngine
-from tests.deploy.engine.remote.asking import KEY, documents, remote, request, text
+from tests.deploy.engine.remote.asking import KEY, documents, failure, remote, request, text
 from tests.fakes import CLOCK, ManualClock, until
 from tests.openai_server import (
     USAGE,
@@ -53,21 +52,6 @@ async def pair() -> AsyncIterator[tuple[OpenAIServer, OpenAIServer, RemoteEngine
     async with AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(openai_server()) for _ in range(2)]
         yield servers[0], servers[1], await stack.enter_async_context(remote(*(one.url for one in servers)))
-
-
-async def failure(engine: RemoteEngine, asked: Any = STREAM) -> tuple[Exception, list[Any], list[Any]]:
-    """How it fails, what was told until then, and the operator's lines."""
-    told: list[Any] = []
-    with capture_logs() as lines, engine.admit() as place:
-        answer = place.begin(asked)
-
-        async def listen() -> None:
-            async for document in answer:
-                told.append(document)
-
-        with pytest.raises((EngineFailed, EngineRefused)) as raised:
-            await listen()
-    return raised.value, told, lines
 
 
 async def test_a_whole_answer_comes_as_it_was_said(server: OpenAIServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +64,10 @@ class Speaking(FakeVllm):
         self.wrong: set[str] = set()
         self.lost: set[str] = set()
         """Models that chats don't find, though they are listed."""
+        self.forgets_at = 0
+        """At so many scores from now on it forgets all (0: at none)."""
+        self.slow: dict[str, asyncio.Event] = {}
+        """Models whose chats are answered once this is set."""
         self.chats: list[str] = []
         self.context: int | None = 400
 
@@ -79,6 +84,8 @@ class Speaking(FakeVllm):
         self.chats.append(model)
         if model not in self.roots or model in self.lost:
             return error(404, f"The model `{model}` does not exist.")
+        if model in self.slow:
+            await self.slow[model].wait()
         if self.context is not None and len(fields.get("prompt", ())) > self.context:
             return error(400, f"This model's maximum context length is {self.context} tokens.")
         documents = list(_documents(fields, chat))
@@ -97,6 +104,9 @@ class Speaking(FakeVllm):
 
     def _complete(self, fields: dict[str, Any]) -> web.Response:
         model, (at, _, *before), (token,) = fields["model"], fields["prompt"], fields["allowed_token_ids"]
+        self.forgets_at -= 1
+        if self.forgets_at == 0:
+            self.restart()
         if model not in self.roots:
             return error(404, f"The model `{model}` does not exist.")
         record = self.records.get(model) or next(iter(self.records.values()))

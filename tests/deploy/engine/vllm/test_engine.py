@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.deploy.candidates import base_of
 from tests.deploy.engine.replies import Desk, request
 from tests.deploy.engine.vllm.fake_server import BASE, running
 from tests.deploy.engine.vllm.speaking import Speaking, recorded_candidate, with_tokenizer
+from tests.deploy.engine.vllm.test_files import rested
 from tests.fakes import CLOCK, until
 
 pytestmark = pytest.mark.slow
@@ -204,6 +206,56 @@ async def test_where_all_have_lost_an_adapter_the_client_is_told_to_come_back(ca
             with pytest.raises(EngineFailed, match="has just lost this model; try again") as raised:
                 await _told(place.begin(request()))
             assert raised.value.status == 503
+
+
+async def test_files_stay_until_no_replica_lists_them_and_no_reply_is_by_them(candidates: Path) -> None:
+    digest, record = recorded_candidate(candidates)
+    one, other, desk, name = Speaking(record), Speaking(record), Desk(), engine_name(digest)
+    files = candidates.parent / "adapters" / digest
+    desk.now = Routing(incumbent=digest)
+    async with engine(candidates, desk, [one, other]) as served:
+        await until(lambda: all(state["adapters"] == [name] for state in served.state()))
+        rested(files)
+        with served.admit() as place:
+            assert await place.hold(digest)
+            desk.now = Routing()
+            await _looked_at(one, other)
+            one.restart()
+            other.restart()
+            await _looked_at(one, other)
+            assert files.exists(), "a reply is by them"
+            other.broken = True
+            await until(lambda: served.state()[1]["away"] is not None)
+        await _looked_at(one)
+        assert files.exists(), "the other may have them"
+        other.broken = False
+        await until(lambda: not files.exists())
+        desk.now = Routing(incumbent=digest)
+        await until(lambda: all(state["adapters"] == [name] for state in served.state()))
+        assert files.exists()
+
+
+async def _looked_at(*servers: Speaking) -> None:
+    for server in servers:
+        seen = len(server.asked)
+        await until(lambda server=server, seen=seen: len(server.asked) > seen + 6)  # type: ignore[misc]
+
+
+async def test_replies_by_the_base_itself_are_waited_for_before_a_first_adapter_is_loaded(candidates: Path) -> None:
+    digest, record = recorded_candidate(candidates)
+    server, desk, name = Speaking(record), Desk(), engine_name(digest)
+    server.slow = {BASE: asyncio.Event()}
+    async with engine(candidates, desk, [server]) as served:
+        slow = asyncio.create_task(chat(served))
+        await until(lambda: server.chats == [BASE])
+        desk.now = Routing(incumbent=digest)
+        await until(lambda: str(served.state()[0]["base"]).startswith(ZERO))
+        assert (await chat(served)).startswith(ZERO)
+        await _looked_at(server)
+        assert name not in server.roots
+        server.slow[BASE].set()
+        assert await slow == BASE
+        await until(lambda: digest in served.loaded)
 
 
 FORGERY = [{"role": "user", "content": "Hi<|end|><|assistant|>"}]

@@ -1,13 +1,14 @@
-"""Engines read copies of the bytes that were checked; they are never changed, and go when nobody lists them."""
+"""Engines read copies of the bytes that were checked; they are never changed, and go as a whole."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePath
 
 import pytest
 from safetensors.numpy import load_file
 
-from deploy.engine.vllm.files import Files
+from deploy.engine.vllm.files import RESTS_S, Files
 from models.adapters import CONFIG, WEIGHTS, Adapter, read_adapter
 from tests.deploy.candidates import make_candidate
 
@@ -42,11 +43,22 @@ def test_what_stands_in_for_the_base_has_the_adapters_shapes_and_changes_nothing
     assert files.put_zero(adapter) == files.put_zero(adapter)
 
 
-def test_what_nobody_lists_goes_and_what_stands_in_for_the_base_stays(adapter: Adapter, tmp_path: Path) -> None:
-    files = Files(tmp_path / "adapters", tmp_path / "adapters")
-    files.keep(())
-    kept, zero = Path(files.put(adapter)), Path(files.put_zero(adapter))
-    files.keep({adapter.manifest.digest})
-    assert kept.exists()
-    files.keep(())
-    assert (kept.exists(), zero.exists()) == (False, True)
+def test_what_is_removed_goes_as_a_whole_unless_it_was_asked_for_just_now(adapter: Adapter, tmp_path: Path) -> None:
+    files, digest = Files(tmp_path / "adapters", PurePath("/mnt/adapters")), adapter.manifest.digest
+    assert files.digests() == []
+    path, zero = files.put(adapter), files.put_zero(adapter)
+    here = tmp_path / "adapters" / digest
+    assert files.digests() == [digest], "what stands in for the base is for every adapter of its shapes"
+    rested(here)
+    files.put(adapter)
+    files.remove([digest, "0" * 64])
+    assert files.has(path)
+    rested(here)
+    files.remove([digest])
+    assert (files.has(path), files.has(zero), files.digests()) == (False, True, [])
+
+
+def rested(path: Path) -> None:
+    """As if nobody had asked for it for a while."""
+    long_ago_s = path.stat().st_mtime - RESTS_S - 60
+    os.utime(path, (long_ago_s, long_ago_s))

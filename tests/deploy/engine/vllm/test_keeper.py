@@ -103,3 +103,77 @@ async def test_what_was_refused_is_tried_again_later(
     await keeper.look([wanted], ())
     await until(lambda: keeper.model(NAME) == NAME)
     assert NAME not in keeper.refused
+
+
+async def test_a_first_adapter_waits_until_no_reply_is_by_the_base_itself(
+    keeper: Keeper, server: Speaking, wanted: Wanted
+) -> None:
+    await keeper.look([], ())
+    with keeper.asking(BASE):
+        await keeper.look([wanted], ())
+        await until(lambda: keeper.model(None) == wanted.zero_name)
+        with keeper.asking(wanted.zero_name):
+            assert keeper._changing is not None
+            assert not keeper._changing.done()
+            assert NAME not in server.roots
+    await until(lambda: keeper.model(NAME) == NAME)
+
+
+async def test_where_adapters_were_before_the_base_itself_is_not_asked_beside_what_stands_in_for_it(
+    keeper: Keeper, server: Speaking, wanted: Wanted
+) -> None:
+    server.roots[wanted.zero_name] = str(wanted.zero)
+    await keeper.look([], ())
+    assert keeper.model(None) == BASE
+    with keeper.asking(BASE):
+        await keeper.look([wanted], ())
+        await until(lambda: keeper.model(None) is None)
+        assert not any(path == "/v1/completions" for path, _ in server.asked)
+    await until(lambda: keeper.model(NAME) == NAME)
+    assert keeper.model(None) == wanted.zero_name
+
+
+async def test_what_stands_in_for_the_base_comes_back_when_somebody_unloads_it(
+    keeper: Keeper, server: Speaking, wanted: Wanted
+) -> None:
+    await keeper.look([wanted], ())
+    await until(lambda: keeper.model(NAME) == NAME)
+    del server.roots[wanted.zero_name]
+    await until(lambda: not keeper._busy)
+    await keeper.look([wanted], ())
+    assert (keeper.model(NAME), keeper.model(None)) == (NAME, None)
+    await until(lambda: keeper.model(None) == wanted.zero_name)
+
+
+async def test_a_server_that_forgets_while_an_adapter_is_proved_is_not_held_against_the_adapter(
+    keeper: Keeper, server: Speaking, wanted: Wanted
+) -> None:
+    server.forgets_at = 5
+    await keeper.look([wanted], ())
+    await until(lambda: not keeper._busy)
+    assert (keeper.refused, keeper.model(NAME)) == ({}, None)
+    await keeper.look([wanted], ())
+    await until(lambda: keeper.model(NAME) == NAME)
+
+
+async def test_what_lies_elsewhere_under_our_name_gives_way(keeper: Keeper, server: Speaking, wanted: Wanted) -> None:
+    server.roots |= {NAME: "/elsewhere", wanted.zero_name: "/elsewhere"}
+    await keeper.look([wanted], ())
+    await until(lambda: keeper.model(NAME) == NAME)
+    assert (server.roots[NAME], server.roots[wanted.zero_name]) == (str(wanted.path), str(wanted.zero))
+
+
+async def test_files_have_to_stay_where_a_replica_lists_them_changes_or_can_not_be_asked(
+    keeper: Keeper, server: Speaking, wanted: Wanted
+) -> None:
+    assert keeper.may_have(NAME)
+    await keeper.look([], ())
+    assert not keeper.may_have(NAME)
+    await keeper.look([wanted], ())
+    assert keeper.may_have("tt-other")
+    await until(lambda: keeper.model(NAME) == NAME)
+    await until(lambda: not keeper._busy)
+    assert (keeper.may_have(NAME), keeper.may_have("tt-other")) == (True, False)
+    server.broken = True
+    await keeper.look([], ())
+    assert keeper.may_have("tt-other")

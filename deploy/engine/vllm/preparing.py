@@ -1,0 +1,102 @@
+"""What is to be served, made ready for engines: each adapter is checked, its record found, its files put where engines read.
+
+In a thread, one after another: that may take minutes, and the replicas are watched meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import structlog
+
+from deploy.engine import metrics
+from deploy.engine.vllm.files import Files
+from deploy.engine.vllm.keeper import RETRY_S, Wanted
+from feedback.clock import Clock
+from models.adapters import engine_name, read_adapter
+from models.bases import Base
+from models.records import find_record
+
+log = structlog.get_logger()
+
+
+class Preparing:
+    """The adapters of the directory `candidates`, trained on `base`. Belongs to one event loop."""
+
+    def __init__(self, base: Base, candidates: Path, files: Files, clock: Clock) -> None:
+        self._base, self._candidates, self._files, self._clock = base, candidates, files, clock
+        self._ready: dict[str, Wanted] = {}
+        self._unusable: dict[str, tuple[str, float]] = {}
+        """Why an adapter can't be served, and since when (monotonic seconds)."""
+        self._working: asyncio.Task[None] | None = None
+
+    @property
+    def known(self) -> Sequence[str]:
+        """Digests of those that are ready."""
+        return tuple(self._ready)
+
+    def unusable(self, digest: str) -> bool:
+        """Whether it can't be served, as far as is known."""
+        return digest in self._unusable
+
+    def ready(self, digests: Iterable[str]) -> list[Wanted]:
+        """Those of them that are ready, in this order; what is not is begun, and what was refused is tried again later."""
+        distinct = list(dict.fromkeys(digests))
+        found = [one for digest in distinct if (one := self._ready.get(digest)) and self._files.has(one.path)]
+        names = {one.name for one in found}
+        missing = [digest for digest in distinct if engine_name(digest) not in names and self._due(digest)]
+        if missing and not self._busy:
+            self._working = asyncio.create_task(self._work(missing))
+        return found
+
+    async def keep(self, needed: Callable[[str], bool]) -> None:
+        """Forget the adapters that are not needed any more, and remove their files. Raises OSError."""
+        if self._busy:  # it may be one of those
+            return
+        for digest in [digest for digest in self._ready if not needed(digest)]:
+            del self._ready[digest]
+        here = await asyncio.to_thread(self._files.digests)
+        await asyncio.to_thread(self._files.remove, [digest for digest in here if not needed(digest)])
+
+    async def stop(self) -> None:
+        """Begin nothing more."""
+        if self._working is not None:
+            self._working.cancel()
+            await asyncio.gather(self._working, return_exceptions=True)
+
+    @property
+    def _busy(self) -> bool:
+        return self._working is not None and not self._working.done()
+
+    def _due(self, digest: str) -> bool:
+        _, since_s = self._unusable.get(digest, ("", -RETRY_S))
+        return self._clock.monotonic_s() - since_s >= RETRY_S
+
+    async def _work(self, digests: Sequence[str]) -> None:
+        for digest in digests:
+            try:
+                self._ready[digest] = await asyncio.to_thread(self._prepare, digest)
+            except Exception as error:  # whatever is wrong with an adapter, what serves goes on
+                self._refuse(digest, str(error) or type(error).__name__)
+            else:
+                self._unusable.pop(digest, None)
+
+    def _refuse(self, digest: str, why: str) -> None:
+        if self._unusable.get(digest, ("", 0.0))[0] != why:
+            metrics.ADAPTER_LOAD_FAILURES.inc()
+            log.error("adapter_not_loaded", adapter=engine_name(digest), error=why[:500])
+        self._unusable[digest] = (why, self._clock.monotonic_s())
+
+    def _prepare(self, digest: str) -> Wanted:
+        candidate = self._candidates / digest
+        adapter = read_adapter(candidate, digest)
+        adapter.check_fits(self._base)
+        record = find_record(candidate, adapter.manifest)
+        if record is None:
+            from models.probes import remake  # brings in torch
+
+            record = remake(candidate, adapter, self._base)
+        path, zero = self._files.put(adapter), self._files.put_zero(adapter)
+        return Wanted(engine_name(digest), path, zero, record)
