@@ -176,12 +176,12 @@ class RemoteAnswer:
         return error
 
     async def _from(self, replica: Replica, model: str) -> AsyncIterator[dict[str, Any]]:
-        wire = await self._engine.wire(replica, model, self._request)
-        body = dict(wire.body) | {"model": model}
-        if self._request.stream:  # what it cost belongs in the log, whether the client asks or not
-            body["stream_options"] = (body.get("stream_options") or {}) | {"include_usage": True}
-        self._first_until_s = self._clock.monotonic_s() + self._patience.first_s
         with self._engine.asking(replica, model):
+            wire = await self._engine.wire(replica, model, self._request)
+            body = dict(wire.body) | {"model": model}
+            if self._request.stream:  # what it cost belongs in the log, whether the client asks or not
+                body["stream_options"] = (body.get("stream_options") or {}) | {"include_usage": True}
+            self._first_until_s = self._clock.monotonic_s() + self._patience.first_s
             async with self._post(f"{replica.url}/{wire.path}", _encode(body)) as response:
                 if response.status != 200:
                     raise await self._refusal(response)

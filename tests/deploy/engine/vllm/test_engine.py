@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from deploy.engine.remote.answer import Patience
 from deploy.engine.vllm.engine import VllmEngine
 from deploy.engine.vllm.files import Files
 from deploy.engine.vllm.plan import ZERO
+from deploy.engine.vllm.prompts import Template
 from deploy.gateway.said import Said
 from deploy.rules.assignment import Routing
 from models.adapters import engine_name
@@ -352,6 +354,34 @@ async def test_the_oldest_messages_go_in_the_context_that_a_replica_says_it_has(
             await heard(served, [{"role": "user", "content": "b" * 9_000}])
         assert refused.value.status == 400
         assert len(asked_last(server)[1]["prompt"]) == 61
+
+
+async def test_a_reply_by_the_bare_base_is_under_way_while_its_prompt_is_still_being_made(
+    candidates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest, record = recorded_candidate(candidates)
+    begun, release = threading.Event(), threading.Event()
+
+    def slow(template: Template, *_: Any) -> list[int]:
+        begun.set()
+        assert release.wait(60)
+        return [3, 4]
+
+    monkeypatch.setattr(Template, "prompt", slow)
+    server, desk = Speaking(record), Desk()
+    async with engine(candidates, desk, [server]) as served:
+        asking = asyncio.create_task(chat(served))
+        try:
+            await until(begun.is_set)
+            desk.now = Routing(incumbent=digest)
+            await until(lambda: str(served.state()[0]["base"]).startswith(ZERO))
+            seen = len(server.asked)
+            await until(lambda: len(server.asked) > seen + 10, "it to be looked at again and again")
+            assert engine_name(digest) not in server.roots, "it would answer in the base's place"
+        finally:
+            release.set()
+        assert await asking == BASE
+        await until(lambda: digest in served.loaded)
 
 
 async def test_a_conversation_that_the_template_refuses_is_for_the_engine_to_refuse(candidates: Path) -> None:

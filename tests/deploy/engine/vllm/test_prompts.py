@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -112,3 +114,9 @@ async def test_a_long_conversation_keeps_neither_the_loop_nor_a_short_one_waitin
     finally:
         release.set()
     assert len(await long or ()) == 17
+
+
+def test_prompts_bring_in_no_torch(base: Base) -> None:
+    code = "import sys; from models.bases import Base; from deploy.engine.vllm import engine, prompts; "
+    code += f"prompts.Template.read(Base({base.path!r}, *'abcd')); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
