@@ -18,7 +18,8 @@ SAMPLE = ROOT / "examples" / "support.jsonl.gz"
 def environment(**variables: str) -> dict[str, str]:
     """Ours, without a setting of Trimtab's that happens to be there."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TRIMTAB_")}
-    return kept | {"PYTHONSAFEPATH": "1", "COLUMNS": "120"} | variables
+    told = {"PYTHONFAULTHANDLER": "1"}  # what ends it without a word of Python's is told with its stacks
+    return kept | {"PYTHONSAFEPATH": "1", "COLUMNS": "120"} | told | variables
 
 
 def trimtab(*arguments: str | Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -95,11 +95,9 @@ def test_a_job_killed_again_and_again_ends_in_the_same_adapter(
     snapshot = trained[0].parent / "snap"
     spec = small_spec(snapshot, tmp_path / "state")
     moments = [
-        ("base", 3),
         ("base", 33),
         ("reward", 8),
         ("samples", 1),
-        ("policy", 12),
         ("policy", 30),
         ("evaluate", 1),
     ]
