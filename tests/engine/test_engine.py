@@ -29,8 +29,6 @@ from tests.engine.server import READY_WITHIN_S, Vllm, vllm
 from tests.fakes import CLOCK, until
 
 AT_ONCE, MANY = 16, 160
-SLOWER = 4
-"""How much longer a proof may take amid chats, on whatever machine."""
 
 
 async def test_what_the_routing_names_is_loaded_proved_and_served_and_the_base_stays_the_base(
@@ -230,7 +228,6 @@ async def test_a_server_that_is_killed_amid_replies_and_started_again_has_its_ad
         print(f"{took}; {replies} replies, {len(users.failed)} broken off")
         assert users.wrong == []
         assert len(users.failed) <= USERS, "only what was under way there is broken off"
-        assert back_s < SLOWER * first_s + 5, "nothing is waited for but the proof"
 
 
 async def test_a_reply_whose_server_is_killed_fails_and_gives_back_its_place_and_its_adapter(
