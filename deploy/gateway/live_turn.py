@@ -92,7 +92,8 @@ class LiveTurn:
 
     async def _run(self) -> None:
         try:
-            turn = await self._begun(hold=self.plan.request.stream)
+            # what is told piece by piece is kept from before its first; a whole answer is not told before it is logged
+            turn = await self._begin(hold=True) if self.plan.request.stream else None
             if turn is not None and not turn.held and self._on_full == "refuse":
                 self._answer.cancel()
                 self.error = not_logged()
@@ -108,15 +109,14 @@ class LiveTurn:
         finally:
             self._documents.put_nowait(None)
 
-    async def _begun(self, *, hold: bool) -> OpenTurn | None:
-        """What is told piece by piece is kept from before its first; a whole answer is not told before it is logged."""
-        return await self._events.begin_turn(turn_of(self.plan, self._cost({})), hold=True) if hold else None
+    async def _begin(self, *, hold: bool) -> OpenTurn:
+        return await self._events.begin_turn(turn_of(self.plan, self._cost({})), hold=hold)
 
     async def _tell_and_log(self, turn: OpenTurn | None) -> None:
         last = deque[Document]()
         outcome = await self._tell(last)
         self.abandoned = outcome == "aborted"
-        turn = turn or await self._events.begin_turn(turn_of(self.plan, self._cost({})), hold=False)
+        turn = turn or await self._begin(hold=False)
         if not await self._events.end_turn(turn, list(self._ended(outcome))):
             metrics.TURNS_LOST.inc()
             if self._on_full == "refuse" and outcome == "ok":

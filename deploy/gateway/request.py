@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from deploy.engine.port import ChatRequest
+from deploy.gateway.turn_ids import MAX_CHOICES
 from deploy.web.errors import bad
 from feedback.intake.contract import ROLES
 from feedback.records import Message
 
 MAX_MESSAGES = 2_000
-MAX_CHOICES = 128
 
 
 def parse_chat(body: Mapping[str, Any]) -> ChatRequest:

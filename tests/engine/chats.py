@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 
@@ -41,7 +41,13 @@ Truth = dict[tuple[str | None, str], str]
 
 
 @asynccontextmanager
-async def engine(servers: Sequence[Vllm], trained: Trained, desk: Desk, folder: Path) -> AsyncIterator[VllmEngine]:
+async def engine(
+    servers: Sequence[Vllm],
+    trained: Trained,
+    desk: Desk,
+    folder: Path,
+    chat: Literal["templated", "always"] = "templated",
+) -> AsyncIterator[VllmEngine]:
     """An engine on these servers that has begun to look; its adapters are unloaded after it."""
     made = VllmEngine(
         [f"{server.url}/v1" for server in servers],
@@ -55,6 +61,7 @@ async def engine(servers: Sequence[Vllm], trained: Trained, desk: Desk, folder: 
         candidates=trained.candidate.parent,
         files=Files(folder, folder),
         router=desk,
+        chat=chat,
     )
     await made.start()
     try:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import aiohttp
 import structlog
 
-from deploy.engine.leases import Lease
+from deploy.engine.leases import Lease, Seat
 from deploy.engine.port import ChatRequest, NotReady, Overloaded
 from deploy.engine.remote.answer import AWAY, Asked, Patience, RemoteAnswer, Wire
 from deploy.engine.remote.replicas import Replica, Replicas
@@ -146,18 +145,12 @@ def as_said(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-class RemotePlace:
+class RemotePlace(Seat):
     """deploy.engine.port.Place, made by `RemoteEngine.admit`."""
 
     def __init__(self, engine: RemoteEngine) -> None:
-        self._engine, self._begun = engine, False
-        self._lease: Lease | None = None
-
-    async def hold(self, digest: str, *, by_name: bool = False) -> bool:
-        """Whether the adapter is there to answer."""
-        self._let_go()
-        self._lease = await self._engine.hold(digest, by_name=by_name)
-        return self._lease is not None
+        super().__init__(engine.hold)
+        self._engine = engine
 
     async def check(self, request: ChatRequest) -> None:
         """What it can't answer it says itself."""
@@ -165,21 +158,9 @@ class RemotePlace:
     def begin(self, request: ChatRequest) -> RemoteAnswer:
         """The answer; the place is its now."""
         answer = self._engine.answer(request, self._lease)
-        self._begun, self._lease = True, None
+        self.taken()
         return answer
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._let_go()
-        if not self._begun:
-            self._begun = True
-            self._engine.leave()
-
-    def _let_go(self) -> None:
-        if self._lease is not None:
-            self._lease.release()
-            self._lease = None
+    def leave(self) -> None:
+        """One request less under way."""
+        self._engine.leave()

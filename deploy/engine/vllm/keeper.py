@@ -112,9 +112,7 @@ class Keeper:
             for name in todo.too_many:
                 self._refuse(name, f"{self._replica.url} has {self._slots} slots, one of them the base's: none is left")
             now_s = self._clock.monotonic_s()
-            again = (
-                self.proved if self._zero is None else ()
-            )  # what changes nothing was lost: it is loaded with another
+            again = self.proved if self._zero is None else ()  # the base's stand-in was lost: it comes with any of them
             load = [one for one in wanted if one.name in {*todo.load, *again} and self._due(one.name, now_s)]
             if load or todo.unload:
                 self._changing = asyncio.create_task(self._change(load, todo.unload))

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from deploy.gateway.request import MAX_CHOICES, parse_chat
+from deploy.gateway.request import parse_chat
+from deploy.gateway.turn_ids import MAX_CHOICES
 from deploy.web.errors import ApiError
 
 CHAT: dict[str, Any] = {"model": "trimtab", "messages": [{"role": "user", "content": "Hello"}]}
