@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.fs as pafs
 import structlog
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
@@ -69,7 +70,7 @@ class Facts:
         """How many facts of turns are older."""
         table = self._table("turns")
         older = (pc.field("day") <= day_of(until_us)) & (pc.field("occurred_at_us") < until_us)
-        return 0 if table is None else int(table.to_pyarrow_dataset().count_rows(filter=older, use_threads=THREADS))
+        return 0 if table is None else int(_dataset(table).count_rows(filter=older, use_threads=THREADS))
 
     def ratings(self, since_us: int = 0, until_us: int = 2**62) -> Iterator[tuple[Rating, str]]:
         """Ratings with their content hashes."""
@@ -116,7 +117,7 @@ class Facts:
         table = self._table(name)
         if table is None:
             return SCHEMA.empty_table().select(columns)
-        return table.to_pyarrow_dataset().to_table(columns=list(columns), filter=where, use_threads=THREADS)
+        return _dataset(table).to_table(columns=list(columns), filter=where, use_threads=THREADS)
 
     def batches(
         self, name: TableName, columns: Sequence[str], received_since_us: int | None = None
@@ -125,8 +126,9 @@ class Facts:
         table = self._table(name)
         if table is not None:
             newer = None if received_since_us is None else pc.field("received_at_us") > received_since_us
-            dataset = table.to_pyarrow_dataset()
-            yield from dataset.scanner(columns=list(columns), filter=newer, use_threads=THREADS, **SLOWLY).to_batches()
+            yield from (
+                _dataset(table).scanner(columns=list(columns), filter=newer, use_threads=THREADS, **SLOWLY).to_batches()
+            )
 
     def applied(self, log: str, topic: str, partition: int) -> int:
         """The offset up to which a partition of the log of this identity has been applied (0: nothing)."""
@@ -141,7 +143,7 @@ class Facts:
             return
         span = (pc.field("occurred_at_us") >= since_us) & (pc.field("occurred_at_us") <= until_us)
         days = (pc.field("day") >= day_of(since_us)) & (pc.field("day") <= day_of(until_us))
-        scanner = table.to_pyarrow_dataset().scanner(
+        scanner = _dataset(table).scanner(
             columns=["tenant", "turn_id", "content_hash", "record"], filter=days & span, use_threads=THREADS, **SLOWLY
         )
         for batch in scanner.to_batches():
@@ -174,6 +176,13 @@ class Facts:
             return DeltaTable(self._root / name)
         except TableNotFoundError:
             return None
+
+
+def _dataset(table: DeltaTable) -> Any:
+    """A table's files, read by pyarrow itself: with deltalake's way to them its threads call Python, and abort a process
+    that ends just then."""
+    files, root = pafs.FileSystem.from_uri(table.table_uri)
+    return table.to_pyarrow_dataset(filesystem=pafs.SubTreeFileSystem(root, files))
 
 
 def _only(kind: Any, name: TableName, records: Iterable[tuple[Any, str]]) -> Iterator[tuple[Any, str]]:

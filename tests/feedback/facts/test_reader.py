@@ -169,3 +169,20 @@ def test_a_rating_among_the_turns_settles_no_turn(tmp_path: Path) -> None:
     writer = FactsWriter(tmp_path, log_of("log"), CLOCK)
     writer.commit([batch(0, 2), Batch("turns.served", 1, (Row(RATING, "h", "d", 0, START_US),), 1)])
     assert sorted(event.event_id for _, _, event in Facts(tmp_path).received_since(0)) == ["e0", "e1"]
+
+
+def test_no_thread_of_pyarrow_calls_python_while_facts_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that ends just then would be aborted: 2 of 720 short commands on a busy machine."""
+    FactsWriter(tmp_path, log_of("log"), CLOCK).commit([batch(0, 2)])
+
+    def called(*_: object, **__: object) -> None:
+        raise AssertionError("deltalake's way to files is Python")
+
+    monkeypatch.setattr("deltalake.fs.DeltaStorageHandler.from_table", called)
+    facts = Facts(tmp_path)
+    assert list(facts.turns())
+    assert list(facts.batches("turns", ["record"]))
+    assert facts.turns_before(2**62)
+    assert facts.columns("turns", ["log"]).num_rows
