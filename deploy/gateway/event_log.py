@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
@@ -70,7 +69,6 @@ class EventLog:
     def __init__(self, spool: Outbox, clock: Clock, redaction: Redaction, timeout_s: float = TIMEOUT_S) -> None:
         self.edge, self._clock, self._redaction = redaction.edge, clock, redaction
         self._spool, self._timeout_s = spool, timeout_s
-        self._writing: set[asyncio.Future[None]] = set()
 
     @property
     def full(self) -> bool:
@@ -111,21 +109,16 @@ class EventLog:
         return turn.record(self.edge, told)
 
     async def _durable(self, writing: Awaitable[None], records: int = 1) -> bool:
-        task = asyncio.ensure_future(writing)
-        self._writing.add(task)
-        task.add_done_callback(self._done)
         try:
             async with self._clock.timeout(self._timeout_s):
-                await asyncio.wait([task])
+                await writing
         except TimeoutError:
             log.error("events_not_logged", records=records, error=f"no answer within {self._timeout_s:g} s")
             return False
-        return task.exception() is None
-
-    def _done(self, task: asyncio.Future[None]) -> None:
-        self._writing.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("events_not_logged", error=f"{type(error).__name__}: {error}"[:300])
+        except Exception as error:
+            log.error("events_not_logged", records=records, error=f"{type(error).__name__}: {error}"[:300])
+            return False
+        return True
 
 
 def turn_record(edge: Edge, turn: Turn, messages: msgspec.Raw, asked: Sequence[Message]) -> Record:

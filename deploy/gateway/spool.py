@@ -89,9 +89,11 @@ class Spool:
             "SELECT count(*), coalesce(sum(length(record)), 0) FROM records"
         ).fetchone()
         self._held = set[str]()
-        self._commits = GroupCommit(self._write)
-        self._releasing = set[asyncio.Task[None]]()
+        self._fresh = False
+        """Whether records were written that may be sent, of which `run` does not know yet."""
         self._filled, self._drained = asyncio.Event(), asyncio.Event()
+        self._commits = GroupCommit(self._write, self._written)
+        self._releasing = set[asyncio.Task[None]]()
         metrics.TURNS_ABORTED.inc(self.aborted)
         metrics.SPOOL_LIMIT_BYTES.set(max_bytes)
         metrics.SPOOL_RECORDS.set_function(lambda: self.records)
@@ -123,12 +125,13 @@ class Spool:
 
     async def send(self, records: Sequence[Record], releases: str | None = None) -> None:
         """Returns when the records are durable here, in place of what was held under `releases`. Raises SpoolFull."""
-        if releases not in self._held:
+        if releases is None or releases not in self._held:
             self._check()
-        await self._commits.do(_Job(records, releases=releases))
-        self._held.discard(releases or "")
-        self._drained.clear()
-        self._filled.set()
+        try:
+            await self._commits.do(_Job(records, releases=releases))
+        finally:
+            if releases is not None:
+                self._held.discard(releases)
 
     async def run(self, connect: Callable[[], Producer]) -> None:
         """Send what comes in, until cancelled; `connect` may fail, then and later: it is tried again."""
@@ -240,14 +243,23 @@ class Spool:
         with self._lock:
             with transaction(self._connection):
                 for job in jobs:
-                    gone = self._connection.execute(
-                        "DELETE FROM records WHERE held = ? RETURNING length(record)", (job.releases,)
-                    ).fetchall()
-                    records, size = records - len(gone), size - sum(length for (length,) in gone)
-                    rows = [(now_us, job.held, _encode(record)) for record in job.records]
-                    self._connection.executemany("INSERT INTO records (at_us, held, record) VALUES (?, ?, ?)", rows)
-                    records, size = records + len(rows), size + sum(len(record) for _, _, record in rows)
+                    if job.releases is not None:
+                        gone = self._connection.execute(
+                            "DELETE FROM records WHERE held = ? RETURNING length(record)", (job.releases,)
+                        ).fetchall()
+                        records, size = records - len(gone), size - sum(length for (length,) in gone)
+                    for record in job.records:
+                        row = (now_us, job.held, _encode(record))
+                        self._connection.execute("INSERT INTO records (at_us, held, record) VALUES (?, ?, ?)", row)
+                        records, size = records + 1, size + len(row[2])
             self.records, self.size = self.records + records, self.size + size
+        self._fresh = self._fresh or any(job.records and job.held is None for job in jobs)
+
+    def _written(self) -> None:
+        if self._fresh:
+            self._fresh = False
+            self._drained.clear()
+            self._filled.set()
 
     def _check(self) -> None:
         if self.full:
