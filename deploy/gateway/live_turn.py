@@ -78,7 +78,9 @@ class LiveTurn:
         """The client went before the answer was complete."""
         self._events, self._on_full, self._began_s = events, on_full, began_s
         self._said, self._gone = Said(), False
-        self._documents: asyncio.Queue[Document | None] = asyncio.Queue()
+        self._documents = deque[Document]()
+        self._over = False
+        self._news: asyncio.Future[None] | None = None
         self.task = asyncio.create_task(self._run())
 
     def abandon(self) -> None:
@@ -87,8 +89,26 @@ class LiveTurn:
         self._answer.cancel()
 
     async def __aiter__(self) -> AsyncIterator[Document]:
-        while (document := await self._documents.get()) is not None:
-            yield document
+        while not self._over or self._documents:
+            while self._documents:
+                yield self._documents.popleft()
+            if not self._over:
+                await self._change()
+
+    async def whole(self) -> list[Document]:
+        """All documents of an answer that is told at once, when it is over."""
+        while not self._over:
+            await self._change()
+        return list(self._documents)
+
+    async def _change(self) -> None:
+        """Until there is another document, or no more."""
+        self._news = asyncio.get_running_loop().create_future()
+        await self._news
+
+    def _changed(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
 
     async def _run(self) -> None:
         try:
@@ -100,14 +120,15 @@ class LiveTurn:
             else:
                 await self._tell_and_log(turn)
             code = CLIENT_GONE if self.abandoned else self.error.status if self.error else 200
-            metrics.CHAT_REQUESTS.labels(code=code, arm=self.plan.arm).inc()
-            metrics.CHAT_SECONDS.labels(arm=self.plan.arm).observe(self._clock.monotonic_s() - self._began_s)
+            metrics.chat_requests(code, self.plan.arm).inc()
+            metrics.chat_seconds(self.plan.arm).observe(self._clock.monotonic_s() - self._began_s)
         except BaseException:
             self.error = self.error or ApiError(500, "internal_error", "the reply could not be completed")
             self._answer.cancel()
             raise
         finally:
-            self._documents.put_nowait(None)
+            self._over = True
+            self._changed()
 
     async def _begin(self, *, hold: bool) -> OpenTurn:
         return await self._events.begin_turn(turn_of(self.plan, self._cost({})), hold=hold)
@@ -122,8 +143,8 @@ class LiveTurn:
             if self._on_full == "refuse" and outcome == "ok":
                 self.error = not_logged()
                 return
-        for document in last:
-            self._documents.put_nowait(document)
+        self._documents.extend(last)
+        self._changed()
 
     async def _tell(self, last: deque[Document]) -> Outcome:
         """Tell what comes; in `last` is what has to wait until the turn is logged: its end."""
@@ -137,7 +158,8 @@ class LiveTurn:
                 if last or not self.plan.request.stream or self._said.ended(self.plan.request.n):
                     last.append(document)
                 else:
-                    self._documents.put_nowait(document)
+                    self._documents.append(document)
+                    self._changed()
         except (EngineFailed, EngineRefused, Unsupported) as error:
             self.error = explained(error)
             return "error"
