@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from functools import partial
 from socket import socket
 
@@ -59,6 +60,8 @@ async def _serve_chats(role: Role, stop: asyncio.Event, listening: socket, requi
     serving = asyncio.create_task(
         serve(app, listening, stop, role.finish_s, role.clock, limits, pages(settings.gateway))
     )
+    gc.collect()
+    gc.freeze()  # what is there now stays: a look through all of it would hold up every chat for tens of milliseconds
     try:
         while not stop.is_set() and not serving.done():
             role.waiting = engine.ready() or link.missing()
