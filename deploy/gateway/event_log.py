@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 import structlog
+from msgspec import Struct
 from msgspec.structs import replace
 
 from deploy.gateway.redaction import Redaction, fitting, newest
@@ -33,8 +32,7 @@ class Outbox(Protocol):
     async def send(self, records: Sequence[Record], releases: str | None = None) -> None: ...
 
 
-@dataclass(frozen=True)
-class OpenTurn:
+class OpenTurn(Struct, frozen=True):
     """A turn that has begun, as it was asked and as it is kept (`messages`: these, encoded).
 
     `held`: should this process die, it is logged.
@@ -51,8 +49,7 @@ class OpenTurn:
         return turn_record(edge, turn, messages, self.asked.messages)
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """How a reply ended; an answer of several choices has one for each."""
 
     turn_id: str
@@ -86,7 +83,7 @@ class EventLog:
         begun = OpenTurn(asked, kept, encoded(kept.messages), held=False)
         if hold:
             held = await self._durable(self._spool.hold(turn.turn_id, begun.record(self.edge, kept)))
-            begun = dataclasses.replace(begun, held=held)
+            begun = replace(begun, held=held)
         return begun
 
     async def end_turn(self, turn: OpenTurn, ended: Sequence[Ended]) -> bool:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from typing import Any, Literal
 
+from msgspec import Struct
 from starlette.responses import JSONResponse
 
 from deploy.engine.port import Answer, ChatRequest, EngineFailed, EngineRefused, Unsupported
@@ -30,8 +30,7 @@ RETRY_S = 5
 Document = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What a turn is, once it is decided who answers it. `adapter` is a digest, None the bare base.
 
     `turn_ids`: one for each choice that was asked for.

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import aiohttp
 import msgspec
 import structlog
+from msgspec import Struct
 
 from deploy.engine.port import ChatRequest, EngineFailed, EngineRefused
 from deploy.engine.remote.events import Events, TooLong
@@ -62,8 +63,7 @@ class Broken(Exception):
         self.detail, self.status, self.code, self.http = detail, status, code, http
 
 
-@dataclass(frozen=True)
-class Wire:
+class Wire(Struct, frozen=True):
     """How a request is put to a server: a JSON object, without its model, to a path; and how its documents are read."""
 
     path: str
@@ -83,8 +83,7 @@ class Asker(Protocol):
     def missing(self, address: Replica, model: str) -> bool: ...
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """What is asked, and the digest of the adapter that is to answer (None: the base). `ended` is called at the end."""
 
     request: ChatRequest

@@ -6,12 +6,12 @@ import asyncio
 import copy
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from deploy.engine.port import EngineFailed, EngineRefused
 from deploy.gateway.event_log import Ended, EventLog
