@@ -152,7 +152,7 @@ class Told:
 
 
 async def _tell_whole(told: Told, send: Send) -> None:
-    documents = await told.turn.whole()
+    documents = await told.turn.news()
     if told.turn.error is not None:
         await told.fail(send, told.turn.error)
     elif told.turn.abandoned or not documents:
@@ -169,19 +169,20 @@ class _Stream:
         self._begun = False
 
     async def tell(self) -> None:
-        turn, documents = self._told.turn, aiter(self._told.turn)
+        turn = self._told.turn
         commenting = asyncio.create_task(self._comment())
         try:
-            first = await anext(documents, None)
+            documents = await turn.news()
         finally:
             commenting.cancel()
-        if first is None and turn.error is not None and not self._begun:
+        if not documents and turn.error is not None and not self._begun:
             await self._told.fail(self._send, turn.error)
             return
-        if first is not None:
-            await self._chunk(first)
-        async for document in documents:
-            await self._chunk(document)
+        while documents:
+            events = [event for document in documents if (event := self._told.chunk(document)) is not None]
+            if events:
+                await self._say(b"".join(events))
+            documents = await turn.news()
         # the turn is over and logged here
         await self._say(_event(turn.error.body) if turn.error is not None else b"data: [DONE]\n\n", more=False)
 
@@ -189,11 +190,6 @@ class _Stream:
         while True:
             await self._clock.sleep(COMMENT_S)
             await self._say(b": waiting for the engine\n\n")
-
-    async def _chunk(self, document: Document) -> None:
-        event = self._told.chunk(document)
-        if event is not None:
-            await self._say(event)
 
     async def _say(self, event: bytes, *, more: bool = True) -> None:
         if not self._begun:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -58,7 +58,7 @@ class Plan(Struct, frozen=True):
 
 
 class LiveTurn:
-    """An answer on its way out. Iterate over its documents; afterwards it has been logged, or `error` says why it failed."""
+    """An answer on its way out. Ask for `news` until there is none: then it has been logged, or `error` says why it failed."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class LiveTurn:
         """The client went before the answer was complete."""
         self._events, self._on_full, self._began_s = events, on_full, began_s
         self._said, self._gone = Said(), False
-        self._documents = deque[Document]()
+        self._documents: list[Document] = []
         self._over = False
         self._news: asyncio.Future[None] | None = None
         self.task = asyncio.create_task(self._run())
@@ -87,23 +87,13 @@ class LiveTurn:
         self._gone = True
         self._answer.cancel()
 
-    async def __aiter__(self) -> AsyncIterator[Document]:
-        while not self._over or self._documents:
-            while self._documents:
-                yield self._documents.popleft()
-            if not self._over:
-                await self._change()
-
-    async def whole(self) -> list[Document]:
-        """All documents of an answer that is told at once, when it is over."""
-        while not self._over:
-            await self._change()
-        return list(self._documents)
-
-    async def _change(self) -> None:
-        """Until there is another document, or no more."""
-        self._news = asyncio.get_running_loop().create_future()
-        await self._news
+    async def news(self) -> list[Document]:
+        """The documents that came since this was asked last, all at once; none: the answer is over."""
+        while not self._documents and not self._over:
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
+        news, self._documents = self._documents, []
+        return news
 
     def _changed(self) -> None:
         if self._news is not None and not self._news.done():
