@@ -21,7 +21,7 @@ from deploy.gateway import metrics
 from deploy.gateway.dispatch import Dispatcher, no_model
 from deploy.gateway.identity import HEADER, header_value, user_of
 from deploy.gateway.live_turn import Document, LiveTurn
-from deploy.web.bodies import json_object, read_body
+from deploy.web.bodies import read_object
 from deploy.web.callers import Caller, Callers
 from deploy.web.errors import CLIENT_GONE, ApiError
 from feedback.clock import Clock
@@ -77,7 +77,7 @@ class Chats:
         request = Request(scope, receive)
         try:
             caller = await self._callers.caller(request, "chat")
-            body = json_object(await read_body(request, self._dispatcher.settings.max_request_bytes))
+            body = await read_object(request, self._dispatcher.settings.max_request_bytes)
             self._callers.count(request, caller, user_of(body))
             turn = await self._dispatcher.start(caller, body, request.headers.get(HEADER))
         except Exception as error:

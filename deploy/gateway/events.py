@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from fastapi import APIRouter, Request
 
 from deploy.gateway.event_log import EventLog
@@ -18,9 +19,10 @@ from deploy.gateway.live_turn import not_logged
 from deploy.gateway.redaction import Redaction
 from deploy.gateway.redaction_processes import Unredactable
 from deploy.serving_settings import GatewaySettings
-from deploy.web.bodies import MAX_NODES, crowded, harmless, json_object, read_body
+from deploy.web.bodies import read_body, unkept_in
 from deploy.web.callers import Caller, Callers
 from deploy.web.errors import ApiError
+from deploy.web.json_shape import Shape
 from feedback.clock import Clock
 from feedback.intake import contract
 from feedback.intake.contract import Rejected
@@ -92,16 +94,17 @@ async def read_events(raw: bytes, caller: Caller, redaction: Redaction, clock: C
 
 def _event(line: bytes, caller: Caller, now_us: int) -> Turn | Rating | Rejected:
     """The event of one line."""
-    if crowded(line):
-        return Rejected("too_large", "", f"the line holds more than {MAX_NODES} values")
+    shape = Shape("line")
+    try:
+        shape.add(line)
+        shape.end()
+    except ApiError as error:
+        return Rejected("bad_value", "", error.message)
     event = contract.parse_sent(line, now_us, caller.tenant)
     if isinstance(event, Rejected):
         return event
-    if not harmless(line):
-        try:
-            json_object(line, "line")
-        except ApiError as error:
-            return Rejected("bad_value", error.param or "", error.message)
+    if shape.unkept is not None:
+        return Rejected("bad_value", unkept_in(msgspec.json.decode(line)) or "", f"the line {shape.unkept}")
     if isinstance(event, Rating) and event.source == "expert" and not caller.allows("label"):
         return Rejected("bad_value", "source", "source expert needs a key with the scope label")
     return event
