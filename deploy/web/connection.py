@@ -34,6 +34,9 @@ UNUSED_S = 2.0
 LINGER_S = 2.0
 """How long somebody who was turned away may go on sending, so that the answer is read and not lost with the connection."""
 
+PAUSE_S = 0.005
+"""How long who sends what nobody reads any more has to wait after each piece: megabytes that come at once cost others time."""
+
 MAX_HEADER_BYTES = 65_536
 RETRY_S = 5
 
@@ -86,6 +89,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._phase == "turned away":
+            self._pause()
             return
         if self._phase is None:
             if not data.strip(b"\r\n"):  # old clients end a body so; it is no reason to wait for them any longer
@@ -111,6 +115,8 @@ class Connection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._bytes += len(body)
         super().on_body(body)
+        if self.cycle.response_complete:
+            self._pause()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -164,6 +170,15 @@ class Connection(HttpToolsProtocol):
         if late and self._late:
             self._end()
         self._late = late
+
+    def _pause(self) -> None:
+        """Read no more for a moment. `flow` is not told: it is not the app that is slow."""
+        self.transport.pause_reading()
+        self.loop.call_later(PAUSE_S, self._read_on)
+
+    def _read_on(self) -> None:
+        if not self.transport.is_closing() and not self.flow.read_paused:
+            self.transport.resume_reading()
 
     @property
     def _answering(self) -> bool:

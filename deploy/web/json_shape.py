@@ -21,6 +21,7 @@ MAX_ESCAPES = 1_000_000
 
 Bytes = bytes | bytearray
 _PIECE_BYTES = 65_536
+_BRACKETS_AT_ONCE = 1_000
 _BRACKETS = b"[]{}"
 _NO_BRACKETS = bytes(set(range(256)) - set(_BRACKETS))
 _STEPS = [1 if byte in b"[{" else -1 for byte in range(256)]
@@ -105,11 +106,8 @@ class Shape:
         brackets = piece.translate(None, _NO_BRACKETS)
         opened = brackets.count(b"[") + brackets.count(b"{")
         self._opened += opened
-        if (
-            self._opened > MAX_DEPTH
-            and max(accumulate(map(_STEPS.__getitem__, brackets), initial=self._depth)) > MAX_DEPTH
-        ):
-            raise bad(f"the {self._what} is nested more than {MAX_DEPTH} deep", code="too_deep")
+        if self._opened > MAX_DEPTH:  # else it can't be that deep
+            self._check_depth(brackets)
         self._depth += 2 * opened - len(brackets)
         self.nodes += opened + piece.count(b",") + piece.count(b":")
         if self.nodes > MAX_NODES:
@@ -118,6 +116,14 @@ class Shape:
         whole = len(piece.rstrip(_IN_NUMBERS))
         self._number = piece[whole:]
         self._look_for_numbers(piece[:whole])
+
+    def _check_depth(self, brackets: Bytes) -> None:
+        depth = self._depth
+        for at in range(0, len(brackets), _BRACKETS_AT_ONCE):  # ten megabytes of them are told by the first few
+            depths = list(accumulate(map(_STEPS.__getitem__, brackets[at : at + _BRACKETS_AT_ONCE]), initial=depth))
+            if max(depths) > MAX_DEPTH:
+                raise bad(f"the {self._what} is nested more than {MAX_DEPTH} deep", code="too_deep")
+            depth = depths[-1]
 
     def _look_for_numbers(self, piece: Bytes) -> None:
         """In a piece that ends in none."""
