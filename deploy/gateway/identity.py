@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
+import msgspec
+
 from deploy.gateway.turn_ids import MAX_NAMES_BYTES
 from deploy.web.errors import bad
 from feedback.intake.contract import MAX_ID_CHARACTERS, MAX_TAGS
@@ -26,6 +28,7 @@ HEADER = "X-Trimtab-Conversation"
 MAX_METADATA = MAX_TAGS + 2
 MAX_BEGINNING = 200_000
 """Characters that tell a conversation's beginning from another's: nobody waits while megabytes are hashed."""
+_encode = msgspec.json.Encoder(order="sorted").encode
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 NAMED = frozenset({"conversation_id", "locale"})
 """Keys of `metadata` with a meaning here; every other one is a tag."""
@@ -77,13 +80,16 @@ def beginning_of(tenant: str, user_id: str | None, messages: Sequence[Message]) 
 
 
 def _shortened(content: Any, room: int) -> tuple[Any, int]:
-    """Of a text the first `room` characters and how long it is, where it is longer; and the room that is left."""
+    """Of a text the first `room` characters and how long it is, where it is longer; and the room that is left.
+
+    Of parts both ends: where a picture is among them, what is asked about it stands behind or before.
+    """
     if isinstance(content, list):
-        parts = []
-        for part in content:
-            text, room = _shortened(part.get("text"), room)
-            parts.append(part | {"text": text} if "text" in part else part)
-        return parts, room
+        raw = _encode(content)
+        if len(raw) <= room:
+            return content, room - len(raw)
+        ends = raw[: room // 2], raw[len(raw) - room // 2 :]
+        return [*(end.decode("utf-8", "replace") for end in ends), len(raw)], 0
     if not isinstance(content, str) or len(content) <= room:
         return content, room - (len(content) if isinstance(content, str) else 0)
     return [content[:room], len(content)], 0
