@@ -8,8 +8,9 @@ while: whoever sends in bulk gives way to whoever chats.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from fastapi import APIRouter, Request
@@ -30,8 +31,16 @@ from feedback.intake.edge import Record
 from feedback.records import Rating, Turn
 
 MAX_LINES = 50_000
-SLICE_S = 0.002
-"""So long is read at once; then as long is left to others, the engine's thread among them."""
+SLICE_S, PAUSE_S = 0.002, 0.006
+"""So long is read at once; then so long is left to others, the engine's thread among them."""
+RUN = 500
+"""Records that are made durable at once: the turns of others wait for no more of them."""
+
+
+class Log(Protocol):
+    """`deploy.gateway.event_log.EventLog`, as far as it is needed here."""
+
+    async def send(self, records: Sequence[Record]) -> bool: ...
 
 
 @dataclass
@@ -53,11 +62,9 @@ def events_router(
     async def take(request: Request) -> dict[str, Any]:
         caller = await callers.caller(request, "ingest")
         callers.count(request, caller)
-        raw = bytes(await read_body(request, settings.max_request_bytes))
-        if raw.count(b"\n") >= MAX_LINES:
-            raise ApiError(413, "too_many_lines", f"more than {MAX_LINES} lines: send them in several requests")
+        raw = await read_body(request, settings.max_request_bytes, few_lines())
         account = await read_events(raw, caller, redaction, clock)
-        if account.records and not await events.send(account.records):
+        if not await send_in_runs(events, account.records):
             raise not_logged()
         return {
             "accepted": len(account.records),
@@ -68,11 +75,32 @@ def events_router(
     return router
 
 
-async def read_events(raw: bytes, caller: Caller, redaction: Redaction, clock: Clock) -> Account:
+def few_lines() -> Callable[[bytes], None]:
+    """Counts the lines of a body as it comes. Raises ApiError."""
+    lines = 0
+
+    def look(piece: bytes) -> None:
+        nonlocal lines
+        lines += piece.count(b"\n")
+        if lines >= MAX_LINES:
+            raise ApiError(413, "too_many_lines", f"more than {MAX_LINES} lines: send them in several requests")
+
+    return look
+
+
+async def send_in_runs(events: Log, records: Sequence[Record]) -> bool:
+    """Whether all are durable. Where not some may be: who sends them all again does no harm."""
+    for at in range(0, len(records), RUN):
+        if not await events.send(records[at : at + RUN]):
+            return False
+    return True
+
+
+async def read_events(raw: bytes | bytearray, caller: Caller, redaction: Redaction, clock: Clock) -> Account:
     """The records of a body of lines. An event id that stands there twice counts once, as the first says."""
     account, seen = Account(), set[str]()
     now_us, began_s = clock.now_us(), clock.monotonic_s()
-    for number, line in enumerate(raw.split(b"\n"), 1):
+    for number, line in enumerate(_lines(raw), 1):
         if not line.strip():
             continue
         event = _event(line.strip(), caller, now_us)
@@ -87,9 +115,18 @@ async def read_events(raw: bytes, caller: Caller, redaction: Redaction, clock: C
             except Unredactable as why:
                 account.rejected.append({"line": number, "reason": f"it can't be redacted: {why}"})
         if clock.monotonic_s() - began_s > SLICE_S:
-            await clock.sleep(SLICE_S)
+            await clock.sleep(PAUSE_S)
             began_s = clock.monotonic_s()
     return account
+
+
+def _lines(raw: bytes | bytearray) -> Iterator[bytes]:
+    """One by one: all fifty thousand at once would take a while."""
+    begin = 0
+    while (end := raw.find(b"\n", begin)) >= 0:
+        yield bytes(raw[begin:end])
+        begin = end + 1
+    yield bytes(raw[begin:])
 
 
 def _event(line: bytes, caller: Caller, now_us: int) -> Turn | Rating | Rejected:
