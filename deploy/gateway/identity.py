@@ -28,6 +28,8 @@ HEADER = "X-Trimtab-Conversation"
 MAX_METADATA = MAX_TAGS + 2
 MAX_BEGINNING = 200_000
 """Characters that tell a conversation's beginning from another's: nobody waits while megabytes are hashed."""
+MAX_PART = 50_000
+"""The same of a text within a part, or of a picture."""
 _encode = msgspec.json.Encoder(order="sorted").encode
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 NAMED = frozenset({"conversation_id", "locale"})
@@ -82,17 +84,30 @@ def beginning_of(tenant: str, user_id: str | None, messages: Sequence[Message]) 
 def _shortened(content: Any, room: int) -> tuple[Any, int]:
     """Of a text the first `room` characters and how long it is, where it is longer; and the room that is left.
 
-    Of parts both ends: where a picture is among them, what is asked about it stands behind or before.
+    Of parts that are longer, both ends; of a picture too, so that megabytes of it are not even encoded.
     """
     if isinstance(content, list):
-        raw = _encode(content)
+        parts = [_ends(part) for part in content]
+        raw = _encode(parts)
         if len(raw) <= room:
-            return content, room - len(raw)
-        ends = raw[: room // 2], raw[len(raw) - room // 2 :]
-        return [*(end.decode("utf-8", "replace") for end in ends), len(raw)], 0
+            return parts, room - len(raw)
+        return [*(end.decode("utf-8", "replace") for end in _both(raw, room // 2)), len(raw)], 0
     if not isinstance(content, str) or len(content) <= room:
         return content, room - (len(content) if isinstance(content, str) else 0)
     return [content[:room], len(content)], 0
+
+
+def _ends(value: Any, deep: int = 2) -> Any:
+    """With the ends and the length of a text that is long, where it is no deeper than data in a part are."""
+    if isinstance(value, str):
+        return [*_both(value, MAX_PART // 2), len(value)] if len(value) > MAX_PART else value
+    if isinstance(value, dict) and deep:
+        return {name: _ends(inner, deep - 1) for name, inner in value.items()}
+    return value
+
+
+def _both(whole: Any, length: int) -> tuple[Any, Any]:
+    return whole[:length], whole[len(whole) - length :]
 
 
 def checked_id(value: Any, param: str) -> str | None:

@@ -95,6 +95,8 @@ def test_a_picture_of_megabytes_is_told_by_its_ends_and_what_is_asked_about_it()
 
     long = "data:image/png;base64," + "QUJD" * MAX_BEGINNING
     assert beginning(long) == beginning(long[:400_000] + "X" + long[400_001:])
+    deep = {"type": "image_url", "image_url": {"a": [long]}}
+    assert beginning_of("acme", None, [user([deep])]) != beginning_of("acme", None, [user([deep, deep])])
     told = [beginning(long), beginning(long, "Who is it??"), beginning(long, first=False), beginning("X" + long[1:])]
     told += [beginning(long + "QUJD"), beginning(long, "Who is it??", first=False)]
     assert len(set(told)) == len(told)

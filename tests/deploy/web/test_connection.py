@@ -17,6 +17,7 @@ from deploy.web.connection import (
     HEADER_S,
     LINGER_S,
     MAX_HEADER_BYTES,
+    PACED_BYTES,
     STALLED_S,
     Connection,
 )
@@ -169,6 +170,11 @@ async def unread(scope: Scope, receive: Receive, send: Send) -> None:
     await Response(b"")(scope, receive, send)
 
 
+async def never(scope: Scope, receive: Receive, send: Send) -> None:
+    """Neither reads nor answers."""
+    await asyncio.Event().wait()
+
+
 def connected(clock: ManualClock, wire: Wire) -> Connection:
     """Somebody on this wire."""
     config = uvicorn.Config(unread, http=Connection, log_config=None)
@@ -245,6 +251,25 @@ async def test_a_body_that_nobody_reads_any_more_is_taken_with_pauses_and_the_ne
         assert (await client.answer())[0] == 200
         client.send(b"x" * 3_000_000 + GET)
         assert (await client.answer())[0] == 200
+
+
+async def test_a_big_body_is_read_with_pauses_however_eager_the_app_is() -> None:
+    wire = Wire()
+    connection = connected(ManualClock(), wire)
+    connection.app = never
+    connection.data_received(POST % (3 * PACED_BYTES))
+    connection.data_received(b"x" * PACED_BYTES)
+    connection.flow.resume_reading()
+    assert not wire.paused
+    connection.data_received(b"x")
+    connection.flow.resume_reading()
+    assert wire.paused
+    await until(lambda: not wire.paused, "the end of the pause")
+    connection.data_received(b"x" * 100_000)
+    await until(lambda: not connection.flow.resting, "the end of the pause")
+    assert wire.paused
+    connection.flow.resume_reading()
+    assert not wire.paused
 
 
 async def test_requests_in_one_packet_are_answered_one_after_another() -> None:
