@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from deploy.web.errors import ApiError, bad
 from deploy.web.headers import header
-from deploy.web.json_shape import MAX_DEPTH, Shape
+from deploy.web.json_shape import MAX_DEPTH, SMALL_BYTES, Shape, harmless
 
 Body = bytes | bytearray
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -24,6 +24,9 @@ _EXPLAINED_NODES = 1_000
 async def read_object(request: Request, limit: int) -> dict[str, Any]:
     """The JSON object that is the body, looked at as it comes. Raises what `read_body` and `json_object` raise."""
     shape = Shape("body")
+    announced = header(request.scope, b"content-length") or ""
+    if announced.isdecimal() and int(announced[:20]) <= SMALL_BYTES:
+        return json_object(await read_body(request, limit))
     raw = await read_body(request, limit, shape.add)
     shape.end()
     return _object(raw, shape, "body")
@@ -61,8 +64,9 @@ def json_object(raw: Body, what: str = "body") -> dict[str, Any]:
     Of more than MAX_NODES values nothing is decoded. `what` is what the message calls it.
     """
     shape = Shape(what)
-    shape.add(raw)
-    shape.end()
+    if not harmless(raw):
+        shape.add(raw)
+        shape.end()
     return _object(raw, shape, what)
 
 

@@ -20,6 +20,7 @@ MAX_ESCAPES = 1_000_000
 """Backslashes in texts: each takes as long to decode as ten plain characters."""
 
 Bytes = bytes | bytearray
+SMALL_BYTES = 16_384
 _PIECE_BYTES = 65_536
 _BRACKETS_AT_ONCE = 1_000
 _BRACKETS = b"[]{}"
@@ -135,6 +136,16 @@ class Shape:
 
     def _crowded(self) -> ApiError:
         return bad(f"the {self._what} holds more than {MAX_NODES} values", code="too_many_values")
+
+
+def harmless(raw: Bytes) -> bool:
+    """Whether a document is so small and so flat that its Shape would find nothing; most are."""
+    return (
+        len(raw) <= SMALL_BYTES
+        and raw.count(b"{") + raw.count(b"[") < MAX_DEPTH
+        and _NUL not in raw
+        and _MANY_DIGITS not in raw.translate(_DIGITS_TO_0)
+    )
 
 
 def _huge(number: Bytes) -> bool:

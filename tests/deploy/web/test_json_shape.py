@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from deploy.web import json_shape
 from deploy.web.errors import ApiError
-from deploy.web.json_shape import MAX_DEPTH, MAX_NODES, Shape
+from deploy.web.json_shape import MAX_DEPTH, MAX_NODES, Shape, harmless
 
 NOISE = st.text('a"\\,:[]{}0\x00-', max_size=20) | st.sampled_from(["\\u0000", "1" * 30, "\\", '\\"', "é", "😀"])
 SCALARS = st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**70), 2**70)
@@ -178,3 +178,13 @@ def test_a_long_text_is_no_crowd() -> None:
 def test_what_looks_like_json_within_a_text_does_not_count_where_it_is_cut_off() -> None:
     shape = shape_of(b'{"a":"' + b"[{,:" * 100_000 + b'","b":"data:' + b"A" * 200_000 + b'"}')
     assert (shape.nodes, shape.unkept) == (5, None)
+
+
+@given(ANYTHING, st.booleans())
+def test_what_is_harmless_has_a_shape_that_finds_nothing(value: Any, ascii_only: bool) -> None:
+    raw = json.dumps(value, ensure_ascii=ascii_only).encode()
+    shape = Shape("body")
+    if harmless(raw):
+        shape.add(raw)
+        shape.end()
+        assert shape.unkept is None
