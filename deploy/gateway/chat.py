@@ -58,6 +58,7 @@ def chat_router(dispatcher: Dispatcher, callers: Callers, chats: Chats) -> APIRo
     @router.get("/v1/models")
     async def models(request: Request) -> dict[str, Any]:
         caller = await callers.caller(request, "chat", "operate")
+        callers.count(request, caller)
         names = list(dispatcher.engine.names)
         if caller.allows("read"):
             names += sorted(engine_name(digest) for digest in dispatcher.engine.loaded)

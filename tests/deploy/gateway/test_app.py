@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import httpx
 import openai
@@ -100,7 +101,9 @@ async def test_without_keys_only_this_machine_may_ask(gateway: Gateway, headers:
     assert answer.status_code == status
 
 
-async def test_browsers_of_allowed_origins_may_ask_and_read_the_turn(control: Control, folder: Path) -> None:
+async def test_browsers_of_allowed_origins_may_ask_and_read_the_turn(
+    control: Control, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with running(control, folder, cors_origins=("https://shop.example",)) as gateway:
         asked = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
         async with gateway.http(origin="https://shop.example") as client:
@@ -109,6 +112,14 @@ async def test_browsers_of_allowed_origins_may_ask_and_read_the_turn(control: Co
         assert before.headers["access-control-allow-origin"] == "https://shop.example"
         assert answer.headers["access-control-allow-origin"] == "https://shop.example"
         assert "X-Trimtab-Turn" in answer.headers["access-control-expose-headers"]
+        broken = AsyncMock(side_effect=RuntimeError("unforeseen"))
+        monkeypatch.setattr("deploy.gateway.chat.read_object", broken)
+        monkeypatch.setattr("deploy.gateway.feedback.read_object", broken)
+        async with gateway.http(origin="https://shop.example") as client:
+            for path in ("/v1/chat/completions", "/v1/feedback"):
+                failed = await client.post(path, json=CHAT)
+                found = (failed.status_code, failed.headers["access-control-allow-origin"])
+                assert found == (500, "https://shop.example")
         async with gateway.http(origin="https://evil.example") as client:
             assert "access-control-allow-origin" not in (await client.options("/v1/feedback", headers=asked)).headers
 
@@ -263,3 +274,13 @@ def test_no_body_whatsoever_is_a_500(tmp_path: Path) -> None:
         loop.run_until_complete(client.aclose())
         loop.run_until_complete(context.__aexit__(None, None, None))
         loop.close()
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/trimtab"])
+async def test_who_asks_for_the_models_too_often_is_told_when_to_come_again(
+    control: Control, folder: Path, path: str
+) -> None:
+    async with running(control, folder, requests_per_minute=1) as gateway, gateway.http() as client:
+        assert (await client.get(path)).status_code == 200
+        answer = await client.get(path)
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "60")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
+from starlette.types import ASGIApp
 
+from deploy.web.cors import allow_pages
 from deploy.web.serving import listen, serve
 from tests.fakes import ManualClock, until
 
@@ -56,10 +59,10 @@ class Server:
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[Server]:
+async def running(around: Callable[[ASGIApp], ASGIApp] = lambda app: app) -> AsyncIterator[Server]:
     listening = listen("127.0.0.1", 0)
     server = Server(f"http://127.0.0.1:{listening.getsockname()[1]}", FastAPI())
-    serving = asyncio.create_task(serve(server.app, listening, server.stop, WITHIN_S, server.clock))
+    serving = asyncio.create_task(serve(server.app, listening, server.stop, WITHIN_S, server.clock, around=around))
     try:
         yield server
     finally:
@@ -87,6 +90,22 @@ async def test_what_is_under_way_is_finished_and_what_comes_is_refused() -> None
             assert await is_refusal(await fresh.get("/quick"))
         server.go.set()
         assert [(await answer).text for answer in answers] == ['{"said":"all"}', "data: one\n\ndata: two\n\n"]
+
+
+async def test_a_page_may_read_why_it_was_refused() -> None:
+    shop = "https://shop.example"
+    around = partial(allow_pages, origins=[shop], sent=[], read=[])
+    async with running(around) as server, server.client() as kept, server.client() as client:
+        assert (await kept.get("/quick")).status_code == 200
+        under_way = asyncio.create_task(client.get("/whole"))
+        await until(lambda: server.begun == 1, "the request")
+        server.stop.set()
+        await until(lambda: server.clock.waiting == 1, "the server to wait for it")
+        refusal = await kept.get("/quick", headers={"origin": shop})
+        assert await is_refusal(refusal)
+        assert refusal.headers["access-control-allow-origin"] == shop
+        server.go.set()
+        await under_way
 
 
 async def test_what_takes_too_long_is_told_why_it_ends() -> None:
