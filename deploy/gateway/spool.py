@@ -50,6 +50,9 @@ _SCHEMA = (
     "CREATE INDEX IF NOT EXISTS held ON records (held) WHERE held IS NOT NULL",
 )
 
+_RELEASE = "DELETE FROM records WHERE held = ? RETURNING length(record)"
+_SENT = "DELETE FROM records WHERE held IS NULL AND place <= ? RETURNING length(record)"
+
 log = structlog.get_logger()
 _encode = msgspec.msgpack.encode
 _decode = msgspec.msgpack.Decoder(Record).decode
@@ -62,12 +65,13 @@ class SpoolFull(Exception):
 class _Job(Struct, frozen=True):
     """What becomes durable at once: `held` None: these records may be sent; else they wait under that name.
 
-    A job that `releases` a name does away with what is held under it.
+    A job that `releases` a name does away with what is held under it; one that `sent` up to a place, with what it sent.
     """
 
-    records: Sequence[Record]
+    records: Sequence[Record] = ()
     held: str | None = None
     releases: str | None = None
+    sent: int | None = None
 
 
 class Spool:
@@ -185,7 +189,7 @@ class Spool:
         """Do away with what nobody waits for any more: this comes behind it in the queue."""
         while True:
             try:
-                await self._commits.do(_Job((), releases=name))
+                await self._commits.do(_Job(releases=name))
             except LogError:  # closed
                 return
             except Exception as error:
@@ -212,7 +216,7 @@ class Spool:
                     log.error("record_refused", error=str(error), kept="it is sent again when the gateway starts")
                     metrics.SPOOL_REFUSED.inc()
                     await asyncio.to_thread(self._refuse, one[0])
-        await asyncio.to_thread(self._remove, run)
+        await self._commits.do(_Job(sent=run[-1][0]))  # with others' records: it would hold them up alone
         return True
 
     def _next(self) -> list[_Row]:
@@ -230,14 +234,6 @@ class Spool:
             rows.close()
         return run
 
-    def _remove(self, run: list[_Row]) -> None:
-        with self._lock:
-            gone = self._connection.execute(
-                "DELETE FROM records WHERE held IS NULL AND place <= ? RETURNING length(record)", (run[-1][0],)
-            ).fetchall()
-            self.records -= len(gone)
-            self.size -= sum(length for (length,) in gone)
-
     def _refuse(self, place: int) -> None:
         with self._lock:
             self._connection.execute("UPDATE records SET held = ? WHERE place = ?", (REFUSED, place))
@@ -247,11 +243,10 @@ class Spool:
         with self._lock:
             with transaction(self._connection):
                 for job in jobs:
-                    if job.releases is not None:
-                        gone = self._connection.execute(
-                            "DELETE FROM records WHERE held = ? RETURNING length(record)", (job.releases,)
-                        ).fetchall()
-                        records, size = records - len(gone), size - sum(length for (length,) in gone)
+                    for statement, value in ((_RELEASE, job.releases), (_SENT, job.sent)):
+                        if value is not None:
+                            gone = self._connection.execute(statement, (value,)).fetchall()
+                            records, size = records - len(gone), size - sum(length for (length,) in gone)
                     for record in job.records:
                         row = (now_us, job.held, _encode(record))
                         self._connection.execute("INSERT INTO records (at_us, held, record) VALUES (?, ?, ?)", row)
