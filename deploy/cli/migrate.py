@@ -41,7 +41,7 @@ def migrate(context: Context, url: str) -> None:
         raise Refused(f"{context.state.root} has no embedded log to move: set broker.url and start")
     with ExitStack() as alone:
         for role in ROLES:
-            alone.enter_context(context.state.lock(role))
+            alone.enter_context(context.state.without(role))
         source = SqliteLog(embedded, context.clock)
         target = open_log(context.state, context.settings.model_copy(update={"broker": broker}), context.clock)
         try:

@@ -102,10 +102,10 @@ def _engine(context: Context) -> str:
 
 def _refuse_other_players(context: Context) -> None:
     """Raises Refused where a process plays one of the roles: ours could not, and its answers are not ours."""
-    for name in ADMIN_OFFSET:
-        if name != "worker" or not context.settings.broker.on_kafka:  # there workers share the partitions
-            with context.state.lock(name):
-                pass
+    shared = {"gateway", *(["worker"] if context.settings.broker.on_kafka else [])}  # there workers share the partitions
+    for name in ADMIN_OFFSET.keys() - shared:
+        with context.state.lock(name):
+            pass
 
 
 def _say_addresses(context: Context, chat: str, admin_host: str, admin_port: int) -> None:

@@ -58,7 +58,7 @@ def test_an_address_that_is_no_cluster_is_refused_with_how_one_is_written(state:
 @pytest.mark.parametrize("role", ["up", "gateway", "worker"])
 def test_it_does_not_move_a_log_that_somebody_uses(state: State, role: str) -> None:
     before = state.log.read_bytes()
-    with state.lock(role):
+    with state.play(role):
         said = typed("migrate", "--to", "kafka://127.0.0.1:9", "--state", state.root)
     assert f"the {role} of {state.root} is already running" in sentence(said, REFUSED)
     assert state.log.read_bytes() == before
