@@ -164,7 +164,9 @@ async def test_one_that_is_killed_under_load_loses_nothing_that_it_has_answered_
     answered: dict[int, list[str]] = {1: [], 2: []}
     stopping = asyncio.Event()
     async with httpx.AsyncClient(timeout=DEADLINE_S) as client:
-        people = [asyncio.create_task(_person(two, client, number % 2 + 1, answered, stopping)) for number in range(PEOPLE)]
+        people = [
+            asyncio.create_task(_person(two, client, number % 2 + 1, answered, stopping)) for number in range(PEOPLE)
+        ]
         await until(lambda: all(len(turns) >= ENOUGH for turns in answered.values()), "answers of both")
         two.processes["gateway 1"].send_signal(signal.SIGKILL)
         before = len(answered[2])

@@ -36,7 +36,7 @@ async def _serve_chats(role: Role, stop: asyncio.Event, listening: socket, requi
     state, settings = role.state, role.settings
     control = Control(role.control.database.within(STATEMENT_S))
     link = ControlLink(control, role.clock)
-    engine = open_engine(settings, state, link, role.clock)
+    engine = open_engine(settings, state, link, role.clock, role.seat)
     note_engine(state, settings)
     spool = Spool(state.spool(role.seat), settings.gateway.spool_bytes, role.clock)
     app = gateway_app(
