@@ -13,6 +13,7 @@ import click
 
 from deploy.cli.common import Context, pass_context
 from deploy.cli.engine_options import engine_options
+from deploy.decisions.operations import Operations
 from deploy.errors import Refused
 from deploy.roles.lifeline import Lifeline
 from deploy.roles.logs import configure
@@ -118,6 +119,7 @@ def gateway(
     from deploy.web.serving import listen
 
     keys = keys_needed(context, host)
+    refuse_unservable(context)
 
     async def work(role: Role, stop: asyncio.Event) -> None:
         role.others = OtherRoles(dict(other.split("=", 1) for other in others), role.clock)
@@ -146,6 +148,12 @@ def keys_needed(context: Context, host: str) -> bool:
             f"`trimtab keys create --name … --scope chat`, or bind to 127.0.0.1"
         )
     return True
+
+
+def refuse_unservable(context: Context) -> None:
+    """Raises Refused where the engine that was named for this run takes no adapters, and one is to be served."""
+    settings = context.settings
+    Operations(context.control, lambda: settings, context.state.candidates, context.clock).refuse_unservable()
 
 
 def _play(
