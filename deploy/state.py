@@ -209,7 +209,7 @@ def find_state(root: Path) -> State:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise Failed(f"the state directory {root} can't be read ({error}): name another with --state") from None
-    if not version.isdigit():
+    if not (version.isdecimal() and len(version) < 10):  # int() reads neither `²` nor thousands of digits
         raise Failed(
             f"{version_file} should hold a number but holds {version[:20]!r}: restore it or name another --state"
         )

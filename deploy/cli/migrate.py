@@ -77,5 +77,7 @@ def _cluster(configured: BrokerSettings, url: str) -> BrokerSettings:
     except ValidationError:
         broker = None
     if broker is None or not broker.on_kafka:
-        raise Refused(f"{url!r} is no Kafka cluster: name one as kafka://host:port")
+        raise Refused(
+            f"{url!r} names no Kafka cluster: write host and port of one or more of its brokers, kafka://host:port,host:port"
+        )
     return broker

@@ -17,7 +17,7 @@ from deploy.settings import Settings
 from deploy.state import State
 from feedback.clock import Clock
 from feedback.settings import KeyUnusable, read_key
-from models.bases import Base, find_base
+from models.bases import Base, served_base
 from models.errors import JobFailed
 
 
@@ -64,7 +64,7 @@ def _remote(settings: Settings, clock: Clock) -> dict[str, Any]:
 
 def _base(settings: Settings, state: State) -> Base:
     try:
-        base = find_base(settings.base, settings.tiny, state.root)
+        base = served_base(settings.base, settings.tiny, state.root)
     except JobFailed as error:
         raise Failed(str(error)) from None
     if base is None:

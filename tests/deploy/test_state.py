@@ -96,7 +96,10 @@ def test_who_needs_another_role_away_is_refused_while_it_is_played(tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [("99\n", "has format 99, this version of Trimtab knows 1: upgrade Trimtab"), ("x", "should hold a number")],
+    [
+        ("99\n", "has format 99, this version of Trimtab knows 1: upgrade Trimtab"),
+        *((odd, "should hold a number") for odd in ("x", "", "²", "-1", "9" * 5_000)),
+    ],
 )
 def test_a_directory_of_another_format_is_refused_in_one_sentence(tmp_path: Path, content: str, sentence: str) -> None:
     open_state(tmp_path / "state")
