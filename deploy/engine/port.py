@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
+from msgspec import Struct
+
 from deploy.engine.leases import Lease
 from feedback.records import Message
 from models.bases import Base
@@ -53,8 +55,7 @@ class Unsupported(Exception):
         self.message, self.param, self.code = message, param, code
 
 
-@dataclass(frozen=True)
-class ChatRequest:
+class ChatRequest(Struct, frozen=True):
     """What a chat request asks for. `body` is all of it, as it was sent."""
 
     model: str

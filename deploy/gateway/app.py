@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deploy.engine.port import Engine
-from deploy.gateway.chat import ADAPTER_HEADER, TURN_HEADER, chat_router
+from deploy.gateway.chat import ADAPTER_HEADER, PATH, TURN_HEADER, Chats, chat_router
 from deploy.gateway.control_link import ControlLink
 from deploy.gateway.dispatch import Dispatcher
 from deploy.gateway.event_log import EventLog, Outbox
@@ -18,6 +20,7 @@ from deploy.gateway.feedback import IDEMPOTENCY_HEADER, feedback_router
 from deploy.gateway.identity import HEADER
 from deploy.gateway.redaction import Redaction
 from deploy.gateway.turn_ids import TurnIds
+from deploy.serving_settings import GatewaySettings
 from deploy.settings import Settings
 from deploy.web.callers import Callers
 from deploy.web.cors import allow_pages
@@ -36,7 +39,7 @@ def gateway_app(
     clock: Clock,
     *,
     require_keys: bool,
-) -> FastAPI:
+) -> PublicPort:
     """The app. `key` seals turn ids and must be the same for every gateway of a deployment.
 
     Without `require_keys` it must be bound to loopback. The caller starts `engine` before and stops it, and then the
@@ -44,12 +47,11 @@ def gateway_app(
     """
     turn_ids, redaction = TurnIds(key), Redaction(edge, clock)
     events = EventLog(spool, clock, redaction)
-    origins = settings.gateway.cors_origins
     callers = Callers(
         control,
         clock,
         require_keys=require_keys,
-        origins=origins,
+        origins=settings.gateway.cors_origins,
         per_minute=settings.gateway.requests_per_minute,
         trusted_proxies=settings.gateway.trusted_proxies,
     )
@@ -61,12 +63,30 @@ def gateway_app(
         await dispatcher.drain()
         await redaction.close()
 
-    app = FastAPI(
+    app = PublicPort(
         title="Trimtab", version=version("trimtab"), docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
     )
     install(app)
-    app.include_router(chat_router(dispatcher, callers, clock))
+    app.chats = Chats(dispatcher, callers, clock)
+    app.include_router(chat_router(dispatcher, callers, app.chats))
     app.include_router(feedback_router(settings.gateway, callers, events, redaction, turn_ids, clock))
     app.include_router(events_router(settings.gateway, callers, events, redaction, clock))
-    allow_pages(app, origins, sent=[IDEMPOTENCY_HEADER, HEADER], read=[TURN_HEADER, HEADER, ADAPTER_HEADER])
     return app
+
+
+class PublicPort(FastAPI):
+    """Chats take the short way, past what FastAPI puts around everything else."""
+
+    chats: Chats
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == PATH and scope["method"] == "POST":
+            await self.chats(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def pages(settings: GatewaySettings) -> Callable[[ASGIApp], ASGIApp]:
+    """What lets web pages in, to be put around the port."""
+    sent, read = [IDEMPOTENCY_HEADER, HEADER], [TURN_HEADER, HEADER, ADAPTER_HEADER]
+    return partial(allow_pages, origins=settings.cors_origins, sent=sent, read=read)

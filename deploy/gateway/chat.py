@@ -7,13 +7,11 @@ answered is told to nobody but who may read it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from fastapi import APIRouter, Request
-from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -23,10 +21,12 @@ from deploy.gateway.identity import HEADER, header_value, user_of
 from deploy.gateway.live_turn import Document, LiveTurn
 from deploy.web.bodies import json_object, read_body
 from deploy.web.callers import Caller, Callers
-from deploy.web.errors import CLIENT_GONE, ApiError
+from deploy.web.errors import CLIENT_GONE, ApiError, answered
+from deploy.web.headers import header
 from feedback.clock import Clock
 from models.adapters import engine_name
 
+PATH = "/v1/chat/completions"
 TURN_HEADER, ADAPTER_HEADER = "X-Trimtab-Turn", "X-Trimtab-Adapter"
 BASE = "base"
 """What stands for the bare base where else an adapter's digest would."""
@@ -37,13 +37,23 @@ FINGERPRINT = "trimtab"
 COMMENT_S = 10.0
 """How often a stream that has nothing to tell yet says that it is alive: proxies cut what is silent."""
 
+WATCHED_AFTER_S = 0.05
+"""An answer that is quicker is not worth a task that looks whether its client is still there."""
+
+_TURN, _CONVERSATION, _ADAPTER = (name.lower().encode() for name in (TURN_HEADER, HEADER, ADAPTER_HEADER))
+_JSON = [(b"content-type", b"application/json")]
+_EVENTS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
 _encode = msgspec.json.Encoder().encode
 
 
-def chat_router(dispatcher: Dispatcher, callers: Callers, clock: Clock) -> APIRouter:
+def chat_router(dispatcher: Dispatcher, callers: Callers, chats: Chats) -> APIRouter:
     """The router."""
     router = APIRouter()
-    router.routes.append(Route("/v1/chat/completions", Chats(dispatcher, callers, clock), methods=["POST"]))
+    router.routes.append(Route(PATH, chats, methods=["POST"]))
 
     @router.get("/v1/models")
     async def models(request: Request) -> dict[str, Any]:
@@ -74,23 +84,24 @@ class Chats:
         self._dispatcher, self._callers, self._clock = dispatcher, callers, clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
         try:
-            caller = await self._callers.caller(request, "chat")
-            body = json_object(await read_body(request, self._dispatcher.settings.max_request_bytes))
-            self._callers.count(request, caller, user_of(body))
-            turn = await self._dispatcher.start(caller, body, request.headers.get(HEADER))
+            told = await self._begun(Request(scope, receive))
         except Exception as error:
-            status = error.status if isinstance(error, ApiError) else 500
-            metrics.CHAT_REQUESTS.labels(code=status, arm="none").inc()
-            raise
-        told = Told(turn, caller)
-        async with _watched(turn, receive):
-            if turn.plan.request.stream:
+            refusal = answered(error, scope["path"])
+            metrics.chat_requests(refusal.status_code, "none").inc()
+            await refusal(scope, receive, send)
+            return
+        with _Watched(told.turn, receive):
+            if told.turn.plan.request.stream:
                 await _Stream(told, send, self._clock).tell()
             else:
-                response = await _whole(told)
-                await response(scope, receive, send)
+                await _tell_whole(told, send)
+
+    async def _begun(self, request: Request) -> Told:
+        caller = await self._callers.caller(request, "chat")
+        body = json_object(await read_body(request, self._dispatcher.settings.max_request_bytes))
+        self._callers.count(request, caller, user_of(body))
+        return Told(await self._dispatcher.start(caller, body, header(request.scope, _CONVERSATION)), caller)
 
 
 class Told:
@@ -106,9 +117,12 @@ class Told:
             "model": plan.request.model,
         }
         self._ours = {"id": plan.turn_id, "system_fingerprint": (plan.adapter or BASE) if reads else FINGERPRINT}
-        self.headers = {TURN_HEADER: plan.turn_id, HEADER: header_value(plan.who.conversation_id)}
+        self.headers = [
+            (_TURN, plan.turn_id.encode()),
+            (_CONVERSATION, header_value(plan.who.conversation_id).encode()),
+        ]
         if reads:
-            self.headers[ADAPTER_HEADER] = plan.adapter or BASE
+            self.headers.append((_ADAPTER, (plan.adapter or BASE).encode()))
 
     def document(self, document: Document) -> Document:
         """One of the engine's documents, with what is ours."""
@@ -123,20 +137,28 @@ class Told:
                 document = {name: value for name, value in document.items() if name != "usage"}
         return _event(self.document(document))
 
-    def failed(self, error: ApiError) -> Response:
-        """The answer that says so."""
+    async def say(self, send: Send, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        """A whole answer."""
+        length = (b"content-length", str(len(body)).encode())
+        start = {"type": "http.response.start", "status": status, "headers": [*headers, length, *self.headers]}
+        await send(start)
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def fail(self, send: Send, error: ApiError) -> None:
+        """The answer that says why there is none."""
         response = error.response()
-        response.headers.update(self.headers)
-        return response
+        headers = [(name, value) for name, value in response.raw_headers if name != b"content-length"]
+        await self.say(send, response.status_code, headers, bytes(response.body))
 
 
-async def _whole(told: Told) -> Response:
-    documents = [document async for document in told.turn]
+async def _tell_whole(told: Told, send: Send) -> None:
+    documents = await told.turn.news()
     if told.turn.error is not None:
-        return told.failed(told.turn.error)
-    if told.turn.abandoned or not documents:
-        return ApiError(CLIENT_GONE, "client_gone", "the client closed the connection").response()
-    return Response(_encode(told.document(documents[0])), headers=told.headers, media_type="application/json")
+        await told.fail(send, told.turn.error)
+    elif told.turn.abandoned or not documents:
+        await told.fail(send, ApiError(CLIENT_GONE, "client_gone", "the client closed the connection"))
+    else:
+        await told.say(send, 200, _JSON, _encode(told.document(documents[0])))
 
 
 class _Stream:
@@ -147,19 +169,20 @@ class _Stream:
         self._begun = False
 
     async def tell(self) -> None:
-        turn, documents = self._told.turn, aiter(self._told.turn)
+        turn = self._told.turn
         commenting = asyncio.create_task(self._comment())
         try:
-            first = await anext(documents, None)
+            documents = await turn.news()
         finally:
             commenting.cancel()
-        if first is None and turn.error is not None and not self._begun:
-            await self._fail(turn.error)
+        if not documents and turn.error is not None and not self._begun:
+            await self._told.fail(self._send, turn.error)
             return
-        if first is not None:
-            await self._chunk(first)
-        async for document in documents:
-            await self._chunk(document)
+        while documents:
+            events = [event for document in documents if (event := self._told.chunk(document)) is not None]
+            if events:
+                await self._say(b"".join(events))
+            documents = await turn.news()
         # the turn is over and logged here
         await self._say(_event(turn.error.body) if turn.error is not None else b"data: [DONE]\n\n", more=False)
 
@@ -168,46 +191,39 @@ class _Stream:
             await self._clock.sleep(COMMENT_S)
             await self._say(b": waiting for the engine\n\n")
 
-    async def _chunk(self, document: Document) -> None:
-        event = self._told.chunk(document)
-        if event is not None:
-            await self._say(event)
-
     async def _say(self, event: bytes, *, more: bool = True) -> None:
         if not self._begun:
             self._begun = True
-            kind = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
-            headers = kind | {"x-accel-buffering": "no"} | self._told.headers
-            raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
-            await self._send({"type": "http.response.start", "status": 200, "headers": raw})
+            headers = [*_EVENTS, *self._told.headers]
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": event, "more_body": more})
-
-    async def _fail(self, error: ApiError) -> None:
-        response = self._told.failed(error)
-        await self._send(
-            {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
-        )
-        await self._send({"type": "http.response.body", "body": bytes(response.body), "more_body": False})
 
 
 def _event(document: Document) -> bytes:
     return b"data: " + _encode(document) + b"\n\n"
 
 
-@asynccontextmanager
-async def _watched(turn: LiveTurn, receive: Receive) -> AsyncIterator[None]:
-    """Abandon the turn when its client goes, and when this request is cancelled."""
-    watching = asyncio.create_task(_abandon_when_gone(turn, receive))
-    try:
-        yield
-    except BaseException:
-        turn.abandon()
-        raise
-    finally:
-        watching.cancel()
+class _Watched:
+    """Abandons the turn when its client goes, and when this request is cancelled."""
 
+    def __init__(self, turn: LiveTurn, receive: Receive) -> None:
+        self._turn, self._receive = turn, receive
+        self._watching: asyncio.Task[None] | None = None
 
-async def _abandon_when_gone(turn: LiveTurn, receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    turn.abandon()
+    def __enter__(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(WATCHED_AFTER_S, self._watch)
+
+    def __exit__(self, kind: type[BaseException] | None, _: object, __: object) -> None:
+        self._timer.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
+        if kind is not None:
+            self._turn.abandon()
+
+    def _watch(self) -> None:
+        self._watching = asyncio.create_task(self._abandon_when_gone())
+
+    async def _abandon_when_gone(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._turn.abandon()

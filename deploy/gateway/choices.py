@@ -7,8 +7,9 @@ becomes the contract's `{"over": turn_id}`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from deploy.gateway.identity import checked_id
 from deploy.gateway.turn_ids import PREFIXES, TurnId, TurnIds

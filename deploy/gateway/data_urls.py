@@ -30,7 +30,9 @@ def without_data(messages: Sequence[Message]) -> list[Message]:
 
 def message_without_data(message: Message) -> Message:
     """One message, the same object where there is nothing to cut."""
-    if all(value is None or isinstance(value, str) for value in message.values()):  # by far most messages
+    if len(message) == 2 and type(message.get("content")) is str and type(message.get("role")) is str:
+        return message  # by far most
+    if all(value is None or isinstance(value, str) for value in message.values()):
         return message
     return {name: value if isinstance(value, str) else _cut(value) for name, value in message.items()}
 

@@ -6,10 +6,11 @@ import asyncio
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 
 from deploy.control.records import UnknownCandidate
 from deploy.engine.port import ChatRequest, Engine, NotReady, Overloaded, Place, Unsupported
@@ -32,8 +33,7 @@ _ADAPTER = re.compile(r"tt-[0-9a-f]{16}|[0-9a-f]{64}")
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """Who answers. `rollout` None: this turn is no evidence for the rollout."""
 
     adapter: str | None

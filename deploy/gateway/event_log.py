@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import dataclasses
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 import structlog
+from msgspec import Struct
 from msgspec.structs import replace
 
 from deploy.gateway.redaction import Redaction, fitting, newest
@@ -34,8 +32,7 @@ class Outbox(Protocol):
     async def send(self, records: Sequence[Record], releases: str | None = None) -> None: ...
 
 
-@dataclass(frozen=True)
-class OpenTurn:
+class OpenTurn(Struct, frozen=True):
     """A turn that has begun, as it was asked and as it is kept (`messages`: these, encoded).
 
     `held`: should this process die, it is logged.
@@ -52,8 +49,7 @@ class OpenTurn:
         return turn_record(edge, turn, messages, self.asked.messages)
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """How a reply ended; an answer of several choices has one for each."""
 
     turn_id: str
@@ -70,7 +66,6 @@ class EventLog:
     def __init__(self, spool: Outbox, clock: Clock, redaction: Redaction, timeout_s: float = TIMEOUT_S) -> None:
         self.edge, self._clock, self._redaction = redaction.edge, clock, redaction
         self._spool, self._timeout_s = spool, timeout_s
-        self._writing: set[asyncio.Future[None]] = set()
 
     @property
     def full(self) -> bool:
@@ -88,7 +83,7 @@ class EventLog:
         begun = OpenTurn(asked, kept, encoded(kept.messages), held=False)
         if hold:
             held = await self._durable(self._spool.hold(turn.turn_id, begun.record(self.edge, kept)))
-            begun = dataclasses.replace(begun, held=held)
+            begun = replace(begun, held=held)
         return begun
 
     async def end_turn(self, turn: OpenTurn, ended: Sequence[Ended]) -> bool:
@@ -111,21 +106,16 @@ class EventLog:
         return turn.record(self.edge, told)
 
     async def _durable(self, writing: Awaitable[None], records: int = 1) -> bool:
-        task = asyncio.ensure_future(writing)
-        self._writing.add(task)
-        task.add_done_callback(self._done)
         try:
             async with self._clock.timeout(self._timeout_s):
-                await asyncio.wait([task])
+                await writing
         except TimeoutError:
             log.error("events_not_logged", records=records, error=f"no answer within {self._timeout_s:g} s")
             return False
-        return task.exception() is None
-
-    def _done(self, task: asyncio.Future[None]) -> None:
-        self._writing.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("events_not_logged", error=f"{type(error).__name__}: {error}"[:300])
+        except Exception as error:
+            log.error("events_not_logged", records=records, error=f"{type(error).__name__}: {error}"[:300])
+            return False
+        return True
 
 
 def turn_record(edge: Edge, turn: Turn, messages: msgspec.Raw, asked: Sequence[Message]) -> Record:

@@ -13,9 +13,10 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
+
+from msgspec import Struct
 
 from deploy.gateway.turn_ids import MAX_NAMES_BYTES
 from deploy.web.errors import bad
@@ -24,6 +25,8 @@ from feedback.records import Message
 
 HEADER = "X-Trimtab-Conversation"
 MAX_METADATA = MAX_TAGS + 2
+_PLAIN = re.compile(r"[\w-]*", re.ASCII)
+_json_text = json.encoder.encode_basestring_ascii
 MAX_BEGINNING = 200_000
 """Characters that tell a conversation's beginning from another's: nobody waits while megabytes are hashed."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -31,8 +34,7 @@ NAMED = frozenset({"conversation_id", "locale"})
 """Keys of `metadata` with a meaning here; every other one is a tag."""
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """Who talks where. `user_id` is the raw id: it goes to the edge and nowhere else."""
 
     conversation_id: str
@@ -66,10 +68,15 @@ def user_of(body: Mapping[str, Any]) -> str | None:
 
 def beginning_of(tenant: str, user_id: str | None, messages: Sequence[Message]) -> str:
     """The conversation that begins like this: `c-` and 32 hex digits, the same for every later turn of it."""
-    chain, room = hashlib.sha256(json.dumps([tenant, user_id]).encode()).digest(), MAX_BEGINNING
+    user = "null" if user_id is None else _json_text(user_id)
+    chain, room = hashlib.sha256(f"[{_json_text(tenant)}, {user}]".encode()).digest(), MAX_BEGINNING
     for message in messages:
         content, room = _shortened(message.get("content"), room)
-        link = json.dumps([message.get("role"), content], sort_keys=True)
+        role = message.get("role")
+        if isinstance(content, str) and isinstance(role, str):  # the same, sooner
+            link = f"[{_json_text(role)}, {_json_text(content)}]"
+        else:
+            link = json.dumps([role, content], sort_keys=True)
         chain = hashlib.sha256(chain + link.encode()).digest()
         if message.get("role") == "user":
             break
@@ -104,7 +111,7 @@ def checked_id(value: Any, param: str) -> str | None:
 
 def header_value(text: str) -> str:
     """An id as it may stand in a header: what is not plain ASCII is percent-encoded (and read back so)."""
-    return quote(text, safe="!#$&'*+-./:;=?@^_`|~")
+    return text if _PLAIN.fullmatch(text) else quote(text, safe="!#$&'*+-./:;=?@^_`|~")
 
 
 def _metadata(value: Any) -> dict[str, str]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any, Literal
 
+from msgspec import Struct
 from starlette.responses import JSONResponse
 
 from deploy.engine.port import Answer, ChatRequest, EngineFailed, EngineRefused, Unsupported
@@ -30,8 +30,7 @@ RETRY_S = 5
 Document = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What a turn is, once it is decided who answers it. `adapter` is a digest, None the bare base.
 
     `turn_ids`: one for each choice that was asked for.
@@ -59,7 +58,7 @@ class Plan:
 
 
 class LiveTurn:
-    """An answer on its way out. Iterate over its documents; afterwards it has been logged, or `error` says why it failed."""
+    """An answer on its way out. Ask for `news` until there is none: then it has been logged, or `error` says why it failed."""
 
     def __init__(
         self,
@@ -78,7 +77,9 @@ class LiveTurn:
         """The client went before the answer was complete."""
         self._events, self._on_full, self._began_s = events, on_full, began_s
         self._said, self._gone = Said(), False
-        self._documents: asyncio.Queue[Document | None] = asyncio.Queue()
+        self._documents: list[Document] = []
+        self._over = False
+        self._news: asyncio.Future[None] | None = None
         self.task = asyncio.create_task(self._run())
 
     def abandon(self) -> None:
@@ -86,9 +87,17 @@ class LiveTurn:
         self._gone = True
         self._answer.cancel()
 
-    async def __aiter__(self) -> AsyncIterator[Document]:
-        while (document := await self._documents.get()) is not None:
-            yield document
+    async def news(self) -> list[Document]:
+        """The documents that came since this was asked last, all at once; none: the answer is over."""
+        while not self._documents and not self._over:
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
+        news, self._documents = self._documents, []
+        return news
+
+    def _changed(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
 
     async def _run(self) -> None:
         try:
@@ -100,14 +109,15 @@ class LiveTurn:
             else:
                 await self._tell_and_log(turn)
             code = CLIENT_GONE if self.abandoned else self.error.status if self.error else 200
-            metrics.CHAT_REQUESTS.labels(code=code, arm=self.plan.arm).inc()
-            metrics.CHAT_SECONDS.labels(arm=self.plan.arm).observe(self._clock.monotonic_s() - self._began_s)
+            metrics.chat_requests(code, self.plan.arm).inc()
+            metrics.chat_seconds(self.plan.arm).observe(self._clock.monotonic_s() - self._began_s)
         except BaseException:
             self.error = self.error or ApiError(500, "internal_error", "the reply could not be completed")
             self._answer.cancel()
             raise
         finally:
-            self._documents.put_nowait(None)
+            self._over = True
+            self._changed()
 
     async def _begin(self, *, hold: bool) -> OpenTurn:
         return await self._events.begin_turn(turn_of(self.plan, self._cost({})), hold=hold)
@@ -122,8 +132,8 @@ class LiveTurn:
             if self._on_full == "refuse" and outcome == "ok":
                 self.error = not_logged()
                 return
-        for document in last:
-            self._documents.put_nowait(document)
+        self._documents.extend(last)
+        self._changed()
 
     async def _tell(self, last: deque[Document]) -> Outcome:
         """Tell what comes; in `last` is what has to wait until the turn is logged: its end."""
@@ -137,7 +147,8 @@ class LiveTurn:
                 if last or not self.plan.request.stream or self._said.ended(self.plan.request.n):
                     last.append(document)
                 else:
-                    self._documents.put_nowait(document)
+                    self._documents.append(document)
+                    self._changed()
         except (EngineFailed, EngineRefused, Unsupported) as error:
             self.error = explained(error)
             return "error"

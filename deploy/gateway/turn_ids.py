@@ -16,10 +16,10 @@ import hmac
 import secrets
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from msgspec import Struct
 
 from deploy.rules.assignment import Arm
 
@@ -46,8 +46,7 @@ _MAC_1 = 16
 _HEAD_1 = struct.Struct(f"{_NONCE}sB8sB")
 
 
-@dataclass(frozen=True)
-class TurnId:
+class TurnId(Struct, frozen=True):
     """What a turn id says. `adapter`: the first 16 hex digits of the digest, None for the bare base."""
 
     tenant: str

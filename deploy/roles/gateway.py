@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from functools import partial
 from socket import socket
 
@@ -31,7 +32,7 @@ async def run_gateway(role: Role, stop: asyncio.Event, listening: socket, requir
 async def _serve_chats(role: Role, stop: asyncio.Event, listening: socket, require_keys: bool) -> None:
     # only the gateway's process pays for the model libraries
     from deploy.engine.opening import open_engine
-    from deploy.gateway.app import gateway_app
+    from deploy.gateway.app import gateway_app, pages
 
     state, settings = role.state, role.settings
     control = Control(role.control.database.within(STATEMENT_S))
@@ -56,7 +57,11 @@ async def _serve_chats(role: Role, stop: asyncio.Event, listening: socket, requi
     await engine.start()
     sending = asyncio.create_task(spool.run(partial(_producer, role)))
     limits = Limits(settings.gateway.max_connections, settings.gateway.keep_alive_s)
-    serving = asyncio.create_task(serve(app, listening, stop, role.finish_s, role.clock, limits))
+    serving = asyncio.create_task(
+        serve(app, listening, stop, role.finish_s, role.clock, limits, pages(settings.gateway))
+    )
+    gc.collect()
+    gc.freeze()  # what is there now stays: a look through all of it would hold up every chat for tens of milliseconds
     try:
         while not stop.is_set() and not serving.done():
             role.waiting = engine.ready() or link.missing()

@@ -9,8 +9,10 @@ from typing import Any
 
 import msgspec
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from deploy.web.errors import ApiError, bad
+from deploy.web.headers import header
 
 MAX_DEPTH = 64
 MAX_NODES = 100_000
@@ -27,16 +29,21 @@ _EXPLAINED_BYTES = 65_536
 
 async def read_body(request: Request, limit: int) -> bytearray:
     """All of the body. Raises ApiError: 413 as soon as it is known to be larger than `limit` bytes, 415 when encoded."""
-    if request.headers.get("content-encoding", "identity") != "identity":
+    if (header(request.scope, b"content-encoding") or "identity") != "identity":
         raise ApiError(415, "unsupported_encoding", "send the body without content-encoding")
-    announced = request.headers.get("content-length", "0")
+    announced = header(request.scope, b"content-length") or "0"
     if announced.isdecimal() and int(announced[:20]) > limit:
         raise _too_large(limit)
     body = bytearray()  # grows as it comes: copying ten megabytes at the end would hold up everybody
-    async for chunk in request.stream():
-        body += chunk
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
         if len(body) > limit:
             raise _too_large(limit)
+        more = message.get("more_body", False)
     return body
 
 

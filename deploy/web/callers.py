@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from deploy.control.store import Control
 from deploy.web import metrics
 from deploy.web.addresses import Addresses
 from deploy.web.errors import ApiError
+from deploy.web.headers import header
 from deploy.web.rate_limit import RateLimit
 from feedback.clock import Clock
 from feedback.intake.wire import DEFAULT_TENANT
@@ -66,6 +68,9 @@ class Caller:
             raise ApiError(403, "insufficient_scope", f"the key {name!r} lacks the scope {scope}")
 
 
+FROM_HERE = Caller(DEFAULT_TENANT, frozenset(SCOPES))
+
+
 class Callers:
     """Finds out who asks. `origins` are the web pages' origins that may ask without a key on this machine.
 
@@ -92,7 +97,7 @@ class Callers:
         caller = await self.known(request)
         if caller is None:
             raise self._stranger(request, "a valid bearer key is needed: `trimtab keys create` makes one")
-        if not any(caller.allows(scope) for scope in scopes):
+        if caller.scopes.isdisjoint(scopes):
             caller.need(scopes[0])
         return caller
 
@@ -101,7 +106,7 @@ class Callers:
 
         Without required keys a token that is not one of ours counts as none: OpenAI's clients always send something.
         """
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        scheme, _, token = (header(request.scope, b"authorization") or "").partition(" ")
         token = token.strip() if scheme.lower() == "bearer" else ""
         if token.startswith(PREFIX):
             key = await self._key(token)
@@ -113,7 +118,7 @@ class Callers:
                 raise self._stranger(request, "this is no key of this service: `trimtab keys create` makes one")
             return None
         self._from_this_machine(request)
-        return Caller(DEFAULT_TENANT, frozenset(SCOPES))
+        return FROM_HERE
 
     def count(self, request: Request, caller: Caller | None, user: str | None = None) -> None:
         """Count a request of this caller; `user` is whom it names. Raises ApiError: a 429 that says when to come again.
@@ -121,6 +126,8 @@ class Callers:
         With a key it is the user's, else the key's. Without one it is the address's, whoever it names: a new name with
         each request would be a new caller.
         """
+        if not self._limit.per_minute:
+            return
         if caller is None or caller.key is None:
             wait_s = self._limit.take("address", self._addresses.of(request.scope))
         else:
@@ -144,16 +151,23 @@ class Callers:
 
     def _from_this_machine(self, request: Request) -> None:
         """Without keys, neither a rebound host name nor another site's page may ask (we are bound to loopback)."""
-        try:
-            host = urlsplit(f"//{request.headers.get('host', '')}")
-            origin = urlsplit(request.headers.get("origin", ""))
-            named = host.hostname
-        except ValueError:
-            raise ApiError(403, "forbidden", "the host or origin header can't be read") from None
-        if named not in LOOPBACK:
-            raise ApiError(403, "forbidden", "without keys only this machine may ask, by 127.0.0.1 or localhost")
-        asked_from = request.headers.get("origin")
-        if asked_from is not None and origin.netloc != host.netloc and asked_from not in self._origins:
-            raise ApiError(
-                403, "forbidden", "another site's page may not ask; gateway.cors_origins names those that may chat"
-            )
+        host, origin = header(request.scope, b"host") or "", header(request.scope, b"origin")
+        if origin is not None and origin in self._origins:
+            origin = None
+        if (why_not := _from_elsewhere(host, origin)) is not None:
+            raise ApiError(403, "forbidden", why_not)
+
+
+@lru_cache(64)  # each may be as long as a header
+def _from_elsewhere(host: str, origin: str | None) -> str | None:
+    """Why a request with these headers may come from another machine's page; None where it can't."""
+    try:
+        asked, page = urlsplit(f"//{host}"), urlsplit(origin or "")
+        named = asked.hostname
+    except ValueError:
+        return "the host or origin header can't be read"
+    if named not in LOOPBACK:
+        return "without keys only this machine may ask, by 127.0.0.1 or localhost"
+    if origin is not None and page.netloc != asked.netloc:
+        return "another site's page may not ask; gateway.cors_origins names those that may chat"
+    return None

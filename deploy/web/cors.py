@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from deploy.web.requests import HEADER as REQUEST_ID
 
@@ -28,12 +28,15 @@ OPENAI_HEADERS = (
 """What OpenAI's client for browsers sends (npm openai 6.49)."""
 
 
-def allow_pages(app: FastAPI, origins: Sequence[str], *, sent: Sequence[str], read: Sequence[str]) -> None:
-    """Let pages of these origins in; `sent` and `read` are our own headers of requests and answers."""
+def allow_pages(app: ASGIApp, origins: Sequence[str], *, sent: Sequence[str], read: Sequence[str]) -> ASGIApp:
+    """`app`, which lets pages of these origins in; `sent` and `read` are our own headers of requests and answers.
+
+    It should be around everything that answers: what a page may not read, it reports as a network that is down.
+    """
     if not origins:
-        return
-    app.add_middleware(
-        CORSMiddleware,
+        return app
+    return CORSMiddleware(
+        app,
         allow_origins=list(origins),
         allow_methods=["GET", "POST"],
         allow_headers=["Authorization", "Content-Type", REQUEST_ID, *OPENAI_HEADERS, *sent],

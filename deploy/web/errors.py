@@ -55,14 +55,6 @@ def bad(message: str, param: str | None = None, code: str = "invalid_value") -> 
 def install(app: FastAPI) -> None:
     """Every error of `app` takes this shape: a rule's, those of its router, and those that nobody foresaw."""
 
-    @app.exception_handler(ApiError)
-    async def answered(_: Request, error: ApiError) -> JSONResponse:
-        return error.response()
-
-    @app.exception_handler(Failed)
-    async def not_done(_: Request, error: Failed) -> JSONResponse:
-        return _not_done(error).response()
-
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
@@ -77,15 +69,25 @@ def install(app: FastAPI) -> None:
         answer.headers.update(headers)
         return answer
 
-    @app.exception_handler(ClientDisconnect)
-    async def gone(_: Request, __: ClientDisconnect) -> JSONResponse:
-        return ApiError(CLIENT_GONE, "client_gone", "the client closed the connection").response()
+    async def other(request: Request, error: Exception) -> JSONResponse:
+        return answered(error, request.url.path)
 
-    @app.exception_handler(Exception)
-    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
-        # no text of the error: it may quote what a user wrote
-        log.error("request_failed", path=request.url.path[:100], error=type(error).__name__, at=place(error))
-        return ApiError(500, "internal_error", "something went wrong here; this process's log says what").response()
+    for kind in (ApiError, Failed, ClientDisconnect, Exception):
+        app.exception_handler(kind)(other)
+
+
+def answered(error: Exception, path: str) -> JSONResponse:
+    """The answer to a request for `path` that an error ended; one that nobody foresaw is logged."""
+    match error:
+        case ApiError():
+            return error.response()
+        case Failed():
+            return _not_done(error).response()
+        case ClientDisconnect():
+            return ApiError(CLIENT_GONE, "client_gone", "the client closed the connection").response()
+    # no text of the error: it may quote what a user wrote
+    log.error("request_failed", path=path[:100], error=type(error).__name__, at=place(error))
+    return ApiError(500, "internal_error", "something went wrong here; this process's log says what").response()
 
 
 def _not_done(error: Failed) -> ApiError:

@@ -95,12 +95,13 @@ async def serve(
     within_s: float,
     clock: Clock,
     limits: Limits = Limits(),
+    around: Callable[[ASGIApp], ASGIApp] = lambda app: app,
 ) -> None:
     """Serve until `stop`. From then on requests are refused with a 503; those under way are finished, or ended `within_s`
-    later."""
+    later. `around` is put around the app, refusals too."""
     stoppable = Stopping(app, clock)
     config = uvicorn.Config(
-        Requests(stoppable),
+        Requests(around(stoppable)),
         http=Connection,
         ws="none",
         proxy_headers=False,  # it would believe whoever asks from this machine; deploy.web.addresses knows whom to believe

@@ -130,7 +130,7 @@ def typed_value(kind: RatingKind, value: Any) -> Any:
                 raise ValueError("a score's value lies between 0 and 1")
             return score
         case "signal":
-            if value in SIGNALS:
+            if isinstance(value, str) and value in SIGNALS:
                 return value
             raise ValueError(f"a signal is one of {', '.join(sorted(SIGNALS))}")
         case "edit" | "comment":

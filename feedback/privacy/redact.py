@@ -6,7 +6,6 @@ that the hash of a dataset does not either.
 
 from __future__ import annotations
 
-import copy
 import hmac
 import re
 from collections.abc import Mapping, Sequence
@@ -55,8 +54,8 @@ class Redactor:
 
     def within(self, work_us: int) -> Redactor:
         """This redactor for one call, which raises TooMuchWork where what it does not remember may take longer."""
-        limited = copy.copy(self)
-        limited._left_us = work_us
+        limited = object.__new__(Redactor)
+        limited.__dict__.update(self.__dict__, _left_us=work_us)
         return limited
 
     def parts(self, parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,10 +106,13 @@ class Redactor:
     def messages(self, messages: Sequence[Message], locale: str | None = None) -> list[Message]:
         """Chat messages without personal data."""
         region, plain = region_of(locale) if locale else None, list[Message]()
+        remembered = self._remembered.get
         for message in messages:
             text = message.get("content")
             if len(message) == 2 and type(text) is str and "role" in message:  # nearly all are so: no need to walk
-                shown = text if text.startswith("data:") else self._text(text, region)
+                shown = remembered(text) if region is None else None  # and nearly all of these came before
+                if shown is None:
+                    shown = text if text.startswith("data:") else self._text(text, region)
                 plain.append(message if shown is text else {**message, "content": shown})
             else:
                 plain.append(self.message(message, locale))

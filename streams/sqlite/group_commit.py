@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from streams.log import LogError
@@ -20,28 +20,29 @@ T = TypeVar("T")
 class GroupCommit(Generic[T]):
     """`write` makes a list of jobs durable in one transaction; what it raises, all of them raise.
 
-    What `do` took before `close` is written or raises; what comes after is refused at once.
+    What `do` took before `close` is written or raises; what comes after is refused at once. `then` is called in the loop of
+    those whose jobs were written, before they hear of it, and also where they have given up waiting.
     """
 
-    def __init__(self, write: Callable[[list[T]], object]) -> None:
-        self._write = write
+    def __init__(self, write: Callable[[list[T]], object], then: Callable[[], object] = lambda: None) -> None:
+        self._write, self._then = write, then
         self._taking = threading.Lock()
         """Held while a job is put into the queue, so that none comes behind the end."""
         self._closed = False
-        self._jobs: queue.SimpleQueue[tuple[T, Future[None]] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[T, asyncio.Future[None]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)
         self._thread.start()
 
     async def do(self, job: T) -> None:
         """Returns when the job is durable. Cancelling the caller does not stop it. Raises LogError once this is closed."""
-        future: Future[None] = Future()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._taking:
             if self._closed:
                 raise LogError(
                     "the log is closed in this process, which is about to end: what came now was not written"
                 )
             self._jobs.put((job, future))
-        await asyncio.shield(asyncio.wrap_future(future))  # a cancelled future would end the writer thread
+        await future
 
     async def close(self) -> None:
         """Write what waits, then stop the thread. Again is fine."""
@@ -53,7 +54,7 @@ class GroupCommit(Generic[T]):
     def _run(self) -> None:
         closing = False
         while not closing:
-            group: list[tuple[T, Future[None]]] = []
+            group: list[tuple[T, asyncio.Future[None]]] = []
             try:
                 while len(group) < GROUP:
                     taken = self._jobs.get(block=not group)
@@ -66,12 +67,26 @@ class GroupCommit(Generic[T]):
             if group:
                 self._settle(group)
 
-    def _settle(self, group: list[tuple[T, Future[None]]]) -> None:
+    def _settle(self, group: Sequence[tuple[T, asyncio.Future[None]]]) -> None:
+        error: BaseException | None = None
         try:
             self._write([job for job, _ in group])
-        except BaseException as error:  # whatever it is: without this thread everybody would wait for ever
-            for _, future in group:
-                future.set_exception(error)
-        else:
-            for _, future in group:
+        except BaseException as raised:  # whatever it is: without this thread everybody would wait for ever
+            error = raised
+        waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+        for _, future in group:
+            waiting.setdefault(future.get_loop(), []).append(future)
+        for loop, futures in waiting.items():  # each is woken once for all that wait in it
+            with suppress(RuntimeError):  # it is closed: nobody waits
+                loop.call_soon_threadsafe(self._tell, futures, error)
+
+    def _tell(self, futures: Sequence[asyncio.Future[None]], error: BaseException | None) -> None:
+        if error is None:
+            self._then()
+        for future in futures:
+            if future.done():  # who waited has given up
+                continue
+            if error is None:
                 future.set_result(None)
+            else:
+                future.set_exception(error)

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
-from fastapi import FastAPI
 from openai import AsyncOpenAI
+from starlette.types import ASGIApp
 
 from deploy.control.store import Control
 from deploy.decisions.operations import Operations
 from deploy.engine.adapters import LocalEngines
 from deploy.engine.opening import open_engine
 from deploy.engine.remote.engine import RemoteEngine
-from deploy.gateway.app import gateway_app
+from deploy.gateway.app import gateway_app, pages
 from deploy.gateway.control_link import ControlLink
 from deploy.serving_settings import EngineSettings, GatewaySettings
 from deploy.settings import Settings
@@ -83,10 +83,10 @@ async def caught_up(link: ControlLink, control: Control) -> None:
 
 
 @asynccontextmanager
-async def served(app: FastAPI) -> AsyncIterator[str]:
+async def served(app: ASGIApp, around: Callable[[ASGIApp], ASGIApp] = lambda app: app) -> AsyncIterator[str]:
     """Serve an app on a port of its own; yields its URL."""
     listening, stop = listen("127.0.0.1", 0), asyncio.Event()
-    serving = asyncio.create_task(serve(app, listening, stop, 5.0, CLOCK))
+    serving = asyncio.create_task(serve(app, listening, stop, 5.0, CLOCK, around=around))
     try:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     finally:
@@ -122,7 +122,7 @@ async def running(
     await engines.start()
     await until(lambda: link.missing() is None)
     await until(lambda: remote is not None or engines.ready() != loading)
-    async with served(app) as url:
+    async with served(app, pages(settings.gateway)) as url:
         gateway = Gateway(url, control, engine, engines, producer, link=link)
         yield gateway
         for client in gateway.clients:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Protocol
 
 import aiohttp
 import msgspec
 import structlog
+from msgspec import Struct
 
 from deploy.engine.port import ChatRequest, EngineFailed, EngineRefused
 from deploy.engine.remote.events import Events, TooLong
@@ -61,8 +63,7 @@ class Broken(Exception):
         self.detail, self.status, self.code, self.http = detail, status, code, http
 
 
-@dataclass(frozen=True)
-class Wire:
+class Wire(Struct, frozen=True):
     """How a request is put to a server: a JSON object, without its model, to a path; and how its documents are read."""
 
     path: str
@@ -82,8 +83,7 @@ class Asker(Protocol):
     def missing(self, address: Replica, model: str) -> bool: ...
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """What is asked, and the digest of the adapter that is to answer (None: the base). `ended` is called at the end."""
 
     request: ChatRequest
@@ -102,7 +102,6 @@ class RemoteAnswer:
         self._asked, self._request, self._patience = asked, asked.request, patience
         self._ended: Callable[[], None] | None = asked.ended
         self._begun = self._cancelled = False
-        self._first_until_s = 0.0
         self._waiting: asyncio.Timeout | None = None
 
     def cancel(self) -> None:
@@ -120,36 +119,35 @@ class RemoteAnswer:
 
     async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
         self._begun = True
-        try:
-            async for document in self._anywhere():
-                yield document
-        finally:
-            self._end()
-
-    async def _anywhere(self) -> AsyncIterator[dict[str, Any]]:
         tried: set[str] = set()
         told = False
         last: Broken | EngineRefused | None = None
-        while not self._cancelled and (replica := self._engine.replicas.choose(tried, self._able)) is not None:
-            tried.add(replica.url)
-            model = self._model_on(replica)
-            assert model is not None  # it is able
-            try:
-                async for document in self._from(replica, model):
-                    told = True
-                    yield document
-                return
-            except (Broken, EngineRefused) as error:
-                last = self._lost(replica, model, error)
-            if self._cancelled:
-                return
-            if self._session.closed:
-                raise EngineFailed(STOPPING, 503, "not_ready")
-            self._note(replica, last)
-            if told or not _may_go_better_elsewhere(last):
-                break
-        if not self._cancelled:
-            raise _for_client(last)
+        try:
+            while not self._cancelled and (replica := self._engine.replicas.choose(tried, self._able)) is not None:
+                tried.add(replica.url)
+                model = self._model_on(replica)
+                assert model is not None  # it is able
+                try:
+                    if not self._request.stream:
+                        yield await self._whole(replica, model)
+                        return
+                    async for document in self._streamed(replica, model):
+                        told = True
+                        yield document
+                    return
+                except (Broken, EngineRefused) as error:
+                    last = self._lost(replica, model, error)
+                if self._cancelled:
+                    return
+                if self._session.closed:
+                    raise EngineFailed(STOPPING, 503, "not_ready")
+                self._note(replica, last)
+                if told or not _may_go_better_elsewhere(last):
+                    break
+            if not self._cancelled:
+                raise _for_client(last)
+        finally:
+            self._end()
 
     def _note(self, replica: Replica, error: Broken | EngineRefused) -> None:
         """Tell the operator, and hold against the address what is its fault. No text of an error: it may quote users."""
@@ -175,44 +173,61 @@ class RemoteAnswer:
             return Broken(said, f"it has forgotten {model}", 503, "not_ready", http=404)
         return error
 
-    async def _from(self, replica: Replica, model: str) -> AsyncIterator[dict[str, Any]]:
+    async def _whole(self, replica: Replica, model: str) -> dict[str, Any]:
         with self._engine.asking(replica, model):
             wire = await self._engine.wire(replica, model, self._request)
-            body = dict(wire.body) | {"model": model}
-            if self._request.stream:  # what it cost belongs in the log, whether the client asks or not
-                body["stream_options"] = (body.get("stream_options") or {}) | {"include_usage": True}
-            self._first_until_s = self._clock.monotonic_s() + self._patience.first_s
-            async with self._post(f"{replica.url}/{wire.path}", _encode(body)) as response:
+            async with self._patient(self._patience.first_s):  # for all of it
+                response = await self._post(replica, wire, model)
+                try:
+                    if response.status != 200:
+                        raise await self._refusal(response)
+                    document = _document(await _all(response))
+                finally:
+                    _let_go(response)
+            if not document.get("choices") and not document.get("error"):
+                raise Broken("the engine's answer can't be read", "a JSON object without choices")
+            return self._read(replica, wire, model, document)
+
+    async def _streamed(self, replica: Replica, model: str) -> AsyncIterator[dict[str, Any]]:
+        with self._engine.asking(replica, model):
+            wire = await self._engine.wire(replica, model, self._request)
+            until_s = self._clock.monotonic_s() + self._patience.first_s
+            async with self._patient(self._patience.first_s):
+                response = await self._post(replica, wire, model)
                 if response.status != 200:
-                    raise await self._refusal(response)
-                documents = self._streamed(response) if self._request.stream else self._whole(response)
-                async for document in documents:
-                    if document.get("error") and not document.get("choices"):
-                        raise EngineRefused(_status_of(document["error"]), document)
-                    self._engine.replicas.answered(replica)
-                    yield self._renamed(wire.read(document), model)
-
-    @asynccontextmanager
-    async def _post(self, url: str, body: bytes) -> AsyncIterator[aiohttp.ClientResponse]:
-        async with self._wait(first=True):
+                    try:
+                        raise await self._refusal(response)
+                    finally:
+                        _let_go(response)
             try:
-                response = await self._session.post(url, data=body, allow_redirects=False)
-            except aiohttp.ClientError as error:  # one of them is a TimeoutError too
-                raise Broken("the engine can't be reached; try again", _named(error), 503, "not_ready") from None
+                async for document in self._events(response, until_s):
+                    yield self._read(replica, wire, model, document)
+            finally:
+                _let_go(response)
+
+    async def _post(self, replica: Replica, wire: Wire, model: str) -> aiohttp.ClientResponse:
+        body = dict(wire.body) | {"model": model}
+        if self._request.stream:  # what it cost belongs in the log, whether the client asks or not
+            body["stream_options"] = (body.get("stream_options") or {}) | {"include_usage": True}
         try:
-            yield response
-        finally:
-            response.close() if not response.content.at_eof() else response.release()
+            return await self._session.post(f"{replica.url}/{wire.path}", data=_encode(body), allow_redirects=False)
+        except aiohttp.ClientError as error:  # one of them is a TimeoutError too
+            raise Broken("the engine can't be reached; try again", _named(error), 503, "not_ready") from None
 
-    async def _whole(self, response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
-        document = _document(await self._all(response))
-        if not document.get("choices") and not document.get("error"):
-            raise Broken("the engine's answer can't be read", "a JSON object without choices")
-        yield document
+    def _read(self, replica: Replica, wire: Wire, model: str, document: dict[str, Any]) -> dict[str, Any]:
+        """A document as the client is told it. Raises EngineRefused where it is an error."""
+        if document.get("error") and not document.get("choices"):
+            raise EngineRefused(_status_of(document["error"]), document)
+        self._engine.replicas.answered(replica)
+        said = wire.read(document)
+        if said.get("model") == model != self._request.model:  # the name that the client asked for
+            return said | {"model": self._request.model}
+        return said
 
-    async def _streamed(self, response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
+    async def _events(self, response: aiohttp.ClientResponse, until_s: float) -> AsyncIterator[dict[str, Any]]:
+        """The documents of a stream, the first of them by `until_s`, on the clock's monotonic time."""
         events, first, size = Events(), True, 0
-        while piece := await self._piece(response, first=first):
+        while piece := await self._next(response, until_s if first else None):
             size += len(piece)
             for data in _fed(events, piece, size):
                 if data == b"[DONE]":
@@ -227,6 +242,15 @@ class RemoteAnswer:
             raise Broken("the engine's answer can't be read", f"{kind} where a stream of events was expected")
         raise Broken("the engine broke off its answer; try again", "its stream ended without [DONE]")
 
+    async def _next(self, response: aiohttp.ClientResponse, until_s: float | None) -> bytes:
+        """What comes next; empty at the end."""
+        if until_s is None:
+            within_s, said_s = self._patience.next_s, self._patience.next_s
+        else:
+            within_s, said_s = until_s - self._clock.monotonic_s(), self._patience.first_s
+        async with self._patient(said_s, within_s):
+            return await _piece(response)
+
     async def _end_of(self, response: aiohttp.ClientResponse) -> None:
         """Come to the end of what is complete, where it is near: its connection can then be used again."""
         with suppress(TimeoutError, aiohttp.ClientError):
@@ -234,39 +258,12 @@ class RemoteAnswer:
                 while await response.content.readany():
                     pass
 
-    async def _all(self, response: aiohttp.ClientResponse) -> bytes:
-        pieces, size = [], 0
-        while piece := await self._piece(response, first=True):
-            size += len(piece)
-            _bounded(size)
-            pieces.append(piece)
-        return b"".join(pieces)
-
-    async def _piece(self, response: aiohttp.ClientResponse, *, first: bool) -> bytes:
-        """What comes next; empty at the end."""
-        async with self._wait(first=first):
-            try:
-                return await response.content.readany()
-            except aiohttp.ClientError as error:
-                raise Broken("the engine broke off its answer; try again", _named(error)) from None
-
-    @asynccontextmanager
-    async def _wait(self, *, first: bool) -> AsyncIterator[None]:
-        limit_s = self._patience.first_s if first else self._patience.next_s
-        within_s = self._first_until_s - self._clock.monotonic_s() if first else limit_s
-        try:
-            async with self._clock.timeout(max(0.0, within_s)) as self._waiting:
-                if self._cancelled:
-                    self._waiting.reschedule(0)
-                yield
-        except TimeoutError:
-            said = f"the engine said nothing for {limit_s:g} s; try again"
-            raise Broken(said, f"silent for {limit_s:g} s", 504, "engine_timeout") from None
-        finally:
-            self._waiting = None
+    def _patient(self, limit_s: float, within_s: float | None = None) -> _Patient:
+        """What takes longer than `within_s` (None: the limit) is Broken for having been silent so long."""
+        return _Patient(self, limit_s, self._clock.timeout(max(0.0, limit_s if within_s is None else within_s)))
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> Broken | EngineRefused:
-        body, status = (await self._all(response))[:1_000_000], response.status
+        body, status = (await _all(response))[:1_000_000], response.status
         if status in KEY_REFUSED:
             return Broken("the engine does not let this gateway in", f"it refuses our key ({status})", http=status)
         document: Any = None
@@ -280,9 +277,54 @@ class RemoteAnswer:
             )
         return EngineRefused(status, document, response.headers.get("retry-after"))
 
-    def _renamed(self, document: dict[str, Any], model: str) -> dict[str, Any]:
-        """Where the engine repeats the name that we asked for, the name that the client asked for."""
-        return document | {"model": self._request.model} if document.get("model") == model else document
+
+class _Patient:
+    """A wait of an answer's, which `cancel` ends too. A class, for there are several in each answer: a generator's context
+    takes three times as long."""
+
+    def __init__(
+        self, answer: RemoteAnswer, limit_s: float, timeout: AbstractAsyncContextManager[asyncio.Timeout]
+    ) -> None:
+        self._answer, self._limit_s, self._timeout = answer, limit_s, timeout
+
+    async def __aenter__(self) -> None:
+        waiting = self._answer._waiting = await self._timeout.__aenter__()
+        if self._answer._cancelled:
+            waiting.reschedule(0)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._answer._waiting = None
+        try:
+            await self._timeout.__aexit__(kind, error, trace)
+        except TimeoutError:
+            said = f"the engine said nothing for {self._limit_s:g} s; try again"
+            raise Broken(said, f"silent for {self._limit_s:g} s", 504, "engine_timeout") from None
+
+
+async def _all(response: aiohttp.ClientResponse) -> bytes:
+    pieces, size = [], 0
+    while piece := await _piece(response):
+        size += len(piece)
+        _bounded(size)
+        pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def _piece(response: aiohttp.ClientResponse) -> bytes:
+    try:
+        return await response.content.readany()
+    except aiohttp.ClientError as error:
+        raise Broken("the engine broke off its answer; try again", _named(error)) from None
+
+
+def _let_go(response: aiohttp.ClientResponse) -> None:
+    """Its connection may be used again where all of it was read."""
+    if response.content.at_eof():
+        response.release()
+    else:
+        response.close()
 
 
 def _may_go_better_elsewhere(error: Broken | EngineRefused) -> bool:

@@ -37,12 +37,19 @@ class Replicas:
     @property
     def away(self) -> str | None:
         """None while somebody can be asked, else what is wrong with them."""
-        return None if any(self._well(replica) for replica in self.all) else self._reasons()
+        for replica in self.all:
+            if self._well(replica):
+                return None
+        return self._reasons()
 
     def choose(self, tried: Collection[str] = (), able: Callable[[Replica], bool] = lambda _: True) -> Replica | None:
         """Who is asked next, of those that are able to answer; None when everybody was tried or is left alone."""
-        well = [one for one in self.all if one.url not in tried and self._well(one) and able(one)]
-        return min(well, key=lambda replica: replica.under_way, default=None)
+        best, now_s = None, self._clock.monotonic_s()
+        for one in self.all:
+            better = one.until_s <= now_s and (best is None or one.under_way < best.under_way)
+            if better and one.url not in tried and able(one):
+                best = one
+        return best
 
     @contextmanager
     def asking(self, replica: Replica) -> Iterator[None]:
@@ -64,7 +71,8 @@ class Replicas:
 
     def answered(self, replica: Replica) -> None:
         """It is well."""
-        replica.failures, replica.until_s, replica.why = 0, 0.0, None
+        if replica.failures:
+            replica.failures, replica.until_s, replica.why = 0, 0.0, None
 
     def _well(self, replica: Replica) -> bool:
         return replica.until_s <= self._clock.monotonic_s()

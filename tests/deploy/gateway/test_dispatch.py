@@ -74,7 +74,7 @@ async def start(dispatcher: Dispatcher, conversation: str = "c", **options: Any)
 
 
 async def told(turn: LiveTurn) -> str:
-    return "".join([document["choices"][0]["message"]["content"] async for document in turn])
+    return "".join([document["choices"][0]["message"]["content"] for document in await turn.news()])
 
 
 class SlowEngine(FakeEngine):

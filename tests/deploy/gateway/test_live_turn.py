@@ -6,12 +6,12 @@ import asyncio
 import copy
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from deploy.engine.port import EngineFailed, EngineRefused
 from deploy.gateway.event_log import Ended, EventLog
@@ -212,7 +212,9 @@ async def turned(plan: Plan, answer: Script) -> tuple[LiveTurn, list[dict[str, A
     """The turn, what was told of it, and what was logged."""
     kept = Kept()
     turn = LiveTurn(plan, answer, EventLog(kept, CLOCK, Redaction(EDGE, CLOCK)), "drop", 0.0, CLOCK)
-    told = [document async for document in turn]
+    told: list[dict[str, Any]] = []
+    while news := await turn.news():
+        told += news
     await turn.task
     return turn, told, [json.loads(record.value) for record in kept.sent]
 
@@ -249,7 +251,7 @@ async def test_what_is_still_to_be_told_is_told_as_it_was_said() -> None:
 async def test_an_answer_that_is_never_listened_to_is_cancelled() -> None:
     answer = Script([said(0, "Hello", "stop")])
     turn = LiveTurn(streamed(), answer, EventLog(Broken(), CLOCK, Redaction(EDGE, CLOCK)), "drop", 0.0, CLOCK)
-    assert [document async for document in turn] == []
+    assert await turn.news() == []
     with pytest.raises(ValueError, match="nobody foresaw"):
         await turn.task
     assert answer.cancelled

@@ -1,10 +1,10 @@
 import base64
 import string
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from deploy.gateway.turn_ids import MAX_CHOICES, MAX_NAMES_BYTES, PREFIX, PREFIXES, TurnId, TurnIds
 from feedback.intake.contract import MAX_ID_CHARACTERS

@@ -31,8 +31,8 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
     async def chat() -> dict[str, str]:
         return {"said": "all"}
 
-    allow_pages(app, [SHOP], sent=["Idempotency-Key"], read=["X-Trimtab-Turn"])
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
+    port = allow_pages(app, [SHOP], sent=["Idempotency-Key"], read=["X-Trimtab-Turn"])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(port), base_url="http://127.0.0.1") as client:
         yield client
 
 
@@ -65,6 +65,6 @@ async def test_the_page_may_read_the_turn_the_requests_id_and_when_to_come_again
 
 async def test_without_origins_no_page_is_let_in() -> None:
     app = FastAPI()
-    allow_pages(app, [], sent=[], read=[])
+    assert allow_pages(app, [], sent=[], read=[]) is app
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
         assert "access-control-allow-origin" not in (await preflight(client, "content-type")).headers

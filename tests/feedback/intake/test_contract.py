@@ -139,6 +139,8 @@ def test_a_bad_turn_is_rejected_with_its_field(changes: dict[str, Any], code: st
         ({"kind": "pick", "value": {"under": "t0"}}, "bad_value", "value"),
         ({"kind": "score", "value": {"name": "csat", "value": 1.5}}, "bad_value", "value"),
         ({"kind": "signal", "value": "applause"}, "bad_value", "value"),
+        ({"kind": "signal", "value": {"over": "t2"}}, "bad_value", "value"),
+        ({"kind": "signal", "value": ["copy"]}, "bad_value", "value"),
         ({"kind": "edit", "value": 3}, "bad_value", "value"),
     ],
 )
