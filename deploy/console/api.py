@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from deploy.decisions.commands import EXPECT_HELP, ROLLOUT_COMMANDS, RolloutCommand
 from deploy.decisions.looking import PAGE
 from deploy.decisions.operations import Operations
-from deploy.web.bodies import json_object, read_body
+from deploy.web.bodies import read_object
 from deploy.web.callers import Callers, StoredKeys
 from deploy.web.errors import bad
 from feedback.clock import Clock
@@ -145,7 +145,7 @@ def _body(model: type[Body], allowed: Any) -> Any:
     async def read(request: Request, _actor: str = allowed) -> Body:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise bad("say content-type: application/json")  # a form, which any page may send, can't
-        document = json_object(await read_body(request, MAX_BODY_BYTES))
+        document = await read_object(request, MAX_BODY_BYTES)
         try:
             return model.model_validate(document)
         except ValidationError as error:

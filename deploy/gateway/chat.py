@@ -19,7 +19,7 @@ from deploy.gateway import metrics
 from deploy.gateway.dispatch import Dispatcher, no_model
 from deploy.gateway.identity import HEADER, header_value, user_of
 from deploy.gateway.live_turn import Document, LiveTurn
-from deploy.web.bodies import json_object, read_body
+from deploy.web.bodies import read_object
 from deploy.web.callers import Caller, Callers
 from deploy.web.errors import CLIENT_GONE, ApiError, answered
 from deploy.web.headers import header
@@ -99,7 +99,7 @@ class Chats:
 
     async def _begun(self, request: Request) -> Told:
         caller = await self._callers.caller(request, "chat")
-        body = json_object(await read_body(request, self._dispatcher.settings.max_request_bytes))
+        body = await read_object(request, self._dispatcher.settings.max_request_bytes)
         self._callers.count(request, caller, user_of(body))
         return Told(await self._dispatcher.start(caller, body, header(request.scope, _CONVERSATION)), caller)
 

@@ -8,9 +8,11 @@ while: whoever sends in bulk gives way to whoever chats.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
+import msgspec
 from fastapi import APIRouter, Request
 
 from deploy.gateway.event_log import EventLog
@@ -18,9 +20,10 @@ from deploy.gateway.live_turn import not_logged
 from deploy.gateway.redaction import Redaction
 from deploy.gateway.redaction_processes import Unredactable
 from deploy.serving_settings import GatewaySettings
-from deploy.web.bodies import MAX_NODES, crowded, harmless, json_object, read_body
+from deploy.web.bodies import read_body, unkept_in
 from deploy.web.callers import Caller, Callers
 from deploy.web.errors import ApiError
+from deploy.web.json_shape import Shape
 from feedback.clock import Clock
 from feedback.intake import contract
 from feedback.intake.contract import Rejected
@@ -28,8 +31,16 @@ from feedback.intake.edge import Record
 from feedback.records import Rating, Turn
 
 MAX_LINES = 50_000
-SLICE_S = 0.002
-"""So long is read at once; then as long is left to others, the engine's thread among them."""
+SLICE_S, PAUSE_S = 0.002, 0.006
+"""So long is read at once; then so long is left to others, the engine's thread among them."""
+RUN = 500
+"""Records that are made durable at once: the turns of others wait for no more of them."""
+
+
+class Log(Protocol):
+    """`deploy.gateway.event_log.EventLog`, as far as it is needed here."""
+
+    async def send(self, records: Sequence[Record]) -> bool: ...
 
 
 @dataclass
@@ -51,11 +62,9 @@ def events_router(
     async def take(request: Request) -> dict[str, Any]:
         caller = await callers.caller(request, "ingest")
         callers.count(request, caller)
-        raw = bytes(await read_body(request, settings.max_request_bytes))
-        if raw.count(b"\n") >= MAX_LINES:
-            raise ApiError(413, "too_many_lines", f"more than {MAX_LINES} lines: send them in several requests")
+        raw = await read_body(request, settings.max_request_bytes, few_lines())
         account = await read_events(raw, caller, redaction, clock)
-        if account.records and not await events.send(account.records):
+        if not await send_in_runs(events, account.records):
             raise not_logged()
         return {
             "accepted": len(account.records),
@@ -66,11 +75,32 @@ def events_router(
     return router
 
 
-async def read_events(raw: bytes, caller: Caller, redaction: Redaction, clock: Clock) -> Account:
+def few_lines() -> Callable[[bytes], None]:
+    """Counts the lines of a body as it comes. Raises ApiError."""
+    lines = 0
+
+    def look(piece: bytes) -> None:
+        nonlocal lines
+        lines += piece.count(b"\n")
+        if lines >= MAX_LINES:
+            raise ApiError(413, "too_many_lines", f"more than {MAX_LINES} lines: send them in several requests")
+
+    return look
+
+
+async def send_in_runs(events: Log, records: Sequence[Record]) -> bool:
+    """Whether all are durable. Where not some may be: who sends them all again does no harm."""
+    for at in range(0, len(records), RUN):
+        if not await events.send(records[at : at + RUN]):
+            return False
+    return True
+
+
+async def read_events(raw: bytes | bytearray, caller: Caller, redaction: Redaction, clock: Clock) -> Account:
     """The records of a body of lines. An event id that stands there twice counts once, as the first says."""
     account, seen = Account(), set[str]()
     now_us, began_s = clock.now_us(), clock.monotonic_s()
-    for number, line in enumerate(raw.split(b"\n"), 1):
+    for number, line in enumerate(_lines(raw), 1):
         if not line.strip():
             continue
         event = _event(line.strip(), caller, now_us)
@@ -85,23 +115,33 @@ async def read_events(raw: bytes, caller: Caller, redaction: Redaction, clock: C
             except Unredactable as why:
                 account.rejected.append({"line": number, "reason": f"it can't be redacted: {why}"})
         if clock.monotonic_s() - began_s > SLICE_S:
-            await clock.sleep(SLICE_S)
+            await clock.sleep(PAUSE_S)
             began_s = clock.monotonic_s()
     return account
 
 
+def _lines(raw: bytes | bytearray) -> Iterator[bytes]:
+    """One by one: all fifty thousand at once would take a while."""
+    begin = 0
+    while (end := raw.find(b"\n", begin)) >= 0:
+        yield bytes(raw[begin:end])
+        begin = end + 1
+    yield bytes(raw[begin:])
+
+
 def _event(line: bytes, caller: Caller, now_us: int) -> Turn | Rating | Rejected:
     """The event of one line."""
-    if crowded(line):
-        return Rejected("too_large", "", f"the line holds more than {MAX_NODES} values")
+    shape = Shape("line")
+    try:
+        shape.add(line)
+        shape.end()
+    except ApiError as error:
+        return Rejected("bad_value", "", error.message)
     event = contract.parse_sent(line, now_us, caller.tenant)
     if isinstance(event, Rejected):
         return event
-    if not harmless(line):
-        try:
-            json_object(line, "line")
-        except ApiError as error:
-            return Rejected("bad_value", error.param or "", error.message)
+    if shape.unkept is not None:
+        return Rejected("bad_value", unkept_in(msgspec.json.decode(line)) or "", f"the line {shape.unkept}")
     if isinstance(event, Rating) and event.source == "expert" and not caller.allows("label"):
         return Rejected("bad_value", "source", "source expert needs a key with the scope label")
     return event

@@ -25,7 +25,7 @@ from deploy.gateway.redaction import Redaction
 from deploy.gateway.redaction_processes import Unredactable
 from deploy.gateway.turn_ids import TurnIds
 from deploy.serving_settings import GatewaySettings
-from deploy.web.bodies import json_object, read_body
+from deploy.web.bodies import read_object
 from deploy.web.callers import Caller, Callers
 from deploy.web.errors import ApiError, bad
 from feedback.clock import Clock
@@ -71,7 +71,7 @@ def feedback_router(
             caller = await callers.known(request)
             if caller is not None and not caller.allows("label"):
                 caller.need("feedback")
-            body = json_object(await read_body(request, limit))
+            body = await read_object(request, limit)
             callers.count(request, caller, checked_id(body.get("user_id"), "user_id"))
             kind = body["kind"] if isinstance(body.get("kind"), str) and body["kind"] in _KINDS else kind
             now_us = clock.now_us()

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote
 
+import msgspec
 from msgspec import Struct
 
 from deploy.gateway.turn_ids import MAX_NAMES_BYTES
@@ -29,6 +30,9 @@ _PLAIN = re.compile(r"[\w-]*", re.ASCII)
 _json_text = json.encoder.encode_basestring_ascii
 MAX_BEGINNING = 200_000
 """Characters that tell a conversation's beginning from another's: nobody waits while megabytes are hashed."""
+MAX_PART = 50_000
+"""The same of a text within a part, or of a picture."""
+_encode = msgspec.json.Encoder(order="sorted").encode
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 NAMED = frozenset({"conversation_id", "locale"})
 """Keys of `metadata` with a meaning here; every other one is a tag."""
@@ -84,16 +88,32 @@ def beginning_of(tenant: str, user_id: str | None, messages: Sequence[Message]) 
 
 
 def _shortened(content: Any, room: int) -> tuple[Any, int]:
-    """Of a text the first `room` characters and how long it is, where it is longer; and the room that is left."""
+    """Of a text the first `room` characters and how long it is, where it is longer; and the room that is left.
+
+    Of parts that are longer, both ends; of a picture too, so that megabytes of it are not even encoded.
+    """
     if isinstance(content, list):
-        parts = []
-        for part in content:
-            text, room = _shortened(part.get("text"), room)
-            parts.append(part | {"text": text} if "text" in part else part)
-        return parts, room
+        parts = [_ends(part) for part in content]
+        raw = _encode(parts)
+        if len(raw) <= room:
+            return parts, room - len(raw)
+        return [*(end.decode("utf-8", "replace") for end in _both(raw, room // 2)), len(raw)], 0
     if not isinstance(content, str) or len(content) <= room:
         return content, room - (len(content) if isinstance(content, str) else 0)
     return [content[:room], len(content)], 0
+
+
+def _ends(value: Any, deep: int = 2) -> Any:
+    """With the ends and the length of a text that is long, where it is no deeper than data in a part are."""
+    if isinstance(value, str):
+        return [*_both(value, MAX_PART // 2), len(value)] if len(value) > MAX_PART else value
+    if isinstance(value, dict) and deep:
+        return {name: _ends(inner, deep - 1) for name, inner in value.items()}
+    return value
+
+
+def _both(whole: Any, length: int) -> tuple[Any, Any]:
+    return whole[:length], whole[len(whole) - length :]
 
 
 def checked_id(value: Any, param: str) -> str | None:

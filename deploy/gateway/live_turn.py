@@ -16,14 +16,14 @@ from starlette.responses import JSONResponse
 
 from deploy.engine.port import Answer, ChatRequest, EngineFailed, EngineRefused, Unsupported
 from deploy.gateway import metrics
-from deploy.gateway.data_urls import message_without_data, without_data
+from deploy.gateway.data_urls import logged, message_without_data
 from deploy.gateway.event_log import Ended, EventLog, OpenTurn
 from deploy.gateway.identity import Identity
 from deploy.gateway.said import Choice, Said
 from deploy.rules.assignment import Arm
 from deploy.web.errors import CLIENT_GONE, ApiError, bad
 from feedback.clock import Clock
-from feedback.records import Outcome, Turn
+from feedback.records import Message, Outcome, Turn
 
 RETRY_S = 5
 
@@ -120,7 +120,8 @@ class LiveTurn:
             self._changed()
 
     async def _begin(self, *, hold: bool) -> OpenTurn:
-        return await self._events.begin_turn(turn_of(self.plan, self._cost({})), hold=hold)
+        turn = turn_of(self.plan, self._cost({}), await logged(self.plan.request.messages))
+        return await self._events.begin_turn(turn, hold=hold)
 
     async def _tell_and_log(self, turn: OpenTurn | None) -> None:
         last = deque[Document]()
@@ -172,7 +173,7 @@ class LiveTurn:
         return cost_of(usage, self._clock.monotonic_s() - self._began_s)
 
 
-def turn_of(plan: Plan, cost: dict[str, Any]) -> Turn:
+def turn_of(plan: Plan, cost: dict[str, Any], messages: list[Message]) -> Turn:
     """The turn as it begins: nothing is said yet, and should it stay so it was aborted.
 
     What the wire contract asks of ids, tags and messages was asked when the request was parsed.
@@ -186,7 +187,7 @@ def turn_of(plan: Plan, cost: dict[str, Any]) -> Turn:
         user_id=plan.who.user_id,
         locale=plan.who.locale,
         tags=plan.who.tags,
-        messages=without_data(plan.request.messages),
+        messages=messages,
         reply="",
         policy=plan.policy,
         base=plan.base,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -13,22 +13,30 @@ from starlette.requests import ClientDisconnect
 
 from deploy.web.errors import ApiError, bad
 from deploy.web.headers import header
+from deploy.web.json_shape import MAX_DEPTH, SMALL_BYTES, Shape, harmless
 
-MAX_DEPTH = 64
-MAX_NODES = 100_000
-"""Values and names in a body. Each is an object of Python's: a megabyte of empty lists becomes fifty, and is walked."""
 Body = bytes | bytearray
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_NUL = b"\\u0000"
-_DIGITS_TO_0 = bytes.maketrans(b"123456789", b"0" * 9)
-_LONG_NUMBER = b"0" * 19
-_BEFORE_A_NODE = b"[{,:"
-_SLICE_BYTES = 65_536
 _EXPLAINED_BYTES = 65_536
+_EXPLAINED_NODES = 1_000
 
 
-async def read_body(request: Request, limit: int) -> bytearray:
-    """All of the body. Raises ApiError: 413 as soon as it is known to be larger than `limit` bytes, 415 when encoded."""
+async def read_object(request: Request, limit: int) -> dict[str, Any]:
+    """The JSON object that is the body, looked at as it comes. Raises what `read_body` and `json_object` raise."""
+    shape = Shape("body")
+    announced = header(request.scope, b"content-length") or ""
+    if announced.isdecimal() and int(announced[:20]) <= SMALL_BYTES:
+        return json_object(await read_body(request, limit))
+    raw = await read_body(request, limit, shape.add)
+    shape.end()
+    return _object(raw, shape, "body")
+
+
+async def read_body(request: Request, limit: int, look: Callable[[bytes], None] | None = None) -> bytearray:
+    """All of the body. Raises ApiError: 413 as soon as it is known to be larger than `limit` bytes, 415 when encoded.
+
+    `look` sees each piece as it comes; what it raises ends the reading.
+    """
     if (header(request.scope, b"content-encoding") or "identity") != "identity":
         raise ApiError(415, "unsupported_encoding", "send the body without content-encoding")
     announced = header(request.scope, b"content-length") or "0"
@@ -40,9 +48,12 @@ async def read_body(request: Request, limit: int) -> bytearray:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
-        body += message.get("body", b"")
+        chunk = message.get("body", b"")
+        body += chunk
         if len(body) > limit:
             raise _too_large(limit)
+        if look is not None:
+            look(chunk)
         more = message.get("more_body", False)
     return body
 
@@ -52,8 +63,14 @@ def json_object(raw: Body, what: str = "body") -> dict[str, Any]:
 
     Of more than MAX_NODES values nothing is decoded. `what` is what the message calls it.
     """
-    if crowded(raw):
-        raise bad(f"the {what} holds more than {MAX_NODES} values", code="too_many_values")
+    shape = Shape(what)
+    if not harmless(raw):
+        shape.add(raw)
+        shape.end()
+    return _object(raw, shape, what)
+
+
+def _object(raw: Body, shape: Shape, what: str) -> dict[str, Any]:
     try:
         document = msgspec.json.decode(raw)
     except RecursionError:
@@ -64,69 +81,27 @@ def json_object(raw: Body, what: str = "body") -> dict[str, Any]:
         raise bad(_why_not_json(raw, error, what), code="invalid_json") from None
     if not isinstance(document, dict):
         raise bad(f"the {what} must be a JSON object", code="invalid_type")
-    if not harmless(raw):
-        _check(document, what)
+    if shape.unkept is not None:
+        raise bad(f"the {what} {shape.unkept}", unkept_in(document) if shape.nodes <= _EXPLAINED_NODES else None)
     return document
 
 
-def harmless(raw: Body) -> bool:
-    """Whether valid JSON can't hold what `json_object` refuses, as its bytes tell at a glance; nearly all of it can't."""
-    return (
-        raw.count(b"{") + raw.count(b"[") < MAX_DEPTH
-        and _NUL not in raw
-        and not any(_LONG_NUMBER in piece.translate(_DIGITS_TO_0) for piece in _slices(raw, len(_LONG_NUMBER) - 1))
-    )
+def unkept_in(document: dict[str, Any]) -> str | None:
+    """The first field that holds what makes a document `unkept` (see Shape)."""
+    return next((name for name, value in document.items() if not _kept(name) or not _kept(value)), None)
 
 
-def crowded(raw: Body) -> bool:
-    """Whether JSON may hold more than MAX_NODES values and names: told from its bytes, in a time that is bounded."""
-    if len(raw) <= MAX_NODES:  # each has at least a byte
-        return False
-    if not _nodes_exceed(_slices(raw)):
-        return False
-    return _nodes_exceed(_outside_texts(raw[: 10 * MAX_NODES])) or _nodes_exceed(_outside_texts(raw))
-
-
-def _slices(raw: Body, overlap: int = 0) -> Iterator[Body]:
-    """Pieces that fit a processor's cache; each goes on so many bytes into the next one."""
-    return (raw[at : at + _SLICE_BYTES + overlap] for at in range(0, len(raw), _SLICE_BYTES))
-
-
-def _nodes_exceed(pieces: Iterable[Body]) -> bool:
-    nodes = 1
-    for piece in pieces:
-        nodes += len(piece) - len(piece.translate(None, _BEFORE_A_NODE))
-        if nodes > MAX_NODES:
-            return True
-    return False
-
-
-def _outside_texts(raw: Body) -> Iterator[Body]:
-    """What stands between the strings of JSON; all the rest of it, strings too, after as many as there may be."""
-    pieces = raw.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"', 2 * MAX_NODES + 1)
-    if len(pieces) > 2 * MAX_NODES + 1:
-        yield b"," * MAX_NODES
-    yield from pieces[::2]
-
-
-def _check(document: dict[str, Any], what: str) -> None:
-    level: list[tuple[str | None, Any]] = [(None, document)]
-    for _ in range(MAX_DEPTH):
-        inner: list[tuple[str | None, Any]] = []
-        for param, value in level:
-            if isinstance(value, dict):
-                inner += ((param or key, item) for key, item in value.items())
-                inner += ((param, key) for key in value)
-            elif isinstance(value, list):
-                inner += ((param, item) for item in value)
-            elif isinstance(value, str) and "\x00" in value:
-                raise bad(f"the {what} holds a NUL character", param)
-            elif isinstance(value, int) and not -(2**63) <= value < 2**64:
-                raise bad(f"the {what} holds a whole number of more than 64 bits", param)
-        if not inner:
-            return
-        level = inner
-    raise bad(f"the {what} is nested more than {MAX_DEPTH} deep", code="too_deep")
+def _kept(value: Any) -> bool:
+    match value:
+        case str():
+            return "\x00" not in value
+        case int():
+            return -(2**63) <= value < 2**64
+        case list():
+            return all(map(_kept, value))
+        case dict():
+            return all(map(_kept, value)) and all(map(_kept, value.values()))
+    return True
 
 
 def _why_not_json(raw: Body, error: Exception, what: str) -> str:

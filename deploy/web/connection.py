@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 import uvicorn
 from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
@@ -34,6 +35,10 @@ UNUSED_S = 2.0
 LINGER_S = 2.0
 """How long somebody who was turned away may go on sending, so that the answer is read and not lost with the connection."""
 
+PACED_BYTES, PAUSE_S = 1_000_000, 0.005
+"""Of a body beyond so many bytes, and of all that nobody reads any more, one piece (a quarter of a megabyte at most) is taken
+in so many seconds: ten megabytes at once would hold up those who chat."""
+
 MAX_HEADER_BYTES = 65_536
 RETRY_S = 5
 
@@ -52,8 +57,22 @@ class Clients(Protocol):
     def lost(self, connection: Connection) -> None: ...
 
 
+class _Flow(FlowControl):
+    """Uvicorn's, for a connection that may rest: the app that wants more has to wait until the pause is over."""
+
+    resting = False
+
+    def resume_reading(self) -> None:
+        if self.resting:
+            self.read_paused = False
+        else:
+            super().resume_reading()
+
+
 class Connection(HttpToolsProtocol):
     """One connection. `crowded`: there are too many, whatever is asked is refused."""
+
+    flow: _Flow
 
     def __init__(
         self,
@@ -78,6 +97,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self.flow = _Flow(transport)
         self._begin("header")
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -86,6 +106,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._phase == "turned away":
+            self._pause()
             return
         if self._phase is None:
             if not data.strip(b"\r\n"):  # old clients end a body so; it is no reason to wait for them any longer
@@ -111,6 +132,8 @@ class Connection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._bytes += len(body)
         super().on_body(body)
+        if self._bytes > PACED_BYTES or self.cycle.response_complete:
+            self._pause()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -164,6 +187,18 @@ class Connection(HttpToolsProtocol):
         if late and self._late:
             self._end()
         self._late = late
+
+    def _pause(self) -> None:
+        """Read no more for a moment."""
+        if not self.flow.resting:
+            self.flow.resting = True
+            self.transport.pause_reading()
+            self.loop.call_later(PAUSE_S, self._read_on)
+
+    def _read_on(self) -> None:
+        self.flow.resting = False
+        if not self.transport.is_closing() and not self.flow.read_paused:
+            self.transport.resume_reading()
 
     @property
     def _answering(self) -> bool:

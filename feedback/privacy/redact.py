@@ -38,7 +38,13 @@ _REGIONS = {
     "ja": "JP",
     "ko": "KR",
 }
-_VERBATIM = frozenset({"role", "type", "id", "tool_call_id", "data"})  # in a message: names of things and binary data
+_VERBATIM = frozenset({"role", "type", "id", "tool_call_id"})  # in a message: names of things
+_TYPED = frozenset(
+    {"", "text", "content", "arguments"}
+)  # where a message holds what somebody wrote, and never binary data
+_BASE64 = r"(?:[A-Za-z0-9+/=_\-]{60,}+\r?\n)*+[A-Za-z0-9+/=_\-]*+"
+_DATA_URL = re.compile(rf"(data:[^,]{{0,200}}?)(;base64,{_BASE64}|;bytes=\d{{1,12}};sha256=[0-9a-f]{{64}},)", re.I)
+_SOUND = re.compile(rf"(?=[A-Za-z0-9+/=_\-]{{60}}){_BASE64}")
 _PHONE_KEY = re.compile(r"phone|mobile|telefon|handy|tel$|móvil|celular|电话|手机", re.I)
 _NUMBER_ONLY = re.compile(r"\D{0,3}\d(?:\D{0,3}\d){6,14}\D{0,2}")
 
@@ -112,7 +118,7 @@ class Redactor:
             if len(message) == 2 and type(text) is str and "role" in message:  # nearly all are so: no need to walk
                 shown = remembered(text) if region is None else None  # and nearly all of these came before
                 if shown is None:
-                    shown = text if text.startswith("data:") else self._text(text, region)
+                    shown = self._text(text, region)
                 plain.append(message if shown is text else {**message, "content": shown})
             else:
                 plain.append(self.message(message, locale))
@@ -169,10 +175,12 @@ class Redactor:
 
     def _text_under(self, key: str, text: str, locale: str | None) -> str:
         """A text that a JSON object holds under `key`, which may say what it is."""
-        if text.startswith("data:"):
-            return text
         if key == "arguments":
             return self._arguments(text, locale)
+        if key not in _TYPED and (url := _DATA_URL.fullmatch(text)):
+            return self.text(url[1], locale) + url[2]
+        if key == "data" and _SOUND.fullmatch(text):
+            return text
         if _PHONE_KEY.search(key) and _NUMBER_ONLY.fullmatch(text):
             return "[phone]"
         return self.text(text, locale)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import copy
 import hashlib
+import textwrap
+import threading
+from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote_from_bytes
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.gateway.data_urls import LONGEST, message_without_data, without_data
+from deploy.gateway import data_urls
+from deploy.gateway.data_urls import AT_ONCE, LONGEST, logged, message_without_data, without_data
 
 PICTURE = bytes(range(256)) * 40
 URL = "data:image/png;base64," + base64.b64encode(PICTURE).decode()
@@ -40,13 +43,51 @@ def test_a_picture_keeps_its_kind_its_length_and_its_hash() -> None:
     ("url", "head"),
     [
         ("DATA:image/jpeg;BASE64," + base64.b64encode(PICTURE).decode(), "data:image/jpeg;"),
-        ("data:image/svg+xml;charset=utf-8," + quote_from_bytes(PICTURE), "data:image/svg+xml;charset=utf-8;"),
-        ("data:," + quote_from_bytes(PICTURE), "data:text/plain;"),
+        (
+            "data:image/png;base64,\n" + "\n".join(textwrap.wrap(base64.b64encode(PICTURE).decode(), 77)),
+            "data:image/png;",
+        ),
         ("data:;base64," + base64.b64encode(PICTURE).decode(), "data:text/plain;"),
     ],
 )
 def test_whatever_way_it_is_written(url: str, head: str) -> None:
     assert told(url) == head + TOLD
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"), [("image/svg+xml;charset=utf-8", "image/svg+xml;charset=utf-8"), ("", "text/plain")]
+)
+def test_what_is_written_in_percents_counts_as_it_stands(head: str, kind: str) -> None:
+    data = "%20" * 2_000_000
+    assert (
+        told(f"data:{head},{data}") == f"data:{kind};bytes=6000000;sha256={hashlib.sha256(data.encode()).hexdigest()},"
+    )
+
+
+@given(st.binary(min_size=LONGEST, max_size=5_000), st.integers(1, 700))
+def test_the_hash_is_that_of_the_whole_whatever_its_pieces(content: bytes, piece: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data_urls, "_PIECE", piece)
+        hashed = told("data:image/png;base64," + base64.b64encode(content).decode())
+    assert hashed == f"data:image/png;bytes={len(content)};sha256={hashlib.sha256(content).hexdigest()},"
+
+
+async def test_a_big_picture_is_hashed_off_the_loop_and_a_small_one_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed_in = set[int]()
+    hashed = data_urls._hashed
+
+    def noted(pieces: Iterator[bytes]) -> tuple[int, str]:
+        hashed_in.add(threading.get_ident())
+        return hashed(pieces)
+
+    monkeypatch.setattr(data_urls, "_hashed", noted)
+    small, big = ([{"role": "user", "content": [part(URL[:2_000] + "QUJD" * n)]}] for n in (1, AT_ONCE))
+    assert await logged(small) == without_data(small)
+    assert hashed_in == {threading.get_ident()}
+    hashed_in.clear()
+    kept = await logged(big)
+    assert threading.get_ident() not in hashed_in
+    assert kept == without_data(big)
 
 
 def test_what_is_no_base64_counts_as_it_stands() -> None:

@@ -88,6 +88,20 @@ def test_what_does_not_fit_is_named(body: dict[str, Any], header: str | None, pa
     assert (raised.value.status, raised.value.param) == (400, param)
 
 
+def test_a_picture_of_megabytes_is_told_by_its_ends_and_what_is_asked_about_it() -> None:
+    def beginning(url: str, said: str = "What is it?", first: bool = True) -> str:
+        parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": said}]
+        return beginning_of("acme", None, [user(parts if first else parts[::-1])])
+
+    long = "data:image/png;base64," + "QUJD" * MAX_BEGINNING
+    assert beginning(long) == beginning(long[:400_000] + "X" + long[400_001:])
+    deep = {"type": "image_url", "image_url": {"a": [long]}}
+    assert beginning_of("acme", None, [user([deep])]) != beginning_of("acme", None, [user([deep, deep])])
+    told = [beginning(long), beginning(long, "Who is it??"), beginning(long, first=False), beginning("X" + long[1:])]
+    told += [beginning(long + "QUJD"), beginning(long, "Who is it??", first=False)]
+    assert len(set(told)) == len(told)
+
+
 def test_a_beginning_of_megabytes_is_told_by_its_first_characters_and_its_length() -> None:
     def said(*texts: str) -> str:
         return beginning_of("acme", None, [{"role": "system", "content": text} for text in texts])

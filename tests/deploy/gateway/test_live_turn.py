@@ -86,7 +86,7 @@ async def logged(plan: Plan, ended: Ended) -> tuple[Record, Record]:
     """The record that is held when the turn begins, and the one that is sent in the end."""
     kept = Kept()
     events = EventLog(kept, CLOCK, Redaction(EDGE, CLOCK))
-    begun = await events.begin_turn(turn_of(plan, cost_of({}, 0.0)), hold=True)
+    begun = await events.begin_turn(turn_of(plan, cost_of({}, 0.0), plan.request.messages), hold=True)
     assert begun.held
     assert await events.end_turn(begun, [ended])
     return kept.held[plan.turn_id], kept.sent[0]

@@ -234,8 +234,9 @@ async def test_what_nobody_foresaw_is_a_500_that_tells_nothing_of_it(
     async def broken(*_: Any) -> bytes:
         raise RuntimeError("the secret is 42")
 
-    for room in ("deploy.console.api", "deploy.gateway.chat", "deploy.gateway.events", "deploy.gateway.feedback"):
-        monkeypatch.setattr(f"{room}.read_body", broken)
+    for room in ("deploy.console.api", "deploy.gateway.chat", "deploy.gateway.feedback"):
+        monkeypatch.setattr(f"{room}.read_object", broken)
+    monkeypatch.setattr("deploy.gateway.events.read_body", broken)
     client = await open_port(door.port)
     answer = await client.post(door.path, json=door.body)
     assert said(answer) == (500, "internal_error")

@@ -7,6 +7,8 @@ import asyncio
 import pytest
 import uvicorn
 from prometheus_client import REGISTRY
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from deploy.web.connection import (
@@ -15,9 +17,9 @@ from deploy.web.connection import (
     HEADER_S,
     LINGER_S,
     MAX_HEADER_BYTES,
+    PACED_BYTES,
     STALLED_S,
     Connection,
-    too_many,
 )
 from deploy.web.serving import Limits
 from tests.deploy.web.ports import GET, Port, opened
@@ -133,10 +135,20 @@ async def test_who_never_reads_the_answer_loses_the_connection() -> None:
 class Wire:
     """A transport that is open until closed."""
 
-    closed = False
+    closed = paused = False
 
     def is_closing(self) -> bool:
         return self.closed
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+    def write(self, _: bytes) -> None: ...
+
+    def write_eof(self) -> None: ...
 
     def close(self) -> None:
         self.closed = True
@@ -153,11 +165,27 @@ class Nobody:
     busy = lost = idle
 
 
-async def test_a_clock_that_jumps_ends_nobody_at_once() -> None:
-    clock, wire = ManualClock(), Wire()
-    config = uvicorn.Config(too_many, http=Connection, log_config=None)
+async def unread(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers before it has read anything."""
+    await Response(b"")(scope, receive, send)
+
+
+async def never(scope: Scope, receive: Receive, send: Send) -> None:
+    """Neither reads nor answers."""
+    await asyncio.Event().wait()
+
+
+def connected(clock: ManualClock, wire: Wire) -> Connection:
+    """Somebody on this wire."""
+    config = uvicorn.Config(unread, http=Connection, log_config=None)
     connection = Connection(config, ServerState(), {}, Nobody(), clock, crowded=False)
     connection.connection_made(wire)
+    return connection
+
+
+async def test_a_clock_that_jumps_ends_nobody_at_once() -> None:
+    clock, wire = ManualClock(), Wire()
+    connection = connected(clock, wire)
     clock.set_forward(2 * HEADER_S)
     connection.look(clock.monotonic_s())
     assert not wire.closed
@@ -196,6 +224,52 @@ async def test_who_was_turned_away_and_goes_on_sending_is_cut_off() -> None:
         client.send(b"more")
         await port.clock.advance(LINGER_S + 1)
         assert await client.ended()
+
+
+async def test_who_was_turned_away_is_read_with_pauses() -> None:
+    wire = Wire()
+    connection = connected(ManualClock(), wire)
+    connection.data_received(b"nonsense\r\n\r\n")
+    assert not wire.paused
+    connection.data_received(b"more")
+    assert wire.paused
+    await until(lambda: not wire.paused, "the end of the pause")
+
+
+async def test_a_body_that_nobody_reads_any_more_is_taken_with_pauses_and_the_next_request_is_answered() -> None:
+    wire = Wire()
+    connection = connected(ManualClock(), wire)
+    connection.data_received(POST % 100 + b"x")
+    await until(lambda: connection.cycle.response_complete, "the answer")
+    assert not wire.paused
+    connection.data_received(b"x")
+    assert wire.paused
+    await until(lambda: not wire.paused, "the end of the pause")
+    async with opened(read=False) as port:
+        client = await port.open()
+        client.send(POST % 3_000_000)
+        assert (await client.answer())[0] == 200
+        client.send(b"x" * 3_000_000 + GET)
+        assert (await client.answer())[0] == 200
+
+
+async def test_a_big_body_is_read_with_pauses_however_eager_the_app_is() -> None:
+    wire = Wire()
+    connection = connected(ManualClock(), wire)
+    connection.app = never
+    connection.data_received(POST % (3 * PACED_BYTES))
+    connection.data_received(b"x" * PACED_BYTES)
+    connection.flow.resume_reading()
+    assert not wire.paused
+    connection.data_received(b"x")
+    connection.flow.resume_reading()
+    assert wire.paused
+    await until(lambda: not wire.paused, "the end of the pause")
+    connection.data_received(b"x" * 100_000)
+    await until(lambda: not connection.flow.resting, "the end of the pause")
+    assert wire.paused
+    connection.flow.resume_reading()
+    assert not wire.paused
 
 
 async def test_requests_in_one_packet_are_answered_one_after_another() -> None:

@@ -51,6 +51,50 @@ def test_every_part_of_a_message_is_redacted() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "data: I am anna@example.com",
+        "data:image/png;base64,+4930901820 is my number",
+        [{"type": "text", "text": "data:text/plain,anna@example.com"}],
+        [{"type": "text", "text": "data:image/png;base64,+4930901820"}],
+        [{"type": "image_url", "image_url": {"url": "data:text/plain,anna@example.com"}}],
+        [{"type": "image_url", "image_url": {"url": "data:anna@example.com;base64,QUJD"}}],
+        [{"type": "image_url", "image_url": {"url": "data:;base64,QUJD anna@example.com"}}],
+        [{"type": "input_audio", "input_audio": {"data": "anna@example.com", "format": "wav"}}],
+        [{"type": "input_audio", "input_audio": {"data": "+4930901820", "format": "wav"}}],
+    ],
+)
+def test_what_somebody_wrote_is_redacted_though_it_begins_as_data_do(content: Any) -> None:
+    for message in ({"role": "user", "content": content}, {"role": "user", "content": content, "refusal": None}):
+        shown = json.dumps(redactor.messages([message]))
+        assert "anna@example.com" not in shown
+        assert "4930901820" not in shown
+        assert redactor.messages(json.loads(shown)) == json.loads(shown)
+    if isinstance(content, str):
+        assert "[" in redactor.text(content)
+        assert "[" in redactor.message({"role": "assistant", "content": content})["content"]
+
+
+BINARY = "4930901820/4111111111111111+" * 9
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"image_url": {"url": f"data:image/png;base64,{BINARY}"}},
+        {"image_url": f"DATA:image/svg+xml;charset=utf-8;BASE64,{BINARY}=="},
+        {"file": {"filename": "a.pdf", "file_data": f"data:application/pdf;base64,{BINARY}\n{BINARY}\r\nQQ=="}},
+        {"image_url": {"url": f"data:image/png;bytes=4930901820;sha256={'49309018' * 8},"}},
+        {"input_audio": {"data": BINARY, "format": "wav"}},
+        {"input_audio": {"data": f"data:audio/wav;bytes=3000;sha256={'49309018' * 8},", "format": "wav"}},
+    ],
+)
+def test_binary_data_stay_as_they_are(part: dict[str, Any]) -> None:
+    message = {"role": "user", "content": [{"type": "part"} | part]}
+    assert redactor.message(message) == message
+
+
 def test_the_arguments_of_a_tool_call_are_redacted_behind_their_escapes() -> None:
     arguments = '{"note": "line\\n+49 30 901820", "mail": "a\\u0040example.com", "phone": "612345678", "order": 48213}'
     call = {
