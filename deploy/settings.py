@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from deploy.serving_settings import EngineSettings, GatewaySettings
 from feedback.settings import JudgeSettings, Section, WindowSettings
 from models.settings import BaseModelSettings, PolicySettings, RewardSettings, TinySettings
 from streams.kafka.access import Mechanism, Security
+
+_SERVER = re.compile(r"([^:\[\]\s]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 
 
 class BrokerSettings(Section):
@@ -46,6 +49,15 @@ class BrokerSettings(Section):
         pattern=r"^[\w.-]{0,64}$",
         description="What the names of topics and consumer groups begin with, on Kafka: one cluster, several deployments.",
     )
+
+    @field_validator("url")
+    @classmethod
+    def _names_ports(cls, url: str) -> str:
+        servers = url.removeprefix("kafka://").split(",") if url.startswith("kafka://") else []
+        for server in servers:
+            if not _SERVER.fullmatch(server) or not 0 < int(server.rpartition(":")[2]) < 65_536:
+                raise ValueError(f"{server!r} is no host with a port: write kafka://host:port,host:port")
+        return url
 
     @property
     def on_kafka(self) -> bool:

@@ -1,8 +1,10 @@
 """The state directory: everything that one deployment keeps on this machine.
 
-`spool.db` (events that the gateway has yet to send), `log.db` (events in flight), `facts/` (what happened), `snapshots/`, `bases/`, `candidates/`, `work/` (trainings under
-way), `control.db` (decisions), `secrets/` (keys). Private (mode 0700), never committed by accident (its own
-.gitignore), with a format version, and with one lock per role so that two processes never play the same one.
+`spool.db` (events that a gateway has yet to send; `spool-2.db` of a second one), `log.db` (events in flight), `facts/` (what
+happened), `snapshots/`, `bases/`, `candidates/`, `work/` (trainings under way), `control.db` (decisions), `secrets/` (keys).
+Private (mode 0700), never committed by accident (its own .gitignore), with a format version, and with one lock per role so
+that two processes never play the same one. Of gateways there may be several: each has a seat of its own, with a spool of its
+own.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ import fcntl
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import IO
 
@@ -21,6 +24,12 @@ from deploy.errors import Failed, Refused
 FORMAT = 1
 FRESH = ".FORMAT."
 """How the version's file is called before it is complete."""
+
+GATEWAY = "gateway"
+"""The role that several processes may play."""
+
+CLOSED = "no-gateways"
+"""The lock of whoever works where no gateway may."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +42,9 @@ class State:
     def log(self) -> Path:
         return self.root / "log.db"
 
-    @property
-    def spool(self) -> Path:
-        return self.root / "spool.db"
+    def spool(self, seat: int) -> Path:
+        """The spool of the gateway on this seat, and of whoever has the seat after it."""
+        return self.root / ("spool.db" if seat == 1 else f"spool-{seat}.db")
 
     @property
     def control(self) -> Path:
@@ -101,10 +110,54 @@ class State:
             file.flush()
             yield
 
+    @contextmanager
+    def play(self, role: str) -> Iterator[int]:
+        """Play `role`: alone, or as a gateway on the first seat that is free; yields its number, 1 or more.
+
+        A gateway that died leaves its seat, and its spool with it, to the next one that starts. Raises Refused.
+        """
+        with ExitStack() as held:
+            if role != GATEWAY:
+                held.enter_context(self.lock(role))
+                yield 1
+                return
+            for number in count(1):
+                with suppress(Refused):
+                    held.enter_context(self.lock(_seat(number)))
+                    break
+            if self._is_locked(CLOSED):
+                raise Refused(f"{self.root} is being moved to another log: start the gateway when that is done")
+            yield number
+
+    @contextmanager
+    def without(self, role: str) -> Iterator[None]:
+        """While nobody plays `role`, and nobody begins to. Raises Refused, naming the process that does."""
+        with ExitStack() as held:
+            if role != GATEWAY:
+                held.enter_context(self.lock(role))
+            else:
+                held.enter_context(self.lock(CLOSED))  # who takes a seat looks at this next
+                for number in self.seats():
+                    with self.lock(_seat(number)):
+                        pass
+            yield
+
     def played(self, role: str) -> bool:
         """Whether a process plays `role` now."""
+        return any(map(self._is_locked, map(_seat, self.seats()) if role == GATEWAY else [role]))
+
+    def seats(self) -> list[int]:
+        """The gateways' seats that were ever taken."""
+        found = (path.name.removeprefix(GATEWAY) for path in (self.root / "locks").glob(f"{GATEWAY}*"))
+        return sorted(int(rest[1:] or 1) for rest in found if not rest or rest[1:].isdecimal())
+
+    def seated(self, seat: int) -> bool:
+        """Whether a gateway has this seat now."""
+        return self._is_locked(_seat(seat))
+
+    def _is_locked(self, name: str) -> bool:
         try:
-            with (self.root / "locks" / role).open("rb") as file:
+            with (self.root / "locks" / name).open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
             return False
@@ -156,7 +209,7 @@ def find_state(root: Path) -> State:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise Failed(f"the state directory {root} can't be read ({error}): name another with --state") from None
-    if not version.isdigit():
+    if not (version.isdecimal() and len(version) < 10):  # int() reads neither `²` nor thousands of digits
         raise Failed(
             f"{version_file} should hold a number but holds {version[:20]!r}: restore it or name another --state"
         )
@@ -166,6 +219,11 @@ def find_state(root: Path) -> State:
             f"upgrade Trimtab, or name another directory with --state"
         )
     return State(root)
+
+
+def _seat(number: int) -> str:
+    """What a gateway's lock is called."""
+    return GATEWAY if number == 1 else f"{GATEWAY}-{number}"
 
 
 def _locked(file: IO[str]) -> bool:

@@ -10,9 +10,9 @@ DAY_S = 86_400
 
 
 class Section(BaseModel):
-    """A section of trimtab.toml: immutable, and an unknown key is an error."""
+    """A section of trimtab.toml: immutable, and an unknown key is an error, as is a number that is infinite or none."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class WindowSettings(Section):

@@ -19,6 +19,7 @@ from models.settings import BaseModelSettings, TinySettings
 
 TINY = "tiny"
 MARKER = "_COMPLETE"
+_POINTER = "tiny-of-"
 _WANTED = [
     "*.safetensors",
     "*.safetensors.index.json",
@@ -60,10 +61,42 @@ def find_base(settings: BaseModelSettings, tiny: TinySettings, state: Path) -> B
     return describe(path, path.name)
 
 
+def served_base(settings: BaseModelSettings, tiny: TinySettings, state: Path) -> Base | None:
+    """As `find_base`, for whoever serves it: where `tiny` was trained, but with other settings, JobFailed says which."""
+    base = find_base(settings, tiny, state)
+    earlier = sorted((state / "bases").glob(f"{_POINTER}*.json"), key=lambda path: path.stat().st_mtime)
+    if base is None and earlier:
+        raise JobFailed(
+            f"there is no tiny base of these settings, but one of others: {_differences(settings, tiny, earlier[-1])}. Set that "
+            f"back, or run `trimtab train`, which trains another"
+        )
+    return base
+
+
 def tiny_pointer(settings: BaseModelSettings, tiny: TinySettings, state: Path) -> Path:
     """The file that names the tiny base of these settings, so that later trainings take the same one."""
-    content = {"max_length": settings.max_length, **tiny.model_dump(mode="json")}
-    return state / "bases" / f"tiny-of-{hashlib.sha256(canonical(content)).hexdigest()[:12]}.json"
+    return (
+        state / "bases" / f"{_POINTER}{hashlib.sha256(canonical(tiny_content(settings, tiny))).hexdigest()[:12]}.json"
+    )
+
+
+def tiny_content(settings: BaseModelSettings, tiny: TinySettings) -> dict[str, Any]:
+    """The settings that a tiny base is made by."""
+    return {"max_length": settings.max_length, **tiny.model_dump(mode="json")}
+
+
+def _differences(settings: BaseModelSettings, tiny: TinySettings, pointer: Path) -> str:
+    now = tiny_content(settings, tiny)
+    try:
+        then = json.loads(pointer.read_bytes())["settings"]
+        found = [
+            f"{'base' if key == 'max_length' else 'tiny'}.{key} is {value}, and was {then[key]}"
+            for key, value in now.items()
+            if then[key] != value
+        ]
+    except (OSError, ValueError, KeyError, TypeError):  # of a version that did not note them
+        found = []
+    return ", ".join(found) or "[tiny] or base.max_length was changed"
 
 
 def describe(path: Path, name: str) -> Base:

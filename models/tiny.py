@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 
 from feedback.dataset.tables import ServedTurn
 from feedback.durable import canonical, sha256_file, staged, write_json
-from models.bases import MARKER, TINY, Base, describe, tiny_pointer
+from models.bases import MARKER, TINY, Base, describe, tiny_content, tiny_pointer
 from models.batches import lay_out_text, plan_by_tokens, reply_logps
 from models.chat import TINY_MARKERS, TINY_TEMPLATE, Chat, plain
 from models.errors import JobFailed
@@ -56,7 +56,7 @@ def train_tiny(
         seed=0,
         report=report,
     )
-    return _keep(model, tokenizer, tiny_pointer(base, tiny, state))
+    return _keep(model, tokenizer, tiny_pointer(base, tiny, state), tiny_content(base, tiny))
 
 
 def longest_contexts(turns: Sequence[ServedTurn]) -> list[list[dict[str, str]]]:
@@ -135,11 +135,11 @@ def fresh_model(tokenizer: Any, tiny: TinySettings, max_length: int) -> Any:
     return LlamaForCausalLM(config)
 
 
-def _keep(model: Any, tokenizer: Any, pointer: Path) -> Base:
+def _keep(model: Any, tokenizer: Any, pointer: Path, settings: dict[str, Any]) -> Base:
     with staged(pointer.parent) as fresh:
         model.save_pretrained(fresh.path)
         tokenizer.save_pretrained(fresh.path)
         content = {path.name: sha256_file(path) for path in fresh.path.iterdir()}
         path = fresh.publish(f"{TINY}-{hashlib.sha256(canonical(content)).hexdigest()[:12]}", MARKER)
-    write_json(pointer, {"directory": path.name})
+    write_json(pointer, {"directory": path.name, "settings": settings})
     return describe(path, path.name)

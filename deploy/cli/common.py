@@ -24,6 +24,8 @@ from deploy.parts import open_log, read_log
 from deploy.settings import Settings, load_settings
 from deploy.state import State, find_state, open_state
 from feedback.clock import Clock, SystemClock
+from feedback.dataset.snapshot import SnapshotError
+from feedback.facts.reader import FactsDamaged
 from streams.log import Log
 
 P = ParamSpec("P")
@@ -129,7 +131,7 @@ def exit_code_of(error: BaseException) -> tuple[int, str] | None:
     match error:
         case Refused():
             return REFUSED, str(error)
-        case Failed():
+        case Failed() | FactsDamaged() | SnapshotError():
             return FAILED, str(error)
         case OSError(errno=errno.ENOSPC):
             return (

@@ -63,7 +63,7 @@ def show(context: Context, letter_id: str) -> None:
     """Show one dead letter with its original bytes (raw: they were never redacted)."""
     found = next((letter for letter in _read(context) if letter.id == letter_id), None)
     if found is None:
-        raise Failed(f"there is no dead letter {letter_id}: `trimtab dead-letters ls` lists them")
+        raise Failed(_unknown(letter_id))
     if context.as_json:
         print_json({**_document(found), "value_base64": base64.b64encode(found.value).decode()})
         return
@@ -82,7 +82,10 @@ def redrive(context: Context, ids: tuple[str, ...], reason: str | None, newer_th
     """Send dead letters through the edge again; events keep their identity, so nothing is counted twice."""
     now_us = context.clock.now_us()
     since_us = None if newer_than_s is None else now_us - _age_us(newer_than_s)
-    chosen = list(filter(letters.selection(reason, since_us, ids), _read(context)))
+    found = _read(context)
+    if unknown := sorted(set(ids) - {letter.id for letter in found}):
+        raise Failed(_unknown(", ".join(unknown)))
+    chosen = list(filter(letters.selection(reason, since_us, ids), found))
     if not yes:
         if context.as_json:
             print_json({"would_redrive": [letter.id for letter in chosen]})
@@ -100,6 +103,10 @@ def redrive(context: Context, ids: tuple[str, ...], reason: str | None, newer_th
     stdout.print(f"{len(outcome) - len(refused):,} sent again, {len(refused):,} refused once more")
     for letter, rejected in refused[:SHOWN]:
         stdout.print(f"  {letter.id}  {shown(rejected.message, 100)}")
+
+
+def _unknown(ids: str) -> str:
+    return f"there is no dead letter {ids}: `trimtab dead-letters ls` lists them"
 
 
 def _age_us(seconds: float) -> int:

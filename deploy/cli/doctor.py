@@ -11,7 +11,7 @@ from typing import Literal
 
 import click
 
-from deploy.cli.common import FAILED, Context, pass_context, print_json, stdout
+from deploy.cli.common import FAILED, Context, exit_code_of, pass_context, print_json, stdout
 from deploy.cli.engine import base_name, checked_addresses
 from deploy.errors import Failed
 from deploy.parts import engine_in_use, load_rubric
@@ -72,8 +72,10 @@ def _findings(context: Context) -> Iterator[Finding]:
     for name, check in checks.items():
         try:
             yield check(context)
-        except Failed as error:
-            yield Finding(name, "failed", str(error))
+        except Exception as error:
+            if (known := exit_code_of(error)) is None:
+                raise
+            yield Finding(name, "failed", known[1])
             if name in ("config", "state"):  # nothing else can be looked at without
                 return
 

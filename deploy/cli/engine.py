@@ -16,7 +16,7 @@ from deploy.serving_settings import EngineSettings
 from deploy.text import shown
 from feedback.clock import Clock
 from feedback.settings import KeyUnusable, read_key
-from models.bases import find_base
+from models.bases import served_base
 from models.errors import JobFailed
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def checked_addresses(settings: EngineSettings, clock: Clock, *, quick: bool = F
 def base_name(context: Context) -> str | None:
     """The base that a local engine, or candidates, rest on; None: none was trained yet. Raises Failed."""
     try:
-        base = find_base(context.settings.base, context.settings.tiny, context.state_path.absolute())
+        base = served_base(context.settings.base, context.settings.tiny, context.state_path.absolute())
     except JobFailed as error:
         raise Failed(str(error)) from None
     return base.name if base is not None else None

@@ -41,7 +41,7 @@ def migrate(context: Context, url: str) -> None:
         raise Refused(f"{context.state.root} has no embedded log to move: set broker.url and start")
     with ExitStack() as alone:
         for role in ROLES:
-            alone.enter_context(context.state.lock(role))
+            alone.enter_context(context.state.without(role))
         source = SqliteLog(embedded, context.clock)
         target = open_log(context.state, context.settings.model_copy(update={"broker": broker}), context.clock)
         try:
@@ -77,5 +77,7 @@ def _cluster(configured: BrokerSettings, url: str) -> BrokerSettings:
     except ValidationError:
         broker = None
     if broker is None or not broker.on_kafka:
-        raise Refused(f"{url!r} is no Kafka cluster: name one as kafka://host:port")
+        raise Refused(
+            f"{url!r} names no Kafka cluster: write host and port of one or more of its brokers, kafka://host:port,host:port"
+        )
     return broker

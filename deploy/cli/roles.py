@@ -13,6 +13,7 @@ import click
 
 from deploy.cli.common import Context, pass_context
 from deploy.cli.engine_options import engine_options
+from deploy.decisions.operations import Operations
 from deploy.errors import Refused
 from deploy.roles.lifeline import Lifeline
 from deploy.roles.logs import configure
@@ -105,11 +106,12 @@ def controller(context: Context, admin_host: str, admin_port: int, supervised: b
 def gateway(
     context: Context, host: str, port: int, admin_host: str, admin_port: int, others: tuple[str, ...], supervised: bool
 ) -> None:
-    """Serve chats: the OpenAI-compatible front door.
+    """Serve chats: the OpenAI-compatible front door. Several may serve from one state directory, each on ports of its own.
 
     \b
     Examples:
       trimtab gateway --host 0.0.0.0 --port 8400
+      trimtab gateway --port 8410 --admin-port 8412
       trimtab gateway --engine http://127.0.0.1:8000/v1 --model my-model
     """
     from deploy.roles.gateway import run_gateway
@@ -117,6 +119,7 @@ def gateway(
     from deploy.web.serving import listen
 
     keys = keys_needed(context, host)
+    refuse_unservable(context)
 
     async def work(role: Role, stop: asyncio.Event) -> None:
         role.others = OtherRoles(dict(other.split("=", 1) for other in others), role.clock)
@@ -147,6 +150,12 @@ def keys_needed(context: Context, host: str) -> bool:
     return True
 
 
+def refuse_unservable(context: Context) -> None:
+    """Raises Refused where the engine that was named for this run takes no adapters, and one is to be served."""
+    settings = context.settings
+    Operations(context.control, lambda: settings, context.state.candidates, context.clock).refuse_unservable()
+
+
 def _play(
     context: Context,
     name: str,
@@ -160,12 +169,13 @@ def _play(
     configure(name)
     parent = Lifeline.of_child() if supervised else None
     shared = name == "worker" and context.settings.broker.on_kafka  # Kafka divides the partitions
-    with nullcontext() if shared else context.state.lock(name):
+    with nullcontext(1) if shared else context.state.play(name) as seat:
         control, clock = context.control, context.clock
 
         async def main(stop: asyncio.Event) -> None:
             on_ready = parent.say_ready if parent else lambda: None
-            await work(Role(context.state, context.settings, control, clock, listen(*admin), on_ready), stop)
+            role = Role(context.state, context.settings, control, clock, listen(*admin), on_ready, seat)
+            await work(role, stop)
 
         within_s = context.settings.process.stop_within_s
         runner = run if name == "gateway" else asyncio.run

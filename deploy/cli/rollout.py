@@ -50,4 +50,5 @@ def account(serving: dict[str, Any]) -> list[str]:
     else:
         candidate, share = policy_name(rollout["candidate"]), rollout["share"]
         what = f"{incumbent} serves {percent(1 - share)}, {candidate} serves {percent(share)} ({rollout['state']})"
-    return [what, f"next: {serving['next']}"]
+    why = [f"{one['reason']} ({one['actor']}, {one['at']})" for one in serving["because"] if one["reason"]]
+    return [what, *([f"because: {'; '.join(why)}"] if why else []), f"next: {serving['next']}"]

@@ -58,6 +58,8 @@ def status(context: Context) -> None:
     table.add_row(
         "serving", f"[bold red]{account(serving)[0]}[/bold red]" if serving["halted"] else account(serving)[0]
     )
+    for line in account(serving)[1:-1]:
+        table.add_row("", shown(line))
     for sentence in missing(document["engine"], serving):
         table.add_row("", f"[bold red]{shown(sentence)}[/bold red]")
     for title, line in zip_longest(["engine"], engine_lines(document["engine"]), fillvalue=""):

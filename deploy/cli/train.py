@@ -6,7 +6,8 @@ import click
 
 from deploy.cli.common import Context, pass_context, print_json, stderr, stdout
 from deploy.cli.progress import Steps
-from deploy.parts import operations
+from deploy.errors import Refused
+from deploy.parts import engine_in_use, operations
 from deploy.roles.logs import configure
 from deploy.rules.names import short
 from deploy.text import shown
@@ -31,6 +32,11 @@ def train(context: Context, reason: str) -> None:
     """
     configure("train")
     control = context.control
+    if not (engine := engine_in_use(context.state, context.settings.engine)).takes_adapters:
+        raise Refused(
+            f"this engine takes no adapters (engine.kind is {engine.kind!r}), so nothing that is trained could be served: "
+            f"`trimtab dataset seal` makes a snapshot; a server that loads adapters is engine.kind = 'vllm'"
+        )
     with Steps(stderr, context.clock) as steps:
         sealed = seal_now(context.state, context.settings, context.clock.now_us())
         digest = train_candidate(context.state, context.settings, control, context.clock, sealed, reason, steps.at)

@@ -12,7 +12,7 @@ import click
 from deploy.cli.common import Context, pass_context, print_json, stdout
 from deploy.cli.engine import NO_BASE, base_name
 from deploy.cli.engine_options import engine_options
-from deploy.cli.roles import ADMIN_OFFSET, ADMIN_PORT, PORT, PORTS, keys_needed
+from deploy.cli.roles import ADMIN_OFFSET, ADMIN_PORT, PORT, PORTS, keys_needed, refuse_unservable
 from deploy.errors import Failed
 from deploy.roles.logs import configure
 from deploy.roles.supervisor import Child, supervise
@@ -51,7 +51,7 @@ def up(context: Context, host: str, port: int, admin_host: str, admin_port: int)
         _refuse_other_players(context)
         keys_needed(context, host)
         keys_needed(context, admin_host)
-        _ = context.control  # made, or refused, once
+        refuse_unservable(context)  # the control database is made, or refused, once
         stopping: list[int] = []
 
         def stop(number: int, _: FrameType | None) -> None:
@@ -102,10 +102,13 @@ def _engine(context: Context) -> str:
 
 def _refuse_other_players(context: Context) -> None:
     """Raises Refused where a process plays one of the roles: ours could not, and its answers are not ours."""
-    for name in ADMIN_OFFSET:
-        if name != "worker" or not context.settings.broker.on_kafka:  # there workers share the partitions
-            with context.state.lock(name):
-                pass
+    shared = {
+        "gateway",
+        *(["worker"] if context.settings.broker.on_kafka else []),
+    }  # there workers share the partitions
+    for name in ADMIN_OFFSET.keys() - shared:
+        with context.state.lock(name):
+            pass
 
 
 def _say_addresses(context: Context, chat: str, admin_host: str, admin_port: int) -> None:

@@ -94,9 +94,15 @@ def url_of(where: str | Path) -> URL:
     """The URL of a path (SQLite) or of a URL. Raises Failed."""
     if isinstance(where, str) and "://" in where:
         try:
-            return make_url(where)
-        except ArgumentError:
+            url = make_url(where)
+        except (ArgumentError, ValueError):  # a port that is no number
             raise Failed("the control database's URL can't be read: write postgresql://user@host/name") from None
+        if (kind := url.get_backend_name()) not in ("sqlite", "postgresql"):
+            raise Failed(
+                f"the control database can't be of the kind {kind!r}: set TRIMTAB_CONTROL__URL to postgresql://user@host/name, or "
+                f"leave it out for a file in the state directory"
+            )
+        return url
     return URL.create("sqlite", database=str(where))
 
 

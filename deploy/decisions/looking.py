@@ -10,6 +10,7 @@ from deploy.control.store import Control
 from deploy.control.trainings import open_request
 from deploy.control.transaction import Transaction
 from deploy.decisions.evidence import EvidenceRoom, Report
+from deploy.decisions.standing import because
 from deploy.decisions.views import (
     described,
     described_approval,
@@ -75,7 +76,10 @@ class Looking:
         return described_candidate(candidate, seal, serving, now)
 
     def _served(self, tx: Transaction, serving: Serving, known: Mapping[str, Any] = {}) -> dict[str, Any]:
-        return served(serving) | {"next": next_step(self._situation(tx, serving, **known))}
+        return served(serving) | {
+            "because": because(tx, serving),
+            "next": next_step(self._situation(tx, serving, **known)),
+        }
 
     def _situation(
         self, tx: Transaction, serving: Serving, candidate: Candidate | None = None, **known: Any

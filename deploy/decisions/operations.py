@@ -6,6 +6,7 @@ The command line and the admin API both call it. Each operation gathers, lets a 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 from deploy.control.history import Entry
@@ -15,6 +16,7 @@ from deploy.control.transaction import Transaction
 from deploy.decisions.evidence import Report, policy_of
 from deploy.decisions.moves import apply, start
 from deploy.decisions.registering import Registering
+from deploy.decisions.standing import standing
 from deploy.errors import Refused
 from deploy.rules import approval, rollout
 from deploy.rules.approval import Policy, evidence_of
@@ -103,8 +105,13 @@ class Operations(Registering):
         return self._command(rollout.Pause(), "pause", actor, reason, expect)
 
     def resume(self, *, actor: str, reason: str = "", expect: str | None = None) -> dict[str, Any]:
-        """Lift the halt, else the pause."""
-        return self._command(rollout.Resume(), "resume", actor, reason, expect)
+        """Lift the halt, else the pause; refused where the engine could not serve what would be served again."""
+        return self._command(rollout.Resume(), "resume", actor, reason, expect, self._refuse_unservable)
+
+    def refuse_unservable(self) -> None:
+        """Raises Refused where the engine takes no adapters and one is to be served."""
+        with self.control.read() as tx:
+            self._refuse_unservable(tx.serving())
 
     def rollback(
         self, *, actor: str, reason: str = "", expect: str | None = None, incumbent: bool = False
@@ -118,12 +125,35 @@ class Operations(Registering):
 
     # Below here: how it is done.
 
-    def _command(self, command: Command, action: str, actor: str, reason: str, expect: str | None) -> dict[str, Any]:
+    def _command(
+        self,
+        command: Command,
+        action: str,
+        actor: str,
+        reason: str,
+        expect: str | None,
+        check: Callable[[Serving], None] = lambda _: None,
+    ) -> dict[str, Any]:
+        """`check` refuses what the command would come to."""
+        reason, now = one_line(reason), self._clock.now_us()
         with self.control.change() as tx:
             serving = tx.serving()
             _expected(serving, expect)
-            after = apply(tx, serving, command, action, actor, one_line(reason), self._clock.now_us())
+            after = apply(tx, serving, command, action, actor, reason, now)
+            check(after)
+            if after == serving and reason:  # it was so already, and somebody says why once more
+                state, subject = standing(serving)
+                tx.append(Entry(now, actor, action, subject, state, state, reason))
             return self._served(tx, after)
+
+    def _refuse_unservable(self, serving: Serving) -> None:
+        if serving.halted or serving.adapter is None or self._takes_adapters():
+            return
+        back = "rollback" if serving.rollout is not None else "rollback --incumbent"
+        raise Refused(
+            f"this engine takes no adapters (engine.kind is {self._settings().engine.kind!r}), and {short(serving.adapter)} is "
+            f"to be served: `trimtab {back}` takes it out of service; a server that loads adapters is engine.kind = 'vllm'"
+        )
 
     def _refuse_without_adapters(self) -> None:
         if not (engine := self._settings().engine).takes_adapters:

@@ -21,7 +21,7 @@ from deploy.engine.thread import STOPPING, EngineThread
 from deploy.rules.assignment import Routing
 from deploy.settings import Settings
 from feedback.clock import Clock
-from models.bases import Base, find_base
+from models.bases import Base, served_base
 
 LOOK_S = 0.5
 RETRY_BASE_S = 5.0
@@ -135,7 +135,7 @@ def open_local(
     settings: Settings, state_root: Path, candidates: Path, router: RoutingSource, clock: Clock
 ) -> LocalEngines:
     """The engine that these settings describe, not yet started."""
-    find = partial(find_base, settings.base, settings.tiny, state_root)
+    find = partial(served_base, settings.base, settings.tiny, state_root)
     gateway = settings.gateway
     return LocalEngines(
         find,

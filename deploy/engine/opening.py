@@ -11,17 +11,18 @@ from deploy.engine.remote.answer import Patience
 from deploy.engine.remote.engine import RemoteEngine
 from deploy.engine.vllm.engine import VllmEngine
 from deploy.engine.vllm.files import Files
+from deploy.engine.vllm.neighbours import Neighbours
 from deploy.errors import Failed
 from deploy.settings import Settings
 from deploy.state import State
 from feedback.clock import Clock
 from feedback.settings import KeyUnusable, read_key
-from models.bases import Base, find_base
+from models.bases import Base, served_base
 from models.errors import JobFailed
 
 
-def open_engine(settings: Settings, state: State, router: RoutingSource, clock: Clock) -> Engine:
-    """Not yet started. Raises Failed."""
+def open_engine(settings: Settings, state: State, router: RoutingSource, clock: Clock, seat: int = 1) -> Engine:
+    """Of the gateway on this seat; not yet started. Raises Failed."""
     match settings.engine.kind:
         case "local":
             return open_local(settings, state.root, state.candidates, router, clock)
@@ -36,6 +37,7 @@ def open_engine(settings: Settings, state: State, router: RoutingSource, clock: 
         candidates=state.candidates,
         files=files,
         router=router,
+        neighbours=Neighbours(state, seat),
         chat=engine.chat,
     )
 
@@ -62,7 +64,7 @@ def _remote(settings: Settings, clock: Clock) -> dict[str, Any]:
 
 def _base(settings: Settings, state: State) -> Base:
     try:
-        base = find_base(settings.base, settings.tiny, state.root)
+        base = served_base(settings.base, settings.tiny, state.root)
     except JobFailed as error:
         raise Failed(str(error)) from None
     if base is None:

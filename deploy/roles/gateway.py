@@ -37,9 +37,9 @@ async def _serve_chats(role: Role, stop: asyncio.Event, listening: socket, requi
     state, settings = role.state, role.settings
     control = Control(role.control.database.within(STATEMENT_S))
     link = ControlLink(control, role.clock)
-    engine = open_engine(settings, state, link, role.clock)
+    engine = open_engine(settings, state, link, role.clock, role.seat)
     note_engine(state, settings)
-    spool = Spool(state.spool, settings.gateway.spool_bytes, role.clock)
+    spool = Spool(state.spool(role.seat), settings.gateway.spool_bytes, role.clock)
     app = gateway_app(
         settings,
         link,
@@ -71,7 +71,7 @@ async def _serve_chats(role: Role, stop: asyncio.Event, listening: socket, requi
     finally:
         await engine.stop()
         if not await spool.drained(role.rest_s / 2):
-            log.warning("spool_kept", records=spool.records, sent="when the gateway starts again")
+            log.warning("spool_kept", records=spool.records, sent="when a gateway starts again")
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
         await spool.close()

@@ -34,8 +34,11 @@ class Role:
         clock: Clock,
         admin: socket | None = None,
         on_ready: Callable[[], object] = lambda: None,
+        seat: int = 1,
     ) -> None:
         self.state, self.settings, self.control, self.clock = state, settings, control, clock
+        self.seat = seat
+        """Which of those that play this role at the same time it is (`State.play`)."""
         self._admin, self._on_ready = admin, on_ready
         self._waiting: str | None = "starting"
         self.duties: dict[str, Ready] = {}

@@ -64,10 +64,16 @@ async def run_together(
                 on_ready()
 
     with ExitStack() as locks:
-        for name in players:
-            locks.enter_context(state.lock(name))
         roles = {
-            name: Role(state, settings, control, clock, admin if name == "controller" else None, partial(ready, name))
+            name: Role(
+                state,
+                settings,
+                control,
+                clock,
+                admin if name == "controller" else None,
+                partial(ready, name),
+                locks.enter_context(state.play(name)),
+            )
             for name in players
         }
 

@@ -48,6 +48,9 @@ def next_step(situation: Situation) -> str:
     serving, candidate = situation.serving, situation.candidate
     if serving.halted:
         expect = f"--expect {serving.revision}"
+        if not situation.adapters and serving.adapter is not None:
+            back = "rollback" if serving.rollout is not None else "rollback --incumbent"
+            return f"trimtab {back} {expect}: this engine takes no adapters, so it can't be resumed before"
         also = f", or trimtab rollback {expect} takes the rollout out for good" if serving.rollout is not None else ""
         return f"trimtab resume {expect} --reason … (once it is safe){also}"
     if not situation.adapters:

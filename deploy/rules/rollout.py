@@ -75,6 +75,12 @@ class Serving:
         return self.incumbents[-1]
 
     @property
+    def adapter(self) -> str | None:
+        """An adapter that answers somebody, unless everything is halted; None where the bare base answers all."""
+        rollout = self.rollout
+        return rollout.candidate if rollout is not None and rollout.share else self.incumbent
+
+    @property
     def routing(self) -> Routing:
         """What the gateway needs of it."""
         if self.rollout is None or self.rollout.share == 0:

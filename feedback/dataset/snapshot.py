@@ -107,7 +107,10 @@ def load_manifest(path: Path) -> Manifest:
     try:
         manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
     except (OSError, msgspec.DecodeError) as error:
-        raise SnapshotError(f"the manifest of snapshot {path} can't be read: {error}") from error
+        raise SnapshotError(
+            f"the manifest of snapshot {path} can't be read ({error}): put the backup in place, or delete this snapshot; "
+            f"`trimtab dataset seal` makes another from the facts"
+        ) from error
     if manifest.format != FORMAT:
         raise SnapshotError(f"snapshot {path} has format {manifest.format}; this version reads format {FORMAT}")
     return manifest
@@ -122,7 +125,7 @@ def list_snapshots(directory: Path) -> list[Manifest]:
 def read(path: Path, table: TableName) -> Iterator[Any]:
     """The records of a table: PreferencePair, UnpairedLabel, Demonstration or ServedTurn."""
     load_manifest(path)
-    for row in tables.read(path, table):
+    for row in _rows(path, table):
         yield tables.record_of(table, row)
 
 
@@ -131,12 +134,7 @@ def verify(path: Path) -> Manifest:
     manifest = load_manifest(path)
     if (path / MARKER).read_text().strip() != sha256_file(path / MANIFEST):
         raise SnapshotError(f"the manifest of snapshot {path} was changed after it was sealed: do not train on it")
-    try:
-        found = tables.hash_of(
-            {table: tables.read(path, table) for table in TABLES}, manifest.as_of_us, manifest.rules_version
-        )
-    except (OSError, ValueError) as error:
-        raise SnapshotError(f"the tables of snapshot {path} can't be read: {error}") from error
+    found = tables.hash_of({table: _rows(path, table) for table in TABLES}, manifest.as_of_us, manifest.rules_version)
     if found != manifest.dataset_hash:
         raise SnapshotError(
             f"snapshot {path} was changed after it was sealed: its rows hash to {found}, its manifest says "
@@ -158,7 +156,7 @@ def diff(before: Path, after: Path) -> dict[TableName, Change]:
     changes: dict[TableName, Change] = {}
     for table in TABLES:
         old, new = (
-            {tables.id_of(row): hashlib.sha256(tables.canonical(row)).digest() for row in tables.read(path, table)}
+            {tables.id_of(row): hashlib.sha256(tables.canonical(row)).digest() for row in _rows(path, table)}
             for path in (before, after)
         )
         common = old.keys() & new.keys()
@@ -173,9 +171,20 @@ def export(path: Path, format: str = "jsonl") -> Iterator[str]:
         raise SnapshotError(f"unknown format {format!r}: known is jsonl (as parquet the tables are in {path})")
     load_manifest(path)
     for table in TABLES:
-        for row in tables.read(path, table):
+        for row in _rows(path, table):
             record = msgspec.to_builtins(tables.record_of(table, row))
             yield msgspec.json.encode({"table": table, **record}).decode()
+
+
+def _rows(path: Path, table: TableName) -> Iterator[Row]:
+    """The rows of a table; raises SnapshotError where its file is gone or damaged."""
+    try:
+        yield from tables.read(path, table)
+    except (OSError, ValueError) as error:
+        raise SnapshotError(
+            f"the tables of snapshot {path} can't be read ({error}): put the backup in place, or delete this snapshot; "
+            f"`trimtab dataset seal` makes another from the facts"
+        ) from error
 
 
 def _publish(path: Path, manifest: Manifest, content: dict[TableName, list[Row]]) -> Snapshot:

@@ -7,6 +7,7 @@ topic of turns became a row of turns.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import structlog
 from deltalake import DeltaTable
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from feedback.digests import payload_of
 from feedback.facts.tables import SCHEMA, TABLE_OF_TOPIC, TABLES, TableName, app_of, day_of, held
@@ -46,8 +47,15 @@ LABEL_TABLES: tuple[TableName, ...] = ("ratings", "verdicts")
 _TOPICS = {table: topic for topic, table in TABLE_OF_TOPIC.items()}
 
 
+class FactsDamaged(Exception):
+    """A file of the facts is gone, or is not what was written."""
+
+
 class Facts:
-    """Reads the facts under `root`: iterables in no particular order, duplicates and conflicts included."""
+    """Reads the facts under `root`: iterables in no particular order, duplicates and conflicts included.
+
+    What reads raises FactsDamaged, with a sentence.
+    """
 
     def __init__(self, root: Path, view: Mapping[TableName, DeltaTable | None] | None = None) -> None:
         self._root, self._view = root, view
@@ -70,7 +78,8 @@ class Facts:
         """How many facts of turns are older."""
         table = self._table("turns")
         older = (pc.field("day") <= day_of(until_us)) & (pc.field("occurred_at_us") < until_us)
-        return 0 if table is None else int(_dataset(table).count_rows(filter=older, use_threads=THREADS))
+        with _whole("turns"):
+            return 0 if table is None else int(_dataset(table).count_rows(filter=older, use_threads=THREADS))
 
     def ratings(self, since_us: int = 0, until_us: int = 2**62) -> Iterator[tuple[Rating, str]]:
         """Ratings with their content hashes."""
@@ -117,7 +126,8 @@ class Facts:
         table = self._table(name)
         if table is None:
             return SCHEMA.empty_table().select(columns)
-        return _dataset(table).to_table(columns=list(columns), filter=where, use_threads=THREADS)
+        with _whole(name):
+            return _dataset(table).to_table(columns=list(columns), filter=where, use_threads=THREADS)
 
     def batches(
         self, name: TableName, columns: Sequence[str], received_since_us: int | None = None
@@ -126,9 +136,7 @@ class Facts:
         table = self._table(name)
         if table is not None:
             newer = None if received_since_us is None else pc.field("received_at_us") > received_since_us
-            yield from (
-                _dataset(table).scanner(columns=list(columns), filter=newer, use_threads=THREADS, **SLOWLY).to_batches()
-            )
+            yield from _scanned(table, name, columns, newer)
 
     def applied(self, log: str, topic: str, partition: int) -> int:
         """The offset up to which a partition of the log of this identity has been applied (0: nothing)."""
@@ -143,10 +151,7 @@ class Facts:
             return
         span = (pc.field("occurred_at_us") >= since_us) & (pc.field("occurred_at_us") <= until_us)
         days = (pc.field("day") >= day_of(since_us)) & (pc.field("day") <= day_of(until_us))
-        scanner = _dataset(table).scanner(
-            columns=["tenant", "turn_id", "content_hash", "record"], filter=days & span, use_threads=THREADS, **SLOWLY
-        )
-        for batch in scanner.to_batches():
+        for batch in _scanned(table, name, ["tenant", "turn_id", "content_hash", "record"], days & span):
             if only is not None:
                 names = (batch.column(name).to_pylist() for name in ("tenant", "turn_id", "content_hash"))
                 batch = batch.filter(pa.array([payload_of(*name) in only for name in zip(*names, strict=True)]))
@@ -173,9 +178,36 @@ class Facts:
         if self._view is not None:
             return self._view[name]
         try:
-            return DeltaTable(self._root / name)
+            with _whole(name):
+                return DeltaTable(self._root / name)
         except TableNotFoundError:
             return None
+
+
+@contextlib.contextmanager
+def _whole(name: TableName) -> Iterator[None]:
+    """What reads a table's files: says so where one of them is gone or damaged."""
+    try:
+        yield
+    except TableNotFoundError:
+        raise
+    except (DeltaError, pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):  # of the disk, not of the file
+            raise
+        why = str(error).partition("\n")[0][:300]
+        raise FactsDamaged(
+            f"a file of the facts ({name}) is damaged or gone ({why}): stop the service and put the state directory's backup in "
+            f"place (docs/operate.md, Back up)"
+        ) from error
+
+
+def _scanned(
+    table: DeltaTable, name: TableName, columns: Sequence[str], where: pc.Expression | None
+) -> Iterator[pa.RecordBatch]:
+    """A few thousand rows at a time, in bounded memory."""
+    with _whole(name):
+        scanner = _dataset(table).scanner(columns=list(columns), filter=where, use_threads=THREADS, **SLOWLY)
+        yield from scanner.to_batches()
 
 
 def _dataset(table: DeltaTable) -> Any:

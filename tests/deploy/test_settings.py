@@ -35,6 +35,14 @@ def configured(text: str) -> str:
         ("[rollout]\nshares = [0.5, 0.2, 1.0]", ["rollout.shares", "[0.05, 0.5, 1.0]"]),
         ("[rollout]\nshares = []", ["rollout.shares", "end at 1"]),
         ('[broker]\nurl = "kafka-1:9092"', ["broker.url", "kafka://"]),
+        *(
+            (
+                f'[broker]\nurl = "kafka://a:1,{server}"',
+                ["broker.url", f"{server!r} is no host with a port", "host:port"],
+            )
+            for server in ("b", "b:port", "b:0", "b:65536", "b:²", ":9092", "::1:9092", "")
+        ),
+        *((f"[judge]\ngrace_s = {number}", ["judge.grace_s", "finite number"]) for number in ("inf", "nan")),
         ("[gate]\nmin_comparison = 3", ["unknown key gate.min_comparison", "did you mean gate.min_comparisons?"]),
         ("[gateway]\ncors_origins = ['*']", ["gateway.cors_origins", "every page on the web"]),
         ("[gateway]\ncors_origins = ['https://shop.example/']", ["no slash at the end", "https://shop.example/"]),

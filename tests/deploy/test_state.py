@@ -9,6 +9,7 @@ import stat
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -44,9 +45,61 @@ def test_a_role_is_played_by_one_process_which_is_named_to_the_next(tmp_path: Pa
     assert not state.played("worker")
 
 
+def test_each_gateway_has_a_seat_and_a_spool_of_its_own_and_leaves_both_to_the_next(tmp_path: Path) -> None:
+    state = open_state(tmp_path / "state")
+    assert not state.played("gateway")
+    with ExitStack() as first, state.play("gateway") as second:
+        assert second == 1
+        seat = first.enter_context(state.play("gateway"))
+        assert seat == 2
+        assert state.spool(seat) != state.spool(second)
+        assert state.spool(1).name == "spool.db", "as before there were several"
+        first.close()
+        assert (state.seated(1), state.seated(2)) == (True, False)
+        with state.play("gateway") as again:
+            assert again == 2
+    with state.play("gateway") as one:
+        assert one == 1
+
+
+def test_it_is_played_while_any_gateway_runs(tmp_path: Path) -> None:
+    state = open_state(tmp_path / "state")
+    with ExitStack() as first:
+        first.enter_context(state.play("gateway"))
+        with state.play("gateway"):
+            first.close()
+            assert state.played("gateway")
+    assert not state.played("gateway")
+
+
+def test_who_needs_the_gateways_away_is_refused_while_any_runs_and_none_begins_meanwhile(tmp_path: Path) -> None:
+    state = open_state(tmp_path / "state")
+    with ExitStack() as first:
+        first.enter_context(state.play("gateway"))
+        with state.play("gateway"):
+            first.close()
+            with pytest.raises(Refused, match=rf"process {os.getpid()}\): stop it first"), state.without("gateway"):
+                pass
+    with state.without("gateway"), pytest.raises(Refused, match="moved to another log"), state.play("gateway"):
+        pass
+    with state.play("gateway") as seat:
+        assert seat == 1
+
+
+def test_who_needs_another_role_away_is_refused_while_it_is_played(tmp_path: Path) -> None:
+    state = open_state(tmp_path / "state")
+    with state.play("worker"), pytest.raises(Refused, match="the worker of"), state.without("worker"):
+        pass
+    with state.without("worker"), pytest.raises(Refused, match="the worker of"), state.play("worker"):
+        pass
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [("99\n", "has format 99, this version of Trimtab knows 1: upgrade Trimtab"), ("x", "should hold a number")],
+    [
+        ("99\n", "has format 99, this version of Trimtab knows 1: upgrade Trimtab"),
+        *((odd, "should hold a number") for odd in ("x", "", "²", "-1", "9" * 5_000)),
+    ],
 )
 def test_a_directory_of_another_format_is_refused_in_one_sentence(tmp_path: Path, content: str, sentence: str) -> None:
     open_state(tmp_path / "state")

@@ -15,9 +15,11 @@ from deploy.engine.port import Answer, ChatRequest, EngineFailed, NotReady
 from deploy.engine.remote.answer import Patience
 from deploy.engine.vllm.engine import VllmEngine
 from deploy.engine.vllm.files import Files
+from deploy.engine.vllm.neighbours import Neighbours
 from deploy.engine.vllm.plan import ZERO
 from deploy.engine.vllm.replica import Replica
 from deploy.rules.assignment import Routing
+from deploy.state import State
 from models.adapters import engine_name
 from tests.deploy.engine.replies import Desk
 from tests.engine.conftest import Trained
@@ -61,6 +63,7 @@ async def engine(
         candidates=trained.candidate.parent,
         files=Files(folder, folder),
         router=desk,
+        neighbours=Neighbours(State(folder.parent / "state"), 1),
         chat=chat,
     )
     await made.start()

@@ -1,9 +1,10 @@
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from models.bases import describe, find_base, tiny_pointer
+from models.bases import describe, find_base, served_base, tiny_content, tiny_pointer
 from models.errors import JobFailed
 from models.settings import BaseModelSettings, TinySettings
 
@@ -65,3 +66,20 @@ def test_other_tiny_settings_are_another_base(tmp_path: Path) -> None:
         tiny_pointer(BaseModelSettings(max_length=n), TinySettings(steps=s), tmp_path) for n in (64, 65) for s in (1, 2)
     }
     assert len(pointers) == 4
+
+
+def test_a_tiny_base_of_other_settings_is_none_to_train_with_and_said_to_who_would_serve_it(tmp_path: Path) -> None:
+    settings, tiny = BaseModelSettings(), TinySettings(layers=2)
+    assert served_base(settings, tiny, tmp_path) is None
+    pointer = tiny_pointer(settings, tiny, tmp_path)
+    pointer.parent.mkdir()
+    pointer.write_text(json.dumps({"directory": "tiny-0123456789ab", "settings": tiny_content(settings, tiny)}))
+    now = BaseModelSettings(max_length=100), TinySettings(layers=3)
+    assert find_base(*now, tmp_path) is None
+    with pytest.raises(
+        JobFailed, match=r"others: base\.max_length is 100, and was 256, tiny\.layers is 3, and was 2\. "
+    ):
+        served_base(*now, tmp_path)
+    pointer.write_text('{"directory": "tiny-0123456789ab"}')  # as versions wrote it that did not note them
+    with pytest.raises(JobFailed, match=r"others: \[tiny\] or base\.max_length was changed"):
+        served_base(*now, tmp_path)

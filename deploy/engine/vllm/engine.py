@@ -25,7 +25,8 @@ from deploy.engine.remote.engine import CHAT, RemoteEngine, as_said
 from deploy.engine.remote.replicas import Replica as Address
 from deploy.engine.vllm.files import Files
 from deploy.engine.vllm.keeper import Keeper
-from deploy.engine.vllm.plan import OURS
+from deploy.engine.vllm.neighbours import Needs, Neighbours, wanted_by
+from deploy.engine.vllm.plan import OURS, fit
 from deploy.engine.vllm.preparing import Preparing
 from deploy.engine.vllm.prompts import Prompts
 from deploy.engine.vllm.replica import Replica
@@ -59,12 +60,13 @@ class VllmEngine(RemoteEngine):
         candidates: Path,
         files: Files,
         router: RoutingSource,
+        neighbours: Neighbours,
         chat: Literal["templated", "always"] = "templated",
     ) -> None:
         super().__init__(urls, models, key, patience, limit, clock)
         self._prompts, self._by_chat = Prompts(base), chat == "always"
         self._slots, self._base = slots, base
-        self._router = router
+        self._router, self._neighbours = router, neighbours
         self._preparing = Preparing(base, candidates, files, clock)
         self._keepers: dict[str, Keeper] = {}
         self._leases = Leases()
@@ -188,17 +190,28 @@ class VllmEngine(RemoteEngine):
 
     async def _look(self) -> None:
         routing = self._router.routing()
-        wanted = self._wanted(routing)
-        used = [engine_name(digest) for digest in self._preparing.known if self._leases.held(digest)]
-        ready = self._preparing.ready(wanted)
-        await asyncio.gather(*(keeper.look(ready, used) for keeper in self._keepers.values()))
+        ours = self._needs(routing)
+        all_needs = await asyncio.to_thread(self._neighbours.meet, ours)
+        wanted = wanted_by(all_needs)
+        coming = {digest for digest in fit(wanted, self._slots)[0] if not self._preparing.unusable(digest)}
+        used = {digest for needs in all_needs for digest in needs.used}
+        bare = {url for needs in all_needs if needs is not ours for url in needs.bare}
+        ready, names = self._preparing.ready(wanted), [engine_name(digest) for digest in used | coming]
+        await asyncio.gather(*(keeper.look(ready, names, url in bare) for url, keeper in self._keepers.items()))
         self._show(routing)
-        await self._preparing.keep(lambda digest: digest in wanted or self._used(digest))
+        await self._preparing.keep(lambda digest: digest in wanted or digest in used or self._used(digest))
 
-    def _wanted(self, routing: Routing | None) -> Sequence[str]:
-        if routing is None:  # who serves is not known: nothing is let go of
-            return self._preparing.known
-        return [digest for digest in (routing.incumbent, routing.candidate, *self._by_name) if digest is not None]
+    def _needs(self, routing: Routing | None) -> Needs:
+        known = self._preparing.known
+        named = (
+            (routing.incumbent, routing.candidate) if routing is not None else known
+        )  # not known: nothing is let go of
+        return Needs(
+            routed=tuple(digest for digest in named if digest is not None),
+            named=tuple(self._by_name),
+            used=tuple(sorted(digest for digest in known if self._leases.held(digest))),
+            bare=tuple(url for url, keeper in self._keepers.items() if keeper.bare),
+        )
 
     def _used(self, digest: str) -> bool:
         """Whether a reply is by it, or a replica may have it: its files have to stay."""

@@ -67,6 +67,7 @@ class Keeper:
         self._quiet = False
         """The base itself is not to be asked now."""
         self._bare = 0
+        self._bare_elsewhere = False
         self._no_bare = asyncio.Event()
         self._no_bare.set()
         self._changing: asyncio.Task[None] | None = None
@@ -78,6 +79,11 @@ class Keeper:
         if name is not None:
             return name if name in self.proved else None
         return self._zero or (None if self._quiet or _adapters(self._listed) else self._base)
+
+    @property
+    def bare(self) -> bool:
+        """Whether replies by the base itself are under way on it, or may begin."""
+        return bool(self._bare) or self.model(None) == self._base
 
     def may_have(self, name: str) -> bool:
         """Whether it lists this adapter, or may come to; also where it can't be asked."""
@@ -95,7 +101,7 @@ class Keeper:
 
     def _count(self, bare: int) -> None:
         self._bare += bare
-        self._no_bare.clear() if self._bare else self._no_bare.set()
+        self._no_bare.clear() if self._bare or self._bare_elsewhere else self._no_bare.set()
 
     def forgot(self, model: str) -> None:
         """It does not have this model any more."""
@@ -104,8 +110,13 @@ class Keeper:
         self._zero = None if model == self._zero else self._zero
         log.warning("replica_forgot", engine=self._replica.url, model=model)
 
-    async def look(self, wanted: Sequence[Wanted], used: Collection[str]) -> None:
-        """See what it has, and begin what there is to change; `used` names what replies are by."""
+    async def look(self, wanted: Sequence[Wanted], used: Collection[str], bare_elsewhere: bool = False) -> None:
+        """See what it has, and begin what there is to change; `used` names what replies are by.
+
+        `bare_elsewhere`: another gateway may have replies by the base itself under way on it.
+        """
+        self._bare_elsewhere = bare_elsewhere
+        self._count(0)
         await self._ask()
         if self.away is None and not self._busy:
             todo = plan([one.name for one in wanted], self._listed.keys(), self.proved, used, self._slots)

@@ -53,8 +53,9 @@ def test_only_letters_of_the_reason_are_listed(buried: Buried) -> None:
     assert typed(state, "dead-letters", "ls", "--reason", "bad_json")[1].startswith("1 bad_json")
 
 
-def test_a_letter_that_is_not_there_is_one_sentence(buried: Buried) -> None:
-    code, out, error = typed(buried(b"x"), "dead-letters", "show", "9-9")
+@pytest.mark.parametrize("words", [("show",), ("redrive",), ("redrive", "--yes")])
+def test_a_letter_that_is_not_there_is_one_sentence(buried: Buried, words: tuple[str, ...]) -> None:
+    code, out, error = typed(buried(b"x"), "dead-letters", *words, "9-9")
     assert (code, out) == (1, "")
     assert error == "trimtab: there is no dead letter 9-9: `trimtab dead-letters ls` lists them"
 

@@ -51,3 +51,12 @@ def test_one_failed_check_does_not_hide_the_others(state: Path) -> None:
     assert code == 1
     assert "failed rubric" in out
     assert "warning judge" in out
+
+
+def test_damaged_facts_are_a_finding_and_the_rest_is_looked_at_all_the_same(state: Path) -> None:
+    table = state / "facts" / "turns" / "_delta_log"
+    table.mkdir(parents=True)
+    (table / "00000000000000000000.json").write_text("garbage")
+    code, out, error = typed(state, "doctor")
+    assert (code, error, "failed events a file of the facts (turns) is damaged" in out) == (1, "", True)
+    assert "base" in out

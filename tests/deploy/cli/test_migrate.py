@@ -48,7 +48,20 @@ def test_the_command_moves_what_waits_and_keeps_the_old_log(
     assert found["lag"] == 50
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "kafka-1:9092", "kafka://", "http://kafka:9092", "kafka://a b", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite://",
+        "kafka-1:9092",
+        "kafka://",
+        "http://kafka:9092",
+        "kafka://a b",
+        "",
+        "kafka://x",
+        "kafka://a:b",
+        "kafka://a:9,b",
+    ],
+)
 def test_an_address_that_is_no_cluster_is_refused_with_how_one_is_written(state: State, url: str) -> None:
     said = typed("migrate", "--to", url, "--state", state.root)
     assert "kafka://host:port" in sentence(said, REFUSED)
@@ -58,7 +71,7 @@ def test_an_address_that_is_no_cluster_is_refused_with_how_one_is_written(state:
 @pytest.mark.parametrize("role", ["up", "gateway", "worker"])
 def test_it_does_not_move_a_log_that_somebody_uses(state: State, role: str) -> None:
     before = state.log.read_bytes()
-    with state.lock(role):
+    with state.play(role):
         said = typed("migrate", "--to", "kafka://127.0.0.1:9", "--state", state.root)
     assert f"the {role} of {state.root} is already running" in sentence(said, REFUSED)
     assert state.log.read_bytes() == before

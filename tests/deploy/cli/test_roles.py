@@ -9,8 +9,14 @@ import pytest
 from deploy.cli import roles
 from deploy.cli.common import DONE, REFUSED, USAGE, Context
 from deploy.cli.roles import ADMIN_OFFSET, keys_needed, loopback
+from deploy.control.store import open_control
+from deploy.decisions.operations import Operations
+from deploy.settings import Settings
 from deploy.state import State, open_state
+from tests.deploy.candidates import make_candidate
 from tests.deploy.cli.typed import sentence, typed
+from tests.deploy.decisions.approving import to_full
+from tests.fakes import CLOCK
 
 
 @pytest.fixture
@@ -43,7 +49,7 @@ def test_beyond_this_machine_a_role_is_refused_until_there_is_a_key(state: State
     context.control.close()
 
 
-@pytest.mark.parametrize("role", ADMIN_OFFSET)
+@pytest.mark.parametrize("role", [role for role in ADMIN_OFFSET if role != "gateway"])
 def test_a_role_that_is_played_already_is_refused_with_its_process(state: State, role: str) -> None:
     with state.lock(role):
         said = typed(role, "--admin-port", "0", "--state", state.root)
@@ -54,3 +60,19 @@ def test_a_role_that_is_played_already_is_refused_with_its_process(state: State,
 def test_a_port_that_is_none_is_wrong_usage(state: State, role: str) -> None:
     code, out, error = typed(role, "--admin-port", "65536", "--state", state.root)
     assert (code, out, "--admin-port" in error) == (USAGE, "", True)
+
+
+@pytest.mark.parametrize("role", ["up", "gateway"])
+def test_an_engine_that_takes_no_adapters_is_refused_where_one_is_to_be_served(
+    state: State, role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.cli.up.configure", lambda _: None)
+    digest = make_candidate(state.candidates)
+    control = open_control(state.control)
+    rules = Operations(control, Settings, state.candidates, CLOCK)
+    rules.register(digest)
+    to_full(rules, digest)
+    control.close()
+    Path("trimtab.toml").write_text("[engine]\nkind = 'openai'\nurls = ['http://127.0.0.1:9/v1']\nmodel = 'm'\n")
+    said = typed(role, "--state", state.root)
+    assert "this engine takes no adapters" in sentence(said, REFUSED)

@@ -29,7 +29,7 @@ from tests.deploy.cli.typed import sentence, typed
     ],
 )
 def test_who_serves_how_much_is_one_line_and_a_halt_comes_first(rollout: object, halted: bool, said: str) -> None:
-    serving = {"incumbent": "a" * 64, "rollout": rollout, "halted": halted, "next": "trimtab status"}
+    serving = {"incumbent": "a" * 64, "rollout": rollout, "halted": halted, "next": "trimtab status", "because": []}
     assert account(serving) == [said, "next: trimtab status"]
 
 
@@ -37,7 +37,8 @@ def test_a_halt_is_told_at_once_and_as_json(tmp_path: Path) -> None:
     state = tmp_path / "state"
     code, out, error = typed("halt", "--reason", "[bold]all[/bold] wrong", "--state", state)
     assert (code, error) == (DONE, "")
-    first, following = out.splitlines()
+    first, why, following = out.splitlines()
+    assert why.startswith("because: [bold]all[/bold] wrong (")
     assert first.startswith("HALTED: the bare base serves everything")
     assert following.startswith("next: trimtab resume")
     assert json.loads(typed("halt", "--state", state, "--json").out)["halted"] is True
@@ -53,3 +54,12 @@ def test_a_decision_about_a_state_that_is_no_more_is_refused(tmp_path: Path) -> 
     revision = json.loads(typed("halt", "--state", state, "--json").out)["revision"]
     assert typed("resume", "--expect", revision, "--state", state).code == DONE
     assert sentence(typed("halt", "--expect", revision, "--state", state), REFUSED)
+
+
+def test_both_reasons_of_a_halt_are_told(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    typed("halt", "--reason", "it swears", "--state", state)
+    _, why, _ = typed("halt", "--reason", "it mumbles", "--state", state).out.splitlines()
+    assert why.startswith("because: it swears (")
+    assert "; it mumbles (" in why
+    assert "it swears" in typed("status", "--state", state).out

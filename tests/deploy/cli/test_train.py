@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deploy.cli import train as module
-from deploy.cli.common import FAILED
+from deploy.cli.common import FAILED, REFUSED
 from deploy.control.store import open_control
 from deploy.state import State, open_state
 from tests.deploy.cli.typed import sentence, typed
@@ -32,4 +32,10 @@ def test_too_few_labels_are_one_sentence_that_names_the_setting_and_no_training_
 def test_a_mistake_in_the_configuration_is_told_before_anything_is_sealed(state: State) -> None:
     Path("trimtab.toml").write_text("[train]\nmin_labels = 0\n")
     assert "train.min_labels" in sentence(typed("train", "--state", state.root), FAILED)
+    assert not state.snapshots.exists() or not list(state.snapshots.iterdir())
+
+
+def test_with_an_engine_that_takes_no_adapters_nothing_is_sealed_or_trained(state: State) -> None:
+    Path("trimtab.toml").write_text("[engine]\nkind = 'openai'\nurls = ['http://gpu-1:8000/v1']\nmodel = 'm'\n")
+    assert "this engine takes no adapters" in sentence(typed("train", "--state", state.root), REFUSED)
     assert not state.snapshots.exists() or not list(state.snapshots.iterdir())

@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import make_url, select, text
 
 from deploy.control.database import PATIENCE_S, open_database
+from deploy.control.reading import read_database
 from deploy.control.schema import serving
 from deploy.errors import Failed
 from deploy.state import open_state
@@ -92,3 +93,10 @@ def test_what_the_url_says_of_postgresql_stands(postgres: str) -> None:
         assert driver is not None
         assert driver.info.get_parameters()["connect_timeout"] == "7"
         assert driver.info.get_parameters()["tcp_user_timeout"] == "5000"
+
+
+@pytest.mark.parametrize("url", ["mysql://x", "oracle://u@h/d", "postgresql://h:port/d", "nonsense://", "://"])
+def test_a_url_of_no_database_that_is_known_is_one_sentence_that_says_what_to_write(url: str) -> None:
+    for opened in (open_database, read_database):
+        with pytest.raises(Failed, match="postgresql://user@host/name"):
+            opened(url)

@@ -256,3 +256,55 @@ def test_with_an_engine_that_takes_no_adapters_no_rule_approves_a_candidate(
     judged_rules._settings = lambda: settings
     assert judged_rules.register(make_candidate(folder))["state"] == "passed"
     assert judged_rules.control.routing().candidate is None
+
+
+def test_with_an_engine_that_takes_no_adapters_nothing_is_resumed_that_it_could_not_serve(
+    rules: Operations, folder: Path
+) -> None:
+    engine = EngineSettings(kind="openai", urls=("http://gpu-1:8000/v1",), model="m")
+    without = Operations(rules.control, lambda: Settings(engine=engine), folder, CLOCK)
+    without.refuse_unservable()
+    without.halt(actor="ada")
+    assert not without.resume(actor="ada")["halted"], "the base is all that it serves"
+    digest = make_candidate(folder)
+    rules.register(digest)
+    approve(rules, digest, **HOLD)
+    rules.promote(actor="ada")
+    rules.pause(actor="ada")
+    for refused in (without.refuse_unservable, lambda: without.resume(actor="ada")):
+        with pytest.raises(Refused, match=r"this engine takes no adapters .* `trimtab rollback` takes it out"):
+            refused()
+    without.halt(actor="ada")
+    without.refuse_unservable()  # the bare base serves everything
+    with pytest.raises(Refused, match="this engine takes no adapters"):
+        without.resume(actor="ada")
+    assert without.serving()["halted"]
+    assert "trimtab resume" not in without.serving()["next"]
+    without.rollback(actor="ada")
+    assert not without.resume(actor="ada")["halted"]
+
+
+def test_who_halts_again_adds_a_reason_and_takes_none_away(rules: Operations) -> None:
+    assert why(rules.halt(actor="ada", reason="it swears")) == [("ada", "it swears")]
+    assert why(rules.halt(actor="ben")) == [("ada", "it swears")], "nothing new was said"
+    both = [("ada", "it swears"), ("ben", "it mumbles")]
+    assert why(rules.halt(actor="ben", reason="it mumbles")) == both
+    assert why(rules.serving()) == both
+    assert [(one["from"], one["to"]) for one in rules.history()] == [("halted", "halted"), ("serving", "halted")]
+    assert why(rules.resume(actor="ada")) == []
+    assert why(rules.halt(actor="eve", reason="again")) == [("eve", "again")]
+
+
+def test_who_pauses_again_adds_a_reason_and_takes_none_away(rules: Operations, folder: Path) -> None:
+    digest = make_candidate(folder)
+    rules.register(digest)
+    approve(rules, digest, **HOLD)
+    rules.promote(actor="ada")
+    rules.pause(actor="ada", reason="it is weekend")
+    again = rules.pause(actor="ben", reason="and a holiday")
+    assert why(again) == [("ada", "it is weekend"), ("ben", "and a holiday")]
+    assert rules.show(digest)["history"][0]["reason"] == "and a holiday"
+
+
+def why(serving: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(one["actor"], one["reason"]) for one in serving["because"]]

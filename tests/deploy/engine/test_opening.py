@@ -58,7 +58,7 @@ def test_a_key_that_can_not_be_read_is_named(tmp_path: Path) -> None:
 async def test_vllm_is_asked_in_token_ids_or_always_by_chats_as_the_settings_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deploy.engine.opening.find_base", lambda *_: with_tokenizer(base_of(tmp_path)))
+    monkeypatch.setattr("deploy.engine.opening.served_base", lambda *_: with_tokenizer(base_of(tmp_path)))
     paths = []
     for chat in ({}, {"chat": "always"}):
         async with running(Speaking()) as server:

@@ -173,6 +173,21 @@ def test_verify_finds_a_changed_manifest_and_a_broken_table(tmp_path: Path) -> N
         snapshot.verify(sealed.path)
 
 
+def test_whoever_reads_a_broken_table_is_told_which_snapshot_it_is_of_and_what_to_do(tmp_path: Path) -> None:
+    sealed = seal(tmp_path, *EVENTS)
+    for table in ("turns", "unpaired", "pairs", "demonstrations"):
+        (sealed.path / f"{table}.parquet").write_bytes(b"no parquet")
+    for read in (
+        lambda: list(snapshot.export(sealed.path)),
+        lambda: list(snapshot.read(sealed.path, "turns")),
+        lambda: snapshot.diff(sealed.path, sealed.path),
+    ):
+        with pytest.raises(
+            SnapshotError, match=rf"{sealed.name} can't be read .* `trimtab dataset seal` makes another"
+        ):
+            read()
+
+
 def test_diff_counts_added_removed_and_changed_rows(tmp_path: Path) -> None:
     before = seal(
         tmp_path, turn("t1"), turn("t2"), rating("a", "t1", "thumbs", True), rating("b", "t2", "thumbs", True)

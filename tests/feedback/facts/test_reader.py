@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from feedback.facts.reader import Facts
+from feedback.facts.reader import Facts, FactsDamaged
 from feedback.facts.tables import Batch, Row
 from feedback.facts.writer import FactsWriter
 from feedback.records import Rating, Unjudged, Verdict
@@ -186,3 +187,25 @@ def test_no_thread_of_pyarrow_calls_python_while_facts_are_read(
     assert list(facts.batches("turns", ["record"]))
     assert facts.turns_before(2**62)
     assert facts.columns("turns", ["log"]).num_rows
+
+
+@pytest.mark.parametrize("damage", ["cut off", "gone", "no log"])
+def test_a_file_that_is_damaged_or_gone_is_one_sentence_however_it_is_read(
+    log: Log, tmp_path: Path, damage: str
+) -> None:
+    log.write(rating("a"))
+    facts = Facts(tmp_path)
+    if damage == "no log":
+        next((tmp_path / "ratings" / "_delta_log").glob("*.json")).write_bytes(b"garbage")
+    else:
+        (file,) = (tmp_path / "ratings").glob("*/*.parquet")
+        file.unlink() if damage == "gone" else file.write_bytes(file.read_bytes()[:100])
+    reading: list[Callable[[], object]] = [
+        lambda: list(facts.ratings()),
+        lambda: facts.columns("ratings", ["event_id"]),
+        lambda: list(facts.batches("ratings", ["event_id"])),
+        facts.positions,
+    ]
+    for read in reading:
+        with pytest.raises(FactsDamaged, match=r"a file of the facts \(ratings\) is damaged or gone .* backup"):
+            read()

@@ -16,10 +16,12 @@ from deploy.engine.port import ChatRequest, EngineFailed, EngineRefused
 from deploy.engine.remote.answer import Patience
 from deploy.engine.vllm.engine import VllmEngine
 from deploy.engine.vllm.files import Files
+from deploy.engine.vllm.neighbours import Neighbours
 from deploy.engine.vllm.plan import ZERO
 from deploy.engine.vllm.prompts import Template
 from deploy.gateway.said import Said
 from deploy.rules.assignment import Routing
+from deploy.state import State
 from models.adapters import engine_name
 from tests.deploy.candidates import base_of
 from tests.deploy.engine.replies import Desk, request
@@ -49,10 +51,11 @@ async def engine(
     servers: Sequence[Speaking],
     slots: int = 4,
     chat: Literal["templated", "always"] = "templated",
+    seat: int = 1,
 ) -> AsyncIterator[VllmEngine]:
-    """On these servers, ready."""
+    """On these servers, ready; `seat`: of the gateway whose engine this is."""
     async with AsyncExitStack() as stack:
-        urls = [(await stack.enter_async_context(running(server))).url for server in servers]
+        urls = [server.url or (await stack.enter_async_context(running(server))).url for server in servers]
         adapters = candidates.parent / "adapters"
         made = VllmEngine(
             [f"{url}/v1" for url in urls],
@@ -66,6 +69,7 @@ async def engine(
             candidates=candidates,
             files=Files(adapters, adapters),
             router=desk,
+            neighbours=Neighbours(State(candidates.parent), seat),
             chat=chat,
         )
         await made.start()
