@@ -14,7 +14,7 @@ from tests.kafka.chats import Chats, GatewayProcess, reply_under_way, turns_on
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kafka")]
 
-AWAY_S = float(os.environ.get("TRIMTAB_TEST_AWAY_S", "5"))
+AWAY_S = float(os.environ.get("TRIMTAB_TEST_AWAY_S", "1"))
 PARTITIONS = 2
 TOPIC = "turns.served"
 DEADLINE_S = 120.0
