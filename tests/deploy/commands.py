@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "examples" / "support.jsonl.gz"
 FORKED = multiprocessing.get_context("forkserver")
 """Makes processes for a test's own functions out of one that has imported commands: a fresh one imports for seconds."""
-FORKED.set_forkserver_preload(["deploy.cli.replay", "deploy.replay.run", "tests.deploy.commands"])
+FORKED.set_forkserver_preload(["deploy.cli.replay", "hypothesis", "pytest", "tests.deploy.commands"])
 
 
 def environment(**variables: str) -> dict[str, str]:
