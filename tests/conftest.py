@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads else wait busily, for cores that others here need
 gc.disable()  # while torch and its kin are imported: a million objects that live to the end, looked at again and again
 
 

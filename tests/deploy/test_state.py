@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import stat
@@ -20,7 +19,7 @@ from deploy.control.store import open_control
 from deploy.errors import Failed, Refused
 from deploy.state import open_state
 from deploy.training.train import ABANDONED_S
-from tests.deploy.commands import SAMPLE, answer, trimtab
+from tests.deploy.commands import FORKED, SAMPLE, answer, trimtab, typed_in
 
 
 def test_nobody_else_may_look_into_it_and_git_leaves_it_out(tmp_path: Path) -> None:
@@ -134,9 +133,9 @@ def test_checkpoints_that_nobody_took_up_for_a_week_go_with_the_next_training(tm
     for name in ("abandoned", "finished"):
         long_ago = (state.work / name).stat().st_mtime - ABANDONED_S - 60
         os.utime(state.work / name, (long_ago, long_ago))
-    failed = trimtab("replay", SAMPLE, cwd=tmp_path)
-    assert failed.returncode == 1
-    assert failed.stderr.endswith("there is no base model directory /nowhere: correct base.name, or use `tiny`\n")
+    failed = typed_in(tmp_path, "replay", SAMPLE)
+    assert failed.code == 1
+    assert failed.error.endswith("there is no base model directory /nowhere: correct base.name, or use `tiny`\n")
     left = {path.name for path in state.work.iterdir() if path.is_dir()}
     assert {"fresh", "finished"} <= left
     assert "abandoned" not in left
@@ -194,9 +193,8 @@ def make_at_once(root: Path, barrier: Barrier, told: Queue[list[object]]) -> Non
 
 @pytest.mark.slow
 def test_however_many_make_it_at_once_it_is_one_with_one_secret_and_one_player(tmp_path: Path) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    barrier, told = spawn.Barrier(PROCESSES), spawn.Queue()
-    processes = [spawn.Process(target=make_at_once, args=(tmp_path, barrier, told)) for _ in range(PROCESSES)]
+    barrier, told = FORKED.Barrier(PROCESSES), FORKED.Queue()
+    processes = [FORKED.Process(target=make_at_once, args=(tmp_path, barrier, told)) for _ in range(PROCESSES)]
     for process in processes:
         process.start()
     answers = [told.get(timeout=60) for _ in range(PROCESSES * ROUNDS)]

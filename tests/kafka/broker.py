@@ -171,7 +171,8 @@ def _make_certificate(folder: Path) -> None:
 
 def java(memory: str, *arguments: str, jars: Path = ROOT / ".make" / f"kafka-{VERSION}") -> list[str]:
     """The command that runs a class of Kafka's."""
-    return ["java", f"-Xmx{memory}", "-XX:+UseSerialGC", "-cp", f"{jars}/*", *arguments]
+    quick = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]  # it lives for a minute: no second compiler
+    return ["java", f"-Xmx{memory}", *quick, "-cp", f"{jars}/*", *arguments]
 
 
 def _need(program: str, what: str) -> None:

@@ -64,15 +64,17 @@ class GatewayProcess:
     def wait_ready(self) -> None:
         """Until it answers a chat."""
         deadline = time.monotonic() + READY_WITHIN_S
-        while True:
-            try:
-                if ask(httpx.Client(timeout=ASK_S), self.url)[1]:
-                    return
-            except httpx.HTTPError:
-                pass
-            assert self.process.poll() is None, f"the gateway ended, see {self._folder / 'gateway.log'}"
-            assert time.monotonic() < deadline, "the gateway does not answer"
-            time.sleep(0.2)
+        with httpx.Client(timeout=ASK_S) as client:
+            while not self._answers(client):
+                assert self.process.poll() is None, f"the gateway ended, see {self._folder / 'gateway.log'}"
+                assert time.monotonic() < deadline, "the gateway does not answer"
+                time.sleep(0.2)
+
+    def _answers(self, client: httpx.Client) -> bool:
+        try:
+            return ask(client, self.url)[1]
+        except httpx.HTTPError:
+            return False
 
     def kill(self) -> None:
         """SIGKILL."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -30,9 +31,9 @@ def small_spec(snapshot: Path, state: Path, **changes: Any) -> TrainingSpec:
     )
 
 
-def start_job(spec: TrainingSpec, path: Path) -> subprocess.Popen[str]:
-    """The job as the trainer starts it."""
-    path.write_bytes(encode_spec(spec))
+def start_job(spec: TrainingSpec | dict[str, Any], path: Path) -> subprocess.Popen[str]:
+    """The job as the trainer starts it; with what is no spec too."""
+    path.write_bytes(encode_spec(spec) if isinstance(spec, TrainingSpec) else json.dumps(spec).encode())
     command = [sys.executable, "-m", "models.job", str(path)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -61,11 +62,9 @@ def model(chat: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A state directory in which one training ran, and its candidate."""
+    """A state directory in which one training ran, and its candidate (mark such tests `xdist_group("trained")`)."""
     root = tmp_path_factory.mktemp("trained")
     job = start_job(small_spec(seal(root / "snap", support_log(300)), root / "state"), root / "spec.json")
     out, err = job.communicate(timeout=300)
     assert job.returncode == 0, err
-    import json
-
     return root / "state", Path(json.loads(out.splitlines()[-1])["path"])

@@ -14,7 +14,7 @@ from models.settings import BaseModelSettings
 from tests.models.conftest import TINY
 from tests.models.snapshots import said
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("trained")]
 
 
 @pytest.fixture(scope="module")

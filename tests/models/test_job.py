@@ -36,6 +36,7 @@ def run_until(job: subprocess.Popen[str], phase: str, step: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("trained")
 def test_a_candidate_is_complete_valid_and_reported(trained: tuple[Path, Path]) -> None:
     state, candidate = trained
     manifest = verify(candidate, candidate.name)
@@ -53,6 +54,7 @@ def test_a_candidate_is_complete_valid_and_reported(trained: tuple[Path, Path]) 
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("trained")
 def test_the_reward_model_learns_what_the_customers_want(trained: tuple[Path, Path]) -> None:
     quality = json.loads((trained[1] / "report.json").read_bytes())["reward_model"]
     assert quality["metric"] == "pairs"
@@ -64,6 +66,7 @@ def test_the_reward_model_learns_what_the_customers_want(trained: tuple[Path, Pa
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("trained")
 def test_the_adapter_moves_towards_what_is_wanted(trained: tuple[Path, Path]) -> None:
     report = json.loads((trained[1] / "report.json").read_bytes())
     assert report["probes"]["largest_difference"] > 0.01
@@ -79,6 +82,7 @@ def test_the_adapter_moves_towards_what_is_wanted(trained: tuple[Path, Path]) ->
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("trained")
 def test_the_checkpoints_are_gone_and_a_second_run_trains_nothing(trained: tuple[Path, Path], tmp_path: Path) -> None:
     state, candidate = trained
     spec = small_spec(state.parent / "snap", state)
@@ -88,6 +92,7 @@ def test_the_checkpoints_are_gone_and_a_second_run_trains_nothing(trained: tuple
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("trained")
 @pytest.mark.parametrize("threads", [1])
 def test_a_job_killed_again_and_again_ends_in_the_same_adapter(
     trained: tuple[Path, Path], tmp_path: Path, threads: int
@@ -109,30 +114,26 @@ def test_a_job_killed_again_and_again_ends_in_the_same_adapter(
 
 
 @pytest.mark.slow
-def test_progress_is_json_lines_and_the_last_names_the_candidate(trained: tuple[Path, Path], tmp_path: Path) -> None:
-    state, base_candidate = trained
-    spec = small_spec(state.parent / "snap", state, incumbent=str(base_candidate))
+@pytest.mark.xdist_group("trained")
+def test_a_local_directory_is_a_base_too_and_progress_is_json_lines_of_which_the_last_names_the_candidate(
+    trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    state, tiny_candidate = trained
+    (path,) = (state / "bases").glob("tiny-????????????")
+    spec = small_spec(state.parent / "snap", tmp_path / "state", incumbent=str(tiny_candidate))
+    spec = msgspec.structs.replace(spec, base=BaseModelSettings(name=str(path), max_length=96))
     code, lines, err = finish(start_job(spec, tmp_path / "spec.json"))
     assert (code, err) == (0, "")
     phases = list(dict.fromkeys(line["phase"] for line in lines[:-1]))
     assert phases == ["base", "reward", "samples", "policy", "evaluate"]
     assert all(line["step"] <= line["of"] for line in lines[:-1])
     assert set(lines[-1]) == {"candidate", "path"}
-    assert lines[-1]["candidate"] == base_candidate.name  # the incumbent is compared with, not trained on
+    # the same content under the same name: the same adapter; and the incumbent is compared with, not trained on
+    assert lines[-1]["candidate"] == tiny_candidate.name
 
 
 @pytest.mark.slow
-def test_a_local_directory_is_a_base_too(trained: tuple[Path, Path], tmp_path: Path) -> None:
-    state, tiny_candidate = trained
-    spec = small_spec(state.parent / "snap", tmp_path / "state")
-    (path,) = (state / "bases").glob("tiny-????????????")
-    spec = msgspec.structs.replace(spec, base=BaseModelSettings(name=str(path), max_length=96))
-    code, lines, err = finish(start_job(spec, tmp_path / "spec.json"))
-    assert (code, err) == (0, "")
-    assert lines[-1]["candidate"] == tiny_candidate.name  # the same content under the same name: the same adapter
-
-
-@pytest.mark.slow
+@pytest.mark.xdist_group("trained")
 def test_a_terminated_job_is_gone_promptly(trained: tuple[Path, Path], tmp_path: Path) -> None:
     job = start_job(small_spec(trained[0].parent / "snap", tmp_path / "state"), tmp_path / "spec.json")
     assert job.stdout is not None
@@ -158,12 +159,7 @@ def test_an_expected_failure_is_one_sentence_and_exit_code_one(tmp_path: Path, c
         spec = type(spec)(snapshot=spec.snapshot, state=spec.state, base=BaseModelSettings(name=str(tmp_path / "gone")))
     elif case == "no incumbent":
         spec = small_spec(snapshot, tmp_path / "state", incumbent=str(tmp_path / "gone"))
-    job = start_job(spec, tmp_path / "spec.json")
-    if case == "no spec":
-        job.communicate()
-        (tmp_path / "spec.json").write_text('{"snapshot": 1}')
-        job = subprocess.Popen([*job.args], stdout=-1, stderr=-1, text=True)  # type: ignore[misc]
-    code, _, err = finish(job)
+    code, _, err = finish(start_job(spec if case != "no spec" else {"snapshot": 1}, tmp_path / "spec.json"))
     assert code == 1
     assert err.strip()
     assert len(err.strip().splitlines()) == 1

@@ -9,7 +9,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from deploy.state import open_state
 from tests.deploy.cli.test_common import document, typed
-from tests.deploy.commands import ROOT, SAMPLE, answer, trimtab
+from tests.deploy.commands import ROOT, SAMPLE, answer, typed_in
 
 OLD = ROOT / "tests" / "fixtures" / "state-0.1.0.tar.xz"
 
@@ -51,13 +51,13 @@ def test_a_replayed_log_is_found_good_and_what_is_lost_comes_back(tmp_path: Path
     assert found["good"]
     assert sum(one["records"] for one in found["partitions"]) > 1_000
     DeltaTable(tmp_path / ".trimtab/facts/turns").delete("offset = 2")
-    lost = trimtab("audit", "verify", "--json", cwd=tmp_path)
-    assert lost.returncode == 1
-    missing = [(one["topic"], one["missing"]) for one in json.loads(lost.stdout)["partitions"] if one["missing"]]
+    lost = typed_in(tmp_path, "audit", "verify", "--json")
+    assert lost.code == 1
+    missing = [(one["topic"], one["missing"]) for one in json.loads(lost.out)["partitions"] if one["missing"]]
     assert set(map(str, missing)) == {"('turns.served', [2])"}
-    shown = trimtab("audit", "verify", cwd=tmp_path)
-    assert "missing at 2" in shown.stdout
-    assert "--repair" in shown.stdout
+    shown = typed_in(tmp_path, "audit", "verify")
+    assert "missing at 2" in shown.out
+    assert "--repair" in shown.out
     mended = answer("audit", "verify", "--repair", cwd=tmp_path)
     assert (mended["good"], mended["repaired"]) == (True, len(missing))
     again = answer("replay", "--no-train", SAMPLE, cwd=tmp_path)

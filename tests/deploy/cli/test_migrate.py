@@ -13,7 +13,7 @@ from feedback.intake.contract import Rejected
 from feedback.intake.edge import Edge
 from streams.sqlite.log import SqliteLog
 from tests.deploy.cli.typed import sentence, typed
-from tests.deploy.commands import answer, trimtab
+from tests.deploy.commands import answer, typed_in
 from tests.fakes import CLOCK
 from tests.streams.test_worker import turn
 
@@ -36,14 +36,13 @@ def test_the_command_moves_what_waits_and_keeps_the_old_log(
 ) -> None:
     variables = {"TRIMTAB_BROKER__PREFIX": prefix, "TRIMTAB_BROKER__PARTITIONS": "2"}
     with state.lock("worker"):
-        refused = trimtab("migrate", "--to", f"kafka://{kafka_servers}", cwd=tmp_path, **variables)
-    assert refused.returncode == 3
-    assert "the worker of" in refused.stderr
+        refused = typed_in(tmp_path, "migrate", "--to", f"kafka://{kafka_servers}", **variables)
+    assert (refused.code, "the worker of" in refused.error) == (3, True)
     assert answer("migrate", "--to", f"kafka://{kafka_servers}", cwd=tmp_path, **variables)["moved"] == 50
     assert not state.log.exists()
     assert state.log.with_name("log.db.moved").exists()
-    again = trimtab("migrate", "--to", f"kafka://{kafka_servers}", cwd=tmp_path, **variables)
-    assert (again.returncode, "no embedded log to move" in again.stderr) == (3, True)
+    again = typed_in(tmp_path, "migrate", "--to", f"kafka://{kafka_servers}", **variables)
+    assert (again.code, "no embedded log to move" in again.error) == (3, True)
     found = answer("topics", "lag", cwd=tmp_path, TRIMTAB_BROKER__URL=f"kafka://{kafka_servers}", **variables)
     assert found["lag"] == 50
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sqlite3
 import stat
 import time
@@ -18,6 +17,7 @@ from deploy.control.reading import read_database
 from deploy.control.schema import serving
 from deploy.errors import Failed
 from deploy.state import open_state
+from tests.deploy.commands import FORKED
 from tests.deploy.postgres import fresh
 
 QUICK_S = 0.2
@@ -35,9 +35,8 @@ def _open(root: str, urls: list[str] | None, rounds: int, barrier: Barrier) -> N
 
 
 def open_at_once(root: Path, rounds: int, urls: list[str] | None = None) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    barrier = spawn.Barrier(PROCESSES)
-    processes = [spawn.Process(target=_open, args=(str(root), urls, rounds, barrier)) for _ in range(PROCESSES)]
+    barrier = FORKED.Barrier(PROCESSES)
+    processes = [FORKED.Process(target=_open, args=(str(root), urls, rounds, barrier)) for _ in range(PROCESSES)]
     for process in processes:
         process.start()
     for process in processes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from deploy.control.database import open_database
 from deploy.control.ledger import DayCosts, SqlLedger
 from deploy.control.schema import ledger as ledger_table
 from feedback.judge.ledger import Budget, Reservation, Spent, hour_of
+from tests.deploy.commands import FORKED
 
 NOW_US = 1_790_000_000_000_000
 HOUR_US = 3_600_000_000
@@ -102,7 +102,7 @@ def test_on_postgresql_racing_threads_never_exceed_the_budget_either(postgres: s
 @pytest.mark.slow
 def test_racing_processes_never_exceed_the_budget(tmp_path: Path) -> None:
     book(tmp_path)
-    with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(3, mp_context=FORKED) as pool:
         granted = list(pool.map(_ask_often, [tmp_path] * 3))
     assert sum(granted) == 8
     assert book(tmp_path).spent(NOW_US).hour_usd == 1.0

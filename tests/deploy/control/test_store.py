@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sqlite3
 import stat
@@ -19,6 +18,7 @@ from deploy.control.store import Control, open_control
 from deploy.errors import Failed
 from deploy.rules.assignment import Assignment
 from deploy.rules.rollout import Approve, Command, Promote, Rollback, transition
+from tests.deploy.commands import FORKED
 from tests.deploy.postgres import fresh
 
 FIRST = Assignment("r", "t", "c", "u", "candidate", 0.05, 1)
@@ -106,8 +106,7 @@ def _append(where: str, count: int) -> None:
 
 
 def _append_at_once(where: str) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=_append, args=(where, 20)) for _ in range(3)]
+    processes = [FORKED.Process(target=_append, args=(where, 20)) for _ in range(3)]
     for process in processes:
         process.start()
     for process in processes:

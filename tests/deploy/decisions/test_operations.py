@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from deploy.errors import Failed, Refused
 from deploy.serving_settings import EngineSettings
 from deploy.settings import ApproveSettings, Settings
 from tests.deploy.candidates import make_candidate
+from tests.deploy.commands import FORKED
 from tests.deploy.decisions.approving import HOLD, approve, to_full
 from tests.fakes import CLOCK, ManualClock
 
@@ -211,11 +211,10 @@ def test_of_processes_that_approve_at_once_exactly_one_wins(tmp_path: Path, cont
     rules = Operations(control, Settings, folder, CLOCK)
     digests = [make_candidate(folder, seed) for seed in range(3)]
     rules.discover()
-    spawn = multiprocessing.get_context("spawn")
-    outcomes = spawn.Queue()
+    outcomes = FORKED.Queue()
     seals = {view["digest"]: view["evidence"] for view in rules.candidates()}
     processes = [
-        spawn.Process(
+        FORKED.Process(
             target=_approve_in_a_process,
             args=(str(tmp_path / "control.db"), str(folder), digest, seals[digest], outcomes),
         )

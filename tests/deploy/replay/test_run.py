@@ -6,10 +6,9 @@ import asyncio
 import gzip
 import json
 import random
-import subprocess
-import sys
 import time
 from collections import Counter
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from deploy.state import open_state
 from deploy.training.train import newest_event_us, seal_now
 from feedback.facts.reader import Facts
 from feedback.records import Unjudged, Verdict
-from tests.deploy.commands import ROOT, SAMPLE, answer, environment
+from tests.deploy.commands import FORKED, ROOT, SAMPLE, answer, trimtab
 from tests.fakes import CLOCK
 from tests.judge_server import judge_server, scores
 
@@ -223,26 +222,35 @@ def test_an_unreachable_judge_is_counted_and_the_replay_goes_on(tmp_path: Path) 
     assert reasons == ["unreachable"] * 2
 
 
+def replay(folder: Path, state: str) -> None:
+    answer("replay", SAMPLE, "--no-train", "--state", state, cwd=folder)
+
+
+def begun(folder: Path, state: str) -> BaseProcess:
+    """A replay of the sample in a process that may be killed."""
+    process = FORKED.Process(target=replay, args=(folder, state))
+    process.start()
+    return process
+
+
 @pytest.mark.slow
 def test_a_replay_killed_at_twenty_random_moments_ends_in_the_same_dataset(tmp_path: Path) -> None:
     undisturbed = replayed(tmp_path / "undisturbed", SAMPLE)[1]
     chance = random.Random(7)
-    command = [sys.executable, "-m", "deploy.cli", "replay", str(SAMPLE), "--no-train", "--json", "--state", "s"]
+    imported = FORKED.Process(target=int)
+    imported.start()
+    imported.join()
     began_s = time.monotonic()
-    subprocess.run([*command[:-1], "whole"], cwd=tmp_path, env=environment(), capture_output=True, check=True)
+    begun(tmp_path, "whole").join()
     whole_s = time.monotonic() - began_s
     killed = 0
     for _ in range(20):
-        process = subprocess.Popen(
-            command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        process = begun(tmp_path, "s")
         deadline = time.monotonic() + whole_s * chance.uniform(0.1, 0.8)
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.005)
-        if process.poll() is None:
-            process.kill()
-            killed += 1
-        process.wait()
+        process.join(deadline - time.monotonic())
+        killed += process.is_alive()
+        process.kill()
+        process.join()
     assert killed >= 5, f"only {killed} of 20 were under way, a whole one takes {whole_s:.1f} s"
     account = answer("replay", SAMPLE, "--no-train", "--state", "s", cwd=tmp_path)
     assert account["dataset_hash"] == undisturbed
@@ -251,7 +259,7 @@ def test_a_replay_killed_at_twenty_random_moments_ends_in_the_same_dataset(tmp_p
 @pytest.mark.slow
 @pytest.mark.skipif(not CONVAI2.exists(), reason="the real chats are not here (shared/data/convai2)")
 def test_real_chats_are_accounted_for(tmp_path: Path) -> None:
-    account = answer("replay", CONVAI2, "--no-train", cwd=tmp_path)
+    account = json.loads(trimtab("replay", CONVAI2, "--no-train", "--json", cwd=tmp_path).stdout)
     assert (account["turns"], account["ratings"]) == (6_714, {"stars": 416, "thumbs": 1_256})
     assert (account["events"], account["duplicates"], account["dead_letters"]) == (8_386, 0, {})
     assert account["peak_memory_bytes"] < 1e9

@@ -15,7 +15,7 @@ from streams.kafka import log as log_module
 from streams.kafka.log import KafkaLog
 from streams.kafka.topics import TopicState, describe, faults, mend, why_kept
 from streams.log import kept_s
-from tests.deploy.commands import answer, trimtab
+from tests.deploy.commands import answer, trimtab, typed_in
 from tests.fakes import until
 from tests.kafka.broker import on_kafka
 from tests.streams.test_worker import signed, turn, worker
@@ -97,7 +97,7 @@ def test_the_embedded_log_has_topics_too(tmp_path: Path) -> None:
     assert answer("topics", "create", cwd=tmp_path) == {"done": []}
     rows: list[dict[str, Any]] = answer("topics", "describe", cwd=tmp_path)
     assert {row["name"] for row in rows} == set(TOPICS)
-    assert "0 records to do" in trimtab("topics", "lag", cwd=tmp_path).stdout
+    assert "0 records to do" in typed_in(tmp_path, "topics", "lag").out
 
 
 GOOD = TopicState("turns.served", 2, 3, 3, "delete", 604_800, 2_000_000)
