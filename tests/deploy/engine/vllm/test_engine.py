@@ -119,11 +119,12 @@ async def test_a_replica_that_forgets_is_passed_over_at_once_and_serves_again_on
         assert other.chats.count(name) == 4
         one.lost.clear()
         one.restart()
-        scored = len(one.asked)
+        before = len(one.asked)
         await until(lambda: all(state["adapters"] == [name] for state in served.state()))
-        asked = [path for path, _ in one.asked[scored:]]
-        assert "/v1/load_lora_adapter" in asked
-        assert asked.count("/v1/completions") >= 2 * sum(len(probe.reply) for probe in record.probes)
+        asked = one.asked[before:]
+        assert "/v1/load_lora_adapter" in [path for path, _ in asked]
+        scored = sum(len(fields["prompt"]) for path, fields in asked if path == "/v1/completions")
+        assert scored >= 2 * sum(len(probe.reply) for probe in record.probes)
 
 
 async def test_what_is_loaded_and_not_applied_is_never_served_and_is_unloaded(
