@@ -6,7 +6,7 @@ Faust and OpenAI's client take more time to import than most commands take altog
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -56,6 +56,17 @@ def engine_in_use(state: State, configured: EngineSettings) -> EngineSettings:
         return configured
     told = {"kind": noted.kind, "urls": noted.urls, "model": noted.model, "api_key_file": noted.api_key_file}
     return configured.model_copy(update=told)
+
+
+def served_there(state: State) -> dict[str, Any] | None:
+    """What the gateway that runs now says it serves, replica by replica; None where none runs, or it has not said yet."""
+    if not state.played("gateway"):
+        return None
+    try:
+        noted: dict[str, Any] = msgspec.json.decode(state.replicas.read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError):
+        return None
+    return noted
 
 
 def in_use(state: State, settings: Settings) -> Settings:

@@ -62,6 +62,10 @@ class State:
         return self.root / "engine.json"
 
     @property
+    def replicas(self) -> Path:
+        return self.root / "replicas.json"
+
+    @property
     def work(self) -> Path:
         return self.root / "work"
 

@@ -37,6 +37,7 @@ def open_engine(settings: Settings, state: State, router: RoutingSource, clock: 
         files=files,
         router=router,
         chat=engine.chat,
+        note=state.replicas,
     )
 
 

@@ -79,8 +79,21 @@ class Keeper:
             return name if name in self.proved else None
         return self._zero or (None if self._quiet or _adapters(self._listed) else self._base)
 
+    def other(self, name: str) -> str | None:
+        """What to ask the replica for, where it calls this another model: the base by another name is asked for as the base."""
+        if self._listed.get(name) == self._listed.get(self._base):
+            return self.model(None)
+        return None if self.away is not None else name
+
+    @property
+    def unproved(self) -> Sequence[str]:
+        """The adapters that it lists and that are not served from it."""
+        return sorted(set(_adapters(self._listed)) - self.proved)
+
     def may_have(self, name: str) -> bool:
-        """Whether it lists this adapter, or may come to; also where it can't be asked."""
+        """Whether it lists this adapter, or may come to. Also where it can't be asked: others may send it requests all the
+        same, and one for an adapter whose files are gone ends it. What is away for good is to be taken out of the settings.
+        """
         return self.away is not None or self._busy or name in self._listed
 
     @contextmanager
