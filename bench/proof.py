@@ -274,7 +274,7 @@ def run(
             missed.append(
                 f"{number}: {name}; weakest part {min(powers(record).values()):.1f} standard errors in bfloat16"
             )
-        if number % max(1, len(rights) // small) == 0 and small:
+        if small and number % max(1, len(rights) // small) == 0:
             for what, changed in changes(number, state):
                 slight[what].append(isinstance(prove(record, base, engine.score(changed, record)), Proven))
     print(f"  right: {len(proven)} of {len(rights)} accepted", *refused, sep="\n    ")

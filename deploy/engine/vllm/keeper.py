@@ -156,8 +156,20 @@ class Keeper:
         if self.away is not None:
             log.info("replica_here", engine=self._replica.url)
             self.away, self._clean = None, not any(name.startswith(OURS) for name in self._listed)
+            self._warn_of_others()
         for model in {*self.proved, *filter(None, [self._zero])} - self._listed.keys():
             self.forgot(model)
+
+    def _warn_of_others(self) -> None:
+        roots = self._listed
+        others = [name for name in roots if roots[name] != roots[self._base] and not name.startswith(OURS)]
+        if others:
+            log.warning(
+                "adapters_of_others",
+                engine=self._replica.url,
+                models=others,
+                error="while none of ours is loaded, the base may be answered by one of these: give them a server of their own",
+            )
 
     def _is_away(self, why: str) -> None:
         if self.away != why:
