@@ -7,13 +7,14 @@ For each of the right adapters a record is made, as at training. Then an engine 
 one: another candidate's weights (of other data), the same data with another seed, one layer of four not applied, two layers
 exchanged, one kind of module not applied, none of it applied, or its alpha another. The adapters are ten trained ones, of 8
 to 30 steps, each with its modules' strengths shaken by half. Last come small changes: noise on the weights, and one
-layer at a part of its strength. A vLLM is asked for `prompt_logprobs`, which it must bear: name its LoRA layers. What is
-prepared stays in the work directory, so that all engines get the same.
+layer at a part of its strength. A vLLM is asked as the gateway asks it. What is prepared stays in the work directory, so that
+all engines get the same.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gzip
 import json
 import logging
@@ -31,12 +32,15 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-import httpx  # noqa: E402
+import aiohttp  # noqa: E402
 import msgspec  # noqa: E402
 import torch  # noqa: E402
 from peft import get_peft_model_state_dict, set_peft_model_state_dict  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
+from deploy.engine.vllm.proving import score_on  # noqa: E402
+from deploy.engine.vllm.replica import Replica  # noqa: E402
+from feedback.clock import SystemClock  # noqa: E402
 from feedback.dataset.tables import ServedTurn  # noqa: E402
 from feedback.durable import canonical, write_json  # noqa: E402
 from feedback.records import Demonstration, Provenance  # noqa: E402
@@ -192,43 +196,30 @@ class Torch:
 
 
 class Vllm:
-    """A server that serves this base under the name `base`."""
+    """A server that serves this base under the name `base`, asked as the gateway asks."""
 
     def __init__(self, base: Base, url: str) -> None:
-        self.base, self.count = base, 0
-        self.client = httpx.Client(base_url=url, timeout=600)
+        self.base, self.url, self.count = base, url, 0
 
     def score(self, state: State | None, record: Record) -> Scores:
-        if state is None:
-            return self._score("base", record)
-        self.count += 1
-        name = f"bench-{self.count}"
-        with tempfile.TemporaryDirectory() as folder:
-            save_file({n: v.contiguous() for n, v in state.items()}, Path(folder) / WEIGHTS)
-            config = adapter_config(self.base, RANK, 2 * RANK, list(KINDS))
-            (Path(folder) / CONFIG).write_bytes(canonical(config))
-            self._ask("/v1/load_lora_adapter", lora_name=name, lora_path=folder)
-            try:
-                return self._score(name, record)
-            finally:
-                self._ask("/v1/unload_lora_adapter", lora_name=name)
+        return asyncio.run(self._score(state, record))
 
-    def _score(self, model: str, record: Record) -> Scores:
-        found = []
-        for probe in record.probes:
-            ids = [*probe.prompt, *probe.reply]
-            answer = self._ask(
-                "/v1/completions", model=model, prompt=ids, max_tokens=1, temperature=0, prompt_logprobs=0
-            ).json()
-            seen = answer["choices"][0]["prompt_logprobs"][len(probe.prompt) :]
-            found.append([each[str(token)]["logprob"] for each, token in zip(seen, probe.reply, strict=True)])
-        return found
-
-    def _ask(self, path: str, **fields: Any) -> httpx.Response:
-        answer = self.client.post(path, json=fields)
-        if answer.status_code != 200:
-            raise SystemExit(f"{path} answered {answer.status_code}: {answer.text[:500]}")
-        return answer
+    async def _score(self, state: State | None, record: Record) -> Scores:
+        async with aiohttp.ClientSession() as session:
+            replica = Replica(session, self.url, SystemClock())
+            if state is None:
+                return await score_on(replica, record, "base")
+            self.count += 1
+            name = f"bench-{self.count}"
+            with tempfile.TemporaryDirectory() as folder:
+                save_file({n: v.contiguous() for n, v in state.items()}, Path(folder) / WEIGHTS)
+                config = adapter_config(self.base, RANK, 2 * RANK, list(KINDS))
+                (Path(folder) / CONFIG).write_bytes(canonical(config))
+                await replica.load(name, Path(folder))
+                try:
+                    return await score_on(replica, record, name)
+                finally:
+                    await replica.unload(name)
 
 
 def records(work: Path, base: Base, rights: Sequence[State], turns: Sequence[ServedTurn]) -> list[Record]:
@@ -283,7 +274,7 @@ def run(
             missed.append(
                 f"{number}: {name}; weakest part {min(powers(record).values()):.1f} standard errors in bfloat16"
             )
-        if number % max(1, len(rights) // small) == 0 and small:
+        if small and number % max(1, len(rights) // small) == 0:
             for what, changed in changes(number, state):
                 slight[what].append(isinstance(prove(record, base, engine.score(changed, record)), Proven))
     print(f"  right: {len(proven)} of {len(rights)} accepted", *refused, sep="\n    ")

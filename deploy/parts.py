@@ -6,7 +6,7 @@ Faust and OpenAI's client take more time to import than most commands take altog
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -56,6 +56,30 @@ def engine_in_use(state: State, configured: EngineSettings) -> EngineSettings:
         return configured
     told = {"kind": noted.kind, "urls": noted.urls, "model": noted.model, "api_key_file": noted.api_key_file}
     return configured.model_copy(update=told)
+
+
+def served_there(state: State) -> dict[str, Any] | None:
+    """What the gateways that run now say they serve, replica by replica: what each of them does.
+
+    None where none runs, or one has not said yet.
+    """
+    noted: list[dict[str, Any]] = []
+    for seat in filter(state.seated, state.seats()):
+        try:
+            noted.append(msgspec.json.decode(state.replicas(seat).read_bytes(), type=dict[str, Any]))
+        except (OSError, msgspec.DecodeError):
+            return None
+    if not noted:
+        return None
+    first, *others = noted
+    for other in others:
+        here = {replica["url"]: replica for replica in other["replicas"]}
+        for replica in first["replicas"]:
+            there = here.get(replica["url"], {"adapters": [], "refused": {}})
+            replica["adapters"] = [name for name in replica["adapters"] if name in there["adapters"]]
+            replica["refused"] = there["refused"] | replica["refused"]
+        first["unusable"] = other["unusable"] | first["unusable"]
+    return first
 
 
 def in_use(state: State, settings: Settings) -> Settings:

@@ -70,6 +70,10 @@ class State:
     def engine(self) -> Path:
         return self.root / "engine.json"
 
+    def replicas(self, seat: int) -> Path:
+        """What the gateway on this seat says of vLLM's replicas."""
+        return self.root / ("replicas.json" if seat == 1 else f"replicas-{seat}.json")
+
     @property
     def work(self) -> Path:
         return self.root / "work"

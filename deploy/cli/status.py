@@ -12,7 +12,7 @@ from rich.table import Table
 from deploy.cli.common import Context, pass_context, print_json, stdout
 from deploy.cli.engine_view import engine_lines, look, missing
 from deploy.cli.rollout import account
-from deploy.parts import engine_in_use, operations
+from deploy.parts import engine_in_use, operations, served_there
 from deploy.rules import schedule
 from deploy.rules.names import percent, short
 from deploy.rules.schedule import NOT_TRAINED, Start, Wait
@@ -110,7 +110,7 @@ def _document(context: Context) -> dict[str, Any]:
                 "age_s": (now_us - last.started_at_us) / 1e6,
             },
         },
-        "engine": look(engine, context.clock),
+        "engine": look(engine, served_there(state), context.clock),
         "serving": rules.serving(events=bool(rows["turns"]), running=state.played("gateway")),
         "candidates": rules.candidates(SHOWN),
     }

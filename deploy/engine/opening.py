@@ -39,6 +39,7 @@ def open_engine(settings: Settings, state: State, router: RoutingSource, clock: 
         router=router,
         neighbours=Neighbours(state, seat),
         chat=engine.chat,
+        note=state.replicas(seat),
     )
 
 

@@ -103,16 +103,19 @@ async def running(
     require_keys: bool = False,
     queue: int = 64,
     remote: EngineSettings | None = None,
+    opened: RemoteEngine | None = None,
     **options: Any,
 ) -> AsyncIterator[Gateway]:
-    """A gateway with these settings, ready to serve (without a base: to say so); `remote`: in front of this engine."""
+    """A gateway with these settings, ready to serve (without a base: to say so); in front of this engine, `remote` or `opened`."""
     engine, producer = FakeEngine(), MemoryProducer()
     link = ControlLink(control, CLOCK)
     settings = Settings(gateway=GatewaySettings(queue=queue, **options), engine=remote or EngineSettings())
     engines: LocalEngines | RemoteEngine
     if remote is not None:
-        opened = open_engine(settings, State(candidates.parent), link, CLOCK)
-        assert isinstance(opened, RemoteEngine)
+        made = open_engine(settings, State(candidates.parent), link, CLOCK)
+        assert isinstance(made, RemoteEngine)
+        opened = made
+    if opened is not None:
         engines = opened
     else:
         engines = LocalEngines(lambda: base, candidates, link, queue=queue, make=lambda _: engine, clock=CLOCK)
@@ -121,7 +124,10 @@ async def running(
     await link.start()
     await engines.start()
     await until(lambda: link.missing() is None)
-    await until(lambda: remote is not None or engines.ready() != loading)
+    if opened is None:
+        await until(lambda: engines.ready() != loading)
+    elif remote is None:
+        await until(lambda: engines.ready() is None)
     async with served(app, pages(settings.gateway)) as url:
         gateway = Gateway(url, control, engine, engines, producer, link=link)
         yield gateway

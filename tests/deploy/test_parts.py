@@ -9,9 +9,10 @@ import pytest
 
 from deploy.control.store import Control
 from deploy.errors import Failed
-from deploy.parts import connect_log, kafka_access, load_rubric, make_ask, open_log, read_log
+from deploy.parts import connect_log, kafka_access, load_rubric, make_ask, open_log, read_log, served_there
 from deploy.settings import BrokerSettings, Settings
 from deploy.state import State, open_state
+from feedback.durable import write_json
 from feedback.judge import rubric
 from feedback.records import JudgeRequest, Unjudged
 from feedback.settings import JudgeSettings
@@ -115,3 +116,18 @@ def test_the_rubric_is_ours_where_none_is_named_and_one_that_can_not_be_read_is_
     assert load_rubric(JudgeSettings()) == rubric.load(None)
     with pytest.raises(Failed, match=r"mine\.toml"):
         load_rubric(JudgeSettings(rubric=tmp_path / "mine.toml"))
+
+
+def test_of_several_gateways_only_what_each_of_them_has_proved_is_served(state: State) -> None:
+    def note(*adapters: str, **refused: str) -> dict[str, Any]:
+        return {"replicas": [{"url": "http://a", "adapters": list(adapters), "refused": refused}], "unusable": {}}
+
+    assert served_there(state) is None
+    write_json(state.replicas(1), note("tt-1", "tt-2"))
+    with state.play("gateway"):
+        assert served_there(state) == note("tt-1", "tt-2")
+        with state.play("gateway"):
+            assert served_there(state) is None  # it has not said yet
+            write_json(state.replicas(2), note("tt-2", **{"tt-1": "proof failed"}))
+            assert served_there(state) == note("tt-2", **{"tt-1": "proof failed"})
+        assert served_there(state) == note("tt-1", "tt-2")

@@ -42,16 +42,15 @@ Truth = dict[tuple[str | None, str], str]
 """Replies by adapter (None: the base) and question."""
 
 
-@asynccontextmanager
-async def engine(
+def made(
     servers: Sequence[Vllm],
     trained: Trained,
     desk: Desk,
     folder: Path,
     chat: Literal["templated", "always"] = "templated",
-) -> AsyncIterator[VllmEngine]:
-    """An engine on these servers that has begun to look; its adapters are unloaded after it."""
-    made = VllmEngine(
+) -> VllmEngine:
+    """An engine on these servers, not yet started."""
+    return VllmEngine(
         [f"{server.url}/v1" for server in servers],
         {"trimtab": SERVED_AS},
         None,
@@ -66,11 +65,23 @@ async def engine(
         neighbours=Neighbours(State(folder.parent / "state"), 1),
         chat=chat,
     )
-    await made.start()
+
+
+@asynccontextmanager
+async def engine(
+    servers: Sequence[Vllm],
+    trained: Trained,
+    desk: Desk,
+    folder: Path,
+    chat: Literal["templated", "always"] = "templated",
+) -> AsyncIterator[VllmEngine]:
+    """An engine on these servers that has begun to look; its adapters are unloaded after it."""
+    looking = made(servers, trained, desk, folder, chat)
+    await looking.start()
     try:
-        yield made
+        yield looking
     finally:
-        await made.stop()
+        await looking.stop()
         async with aiohttp.ClientSession() as session:
             for server in servers:
                 if server.process.poll() is None:

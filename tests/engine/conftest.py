@@ -18,6 +18,8 @@ from tests.fakes import CLOCK
 from tests.models.conftest import TINY, small_spec, start_job
 from tests.models.snapshots import seal, support_log
 
+TOOLS = ("--enable-auto-tool-choice", "--tool-call-parser=hermes")
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -64,7 +66,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 @pytest.fixture(scope="session")
 def server(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vllm]:
     """One float32 server for all tests that neither end nor spoil it."""
-    with vllm(trained.base, tmp_path_factory.mktemp("vllm")) as running:
+    with vllm(trained.base, tmp_path_factory.mktemp("vllm"), options=TOOLS) as running:
         yield running
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from deploy.engine.vllm import proving
 from deploy.engine.vllm.answers import AdapterRefused, FilesNotVisible, NameTaken, NotANumber, NotLoaded, ReplicaAway
 from deploy.engine.vllm.replica import Replica
 from models.adapters import CONFIG, WEIGHTS, verify
@@ -43,7 +44,8 @@ def ids(chat: Chat, trained: Trained, probe: Probe) -> tuple[list[int], list[int
 
 
 async def score(replica: Replica, model: str, prompt: list[int], reply: list[int]) -> list[float]:
-    return await replica.logprobs(model, prompt + reply, len(prompt))
+    (scored,) = await proving.score(replica, model, [(prompt, reply)])
+    return [*scored]
 
 
 async def complete(replica: Replica, session: aiohttp.ClientSession, model: str, prompt: list[int]) -> Any:
@@ -83,7 +85,7 @@ async def test_an_adapter_is_loaded_listed_and_unloaded(replica: Replica, traine
     await replica.unload(NAME)
     assert await replica.models() == {SERVED_AS: trained.base.path}
     with pytest.raises(NotLoaded):
-        await replica.logprobs(NAME, [5, 6], 1)
+        await score(replica, NAME, [5], [6])
 
 
 async def test_of_four_that_load_at_once_all_succeed(replica: Replica, trained: Trained) -> None:
@@ -101,7 +103,7 @@ async def test_more_adapters_than_slots_are_all_there(replica: Replica, trained:
     names = [f"tt-{number}" for number in range(SLOTS + 2)]
     for name in names:
         await replica.load(name, trained.adapter)
-    scored = [await replica.logprobs(name, [5, 6, 7], 1) for name in names]
+    scored = [await score(replica, name, [5], [6, 7]) for name in names]
     assert scored == [scored[0]] * len(names)
 
 

@@ -60,6 +60,7 @@ class _Logprobs(msgspec.Struct):
 
 
 class _Choice(msgspec.Struct):
+    index: int
     logprobs: _Logprobs
 
 
@@ -84,14 +85,16 @@ def context(body: bytes, model: str) -> int | None:
     return next((card.max_model_len for card in cards if card.id == model), None)
 
 
-def logprob(body: bytes, token: int) -> float | None:
-    """Log-probability of the one token of a completion, nats; None where it is not this token's."""
+def logprobs(body: bytes, token: int, count: int) -> list[float] | None:
+    """Log-probabilities of this one token, nats, in the order of the `count` prompts; None where they are not all there."""
     try:
-        (choice,) = msgspec.json.decode(body, type=_Completion).choices
-        (named,), (found,) = choice.logprobs.tokens, choice.logprobs.token_logprobs
-    except (*_UNREADABLE, ValueError):
+        choices = sorted(msgspec.json.decode(body, type=_Completion).choices, key=lambda choice: choice.index)
+    except _UNREADABLE:
         return None
-    return found if named == f"token_id:{token}" and math.isfinite(found) else None
+    found = [choice.logprobs.token_logprobs[0] for choice in choices if len(choice.logprobs.token_logprobs) == 1]
+    named = [(choice.index, choice.logprobs.tokens) for choice in choices]
+    right = named == [(at, [f"token_id:{token}"]) for at in range(count)] and len(found) == count
+    return found if right and all(map(math.isfinite, found)) else None
 
 
 def reason(body: bytes) -> str:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 
@@ -33,6 +33,7 @@ from deploy.engine.vllm.replica import Replica
 from deploy.engine.vllm.templated import ChatDocuments, completion, is_plain, prompt_tokens
 from deploy.rules.assignment import Routing
 from feedback.clock import Clock
+from feedback.durable import write_json
 from models.adapters import engine_name
 from models.bases import Base
 
@@ -44,7 +45,7 @@ log = structlog.get_logger()
 
 
 class VllmEngine(RemoteEngine):
-    """deploy.engine.port.Engine on vLLM. `base` is what candidates must have been trained on."""
+    """deploy.engine.port.Engine on vLLM. `base` is what candidates must have been trained on; `note` the file that says what is served."""
 
     def __init__(
         self,
@@ -62,10 +63,12 @@ class VllmEngine(RemoteEngine):
         router: RoutingSource,
         neighbours: Neighbours,
         chat: Literal["templated", "always"] = "templated",
+        note: Path | None = None,
     ) -> None:
         super().__init__(urls, models, key, patience, limit, clock)
         self._prompts, self._by_chat = Prompts(base), chat == "always"
         self._slots, self._base = slots, base
+        self._note, self._noted = note, dict[str, Any]()
         self._router, self._neighbours = router, neighbours
         self._preparing = Preparing(base, candidates, files, clock)
         self._keepers: dict[str, Keeper] = {}
@@ -95,9 +98,10 @@ class VllmEngine(RemoteEngine):
         return f"no replica of the engine can answer: {'; '.join(reasons) or 'none was asked yet'}"
 
     def state(self) -> list[dict[str, object]]:
-        """What is served, replica by replica."""
+        """What is served, replica by replica, and what is loaded there but not proved."""
         return [
             {"url": url, "away": keeper.away, "adapters": sorted(keeper.proved), "base": keeper.model(None)}
+            | {"unproved": keeper.unproved}
             | {"refused": {name: why for name, (why, _) in sorted(keeper.refused.items())}}
             for url, keeper in self._keepers.items()
         ]
@@ -140,7 +144,7 @@ class VllmEngine(RemoteEngine):
         """What to ask this replica for; None where it can't be had from it."""
         keeper = self._keepers[address.url]
         if adapter is None and (other := self._models.get(asked, self._served)) != self._served:
-            return other if keeper.away is None else None  # an alias for something else that this server has
+            return keeper.other(other)  # an alias for something else that this server has
         return keeper.model(engine_name(adapter) if adapter else None)
 
     @contextmanager
@@ -200,6 +204,10 @@ class VllmEngine(RemoteEngine):
         await asyncio.gather(*(keeper.look(ready, names, url in bare) for url, keeper in self._keepers.items()))
         self._show(routing)
         await self._preparing.keep(lambda digest: digest in wanted or digest in used or self._used(digest))
+        seen = {"replicas": self.state(), "unusable": self._preparing.reasons}
+        if self._note is not None and seen != self._noted:
+            await asyncio.to_thread(write_json, self._note, seen)
+            self._noted = seen
 
     def _needs(self, routing: Routing | None) -> Needs:
         known = self._preparing.known

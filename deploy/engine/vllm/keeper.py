@@ -85,8 +85,21 @@ class Keeper:
         """Whether replies by the base itself are under way on it, or may begin."""
         return bool(self._bare) or self.model(None) == self._base
 
+    def other(self, name: str) -> str | None:
+        """What to ask the replica for, where it calls this another model: the base by another name is asked for as the base."""
+        if self._listed.get(name) == self._listed.get(self._base):
+            return self.model(None)
+        return None if self.away is not None else name
+
+    @property
+    def unproved(self) -> Sequence[str]:
+        """The adapters that it lists and that are not served from it."""
+        return sorted(set(_adapters(self._listed)) - self.proved)
+
     def may_have(self, name: str) -> bool:
-        """Whether it lists this adapter, or may come to; also where it can't be asked."""
+        """Whether it lists this adapter, or may come to. Also where it can't be asked: others may send it requests all the
+        same, and one for an adapter whose files are gone ends it. What is away for good is to be taken out of the settings.
+        """
         return self.away is not None or self._busy or name in self._listed
 
     @contextmanager
@@ -154,8 +167,20 @@ class Keeper:
         if self.away is not None:
             log.info("replica_here", engine=self._replica.url)
             self.away, self._clean = None, not any(name.startswith(OURS) for name in self._listed)
+            self._warn_of_others()
         for model in {*self.proved, *filter(None, [self._zero])} - self._listed.keys():
             self.forgot(model)
+
+    def _warn_of_others(self) -> None:
+        roots = self._listed
+        others = [name for name in roots if roots[name] != roots[self._base] and not name.startswith(OURS)]
+        if others:
+            log.warning(
+                "adapters_of_others",
+                engine=self._replica.url,
+                models=others,
+                error="while none of ours is loaded, the base may be answered by one of these: give them a server of their own",
+            )
 
     def _is_away(self, why: str) -> None:
         if self.away != why:

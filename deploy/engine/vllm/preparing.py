@@ -37,6 +37,11 @@ class Preparing:
         """Digests of those that are ready."""
         return tuple(self._ready)
 
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why adapters can't be served, by their names on engines."""
+        return {engine_name(digest): why for digest, (why, _) in self._unusable.items()}
+
     def unusable(self, digest: str) -> bool:
         """Whether it can't be served, as far as is known."""
         return digest in self._unusable

@@ -6,7 +6,6 @@ sentence for an operator. After ReplicaAway what was asked may have happened all
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
@@ -17,8 +16,8 @@ from deploy.engine.vllm import answers
 from deploy.engine.vllm.answers import NameTaken, NotUnderstood, ReplicaAway
 from feedback.clock import Clock
 
-ANSWER_S, LOAD_S = 10.0, 120.0
-"""How long an answer may take; a load reads an adapter's files, perhaps over a network."""
+ANSWER_S, LOAD_S, SCORE_S = 10.0, 120.0, 60.0
+"""How long an answer may take; a load reads an adapter's files, perhaps over a network; scores wait their turn among chats."""
 MAX_ANSWER_BYTES = 4 << 20
 _OURS = aiohttp.ClientTimeout(total=None)
 """The clock's timeout holds, not aiohttp's."""
@@ -82,25 +81,20 @@ class Replica:
         if status != 200 and not answers.unloaded_already(status, why):
             raise answers.refusal(self.url, f"unload adapter {name}", status, why)
 
-    async def logprobs(self, model: str, token_ids: Sequence[int], from_position: int) -> list[float]:
-        """Log-probability of each token from `from_position` (1 or more) on, given all before it, nats.
+    async def logprobs(self, model: str, token: int, contexts: Sequence[Sequence[int]], salt: str) -> list[float]:
+        """Log-probability of `token` after each of these contexts (token ids, at least one), nats. One request.
 
-        A request for each, in which that token is the only one allowed: what vLLM reports is from before that. A single
-        request with `prompt_logprobs` has ended servers that were not told the names of their LoRA layers, and
-        `logprob_token_ids` takes the log-probabilities away from others in the same batch. The salt keeps it all out of
-        everybody else's cache. Raises NotLoaded, NotANumber, ReplicaAway, NotUnderstood.
+        The token is the only one allowed: what vLLM reports is from before that. `prompt_logprobs`, which would take a
+        whole reply at once, has ended servers that were not told the names of their LoRA layers, and `logprob_token_ids`
+        takes the log-probabilities away from others in the same batch. Only who gives the same salt finds what is cached
+        of it. Raises NotLoaded, NotANumber, ReplicaAway, NotUnderstood.
         """
-        salt = secrets.token_hex(8)
-        return [await self._logprob(model, token_ids[: at + 1], salt) for at in range(from_position, len(token_ids))]
-
-    async def _logprob(self, model: str, token_ids: Sequence[int], salt: str) -> float:
-        *before, token = token_ids
         status, body = await self._ask(
             "POST",
             "/v1/completions",
-            ANSWER_S,
+            SCORE_S,
             model=model,
-            prompt=before,
+            prompt=[list(context) for context in contexts],
             max_tokens=1,
             temperature=0,
             allowed_token_ids=[token],
@@ -109,7 +103,7 @@ class Replica:
             return_tokens_as_token_ids=True,
             cache_salt=salt,
         )
-        found = answers.logprob(body, token) if status == 200 else None
+        found = answers.logprobs(body, token, len(contexts)) if status == 200 else None
         if found is None:
             raise answers.score_refusal(self.url, model, status, answers.reason(body))
         return found

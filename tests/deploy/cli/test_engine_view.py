@@ -15,8 +15,9 @@ A, B = "a" * 64, "b" * 64
 SERVING = {"incumbent": A, "rollout": {"candidate": B}, "halted": False}
 
 
-def on(*replicas: list[str]) -> dict[str, object]:
-    return {"kind": "vllm", "model": "m", "replicas": [{"url": "u", "away": None, "adapters": one} for one in replicas]}
+def on(*replicas: list[str], **more: object) -> dict[str, object]:
+    seen = [{"url": "u", "away": None, "adapters": one} | more for one in replicas]
+    return {"kind": "vllm", "model": "m", "replicas": seen}
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,7 @@ def on(*replicas: list[str]) -> dict[str, object]:
         (on([], []), SERVING, [A, B]),
         (on([], []), SERVING | {"halted": True}, []),
         (on([]), SERVING | {"incumbent": None, "rollout": None}, []),
+        (on([engine_name(A), engine_name(B)], served=[engine_name(A)], refused={}), SERVING, [B]),
         ({"kind": "openai"}, SERVING, [A, B]),
         ({"kind": "local"}, SERVING, []),
     ],
@@ -43,6 +45,28 @@ def test_an_adapter_that_is_nowhere_is_said_not_to_serve(
 def test_without_a_key_that_can_be_read_no_replica_is_asked(tmp_path: Path) -> None:
     none = tmp_path / "none"
     engine = EngineSettings(kind="vllm", urls=("http://127.0.0.1:9/v1",), model="m", api_key_file=none)
-    lines = engine_lines(look(engine, CLOCK))
+    lines = engine_lines(look(engine, None, CLOCK))
     assert lines[0] == "m on 1 vLLM replicas"
     assert f"AWAY, the engine's key file {none} can't be read" in lines[1]
+
+
+def test_why_an_adapter_does_not_serve_is_said_as_far_as_the_gateway_knows() -> None:
+    name, only = engine_name(A), SERVING | {"rollout": None}
+    there: dict[str, object] = {"served": [], "refused": {}}
+
+    def why(engine: dict[str, object]) -> str:
+        (said,) = missing(engine, only)
+        return said.partition("does NOT serve: ")[2].partition("; others")[0]
+
+    assert why(on([name], **there)) == "it is loaded and not proved yet"
+    assert why(on([], **there)) == "no replica has it"
+    assert why(on([], **there | {"refused": {name: "u has 2 slots"}})) == "u has 2 slots"
+    assert why(on([], **there) | {"unusable": {name: "its base is not here"}}) == "its base is not here"
+
+
+def test_a_replicas_line_tells_what_is_served_from_what_is_merely_loaded() -> None:
+    engine = on(["tt-a", "tt-b"], served=["tt-a"], refused={"tt-c": "layer 3 is not applied"})
+    assert engine_lines(engine)[1] == (
+        "u: serves tt-a; tt-b is loaded and not proved yet; tt-c is refused: layer 3 is not applied"
+    )
+    assert engine_lines(on(["tt-a"], served=[], refused={"tt-a": "x"}))[1] == "u: serves no adapter; tt-a is refused: x"

@@ -17,6 +17,7 @@ from deploy.rules.schedule import NOT_TRAINED
 from deploy.serving_settings import EngineSettings
 from deploy.settings import Settings
 from deploy.state import State, open_state
+from feedback.durable import write_json
 from feedback.intake.edge import Record
 from models.adapters import engine_name
 from tests.deploy.candidates import make_candidate
@@ -128,6 +129,22 @@ def test_of_vllm_it_is_said_replica_by_replica_what_is_there(state: State) -> No
         assert f"{second.url}: has no adapter" in seen
         assert any(line.startswith("http://127.0.0.1:9/v1: AWAY, http://127.0.0.1:9/v1 can't be") for line in seen)
         assert not any("does NOT serve" in line for line in seen)
+
+
+def test_of_vllm_only_what_the_gateway_that_runs_has_proved_is_said_to_serve(state: State) -> None:
+    digest = serves(state)
+    name = engine_name(digest)
+    with own_engine() as first:
+        first.adapters = [name, "tt-zero-1", "tt-other"]
+        asks(first.url, kind="vllm")
+        noted = {"replicas": [{"url": first.url, "adapters": ["tt-other", "tt-gone"], "refused": {}}], "unusable": {}}
+        write_json(state.replicas(1), noted)
+        assert f"engine {MODEL} on 1 vLLM replicas" in screen(state)
+        assert f"{first.url}: has {name}, tt-other" in screen(state)
+        with state.lock("gateway"):
+            seen = screen(state)
+        assert f"{first.url}: serves tt-other; {name} is loaded and not proved yet" in seen
+        assert f"{short(digest)} does NOT serve: it is loaded and not proved yet; others answer in its place" in seen
 
 
 def test_an_adapter_that_no_replica_has_is_never_said_to_serve(state: State) -> None:

@@ -83,13 +83,19 @@ class FakeVllm:
         if model in self.nan:
             return error(400, "Out of range float values are not JSON compliant")
         (token,) = fields["allowed_token_ids"]
-        found = {"tokens": [f"token_id:{token}"], "token_logprobs": [likelihood(fields["prompt"], token)]}
-        return web.json_response({"choices": [{"index": 0, "text": "", "logprobs": found}]})
+        return scored(token, [likelihood(before, token) for before in fields["prompt"]])
 
 
 def likelihood(before: list[int], token: int) -> float:
     """What this server's models say, whichever is asked."""
     return -math.log(1 + token + len(before))
+
+
+def scored(token: int, logprobs: list[float]) -> web.Response:
+    """How likely this one token was after each prompt."""
+    found = [{"tokens": [f"token_id:{token}"], "token_logprobs": [logprob]} for logprob in logprobs]
+    choices = [{"index": index, "text": "", "logprobs": each} for index, each in enumerate(found)]
+    return web.json_response({"choices": choices})
 
 
 def error(status: int, message: str) -> web.Response:

@@ -17,7 +17,7 @@ from models.bases import Base
 from models.chat import TINY_MARKERS, TINY_TEMPLATE
 from models.proof import Record
 from tests.deploy.candidates import make_candidate
-from tests.deploy.engine.vllm.fake_server import FakeVllm, error
+from tests.deploy.engine.vllm.fake_server import FakeVllm, error, scored
 from tests.models.test_proof import World
 
 
@@ -65,7 +65,7 @@ class Speaking(FakeVllm):
         self.lost: set[str] = set()
         """Models that chats don't find, though they are listed."""
         self.forgets_at = 0
-        """At so many scores from now on it forgets all (0: at none)."""
+        """At so many requests for scores from now on it forgets all (0: at none)."""
         self.slow: dict[str, asyncio.Event] = {}
         """Models whose chats are answered once this is set."""
         self.chats: list[str] = []
@@ -103,18 +103,16 @@ class Speaking(FakeVllm):
         return super()._load(fields)
 
     def _complete(self, fields: dict[str, Any]) -> web.Response:
-        model, (at, _, *before), (token,) = fields["model"], fields["prompt"], fields["allowed_token_ids"]
+        model, (token,) = fields["model"], fields["allowed_token_ids"]
         self.forgets_at -= 1
         if self.forgets_at == 0:
             self.restart()
         if model not in self.roots:
             return error(404, f"The model `{model}` does not exist.")
         record = self.records.get(model) or next(iter(self.records.values()))
-        probe = record.probes[at]
         applied = model in self.records and model not in self.wrong
-        logprob = (probe.candidate if applied else probe.base)[len(before)]
-        found = {"tokens": [f"token_id:{token}"], "token_logprobs": [logprob]}
-        return web.json_response({"choices": [{"index": 0, "text": "", "logprobs": found}]})
+        probes = [(record.probes[at], len(before)) for at, _, *before in fields["prompt"]]
+        return scored(token, [(probe.candidate if applied else probe.base)[at] for probe, at in probes])
 
 
 def _documents(fields: dict[str, Any], chat: bool) -> Iterator[dict[str, Any]]:

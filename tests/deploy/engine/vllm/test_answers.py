@@ -52,30 +52,36 @@ def test_the_context_is_the_models_own_where_it_is_said() -> None:
     assert answers.context(b"<html>", "base") is None
 
 
-def completion(tokens: list[str], logprobs: list[float | None], choices: int = 1) -> bytes:
+def completion(tokens: list[str], logprobs: list[float | None], *indices: int) -> bytes:
     found = {"tokens": tokens, "token_logprobs": logprobs}
-    return json.dumps({"choices": [{"logprobs": found}] * choices}).encode()
+    return json.dumps({"choices": [{"index": index, "logprobs": found} for index in indices]}).encode()
 
 
-def test_the_one_tokens_log_probability_is_read() -> None:
-    assert answers.logprob(completion(["token_id:7"], [-1.5]), 7) == -1.5
+def test_the_one_tokens_log_probability_is_read_for_each_prompt_in_their_order() -> None:
+    assert answers.logprobs(completion(["token_id:7"], [-1.5], 0), 7, 1) == [-1.5]
+    first, second = (json.loads(completion(["token_id:7"], [-1.0 - at], at))["choices"] for at in (0, 1))
+    assert answers.logprobs(json.dumps({"choices": second + first}).encode(), 7, 2) == [-1.0, -2.0]
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        completion(["token_id:8"], [-1.5]),
-        completion(["seven"], [-1.5]),
-        completion(["token_id:7"] * 2, [-1.5] * 2),
-        completion(["token_id:7"], [None]),
-        completion(["token_id:7"], [float("nan")]),
-        completion(["token_id:7"], [-1.5], choices=2),
-        completion(["token_id:7"], [-1.5], choices=0),
-        b'{"choices":[{"logprobs":null}]}',
+        completion(["token_id:8"], [-1.5], 0, 1),
+        completion(["seven"], [-1.5], 0, 1),
+        completion(["token_id:7"] * 2, [-1.5] * 2, 0),
+        completion(["token_id:7"] * 2, [-1.5], 0, 1),
+        completion(["token_id:7"], [-1.5] * 2, 0, 1),
+        completion(["token_id:7"], [None], 0, 1),
+        completion(["token_id:7"], [float("nan")], 0, 1),
+        completion(["token_id:7"], [-1.5], 0),
+        completion(["token_id:7"], [-1.5], 0, 1, 2),
+        completion(["token_id:7"], [-1.5], 0, 0),
+        completion(["token_id:7"], [-1.5]),
+        b'{"choices":[{"index":0,"logprobs":null}]}',
     ],
 )
-def test_anything_but_the_one_number_that_was_asked_for_is_none(body: bytes) -> None:
-    assert answers.logprob(body, 7) is None
+def test_anything_but_the_numbers_that_were_asked_for_is_none(body: bytes) -> None:
+    assert answers.logprobs(body, 7, 2) is None
 
 
 @pytest.mark.parametrize(

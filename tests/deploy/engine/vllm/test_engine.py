@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,7 +25,7 @@ from deploy.rules.assignment import Routing
 from deploy.state import State
 from models.adapters import engine_name
 from tests.deploy.candidates import base_of
-from tests.deploy.engine.replies import Desk, request
+from tests.deploy.engine.replies import HELLO, Desk, request
 from tests.deploy.engine.vllm.fake_server import BASE, running
 from tests.deploy.engine.vllm.speaking import Speaking, recorded_candidate, with_tokenizer
 from tests.deploy.engine.vllm.test_files import rested
@@ -59,7 +60,7 @@ async def engine(
         adapters = candidates.parent / "adapters"
         made = VllmEngine(
             [f"{url}/v1" for url in urls],
-            {"trimtab": BASE, "huge": "llama"},
+            {"trimtab": BASE, "huge": "llama", "same": "twin"},
             None,
             Patience(20, 20),
             100,
@@ -71,6 +72,7 @@ async def engine(
             router=desk,
             neighbours=Neighbours(State(candidates.parent), seat),
             chat=chat,
+            note=candidates.parent / "replicas.json",
         )
         await made.start()
         try:
@@ -123,11 +125,12 @@ async def test_a_replica_that_forgets_is_passed_over_at_once_and_serves_again_on
         assert other.chats.count(name) == 4
         one.lost.clear()
         one.restart()
-        scored = len(one.asked)
+        before = len(one.asked)
         await until(lambda: all(state["adapters"] == [name] for state in served.state()))
-        asked = [path for path, _ in one.asked[scored:]]
-        assert "/v1/load_lora_adapter" in asked
-        assert asked.count("/v1/completions") >= 2 * sum(len(probe.reply) for probe in record.probes)
+        asked = one.asked[before:]
+        assert "/v1/load_lora_adapter" in [path for path, _ in asked]
+        scored = sum(len(fields["prompt"]) for path, fields in asked if path == "/v1/completions")
+        assert scored >= 2 * sum(len(probe.reply) for probe in record.probes)
 
 
 async def test_what_is_loaded_and_not_applied_is_never_served_and_is_unloaded(
@@ -197,6 +200,40 @@ async def test_a_candidate_that_was_changed_is_refused_before_any_engine_sees_it
         await until(lambda: len(server.asked) > seen + 6)
         assert set(server.roots) == {BASE}
         assert served.loaded == frozenset()
+
+
+async def test_what_is_served_and_why_what_is_not_is_not_is_noted_for_who_asks_from_beside(candidates: Path) -> None:
+    (good, record), (bad, other) = recorded_candidate(candidates, 1), recorded_candidate(candidates, 2)
+    (candidates / bad / "adapter" / "adapter_model.safetensors").write_bytes(b"")
+    server, desk = Speaking(record, other), Desk()
+
+    def noted() -> dict[str, Any]:
+        return dict(json.loads((candidates.parent / "replicas.json").read_bytes()))
+
+    desk.now = Routing(incumbent=good, candidate=bad)
+    async with engine(candidates, desk, [server]) as served:
+        await until((candidates.parent / "replicas.json").exists)
+        await until(lambda: engine_name(bad) in noted()["unusable"] and noted()["replicas"][0]["adapters"] != [])
+        await until(lambda: noted()["replicas"] == served.state())
+        assert noted()["replicas"][0]["adapters"] == [engine_name(good)]
+        assert "weights" in noted()["unusable"][engine_name(bad)]
+        server.wrong = {engine_name(good)}
+        server.restart()
+        await until(lambda: engine_name(good) in noted()["replicas"][0]["refused"])
+        assert noted()["replicas"][0]["adapters"] == []
+
+
+async def test_the_base_by_another_name_is_the_base_also_beside_adapters(candidates: Path) -> None:
+    digest, record = recorded_candidate(candidates)
+    server, desk = Speaking(record), Desk()
+    server.roots["twin"] = server.roots[BASE]
+    async with engine(candidates, desk, [server]) as served:
+        (document,) = await heard(served, HELLO, "same")
+        assert (server.chats, document["model"]) == ([BASE], "same")
+        desk.now = Routing(incumbent=digest)
+        await until(lambda: digest in served.loaded)
+        await heard(served, HELLO, "same")
+        assert server.chats[-1].startswith(ZERO)
 
 
 async def test_where_all_have_lost_an_adapter_the_client_is_told_to_come_back(candidates: Path) -> None:

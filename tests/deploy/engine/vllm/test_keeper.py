@@ -163,6 +163,32 @@ async def test_what_lies_elsewhere_under_our_name_gives_way(keeper: Keeper, serv
     assert (server.roots[NAME], server.roots[wanted.zero_name]) == (str(wanted.path), str(wanted.zero))
 
 
+async def test_the_base_by_another_name_is_asked_for_as_the_base(
+    keeper: Keeper, server: Speaking, wanted: Wanted
+) -> None:
+    server.roots |= {"second": server.roots[BASE], "theirs": "/their/adapter"}
+    assert (keeper.other("second"), keeper.other("theirs")) == (None, None)
+    await keeper.look([], ())
+    assert (keeper.other("second"), keeper.other("theirs"), keeper.other("none")) == (BASE, "theirs", "none")
+    await keeper.look([wanted], ())
+    await until(lambda: keeper.model(NAME) == NAME)
+    assert (keeper.other("second"), keeper.other("theirs")) == (wanted.zero_name, "theirs")
+    server.broken = True
+    await keeper.look([], ())
+    assert (keeper.other("second"), keeper.other("theirs")) == (None, None)
+
+
+async def test_adapters_of_others_that_might_answer_for_the_base_are_warned_of_once(
+    keeper: Keeper, server: Speaking, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.roots |= {"second": server.roots[BASE], "theirs": "/their/adapter"}
+    await keeper.look([], ())
+    await keeper.look([], ())
+    said = capsys.readouterr().out
+    assert said.count("adapters_of_others") == 1
+    assert "['theirs']" in said
+
+
 async def test_files_have_to_stay_where_a_replica_lists_them_changes_or_can_not_be_asked(
     keeper: Keeper, server: Speaking, wanted: Wanted
 ) -> None:

@@ -186,7 +186,7 @@ async def test_an_answer_that_is_not_vllms_is_not_understood(replica: Replica, s
     with pytest.raises(NotUnderstood, match="check that the address is vLLM's"):
         await replica.models()
     with pytest.raises(NotUnderstood, match="check that the address is vLLM's"):
-        await replica.logprobs(BASE, [1, 2], 1)
+        await replica.logprobs(BASE, 2, [[1]], "salt")
 
 
 async def test_a_long_reason_is_cut_and_on_one_line(replica: Replica, server: FakeVllm) -> None:
@@ -207,32 +207,21 @@ async def test_a_redirection_is_not_followed(replica: Replica, server: FakeVllm)
     assert [path for path, _ in server.asked] == ["/v1/models"]
 
 
-async def test_each_token_of_a_reply_is_asked_for_after_all_before_it(replica: Replica, server: FakeVllm) -> None:
+async def test_a_token_is_asked_for_after_each_context_in_one_request(replica: Replica, server: FakeVllm) -> None:
     await replica.load(NAME, HERE)
     server.asked.clear()
-    found = await replica.logprobs(NAME, [5, 6, 7, 8], 2)
-    assert found == [likelihood([5, 6], 7), likelihood([5, 6, 7], 8)]
-    assert [(fields["model"], fields["prompt"]) for _, fields in server.asked] == [
-        (NAME, [5, 6]),
-        (NAME, [5, 6, 7]),
-    ]
-
-
-async def test_what_is_computed_for_a_score_stays_out_of_everybody_elses_cache(
-    replica: Replica, server: FakeVllm
-) -> None:
-    await replica.logprobs(BASE, [5, 6, 7], 1)
-    await replica.logprobs(BASE, [5, 6, 7], 1)
-    first, *_, last = salts = [fields["cache_salt"] for _, fields in server.asked]
-    assert salts == [first, first, last, last]
-    assert first != last
+    found = await replica.logprobs(NAME, 8, [(5, 6), [5, 6, 7]], "salt")
+    assert found == [likelihood([5, 6], 8), likelihood([5, 6, 7], 8)]
+    ((path, fields),) = server.asked
+    assert (path, fields["model"], fields["prompt"]) == ("/v1/completions", NAME, [[5, 6], [5, 6, 7]])
+    assert (fields["allowed_token_ids"], fields["cache_salt"]) == ([8], "salt")
 
 
 async def test_a_model_that_the_server_does_not_have_scores_nothing(replica: Replica, server: FakeVllm) -> None:
     await replica.load(NAME, HERE)
     server.restart()
     with pytest.raises(NotLoaded, match=f"has no model {NAME}, or no longer: load it again"):
-        await replica.logprobs(NAME, [5, 6], 1)
+        await replica.logprobs(NAME, 6, [[5]], "salt")
 
 
 async def test_a_model_that_computes_no_numbers_is_told_from_a_server_that_fails(
@@ -241,17 +230,17 @@ async def test_a_model_that_computes_no_numbers_is_told_from_a_server_that_fails
     await replica.load(NAME, HERE)
     server.nan.add(NAME)
     with pytest.raises(NotANumber, match=f"computes no numbers with {NAME}: unload it and restart that server"):
-        await replica.logprobs(NAME, [5, 6], 1)
+        await replica.logprobs(NAME, 6, [[5]], "salt")
     server.instead = says(500, "Internal Server Error")
     with pytest.raises(ReplicaAway, match=r"failed \(status 500: Internal Server Error\)"):
-        await replica.logprobs(NAME, [5, 6], 1)
+        await replica.logprobs(NAME, 6, [[5]], "salt")
 
 
 async def test_another_tokens_number_is_not_taken_for_the_one_that_was_asked_for(
     replica: Replica, server: FakeVllm
 ) -> None:
-    other = '{"choices":[{"logprobs":{"tokens":["token_id:9"],"token_logprobs":[-1.5]}}]}'
+    other = '{"choices":[{"index":0,"logprobs":{"tokens":["token_id:9"],"token_logprobs":[-1.5]}}]}'
     server.instead = says(200, other)
-    assert await replica.logprobs(BASE, [5, 9], 1) == [-1.5]
+    assert await replica.logprobs(BASE, 9, [[5]], "salt") == [-1.5]
     with pytest.raises(NotUnderstood):
-        await replica.logprobs(BASE, [5, 6], 1)
+        await replica.logprobs(BASE, 6, [[5]], "salt")
