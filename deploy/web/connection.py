@@ -46,7 +46,7 @@ MAX_AHEAD = 50
 MAX_CHUNKS, SMALLEST_CHUNK = 5_000, 32
 """So many chunks of a body may be small ones."""
 
-HEADER_PIECE, BODY_PIECE = 4_096, 65_536
+HEADER_PIECE, BODY_PIECE = 4_096, 32_768
 """Bytes that are parsed before it is looked whether it is too much: each header, request or chunk costs far more than its bytes."""
 
 RETRY_S = 5
