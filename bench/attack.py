@@ -137,6 +137,21 @@ def posted(path: str, *bodies: bytes) -> Attack:
     return attack
 
 
+def flooded(head: bytes, piece: bytes) -> Attack:
+    """A quarter of a megabyte of small things on a connection, and again on the next."""
+    flood = head + piece * (250_000 // len(piece))
+
+    def attack(gateway: Gateway, stop: Event) -> None:
+        while not stop.is_set():
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", gateway.port)) as one:
+                one.settimeout(ASK_S)
+                one.sendall(flood)
+                while one.recv(65_536):
+                    pass
+
+    return attack
+
+
 def trickled(head: bytes, drop: bytes, connections: int = 200) -> Attack:
     """Many connections on which next to nothing comes, now and then."""
 
@@ -194,6 +209,9 @@ def attacks() -> Iterator[tuple[str, Attack]]:
     yield "events: a million lines", posted("/v1/events", b"\n" * 1_000_000)
     yield "events: 30,000 ratings", posted("/v1/events", ratings(30_000))
     head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\n"
+    yield "packets full of requests", flooded(b"", b"GET / HTTP/1.1\r\n\r\n")
+    yield "packets full of headers", flooded(head, b"a:\r\n")
+    yield "packets full of tiny chunks", flooded(head + b"transfer-encoding: chunked\r\n\r\n", b"1\r\nx\r\n")
     yield "200 slow headers", trickled(head, b"x")
     yield "200 slow bodies", trickled(head + b"content-length: 1000000\r\n\r\n", b" ")
 

@@ -39,7 +39,16 @@ PACED_BYTES, PAUSE_S = 1_000_000, 0.005
 """Of a body beyond so many bytes, and of all that nobody reads any more, one piece (a quarter of a megabyte at most) is taken
 in so many seconds: ten megabytes at once would hold up those who chat."""
 
-MAX_HEADER_BYTES = 65_536
+MAX_HEADER_BYTES, MAX_HEADERS = 65_536, 300
+MAX_AHEAD = 50
+"""Requests sent before the one under way is answered. Nobody's client does; a quarter of a megabyte has ten thousand."""
+
+MAX_CHUNKS, SMALLEST_CHUNK = 5_000, 32
+"""So many chunks of a body may be small ones."""
+
+HEADER_PIECE, BODY_PIECE = 4_096, 32_768
+"""Bytes that are parsed before it is looked whether it is too much: each header, request or chunk costs far more than its bytes."""
+
 RETRY_S = 5
 
 Phase = Literal["header", "body", "turned away", "closing"]
@@ -91,7 +100,7 @@ class Connection(HttpToolsProtocol):
         self._phase: Phase | None = None
         """What the client is at; None: it waits for an answer, or we for a request."""
         self._since_s = 0.0
-        self._bytes = 0
+        self._bytes = self._chunks = 0
         self._stalled_s: float | None = None
         self._late = False
 
@@ -113,12 +122,31 @@ class Connection(HttpToolsProtocol):
                 return
             self._begin("header")
         self._clients.busy(self)
+        at = 0
+        while at < len(data) and self._phase not in ("turned away", "closing") and not self.transport.is_closing():
+            size = BODY_PIECE if self._phase == "body" else HEADER_PIECE
+            self._feed(data[at : at + size])
+            at += size
+
+    def _feed(self, piece: bytes) -> None:
         if self._phase == "header":
-            self._bytes += len(data)
-        super().data_received(data)
+            self._bytes += len(piece)
+        super().data_received(piece)
         if self._phase == "header" and self._bytes > MAX_HEADER_BYTES:
             message = f"the header has more than {MAX_HEADER_BYTES} bytes"
             self._turn_away("invalid", ApiError(431, "header_too_large", message))
+        elif self._phase == "header" and len(self.headers) > MAX_HEADERS:
+            message = f"the header has more than {MAX_HEADERS} lines"
+            self._turn_away("invalid", ApiError(431, "header_too_large", message))
+        elif len(self.pipeline) > MAX_AHEAD:
+            message = f"more than {MAX_AHEAD} requests were sent ahead of their answers"
+            self._turn_away("invalid", ApiError(400, "too_many_ahead", message))
+        elif self._phase == "body" and self._chunks > MAX_CHUNKS and self._bytes < SMALLEST_CHUNK * self._chunks:
+            message = f"the body comes in chunks of less than {SMALLEST_CHUNK} bytes: send it whole, or in larger ones"
+            self._turn_away("invalid", ApiError(400, "chunks_too_small", message))
+
+    def on_chunk_header(self) -> None:
+        self._chunks += 1
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -205,7 +233,7 @@ class Connection(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _begin(self, phase: Phase) -> None:
-        self._phase, self._since_s, self._bytes = phase, self._clock.monotonic_s(), 0
+        self._phase, self._since_s, self._bytes, self._chunks = phase, self._clock.monotonic_s(), 0, 0
 
     def _is_late(self, now_s: float) -> bool:
         if self._stalled_s is not None and now_s - self._stalled_s > STALLED_S:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 import uvicorn
 from prometheus_client import REGISTRY
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from deploy.web.connection import (
     BODY_FLOOR,
+    BODY_PIECE,
     BODY_S,
+    HEADER_PIECE,
     HEADER_S,
     LINGER_S,
+    MAX_AHEAD,
+    MAX_CHUNKS,
     MAX_HEADER_BYTES,
+    MAX_HEADERS,
     PACED_BYTES,
     STALLED_S,
     Connection,
@@ -25,6 +32,7 @@ from deploy.web.serving import Limits
 from tests.deploy.web.ports import GET, Port, opened
 from tests.fakes import ManualClock, until
 
+CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
 MOMENT_S = 0.001
 
@@ -153,6 +161,8 @@ class Wire:
     def close(self) -> None:
         self.closed = True
 
+    abort = close
+
     def get_extra_info(self, _: str) -> None:
         return None
 
@@ -205,8 +215,9 @@ async def test_a_clock_that_jumps_ends_nobody_at_once() -> None:
         (b"GET / HTTP/1.1\r\nx: " + b"x" * 2 * MAX_HEADER_BYTES, 431, "header_too_large"),
         (b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * MAX_HEADER_BYTES, 431, "header_too_large"),
         (b"GET /" + b"x" * 2 * MAX_HEADER_BYTES, 431, "header_too_large"),
+        (b"GET / HTTP/1.1\r\n" + b"a:\r\n" * 2 * MAX_HEADERS, 431, "header_too_large"),
     ],
-    ids=["tls", "ssh", "space", "negative", "smuggling", "path", "value", "names", "url"],
+    ids=["tls", "ssh", "space", "negative", "smuggling", "path", "value", "names", "url", "many"],
 )
 async def test_what_is_no_http_is_refused_in_the_same_shape(sent: bytes, status: int, code: str) -> None:
     async with opened() as port:
@@ -270,6 +281,61 @@ async def test_a_big_body_is_read_with_pauses_however_eager_the_app_is() -> None
     assert wire.paused
     connection.flow.resume_reading()
     assert not wire.paused
+
+
+@pytest.mark.parametrize(
+    ("head", "one", "most"),
+    [
+        (b"GET / HTTP/1.1\r\n", b"a:\r\n", 2 * HEADER_PIECE // 4),
+        (b"", b"GET / HTTP/1.1\r\n\r\n", MAX_AHEAD + HEADER_PIECE // 18),
+        (CHUNKED, b"1\r\nx\r\n", MAX_CHUNKS + BODY_PIECE // 6),
+    ],
+    ids=["headers", "requests", "chunks"],
+)
+async def test_of_a_packet_full_of_what_costs_much_only_the_beginning_is_parsed(
+    head: bytes, one: bytes, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = 0
+
+    def counted(*_: object) -> None:
+        nonlocal parsed
+        parsed += 1
+
+    for name in ("on_header", "on_message_begin", "on_body"):
+        monkeypatch.setattr(HttpToolsProtocol, name, both(getattr(HttpToolsProtocol, name), counted))
+    wire = Wire()
+    connection = connected(ManualClock(), wire)
+    connection.app = never
+    connection.data_received(head + one * 100_000)
+    assert connection._phase == "turned away" or wire.closed
+    assert parsed <= most + 10
+
+
+def both(first: Callable[..., None], second: Callable[..., None]) -> Callable[..., None]:
+    def call(*given: object) -> None:
+        first(*given)
+        second(*given)
+
+    return call
+
+
+async def test_a_body_in_tiny_chunks_is_refused_and_one_in_many_is_not() -> None:
+    async with opened() as port:
+        client = await port.open()
+        client.send(CHUNKED + b"1\r\nx\r\n" * 2 * MAX_CHUNKS)
+        assert await client.error() == (400, "chunks_too_small")
+        client = await port.open()
+        client.send(CHUNKED + b"40\r\n" + b"x" * 64 + b"\r\n")
+        client.send((b"40\r\n" + b"x" * 64 + b"\r\n") * 2 * MAX_CHUNKS + b"0\r\n\r\n")
+        assert (await client.answer())[0] == 200
+
+
+async def test_who_sends_far_ahead_of_the_answers_is_cut_off() -> None:
+    async with opened(go=asyncio.Event()) as port:
+        client = await port.open()
+        client.send(GET * 3 * MAX_AHEAD)
+        await until(client.ended, "the end")
+    assert port.asked <= 1
 
 
 async def test_requests_in_one_packet_are_answered_one_after_another() -> None:
