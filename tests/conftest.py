@@ -30,6 +30,15 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         plugins.register(ToldAtOnce(terminal))
 
 
+LONG = {"test_three_weeks.py", "test_simulator.py", "test_run.py"}
+"""Begun early: a long test that begins last keeps one of two workers idle."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()
     atexit.register(gc.unfreeze)  # at the end everything may go: some libraries report what outlives them

@@ -64,10 +64,13 @@ def tool(name: str) -> str:
 
 def wait_for(true: Callable[[], bool], what: str, within_s: float = WITHIN_S) -> None:
     """Return once `true()`; fails after `within_s` seconds, saying what did not come about."""
-    deadline, pause = time.monotonic() + within_s, threading.Event()
+    looked, pause = time.monotonic(), threading.Event()
+    deadline = looked + within_s
     while not true():
-        assert time.monotonic() < deadline, f"not within {within_s:.0f} s: {what}"
-        pause.wait(0.1)
+        now = time.monotonic()
+        assert now < deadline, f"not within {within_s:.0f} s: {what}"
+        pause.wait(max(0.1, min(2.0, 3 * (now - looked))))  # a look that is dear leaves the core to who is waited for
+        looked = time.monotonic()
 
 
 @pytest.fixture(scope="session")
