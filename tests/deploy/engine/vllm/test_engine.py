@@ -430,14 +430,9 @@ async def test_a_conversation_that_the_template_refuses_is_for_the_engine_to_ref
     server = Speaking(recorded_candidate(candidates)[1])
     async with engine(candidates, Desk(), [server]) as served:
         template = await served._prompts.template()
-        template.chat.tokenizer._template = _Refusing()
+        template.chat.tokenizer._template = Mock(**{"render.side_effect": TemplateError("roles must alternate")})
         await heard(served, [{"role": "assistant", "content": "Hi"}])
         assert asked_last(server)[0] == "/v1/chat/completions"
-
-
-class _Refusing:
-    def render(self, **_: Any) -> str:
-        raise TemplateError("roles must alternate")
 
 
 async def test_without_a_tokenizer_it_is_not_ready_and_says_why(
