@@ -143,6 +143,9 @@ def _engine(context: Context) -> Finding:
     if wrong := [sentence for one in checked for sentence in one.wrong]:
         outcome: Literal["warning", "failed"] = "failed" if all(one.wrong for one in checked) else "warning"
         return Finding("engine", outcome, "; ".join(wrong))
+    if unsure := [one.url for one in checked if not one.model_known]:  # a hosted API may be well all the same
+        said = f"{', '.join(unsure)} can be reached but does not list {engine.model}: `trimtab engine check` asks it for a reply"
+        return Finding("engine", "warning", said)
     more = "" if engine.takes_adapters else f"; {NOT_TRAINED}"
     return Finding("engine", "ok", f"{', '.join(engine.urls)} can be asked (`trimtab engine check` asks){more}")
 

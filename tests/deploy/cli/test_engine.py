@@ -150,6 +150,19 @@ def test_the_doctor_asks_for_no_reply(state: Path, server: OwnEngine) -> None:
     assert [path for path, _ in server.asked] == ["/v1/models"]
 
 
+@pytest.mark.parametrize("wrong", ["address", "model"])
+def test_the_doctor_does_not_vouch_for_an_engine_that_does_not_list_the_model(
+    state: Path, server: OwnEngine, wrong: str
+) -> None:
+    if wrong == "address":
+        configure(server.url.removesuffix("/v1"))
+    else:
+        configure(server.url, model="another")
+    (found,) = [one for one in document(state, "doctor") if one["check"] == "engine"]
+    assert found["outcome"] == "warning"
+    assert "`trimtab engine check` asks it for a reply" in found["sentence"]
+
+
 def test_while_a_gateway_runs_its_engine_is_the_one_that_is_checked(state: Path, server: OwnEngine) -> None:
     """`trimtab up --engine ...` in one terminal, `engine check` in another: nothing is in trimtab.toml."""
     server.key = None

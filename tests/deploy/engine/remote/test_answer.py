@@ -171,14 +171,6 @@ async def test_a_failure_is_one_sentence_for_the_client_and_one_line_for_the_ope
         assert secret not in str({**line, "engine": ""}) or secret == "127.0.0.1"
 
 
-async def test_an_answer_with_many_brackets_is_not_a_deep_one(server: OpenAIServer) -> None:
-    tokens = [{"token": "a", "bytes": [97], "top_logprobs": []}] * 500
-    choice = {"index": 0, "message": {"role": "assistant", "content": "[{" * 500}, "logprobs": {"content": tokens}}
-    server.then(whole({"choices": [choice]}))
-    async with remote(server.url) as engine:
-        assert (await documents(engine))[0]["choices"] == [choice]
-
-
 async def test_what_is_whole_and_no_answer_is_not_taken_for_one(server: OpenAIServer) -> None:
     for document, detail in (({}, "without choices"), ({"choices": []}, "without choices"), ([1], "no JSON object")):
         server.then(whole(document))
