@@ -194,9 +194,9 @@ class _Stream:
 
     async def _say(self, event: bytes, *, more: bool = True) -> None:
         if not self._begun:
-            self._begun = True
             headers = [*_EVENTS, *self._told.headers]
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+            self._begun = True  # not before: a comment may be given up while it waits for room
         await self._send({"type": "http.response.body", "body": event, "more_body": more})
 
 
