@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from feedback.durable import canonical, sha256_file
 from models.errors import JobFailed
-from models.settings import BaseModelSettings, TinySettings
+from models.settings import TINY_LENGTH, BaseModelSettings, TinySettings
 
 TINY = "tiny"
 MARKER = "_COMPLETE"
@@ -82,7 +82,7 @@ def tiny_pointer(settings: BaseModelSettings, tiny: TinySettings, state: Path) -
 
 def tiny_content(settings: BaseModelSettings, tiny: TinySettings) -> dict[str, Any]:
     """The settings that a tiny base is made by."""
-    return {"max_length": settings.max_length, **tiny.model_dump(mode="json")}
+    return {"max_length": settings.max_length or TINY_LENGTH, **tiny.model_dump(mode="json")}
 
 
 def _differences(settings: BaseModelSettings, tiny: TinySettings, pointer: Path) -> str:

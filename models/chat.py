@@ -2,7 +2,7 @@
 
 The tokenizer's chat template is rendered around placeholders; what stands between them is tokenised with its special
 tokens, what people and models wrote is tokenised as plain text. So no text can forge a marker such as `<|assistant|>`.
-A context that is too long loses its oldest messages first; a leading system message stays. What can't have room, as its
+What of a context that is too long is kept, models.cutting says. What can't have room, as its
 characters tell, is cut off before it is tokenised: nine megabytes cost no more than what a context holds.
 """
 
@@ -14,9 +14,11 @@ from sys import getsizeof
 from typing import Any
 
 from jinja2 import TemplateError
+from msgspec import Struct
 
 from feedback.privacy.remembered import Remembered
 from feedback.records import Message
+from models.cutting import fewest_dropped, share
 from models.errors import JobFailed
 
 TINY_TEMPLATE = (
@@ -51,6 +53,15 @@ def plain(messages: Sequence[Message]) -> list[dict[str, str]]:
     return [{"role": role, "content": text} for role, text in texts if text and not text.isspace()]
 
 
+class Fitted(Struct, frozen=True):
+    """A context's ids and what had no room: the number of messages, and whether system and last message were cut."""
+
+    ids: list[int]
+    dropped: int
+    system_cut: bool
+    last_cut: bool
+
+
 class Chat:
     """Encodes messages and replies for one tokenizer with a chat template."""
 
@@ -71,22 +82,28 @@ class Chat:
 
     def prompt(self, messages: Sequence[Message], max_tokens: int) -> list[int]:
         """Ids of the context with the opening of the reply, at most `max_tokens` long."""
-        kept = plain(messages) or [{"role": "user", "content": " "}]  # templates want at least one message
-        head, tail = self._that_may_fit(kept, max_tokens * self._characters)
-        while True:
-            ids = [i for piece, _ in self._pieces(head + tail, open_reply=True) for i in piece]
-            if len(ids) <= max_tokens:
-                return ids
-            if len(tail) > 1:
-                excess, drop = len(ids) - max_tokens, 0
-                while excess > 0 and drop < len(tail) - 1:
-                    excess -= len(self.content(tail[drop]["content"])) + 1  # and at least one marker
-                    drop += 1
-                tail = tail[drop:]
-            elif head and tail:
-                head = []
-            else:
-                return ids[-max_tokens:]
+        return self.fit(messages, max_tokens).ids
+
+    def fit(self, messages: Sequence[Message], max_tokens: int) -> Fitted:
+        """As `prompt`, with what had no room (models.cutting)."""
+        whole = plain(messages) or [{"role": "user", "content": " "}]  # templates want at least one message
+        head, tail = self._that_may_fit(whole, max_tokens * self._characters)
+
+        def pieces(drop: int) -> list[tuple[Sequence[int], int | None]]:
+            return self._pieces(head + tail[drop:], open_reply=True)
+
+        drop = fewest_dropped(max(0, len(tail) - 1), lambda n: _size(pieces(n)) <= max_tokens)
+        found, cut = pieces(drop), (head != whole[: len(head)], bool(tail) and tail[-1] != whole[-1])
+        if _size(found) > max_tokens:
+            found, cut = self._cut(head, tail[drop:], max_tokens)
+        ids = [token for piece, _ in found for token in piece]
+        return Fitted(ids[-max_tokens:], len(whole) - len(head) - len(tail) + drop, *cut)
+
+    def needed(self, messages: Sequence[Message], max_tokens: int) -> int:
+        """Tokens, up to `max_tokens`, of a context of the leading system message and the last message alone."""
+        whole = plain(messages)
+        head = whole[:1] if whole and whole[0]["role"] == "system" else []
+        return len(self.prompt([*head, *whole[len(head) :][-1:]], max_tokens))
 
     def content(self, text: str) -> tuple[int, ...]:
         """Ids of a text that somebody wrote."""
@@ -133,9 +150,22 @@ class Chat:
             if used > room and tail:
                 break
             tail.append(message | {"content": message["content"][-room:]})
-        if tail and head and len(head[0]["content"]) > room:
-            head = []
-        return [message | {"content": message["content"][-room:]} for message in head], tail[::-1]
+        return [message | {"content": message["content"][:room]} for message in head], tail[::-1]
+
+    def _cut(
+        self, head: list[Any], last: list[Any], room: int
+    ) -> tuple[list[tuple[Sequence[int], int | None]], tuple[bool, bool]]:
+        """Of a system message its beginning, of the last one its end, between whole markers; and which of them was cut."""
+        pieces = self._pieces(head + last, open_reply=True)
+        sizes = [sum(len(ids) for ids, index in pieces if index == n) for n in range(len(head + last))]
+        left = room - _size(pieces) + sum(sizes)
+        first, end = share(left, sizes[0] if head else 0, sizes[-1] if last else 0)
+        if head and last and not first:
+            return self._cut([], last, room)[0], (True, end < sizes[-1])
+        kept: list[slice] = [slice(first)] * len(head) + [slice(max(0, sizes[-1] - end), None)] * len(last)
+        if left > 0:  # else there is no room for the markers alone
+            pieces = [(ids if index is None else ids[kept[index]], index) for ids, index in pieces]
+        return pieces, (bool(head) and first < sizes[0], bool(last) and end < sizes[-1])
 
     def _pieces(self, messages: list[dict[str, str]], open_reply: bool) -> list[tuple[Sequence[int], int | None]]:
         """Ids in order; with the message's index where they are its text, None where they are the template's."""
@@ -180,3 +210,7 @@ class Chat:
         if self.tokenizer.eos_token_id is None:
             raise JobFailed("the base model's chat template does not end a reply with a special token: choose another")
         return [*ids, self.tokenizer.eos_token_id]
+
+
+def _size(pieces: Sequence[tuple[Sequence[int], int | None]]) -> int:
+    return sum(len(ids) for ids, _ in pieces)

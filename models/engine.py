@@ -23,6 +23,7 @@ from transformers import DynamicCache
 from feedback.records import Message
 from models.adapters import Adapter, AdapterInvalid, engine_name, read_adapter
 from models.bases import Base
+from models.cutting import prompt_room
 from models.generation import Generation, Sampler
 from models.loading import device, load_causal, load_chat, pad_id
 from models.probes import remake, score
@@ -31,7 +32,6 @@ from models.ragged import BARE, KeyValues, bytes_per_token, can_batch, forward
 from models.records import find_record
 from models.text_stream import TextStream
 
-_RESERVED = 4  # a quarter of the context is kept for the reply
 _MOST_BYTES = 1 << 29  # keys and values of one reply: a base with a longer context is served with a shorter one
 _PORTION = {"cpu": 8, "cuda": 256}
 """Ids of prompts in a step beside replies that are being written, and one more for each of these: on a CPU a step then
@@ -148,7 +148,7 @@ class LocalEngine:
         return [found.get(generation, "") for generation in generations]
 
     def _prompt(self, messages: Sequence[Message], max_tokens: int) -> list[int]:
-        return self._chat.prompt(messages, self._context - min(max_tokens, self._context // _RESERVED))
+        return self._chat.prompt(messages, prompt_room(self._context, max_tokens))
 
     def _pass(self, reading: Sequence[tuple[Generation, int]]) -> list[tuple[Generation, int, Tensor | Exception]]:
         """One pass of the model in which each reads so many ids, and the logits that follow.

@@ -22,11 +22,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from feedback.clock import Clock, SystemClock
 from feedback.durable import staged, write_json
 from models.adapters import MARKER, AdapterInvalid, make_manifest, verify
 from models.bases import Base, find_base
 from models.errors import JobFailed
+from models.lengths import Lengths, fit_lengths
 from models.snapshot import SnapshotData, read_dataset_hash, read_snapshot
 from models.spec import TrainingSpec, load_spec
 
@@ -70,12 +73,7 @@ def run(spec: TrainingSpec, emit: Emit, clock: Clock) -> Path:
 
 
 def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock: Clock) -> Path:
-    labels = data.label_count("train")
-    if labels < MIN_LABELS:
-        raise JobFailed(
-            f"snapshot {data.name} has {labels} labels in its train split, a training needs {MIN_LABELS}: "
-            f"collect more ratings or verdicts"
-        )
+    _check_labels(data)
     base = find_base(spec.base, spec.tiny, Path(spec.state))  # a base that is missing should fail before torch loads
     incumbent = _check_incumbent(spec, base)
     _prepare_torch(spec)
@@ -87,10 +85,13 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock
     from models.tiny import train_tiny
 
     phases = _Phases(work, emit, clock)
-    max_length, state = spec.base.max_length, Path(spec.state)
+    state = Path(spec.state)
     with phases.phase("base") as report:
         base = base or train_tiny(data.turns, spec.base, spec.tiny, state, _folder(work / "base"), report)
         chat = load_chat(base)
+        data, lengths = fit_lengths(chat, data, base, spec.base.max_length)
+        max_length = lengths.max_length
+        _check_labels(data, lengths)
     with phases.phase("reward") as report:
         judge = train_reward(data, base, chat, spec.reward, max_length, _folder(work / "reward"), report)
     with phases.phase("samples") as report:
@@ -108,11 +109,23 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock
             base, chat, data, judge, adapter, incumbent, method, max_length, spec.policy.sample_tokens, report
         )
     content |= {
+        "lengths": msgspec.to_builtins(lengths),
         "created_at_us": clock.now_us(),
         "seconds": phases.seconds,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
     return _publish(content, base, adapter, work, state)
+
+
+def _check_labels(data: SnapshotData, lengths: Lengths | None = None) -> None:
+    """Enough to learn from, also once what has no room is cut."""
+    labels = data.label_count("train")
+    if labels >= MIN_LABELS:
+        return
+    sentence = f"snapshot {data.name} has {labels} labels in its train split, a training needs {MIN_LABELS}"
+    if lengths and lengths.not_learned:
+        raise JobFailed(f"{sentence}; nothing can be learned from {'. Nor from '.join(lengths.not_learned)}")
+    raise JobFailed(f"{sentence}: collect more ratings or verdicts")
 
 
 def _check_incumbent(spec: TrainingSpec, base: Base | None) -> Path | None:

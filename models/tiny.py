@@ -21,6 +21,7 @@ from models.bases import MARKER, TINY, Base, describe, tiny_content, tiny_pointe
 from models.batches import lay_out_text, plan_by_tokens, reply_logps
 from models.chat import TINY_MARKERS, TINY_TEMPLATE, Chat, plain
 from models.errors import JobFailed
+from models.lengths import suffices
 from models.loop import Report, train
 from models.losses import sft
 from models.settings import BaseModelSettings, TinySettings
@@ -43,9 +44,10 @@ def train_tiny(
         )
     tokenizer = train_tokenizer(conversations, tiny.vocabulary, work / "tokenizer")
     chat = Chat(tokenizer)
-    sequences = [window for messages in conversations for window in windows(chat, messages, base.max_length)]
-    plan = plan_by_tokens([sum(len(i) for i, _ in s) for s in sequences], tiny.batch_tokens, tiny.steps, seed=0)
-    model = fresh_model(tokenizer, tiny, base.max_length)
+    length = base.max_length or suffices([_tokens(chat.conversation(messages)) for messages in conversations])
+    sequences = [window for messages in conversations for window in windows(chat, messages, length)]
+    plan = plan_by_tokens([_tokens(s) for s in sequences], tiny.batch_tokens, tiny.steps, seed=0)
+    model = fresh_model(tokenizer, tiny, length)
     train(
         model,
         plan,
@@ -85,6 +87,10 @@ def windows(chat: Chat, messages: list[dict[str, str]], max_tokens: int) -> list
             room -= len(ids[:room])
     found.append(current)
     return [pieces for pieces in found if any(target and ids for ids, target in pieces)]
+
+
+def _tokens(pieces: Pieces) -> int:
+    return sum(len(ids) for ids, _ in pieces)
 
 
 def _size(turn: ServedTurn) -> tuple[int, int, str]:
