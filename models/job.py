@@ -29,7 +29,7 @@ from feedback.durable import staged, write_json
 from models.adapters import MARKER, AdapterInvalid, make_manifest, verify
 from models.bases import Base, find_base
 from models.errors import JobFailed
-from models.lengths import Lengths, fit_lengths
+from models.lengths import Lengths, fit_lengths, teaches
 from models.snapshot import SnapshotData, read_dataset_hash, read_snapshot
 from models.spec import TrainingSpec, load_spec
 
@@ -73,7 +73,7 @@ def run(spec: TrainingSpec, emit: Emit, clock: Clock) -> Path:
 
 
 def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock: Clock) -> Path:
-    _check_labels(data)
+    check_labels(data)
     base = find_base(spec.base, spec.tiny, Path(spec.state))  # a base that is missing should fail before torch loads
     incumbent = _check_incumbent(spec, base)
     _prepare_torch(spec)
@@ -91,7 +91,7 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock
         chat = load_chat(base)
         data, lengths = fit_lengths(chat, data, base, spec.base.max_length)
         max_length = lengths.max_length
-        _check_labels(data, lengths)
+        check_labels(data, lengths)
     with phases.phase("reward") as report:
         judge = train_reward(data, base, chat, spec.reward, max_length, _folder(work / "reward"), report)
     with phases.phase("samples") as report:
@@ -117,15 +117,16 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock
     return _publish(content, base, adapter, work, state)
 
 
-def _check_labels(data: SnapshotData, lengths: Lengths | None = None) -> None:
-    """Enough to learn from, also once what has no room is cut."""
+def check_labels(data: SnapshotData, lengths: Lengths | None = None) -> None:
+    """Raises JobFailed where there is too little to learn from, also (`lengths`) once what has no room is gone."""
     labels = data.label_count("train")
-    if labels >= MIN_LABELS:
-        return
-    sentence = f"snapshot {data.name} has {labels} labels in its train split, a training needs {MIN_LABELS}"
-    if lengths and lengths.not_learned:
-        raise JobFailed(f"{sentence}; nothing can be learned from {'. Nor from '.join(lengths.not_learned)}")
-    raise JobFailed(f"{sentence}: collect more ratings or verdicts")
+    if lengths and lengths.not_learned and (labels < MIN_LABELS or not teaches(data)):
+        raise JobFailed(f"snapshot {data.name} can't be learned from: {'; '.join(lengths.not_learned)}")
+    if labels < MIN_LABELS:
+        raise JobFailed(
+            f"snapshot {data.name} has {labels} labels in its train split, a training needs {MIN_LABELS}: "
+            f"collect more ratings or verdicts"
+        )
 
 
 def _check_incumbent(spec: TrainingSpec, base: Base | None) -> Path | None:

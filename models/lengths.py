@@ -149,13 +149,19 @@ def not_learned(data: SnapshotData, cuts: Cuts, max_length: int) -> list[str]:
     if cuts.pairs_dropped:
         found.append(
             f"{cuts.pairs_dropped} of {cuts.pairs} pairs: their replies differ only beyond what has room in "
-            f"{max_length} tokens; raise base.max_length, or name a base that reads more"
+            f"{max_length} tokens (raise base.max_length, or name a base that reads more)"
         )
     replies = [reply for x in _of(data, "train") for reply in _replies(x)]
     empty = sum(not reply.strip() for reply in replies)
     if empty:
-        found.append(f"{empty} of {len(replies)} replies: they are empty, and no reply is learned from them")
+        found.append(f"{empty} of {len(replies)} replies: they are empty, and no policy learns from them")
     return found
+
+
+def teaches(data: SnapshotData) -> bool:
+    """Whether the train split has a pair or a label for the reward model, and a reply that is not empty for the policy."""
+    rated = any(not isinstance(x, Demonstration) for x in _of(data, "train"))
+    return rated and any(all(reply.strip() for reply in _replies(x)) for x in _of(data, "train"))
 
 
 def _count(cuts: Cuts, chat: Chat, example: Example, max_length: int) -> bool:

@@ -37,10 +37,11 @@ def train_tiny(
 ) -> Base:
     """Train the tiny base on the train split of `turns` and keep it in `state`/bases; checkpoints go to `work`."""
     conversations = longest_contexts([turn for turn in turns if turn.split == "train"])
-    if len(conversations) < _MIN_TURNS:
+    answered = sum(any(message["role"] == "assistant" for message in messages) for messages in conversations)
+    if answered < _MIN_TURNS:
         raise JobFailed(
-            f"the snapshot's train split has {len(conversations)} conversations, a tiny base needs {_MIN_TURNS}: "
-            f"replay more of the log, or name another base"
+            f"the snapshot's train split has {answered} conversations with a reply that is not empty, a tiny base needs "
+            f"{_MIN_TURNS}: replay more of the log, or name another base"
         )
     tokenizer = train_tokenizer(conversations, tiny.vocabulary, work / "tokenizer")
     chat = Chat(tokenizer)

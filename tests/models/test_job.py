@@ -50,6 +50,8 @@ def test_a_candidate_is_complete_valid_and_reported(trained: tuple[Path, Path]) 
     assert set(report["seconds"]) == {"base", "reward", "samples", "policy", "evaluate"}
     assert report["peak_memory_bytes"] > 100_000_000
     assert len(report["samples"]) == 32
+    assert (report["lengths"]["max_length"], report["lengths"]["chosen_by"]) == (96, "setting")
+    assert report["lengths"]["cuts"]["train"]["whole"] == report["lengths"]["cuts"]["train"]["examples"] > 0
     assert report["sample_stats"]["candidate"]["mean_tokens"] > 0
 
 

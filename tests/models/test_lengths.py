@@ -14,10 +14,11 @@ from feedback.records import Demonstration, PreferencePair, UnpairedLabel
 from models.bases import Base
 from models.chat import Chat
 from models.errors import JobFailed
+from models.job import check_labels
 from models.lengths import choose_length, context_of, cut, fit_lengths, fit_replies, measure
 from models.snapshot import SnapshotData
 from models.tiny import longest_contexts, train_tokenizer
-from tests.models.snapshots import pair, said, thumb, turn
+from tests.models.snapshots import common, pair, said, thumb, turn
 
 CASE = Path(__file__).parent / "cases" / "pairs-that-differ-late.jsonl"
 
@@ -119,8 +120,38 @@ def test_each_cut_is_counted(chat: Chat) -> None:
 def test_empty_replies_are_told_and_those_of_one_token_are_learned_from(chat: Chat, tmp_path: Path) -> None:
     data = data_of(*[thumb(n, "train", said("Where?"), "" if n else "a", True) for n in range(4)])
     _, lengths = fit_lengths(chat, data, base_of(tmp_path, {}), None)
-    assert lengths.not_learned == ["3 of 4 replies: they are empty, and no reply is learned from them"]
+    assert lengths.not_learned == ["3 of 4 replies: they are empty, and no policy learns from them"]
     assert lengths.cuts["train"].whole == 4
+
+
+@pytest.mark.parametrize("demonstrations", [0, 20])
+def test_a_snapshot_whose_every_pair_is_cut_away_is_refused_in_a_sentence(
+    late: tuple[Chat, SnapshotData], tmp_path: Path, demonstrations: int
+) -> None:
+    chat, data = late
+    shown = [
+        Demonstration(id=f"demo-{n}", prompt=said("Where?"), reply="Here.", **common(n, "train"))
+        for n in range(demonstrations)
+    ]
+    data = msgspec.structs.replace(data, demonstrations=shown)
+    left, lengths = fit_lengths(chat, data, base_of(tmp_path, {"max_position_embeddings": 128}), None)
+    with pytest.raises(JobFailed, match=r"can't be learned from: 60 of 60 pairs: .* \(raise base.max_length"):
+        check_labels(left, lengths)
+
+
+def test_a_snapshot_whose_every_reply_is_empty_is_refused_in_a_sentence(chat: Chat, tmp_path: Path) -> None:
+    data = data_of(*[thumb(n, "train", said("Where?"), "", True) for n in range(20)])
+    left, lengths = fit_lengths(chat, data, base_of(tmp_path, {}), None)
+    with pytest.raises(JobFailed, match="can't be learned from: 20 of 20 replies: they are empty"):
+        check_labels(left, lengths)
+
+
+def test_thumbs_are_learned_from_where_every_pair_is_cut_away(late: tuple[Chat, SnapshotData], tmp_path: Path) -> None:
+    chat, data = late
+    data = msgspec.structs.replace(data, labels=[thumb(n, "train", said("Where?"), "Here.", True) for n in range(20)])
+    left, lengths = fit_lengths(chat, data, base_of(tmp_path, {"max_position_embeddings": 128}), None)
+    check_labels(left, lengths)
+    assert len(lengths.not_learned) == 1
 
 
 def test_short_data_keeps_the_length_that_it_had(chat: Chat) -> None:
