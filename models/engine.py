@@ -23,6 +23,7 @@ from transformers import DynamicCache
 from feedback.records import Message
 from models.adapters import Adapter, AdapterInvalid, engine_name, read_adapter
 from models.bases import Base
+from models.context import context_of
 from models.cutting import prompt_room
 from models.generation import Generation, Sampler
 from models.loading import device, load_causal, load_chat, pad_id
@@ -51,7 +52,7 @@ class LocalEngine:
         self._chat = load_chat(base)
         self._model: Any = load_causal(base.path)
         self._together = can_batch(self._model)
-        self._context = int(self._model.config.max_position_embeddings)
+        self._context = context_of(base) or int(self._model.config.max_position_embeddings)
         if self._together:
             self._context = min(self._context, max(1, _MOST_BYTES // bytes_per_token(self._model)))
         self._lock = threading.RLock()

@@ -6,11 +6,8 @@ whose replies differ only beyond it teach nothing, and go.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -18,6 +15,7 @@ from msgspec import Struct
 from feedback.records import Demonstration, Message, PreferencePair, UnpairedLabel
 from models.bases import Base
 from models.chat import Chat
+from models.context import context_of
 from models.cutting import reply_room
 from models.errors import JobFailed
 from models.settings import TINY_LENGTH
@@ -81,25 +79,15 @@ def fit_replies(chat: Chat, prompt: Sequence[Message], replies: Sequence[str], m
     return [ids[:room] for ids in whole]
 
 
-def context_of(base: Base) -> int | None:
-    """Tokens that the base reads at most, by its own word; None where it says none. Raises JobFailed where it is too few."""
-    config, tokenizer = (_json(Path(base.path) / name) for name in ("config.json", "tokenizer_config.json"))
-    config |= config["text_config"] if isinstance(config.get("text_config"), dict) else {}
-    told = [config.get(name) for name in ("max_position_embeddings", "n_positions", "n_ctx")]
-    known = [n for n in (*told, tokenizer.get("model_max_length")) if isinstance(n, int) and 0 < n < 1e9]
-    context = min(known, default=None)
-    if context is not None and context < _FEWEST:
-        raise JobFailed(
-            f"the base model {base.name} reads {context} tokens at most, a training needs {_FEWEST}: choose another"
-        )
-    return context
-
-
 def choose_length(setting: int | None, context: int | None, name: str, lengths: Sequence[int]) -> int:
     """The setting; or the smallest length that leaves 95 of 100 of these `lengths` whole, of 256 to 1,024 tokens.
 
-    Neither is beyond the context. Raises JobFailed where the setting is.
+    Neither is beyond the context. Raises JobFailed where the setting is, or the context is next to nothing.
     """
+    if context is not None and context < _FEWEST:
+        raise JobFailed(
+            f"the base model {name} reads {context} tokens at most, a training needs {_FEWEST}: choose another"
+        )
     if setting is not None:
         if context is not None and setting > context:
             raise JobFailed(
@@ -191,11 +179,3 @@ def _of(data: SnapshotData, split: str) -> Iterable[Example]:
 
 def _replies(example: Example) -> list[str]:
     return [example.chosen, example.rejected] if isinstance(example, PreferencePair) else [example.reply]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -15,7 +15,7 @@ from models.bases import Base
 from models.chat import Chat
 from models.errors import JobFailed
 from models.job import check_labels
-from models.lengths import choose_length, context_of, cut, fit_lengths, fit_replies, measure
+from models.lengths import choose_length, cut, fit_lengths, fit_replies, measure
 from models.snapshot import SnapshotData
 from models.tiny import longest_contexts, train_tokenizer
 from tests.models.snapshots import common, pair, said, thumb, turn
@@ -166,23 +166,6 @@ def test_a_setting_is_taken_and_refused_beyond_what_the_base_reads() -> None:
         choose_length(512, 511, "b", [])
 
 
-@pytest.mark.parametrize(
-    ("config", "tokenizer", "context"),
-    [
-        ({"max_position_embeddings": 2_048}, {"model_max_length": 512}, 512),
-        ({"max_position_embeddings": 2_048}, {"model_max_length": 10**30}, 2_048),
-        ({"max_position_embeddings": 2_048}, {"model_max_length": 1e30}, 2_048),
-        ({"n_positions": 1_024}, {}, 1_024),
-        ({"text_config": {"max_position_embeddings": 4_096}}, {}, 4_096),
-        ({}, {}, None),
-    ],
-)
-def test_a_base_says_what_it_reads(
-    tmp_path: Path, config: dict[str, Any], tokenizer: dict[str, Any], context: int | None
-) -> None:
-    assert context_of(base_of(tmp_path, config, tokenizer)) == context
-
-
-def test_a_base_that_reads_next_to_nothing_is_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_a_base_that_reads_next_to_nothing_is_refused_in_a_sentence() -> None:
     with pytest.raises(JobFailed, match="some-base reads 16 tokens at most, a training needs 33: choose another"):
-        context_of(base_of(tmp_path, {"max_position_embeddings": 16}))
+        choose_length(None, 16, "some-base", [])

@@ -18,6 +18,7 @@ from deploy.engine.vllm.templated import without_markers
 from feedback.records import Message
 from models.bases import Base
 from models.chat import Chat, plain, text_of
+from models.context import context_of
 from models.errors import JobFailed
 from models.markers import markers_of
 from models.tokenizer import load_chat
@@ -46,10 +47,10 @@ class Template:
     def read(cls, base: Base) -> Template:
         """Raises JobFailed where it can't be read."""
         chat, path = load_chat(base), Path(base.path)
-        generation, config = _json(path / "generation_config.json"), _json(path / "config.json")
+        generation = _json(path / "generation_config.json")
         known = {chat.tokenizer.eos_token_id, *_listed(generation.get("eos_token_id"))}
-        context = config.get("max_position_embeddings")
-        return cls(chat, markers_of(chat), chat.end_ids - known, generation.get("max_new_tokens"), context)
+        longest = generation.get("max_new_tokens")
+        return cls(chat, markers_of(chat), chat.end_ids - known, longest, context_of(base))
 
     def prompt(self, messages: Sequence[Message], room: int, context: int) -> list[int] | None:
         """Ids of at most `room`: the oldest messages go. None where the template refuses these roles.
