@@ -19,12 +19,13 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from feedback.clock import Clock, SystemClock
 from feedback.durable import staged, write_json
-from models.adapters import MARKER, AdapterInvalid, make_manifest, verify
+from models.adapters import MARKER, AdapterInvalid, Manifest, make_manifest, verify
 from models.bases import Base, find_base
 from models.errors import JobFailed
 from models.snapshot import SnapshotData, read_dataset_hash, read_snapshot
@@ -83,6 +84,7 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock
     from models.evaluate import evaluate
     from models.loading import load_causal, load_chat
     from models.policy import Method, choose_examples, train_policy
+    from models.rendered import rendered_only
     from models.reward import train_reward
     from models.tiny import train_tiny
 
@@ -90,7 +92,8 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock
     max_length, state = spec.base.max_length, Path(spec.state)
     with phases.phase("base") as report:
         base = base or train_tiny(data.turns, spec.base, spec.tiny, state, _folder(work / "base"), report)
-        chat = load_chat(base)
+        chat = load_chat(base, _kept_date(work, clock))
+        data, unrendered = rendered_only(data, chat, max_length)
     with phases.phase("reward") as report:
         judge = train_reward(data, base, chat, spec.reward, max_length, _folder(work / "reward"), report)
     with phases.phase("samples") as report:
@@ -108,11 +111,12 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock
             base, chat, data, judge, adapter, incumbent, method, max_length, spec.policy.sample_tokens, report
         )
     content |= {
+        "unrendered": unrendered,
         "created_at_us": clock.now_us(),
         "seconds": phases.seconds,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
-    return _publish(content, base, adapter, work, state)
+    return _publish(content, make_manifest(adapter, base, chat.date), adapter, work, state)
 
 
 def _check_incumbent(spec: TrainingSpec, base: Base | None) -> Path | None:
@@ -132,13 +136,20 @@ def _check_incumbent(spec: TrainingSpec, base: Base | None) -> Path | None:
     return path
 
 
-def _publish(content: dict[str, Any], base: Base, adapter: Path, work: Path, state: Path) -> Path:
+def _kept_date(work: Path, clock: Clock) -> str:
+    """The day that this training began, UTC: a template that tells the date tells this one, also after midnight."""
+    path = work / "date.json"
+    if not path.exists():
+        write_json(path, {"date": datetime.fromtimestamp(clock.now_us() / 1e6, UTC).date().isoformat()})
+    return str(json.loads(path.read_bytes())["date"])
+
+
+def _publish(content: dict[str, Any], manifest: Manifest, adapter: Path, work: Path, state: Path) -> Path:
     """The candidate directory, all at once; then the checkpoints go."""
-    manifest = make_manifest(adapter, base)
     with staged(state / "candidates") as fresh:
         shutil.copytree(adapter, fresh.path / "adapter")
         shutil.copytree(work / "reward" / "model", fresh.path / "reward_model")
-        write_json(fresh.path / "manifest.json", {name: getattr(manifest, name) for name in manifest.__struct_fields__})
+        write_json(fresh.path / "manifest.json", manifest.content)
         write_json(fresh.path / "report.json", {"digest": manifest.digest, **content})
         path = fresh.publish(manifest.digest, MARKER)
     write_json(work / "result.json", {"candidate": manifest.digest})

@@ -76,3 +76,10 @@ def chat_of(path: Path, tokenizer: Any, template: Any, date: str | None = None) 
     fast.chat_template = template
     fast.save_pretrained(path)
     return Chat(Tokenizer(path), date)
+
+
+PICKY = (
+    "{{ strftime_now('%Y') }}{% if add_generation_prompt and messages[-1].role == 'assistant' %}"
+    "{{ raise_exception('the last message must be a question') }}{% endif %}" + FAMILIES["gemma"]
+)
+"""As gemma's, and refuses one conversation that nothing can be done about; it tells the day, too."""
