@@ -30,6 +30,8 @@ _WANTED = [
 ]
 _WANTED += ["special_tokens_map.json", "vocab.json", "merges.txt"]
 
+_ATTENTION = {"attn_implementation", "_attn_implementation", "_attn_implementation_internal"}
+
 
 class Base(Struct, frozen=True):
     """A base model at hand, and what an adapter's digest says of it."""
@@ -107,6 +109,11 @@ def describe(path: Path, name: str) -> Base:
         raise JobFailed(f"the base model {path} has no {missing.name}: it must be a Hugging Face directory")
     if not weights:
         raise JobFailed(f"the base model {path} has no .safetensors weights: convert it (pickled weights are refused)")
+    if kernel := _foreign_attention(config):
+        raise JobFailed(
+            f"the base model {path} wants the attention {kernel}, which is code to be fetched and run: take that out of its "
+            f"config.json, or choose another base"
+        )
     template = chat_template(path)
     if not template:
         raise JobFailed(f"the base model {path} has no chat template: choose an instruction-tuned base")
@@ -125,6 +132,18 @@ def _revision(path: Path, files: list[Path]) -> str:
     return hashlib.sha256(canonical({file.name: sha256_file(file) for file in files})).hexdigest()
 
 
+def _foreign_attention(config: Path) -> str | None:
+    """A kernel of some repository (`owner/name`) that the config asks for; None where it asks for none."""
+    try:
+        found = json.loads(config.read_bytes())
+    except ValueError:
+        raise JobFailed(f"{config} is not JSON: restore it") from None
+    parts = [found, *found.values()] if isinstance(found, dict) else []
+    asked = [value for part in parts if isinstance(part, dict) for name, value in part.items() if name in _ATTENTION]
+    named = [name for value in asked for name in (value.values() if isinstance(value, dict) else [value])]
+    return next((name for name in named if isinstance(name, str) and "/" in name), None)
+
+
 def chat_template(path: Path) -> str | None:
     """The chat template that comes with the base in the directory `path`; None where none does."""
     if (path / "chat_template.jinja").is_file():
@@ -134,6 +153,10 @@ def chat_template(path: Path) -> str | None:
     except (OSError, ValueError):
         return None
     template = config.get("chat_template")
+    if isinstance(template, list):  # by name: those for tools and documents are none for a conversation
+        template = next(
+            (one.get("template") for one in template if isinstance(one, dict) and one.get("name") == "default"), None
+        )
     return template if isinstance(template, str) else None
 
 

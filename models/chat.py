@@ -4,12 +4,19 @@ The tokenizer's chat template is rendered around placeholders; what stands betwe
 tokens, what people and models wrote is tokenised as plain text. So no text can forge a marker such as `<|assistant|>`.
 What of a context that is too long is kept, models.cutting says. What can't have room, as its
 characters tell, is cut off before it is tokenised: nine megabytes cost no more than what a context holds.
+
+A template that does not take a sequence of roles gets another that says the same (models/shapes.py). Replies are without
+thinking, in training, sampling and serving: a template that can be told so is told, a thought that it opens is closed. A
+template that tells the date is told one day, that of the training, whenever it is rendered.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from copy import copy
+from datetime import datetime
+from functools import partial
 from sys import getsizeof
 from typing import Any
 
@@ -19,7 +26,8 @@ from msgspec import Struct
 from feedback.privacy.remembered import Remembered
 from feedback.records import Message
 from models.cutting import fewest_dropped, share
-from models.errors import JobFailed
+from models.errors import JobFailed, Unrenderable
+from models.shapes import JOINT, Shape, find_shape, placeholder, shaped
 
 TINY_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
@@ -28,6 +36,9 @@ TINY_TEMPLATE = (
 TINY_MARKERS = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 
 _ROLES = {"system": "system", "developer": "system", "assistant": "assistant"}
+_QUESTION = {"role": "user", "content": "-"}
+_THOUGHT = re.compile(r"<(think|thinking|thought|reasoning)>\s*$")
+_THOUGHT_ENDS = "</think>"
 _PLACEHOLDER = re.compile("\ue000(\\d+)\ue001")
 _CACHED_TEXTS_BYTES = 128_000_000
 _CACHED_SKELETONS_BYTES = 16_000_000
@@ -65,7 +76,10 @@ class Fitted(Struct, frozen=True):
 class Chat:
     """Encodes messages and replies for one tokenizer with a chat template."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    date: str | None
+    """That the template tells, YYYY-MM-DD; None where it tells none, or today's."""
+
+    def __init__(self, tokenizer: Any, date: str | None = None) -> None:
         if not tokenizer.chat_template:
             raise JobFailed("the base model's tokenizer has no chat template: choose an instruction-tuned base")
         if not tokenizer.is_fast:
@@ -76,9 +90,28 @@ class Chat:
         words = tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)
         self._characters = min(max(map(len, words), default=1), _MOST_CHARACTERS)
         """That one token stands for at most."""
+        self._day: dict[str, Any] = {}
+        try:
+            self.shape: Shape = find_shape(self._text)
+            self.tells_date = self._tells_date()
+        except TemplateError as error:
+            raise JobFailed(
+                f"the base model's chat template can't render a single question ({error}): correct it, or choose another base"
+            ) from None
+        self.date = date if self.tells_date else None
+        self._day = _variables(self.date)
         self.closing = self._closing()
         """What ends a reply: up to and with the first special token after it."""
         self.end_ids = frozenset({self.closing[-1], tokenizer.eos_token_id} - {None})
+
+    def dated(self, date: str | None) -> Chat:
+        """The same chat on that day (YYYY-MM-DD; None: as it is); itself where the template tells no date."""
+        if date is None or date == self.date or not self.tells_date:
+            return self
+        other = copy(self)
+        other.date, other._day = date, _variables(date)
+        other._skeletons = Remembered(_CACHED_SKELETONS_BYTES)
+        return other
 
     def prompt(self, messages: Sequence[Message], max_tokens: int) -> list[int]:
         """Ids of the context with the opening of the reply, at most `max_tokens` long."""
@@ -175,22 +208,46 @@ class Chat:
             skeleton = self._make_skeleton(*form)
             self._skeletons.set(form, skeleton, 100 * (len(form[0]) + 1))
         return [
-            (part, None) if isinstance(part, tuple) else (self.content(messages[part]["content"]), part)
+            (part, None) if isinstance(part, tuple) else (self.content(self._kept(messages, part)), part)
             for part in skeleton
         ]
 
+    def _kept(self, messages: list[dict[str, str]], number: int) -> str:
+        """A message's text; of an assistant's before the last the answer alone, where the template forgets thoughts."""
+        text = messages[number]["content"]
+        if self.shape.forgets and messages[number]["role"] == "assistant" and number < len(messages) - 1:
+            return text.rpartition(_THOUGHT_ENDS)[2].lstrip("\n")
+        return text
+
     def _make_skeleton(self, roles: tuple[str, ...], open_reply: bool) -> list[tuple[int, ...] | int]:
         """What the template makes of messages with these roles: ids of its own text, and indices where theirs go."""
-        marked = [{"role": role, "content": f"\ue000{i}\ue001"} for i, role in enumerate(roles)]
+        marked = [
+            {"role": role, "content": JOINT.join(map(placeholder, numbers)) or " "}
+            for role, numbers in shaped(roles, self.shape)
+        ]
         parts = _PLACEHOLDER.split(self._render(marked, open_reply))
         return [int(part) if n % 2 else tuple(self._markup(part)) for n, part in enumerate(parts) if part]
 
     def _render(self, messages: list[dict[str, str]], open_reply: bool) -> str:
         try:
-            text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=open_reply)
-            return text
+            return self._text(messages, open_reply)
         except TemplateError as error:
-            raise JobFailed(f"the base model's chat template refuses a conversation: {error}") from None
+            raise Unrenderable(f"the base model's chat template refuses a conversation: {error}") from None
+
+    def _text(self, messages: list[dict[str, str]], open_reply: bool) -> str:
+        text: str = self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=open_reply, enable_thinking=False, **self._day
+        )
+        opened = _THOUGHT.search(text[text.rfind("\ue001") + 1 :]) if open_reply else None
+        return f"{text.rstrip()}\n\n</{opened[1]}>\n\n" if opened else text
+
+    def _tells_date(self) -> bool:
+        said = [[_QUESTION], [{"role": "system", "content": "-"}, _QUESTION]]
+        told = list[list[str]]()
+        for day in ("2001-02-03", "2014-10-29"):
+            self._day = _variables(day)
+            told.append([self._text(messages, True) for messages in said[: 1 if self.shape.folds else 2]])
+        return told[0] != told[1]
 
     def _markup(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=False)["input_ids"]
@@ -201,7 +258,7 @@ class Chat:
         return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
     def _closing(self) -> list[int]:
-        marked = [{"role": "user", "content": "\ue0000\ue001"}, {"role": "assistant", "content": "\ue0001\ue001"}]
+        marked = [{"role": "user", "content": placeholder(0)}, {"role": "assistant", "content": placeholder(1)}]
         ids = self._markup(_PLACEHOLDER.split(self._render(marked, False))[-1])
         special = set(self.tokenizer.all_special_ids)
         end = next((position for position, token in enumerate(ids) if token in special), None)
@@ -214,3 +271,15 @@ class Chat:
 
 def _size(pieces: Sequence[tuple[Sequence[int], int | None]]) -> int:
     return sum(len(ids) for ids, _ in pieces)
+
+
+def _variables(date: str | None) -> dict[str, Any]:
+    """What a template asks for the date; what it says without being told stays where `date` is None."""
+    if date is None:
+        return {}
+    day = datetime.fromisoformat(date)
+    return {"strftime_now": partial(_strftime, day), "date_string": day.strftime("%d %b %Y")}
+
+
+def _strftime(day: datetime, form: str) -> str:
+    return day.strftime(form)

@@ -171,7 +171,7 @@ def evaluate(
     model = load_policies(base, adapter, incumbent)
     samples = sample_both(model, chat, data.turns, max_length, sample_tokens, 5_000, report)
     stats = {side: describe_samples(chat, samples, side) for side in ("candidate", "incumbent")}
-    digest = make_manifest(adapter, base).digest
+    digest = make_manifest(adapter, base, chat.date).digest
     probes = choose_probes(data.turns, lambda text: len(chat.content(text)))
     content: dict[str, Any] = to_builtins(
         {

@@ -19,6 +19,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,10 +27,10 @@ import msgspec
 
 from feedback.clock import Clock, SystemClock
 from feedback.durable import staged, write_json
-from models.adapters import MARKER, AdapterInvalid, make_manifest, verify
+from models.adapters import MARKER, AdapterInvalid, Manifest, make_manifest, verify
 from models.bases import Base, find_base
 from models.errors import JobFailed
-from models.lengths import Lengths, fit_lengths, teaches
+from models.lengths import MOST, Lengths, fit_lengths, teaches
 from models.snapshot import SnapshotData, read_dataset_hash, read_snapshot
 from models.spec import TrainingSpec, load_spec
 
@@ -81,6 +82,7 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock
     from models.evaluate import evaluate
     from models.loading import load_causal, load_chat
     from models.policy import Method, choose_examples, train_policy
+    from models.rendered import rendered_only
     from models.reward import train_reward
     from models.tiny import train_tiny
 
@@ -88,7 +90,8 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock
     state = Path(spec.state)
     with phases.phase("base") as report:
         base = base or train_tiny(data.turns, spec.base, spec.tiny, state, _folder(work / "base"), report)
-        chat = load_chat(base)
+        chat = load_chat(base, _kept_date(work, clock))
+        data, unrendered = rendered_only(data, chat, spec.base.max_length or MOST)
         data, lengths = fit_lengths(chat, data, base, spec.base.max_length)
         max_length = lengths.max_length
         check_labels(data, lengths)
@@ -110,11 +113,12 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock
         )
     content |= {
         "lengths": msgspec.to_builtins(lengths),
+        "unrendered": unrendered,
         "created_at_us": clock.now_us(),
         "seconds": phases.seconds,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
-    return _publish(content, base, adapter, work, state)
+    return _publish(content, make_manifest(adapter, base, chat.date), adapter, work, state)
 
 
 def check_labels(data: SnapshotData, lengths: Lengths | None = None) -> None:
@@ -146,13 +150,20 @@ def _check_incumbent(spec: TrainingSpec, base: Base | None) -> Path | None:
     return path
 
 
-def _publish(content: dict[str, Any], base: Base, adapter: Path, work: Path, state: Path) -> Path:
+def _kept_date(work: Path, clock: Clock) -> str:
+    """The day that this training began, UTC: a template that tells the date tells this one, also after midnight."""
+    path = work / "date.json"
+    if not path.exists():
+        write_json(path, {"date": datetime.fromtimestamp(clock.now_us() / 1e6, UTC).date().isoformat()})
+    return str(json.loads(path.read_bytes())["date"])
+
+
+def _publish(content: dict[str, Any], manifest: Manifest, adapter: Path, work: Path, state: Path) -> Path:
     """The candidate directory, all at once; then the checkpoints go."""
-    manifest = make_manifest(adapter, base)
     with staged(state / "candidates") as fresh:
         shutil.copytree(adapter, fresh.path / "adapter")
         shutil.copytree(work / "reward" / "model", fresh.path / "reward_model")
-        write_json(fresh.path / "manifest.json", {name: getattr(manifest, name) for name in manifest.__struct_fields__})
+        write_json(fresh.path / "manifest.json", manifest.content)
         write_json(fresh.path / "report.json", {"digest": manifest.digest, **content})
         path = fresh.publish(manifest.digest, MARKER)
     write_json(work / "result.json", {"candidate": manifest.digest})

@@ -24,6 +24,7 @@ AT_ONCE = 30_000
 DEEPEST = 64
 """What is nested deeper is not logged in any case (feedback.privacy.redact)."""
 
+_TEXTS = frozenset({str, type(None)})
 _PIECE = 65_536
 _NOT_BASE64 = bytes(
     byte for byte in range(256) if not (chr(byte).isascii() and chr(byte).isalnum()) and byte not in b"+/="
@@ -51,8 +52,6 @@ def without_data(messages: Sequence[Message]) -> list[Message]:
 
 def message_without_data(message: Message) -> Message:
     """One message, the same object where there is nothing to cut."""
-    if len(message) == 2 and type(message.get("content")) is str and type(message.get("role")) is str:
-        return message  # by far most
     if _plain(message):
         return message
     return {name: value if isinstance(value, str) else _cut(value) for name, value in message.items()}
@@ -60,7 +59,7 @@ def message_without_data(message: Message) -> Message:
 
 def _plain(message: Message) -> bool:
     """By far most messages are."""
-    return all(value is None or isinstance(value, str) for value in message.values())
+    return _TEXTS.issuperset(map(type, message.values()))
 
 
 def _cut(value: Any, depth: int = 0) -> Any:

@@ -10,7 +10,7 @@ import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 
-from deploy.gateway.redaction import Redaction, fitting, newest
+from deploy.gateway.redaction import Redaction, fitting, newest, without_texts
 from feedback.clock import Clock
 from feedback.intake.contract import MAX_EVENT_BYTES
 from feedback.intake.edge import Edge, Record, encoded
@@ -121,7 +121,7 @@ class EventLog:
 def turn_record(edge: Edge, turn: Turn, messages: msgspec.Raw, asked: Sequence[Message]) -> Record:
     """The record of a redacted turn; one that the broker would not take loses its oldest messages and says how many.
 
-    `messages`: its own, encoded. `asked`: its messages as they were sent, by which it is measured what may stay.
+    One whose reply alone is too big is kept without its texts. `messages`: its own, encoded. `asked`: its messages as they were sent, by which it is measured what may stay.
     """
     room, whole = MAX_EVENT_BYTES, len(asked)
     record, left = edge.signed(turn, messages), whole
@@ -131,4 +131,7 @@ def turn_record(edge: Edge, turn: Turn, messages: msgspec.Raw, asked: Sequence[M
         record = edge.signed(
             replace(turn, messages=turn.messages[whole - left :], truncated=turn.truncated + whole - left)
         )
+    if len(record.value) > MAX_EVENT_BYTES:
+        log.warning("turn_too_big", bytes=len(record.value), kept="without its texts")
+        record = edge.signed(without_texts(turn))
     return record

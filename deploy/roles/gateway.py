@@ -60,11 +60,14 @@ async def _serve_chats(role: Role, stop: asyncio.Event, listening: socket, requi
     serving = asyncio.create_task(
         serve(app, listening, stop, role.finish_s, role.clock, limits, pages(settings.gateway))
     )
-    gc.collect()
-    gc.freeze()  # what is there now stays: a look through all of it would hold up every chat for tens of milliseconds
+    settled = False
     try:
         while not stop.is_set() and not serving.done():
             role.waiting = engine.ready() or link.missing()
+            if not settled and role.waiting is None:
+                gc.collect()
+                gc.freeze()  # what is there now stays: to look through all of it holds up every chat, with torch for 0.2 s
+                settled = True
             await role.clock.wait(stop, READY_S)
         engine.drain()
         await serving

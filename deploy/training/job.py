@@ -111,6 +111,7 @@ def _environment(spec: TrainingSpec) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait take the gateway's cores
     }
 
 

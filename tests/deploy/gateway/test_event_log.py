@@ -52,6 +52,15 @@ def test_a_turn_too_big_for_the_broker_says_what_it_lost(sizes: list[int], kept:
     assert (len(event["messages"]), event.get("truncated", 0)) == (kept, len(sizes) - kept)
 
 
+async def test_a_turn_whose_reply_alone_is_too_big_counts_without_its_texts() -> None:
+    producer = MemoryProducer()
+    assert await log(EventLog(producer, CLOCK, Redaction(EDGE, CLOCK)), [said("Hi")], "word " * 300_000)
+    record = producer.records[-1]
+    assert len(record.value) <= MAX_EVENT_BYTES
+    kept = msgspec.json.decode(record.value, type=Turn)
+    assert (kept.outcome, kept.messages, kept.reply) == ("ok", [], "")
+
+
 async def test_sent_means_durable() -> None:
     producer = MemoryProducer()
     assert await log(EventLog(producer, CLOCK, Redaction(EDGE, CLOCK)), [said("Hi")])

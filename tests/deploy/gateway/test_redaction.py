@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.gateway.redaction import Redaction, fitting, newest, without_texts
+from deploy.gateway.redaction import Redaction, fitting, newest, surely_fit, without_texts
 from deploy.gateway.redaction_processes import RedactionProcesses, Unredactable
 from feedback.content import is_unredactable, untrainable
 from feedback.intake.contract import MAX_EVENT_BYTES
@@ -125,6 +125,12 @@ def test_what_could_not_be_kept_is_cut_off_before_anything_is_done_with_it(sizes
     assert (len(fit.messages), fit.truncated) == (kept, len(sizes) - kept)
     assert fitting(fit) is fit
     assert fit.messages == newest(asked.messages, 2 * MAX_EVENT_BYTES)
+
+
+@given(st.lists(st.text(max_size=30), max_size=5), st.integers(0, 2_000))
+def test_what_surely_fits_is_kept(texts: list[str], room: int) -> None:
+    asked = [{"role": "assistant", "content": text} for text in texts]
+    assert not surely_fit(asked, room) or newest(asked, room) == asked
 
 
 @given(st.text(max_size=200))

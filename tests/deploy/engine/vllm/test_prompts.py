@@ -129,3 +129,20 @@ def test_prompts_bring_in_no_torch(base: Base) -> None:
     code = "import sys; from models.bases import Base; from deploy.engine.vllm import engine, prompts; "
     code += f"prompts.Template.read(Base({base.path!r}, *'abcd')); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+async def test_a_prompt_is_rendered_on_the_day_that_is_asked_for(base: Base) -> None:
+    config = Path(base.path) / "tokenizer_config.json"
+    known = json.loads(config.read_bytes())
+    dated = "{{ strftime_now('%Y-%m-%d') }}" + known["chat_template"]
+    config.write_text(json.dumps(known | {"chat_template": dated}))
+    prompts = Prompts(base)
+    prompts.start()
+    try:
+        template = await prompts.template()
+        for day in ("2026-11-27", "2020-01-31", "2026-11-27"):
+            ids = await prompts.ids(said("a"), 60, 99, day)
+            assert ids is not None
+            assert template.chat.tokenizer.decode(ids).startswith(day)
+    finally:
+        prompts.stop()
