@@ -11,8 +11,10 @@ import click
 
 from deploy.cli.common import FAILED, Context, pass_context, print_json, stdout
 from deploy.errors import Failed
+from deploy.parts import engine_in_use
 from deploy.rules.schedule import NOT_TRAINED
 from deploy.serving_settings import EngineSettings
+from deploy.state import State
 from deploy.text import shown
 from feedback.clock import Clock
 from feedback.settings import KeyUnusable, read_key
@@ -41,9 +43,10 @@ def engine() -> None:
 def check(context: Context) -> int:
     """Ask each address of the engine as chats will ask it, and say what is wrong and what to do.
 
-    It asks for the models, for a reply of one token, and for a streamed one.
+    It asks for the models, for a reply of one token, and for a streamed one. While a gateway runs, the engine is the one that
+    it asks, also where `--engine` named it.
     """
-    settings = context.settings.engine
+    settings = engine_in_use(State(context.state_path), context.settings.engine)  # there need be none yet
     if settings.kind == "local":
         return _check_local(context)
     checked = checked_addresses(settings, context.clock)

@@ -76,6 +76,10 @@ class LocalEngines:
         """Digests of the loaded adapters."""
         return self._adapters.digests if self._adapters is not None else frozenset()
 
+    def why_not(self, digest: str) -> str | None:
+        """What went wrong when it was to be loaded last."""
+        return self._adapters.why_not(digest) if self._adapters is not None else None
+
     def ready(self) -> str | None:
         """None when requests can be answered, else a sentence on what is missing."""
         return self._why

@@ -32,7 +32,8 @@ class LoadedAdapters:
         self._engine, self._candidates, self._clock = engine, candidates, clock
         self._loaded: set[str] = set()
         self._leases = Leases()
-        self._failed_at: dict[str, float] = {}
+        self._failed: dict[str, tuple[str, float]] = {}
+        """Why not, and when that was, on the clock's monotonic time."""
         self._by_name: deque[str] = deque(maxlen=KEPT)
         self._changing = asyncio.Lock()
         self._loading = set[asyncio.Task[bool]]()
@@ -40,6 +41,11 @@ class LoadedAdapters:
     @property
     def digests(self) -> frozenset[str]:
         return frozenset(self._loaded)
+
+    def why_not(self, digest: str) -> str | None:
+        """What went wrong when it was to be loaded last."""
+        why, _ = self._failed.get(digest, (None, 0.0))
+        return why
 
     async def hold(self, digest: str, *, by_name: bool = False) -> Lease | None:
         """A lease on this adapter, which is loaded where need be; None where it can't be."""
@@ -85,18 +91,19 @@ class LoadedAdapters:
             return digest in self._loaded or await self._try_to_load(digest)
 
     async def _try_to_load(self, digest: str) -> bool:
-        failed_at = self._failed_at.get(digest)
-        if failed_at is not None and self._clock.monotonic_s() - failed_at < RETRY_LOAD_S:
+        _, failed_at_s = self._failed.get(digest, ("", -RETRY_LOAD_S))
+        if self._clock.monotonic_s() - failed_at_s < RETRY_LOAD_S:
             return False
         try:
             await asyncio.to_thread(self._engine.load_adapter, digest, self._candidates / digest)
         except Exception as error:  # whatever is wrong with an adapter, the incumbent goes on serving
             metrics.ADAPTER_LOAD_FAILURES.inc()
-            self._failed_at[digest] = self._clock.monotonic_s()
-            log.error("adapter_not_loaded", adapter=engine_name(digest), error=f"{type(error).__name__}: {error}"[:500])
+            why = f"{type(error).__name__}: {error}"[:500]
+            self._failed[digest] = why, self._clock.monotonic_s()
+            log.error("adapter_not_loaded", adapter=engine_name(digest), error=why)
             return False
         self._loaded.add(digest)
-        self._failed_at.pop(digest, None)
+        self._failed.pop(digest, None)
         log.info("adapter_loaded", adapter=engine_name(digest))
         return True
 

@@ -115,6 +115,9 @@ class Engine(Protocol):
     def base(self, model: str) -> str:
         """What answers where a client asks for `model`, one of `names` or an adapter's, and no adapter does."""
 
+    def why_not(self, digest: str) -> str | None:
+        """Why this adapter could not be loaded when that was tried last; None where nothing is known to be wrong."""
+
     def ready(self) -> str | None:
         """None when requests can be answered, else a sentence on what is missing."""
 

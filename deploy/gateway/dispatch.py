@@ -128,9 +128,8 @@ class Dispatcher:
                 409, "halted", "everything is halted: only the bare base is served, under the usual model name"
             )
         if not await place.hold(digest, by_name=True):
-            raise bad(
-                f"{engine_name(digest)} can't be loaded: the gateway's log says why", "model", "model_not_loadable"
-            )
+            why = self.engine.why_not(digest) or "it is not there yet; try again"
+            raise bad(f"{engine_name(digest)} can't be loaded: {why}", "model", "model_not_loadable")
         return Choice(digest)
 
 

@@ -22,6 +22,9 @@ from deploy.engine.thread import STOPPING
 from feedback.clock import Clock
 
 MAX_ANSWER_BYTES = 64_000_000
+MAX_DEPTH = 200
+"""Lists and objects within each other in what an engine says: what is copied, redacted and read again later can't be endless."""
+
 RETRIED = frozenset({429, 500, 502, 503, 504, 529})
 """What another address may do better."""
 
@@ -268,7 +271,7 @@ class RemoteAnswer:
             return Broken("the engine does not let this gateway in", f"it refuses our key ({status})", http=status)
         document: Any = None
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            document = _decode(body)
+            document = _decoded(body)
         if status < 400 or not isinstance(document, dict) or not document.get("error"):
             said = f"the engine answered {status}, and not as OpenAI's API does"
             told = status if status in RETRIED or status == TOO_BIG else 502
@@ -340,10 +343,26 @@ def _for_client(error: Broken | EngineRefused | None) -> EngineFailed | EngineRe
     return error
 
 
+def _decoded(data: bytes) -> Any:
+    """The JSON in it. Raises RecursionError too, and what `_decode` raises."""
+    document = _decode(data)
+    if data.count(b"{") + data.count(b"[") > MAX_DEPTH:  # else it can't be that deep
+        level = [document]
+        for _ in range(MAX_DEPTH):
+            inner = (one.values() if isinstance(one, dict) else one for one in level)
+            level = [value for values in inner for value in values if isinstance(value, dict | list)]
+            if not level:
+                return document
+        raise RecursionError
+    return document
+
+
 def _document(data: bytes) -> dict[str, Any]:
     try:
-        document = _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        document = _decoded(data)
+    except RecursionError:
+        raise Broken("the engine's answer can't be read", f"JSON nested more than {MAX_DEPTH} deep") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
         start = "HTML" if data.lstrip()[:1] == b"<" else "no JSON"
         raise Broken("the engine's answer can't be read", f"{start} where a JSON object was expected") from None
     if not isinstance(document, dict):

@@ -22,6 +22,7 @@ IDLE_S = 4.0
 """How long a connection is kept for the next request: uvicorn's servers end it after 5 s, it may be just as one is sent."""
 
 CHAT = "chat/completions"
+TAKES_NONE = "this engine takes no adapters"
 
 log = structlog.get_logger()
 
@@ -63,6 +64,10 @@ class RemoteEngine:
     def base(self, model: str) -> str:
         """What the engine calls it."""
         return self._models.get(model, self._served)
+
+    def why_not(self, digest: str) -> str | None:
+        """The same for all of them."""
+        return TAKES_NONE
 
     def ready(self) -> str | None:
         """None when it can be asked."""
@@ -107,7 +112,7 @@ class RemoteEngine:
         """None: this engine takes no adapters."""
         if digest not in self._refused:  # said once of each
             self._refused.add(digest)
-            log.warning("adapter_not_loaded", adapter=engine_name(digest), error="this engine takes no adapters")
+            log.warning("adapter_not_loaded", adapter=engine_name(digest), error=TAKES_NONE)
         return None
 
     def model_on(self, address: Replica, adapter: str | None, asked: str) -> str | None:

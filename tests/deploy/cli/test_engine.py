@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from deploy.cli.common import DONE, FAILED
+from deploy.parts import note_engine
 from deploy.rules.schedule import NOT_TRAINED
-from deploy.state import open_state
+from deploy.serving_settings import EngineSettings
+from deploy.settings import Settings
+from deploy.state import State, open_state
 from tests.deploy.cli.test_common import document, typed
 from tests.own_engine import MODEL, OwnEngine, own_engine
 
@@ -145,3 +148,13 @@ def test_the_doctor_asks_for_no_reply(state: Path, server: OwnEngine) -> None:
     (found,) = [one for one in document(state, "doctor") if one["check"] == "engine"]
     assert (found["outcome"], NOT_TRAINED in found["sentence"]) == ("ok", True)
     assert [path for path, _ in server.asked] == ["/v1/models"]
+
+
+def test_while_a_gateway_runs_its_engine_is_the_one_that_is_checked(state: Path, server: OwnEngine) -> None:
+    """`trimtab up --engine ...` in one terminal, `engine check` in another: nothing is in trimtab.toml."""
+    server.key = None
+    named = Settings(engine=EngineSettings(kind="openai", urls=[server.url], model=MODEL))
+    with State(state).play("gateway"):
+        note_engine(State(state), named)
+        assert checked(state)["url"] == server.url
+    assert document(state, "engine", "check")["kind"] == "local"

@@ -60,10 +60,12 @@ async def test_an_adapter_that_can_not_be_loaded_is_tried_again_later(
     assert not await can_hold(engines, A)
     assert not await can_hold(engines, A)
     assert engine.loads == [A]
+    assert engines.why_not(A) == f"ValueError: {A[:4]} is broken"
     assert REGISTRY.get_sample_value("trimtab_adapter_load_failures_total") == before + 1
     engine.broken = set()
     desk.time_s += RETRY_LOAD_S
     assert await can_hold(engines, A)
+    assert engines.why_not(A) is None
 
 
 async def test_only_the_last_two_adapters_asked_for_by_name_stay(engines: LocalEngines, engine: FakeEngine) -> None:

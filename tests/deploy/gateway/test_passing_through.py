@@ -410,6 +410,7 @@ async def test_an_adapter_is_refused_and_the_base_answers(control: Control, fold
             with pytest.raises(openai.BadRequestError) as raised:
                 await client.chat.completions.create(model=f"tt-{digest[:16]}", messages=HELLO)
             assert raised.value.code == "model_not_loadable"
+            assert "this engine takes no adapters" in raised.value.message
             assert len(server.asked) == 1
 
 

@@ -108,7 +108,17 @@ FAILURES: dict[str, tuple[Script, tuple[str, int], str]] = {
     ),
     "half a document": (streaming(b'data: {"choices": \n\n'), UNREADABLE, "no JSON where a JSON object was expected"),
     "a list": (streaming(b"data: [1]\n\n"), UNREADABLE, "no JSON object"),
-    "deep brackets": (streaming(b"data: " + b"[" * 100_000 + b"\n\n"), UNREADABLE, "no JSON"),
+    "deep brackets": (streaming(b"data: " + b"[" * 100_000 + b"\n\n"), UNREADABLE, "nested more than 200 deep"),
+    "a document deeper than records may be": (
+        streaming(b'data: {"choices": [], "usage": ' + b'{"mauve":' * 800 + b"1" + b"}" * 801 + b"\n\n"),
+        UNREADABLE,
+        "nested more than 200 deep",
+    ),
+    "an error deeper than answers may be": (
+        raw(b'{"error": ' + b'{"mauve":' * 800 + b"1" + b"}" * 801, "application/json", 400),
+        ("the engine answered 400, and not as OpenAI's API does", 502),
+        "400 with application/json",
+    ),
     "bytes that are no text": (streaming(b'data: {"a": "\xff"}\n\n'), UNREADABLE, "no JSON"),
     "bytes that are not packed as it says": (
         raw(b"mauve", "text/event-stream", content_encoding="gzip"),
@@ -159,6 +169,14 @@ async def test_a_failure_is_one_sentence_for_the_client_and_one_line_for_the_ope
     for secret in ("mauve", KEY, "sk-of", "127.0.0.1"):
         assert secret not in body
         assert secret not in str({**line, "engine": ""}) or secret == "127.0.0.1"
+
+
+async def test_an_answer_with_many_brackets_is_not_a_deep_one(server: OpenAIServer) -> None:
+    tokens = [{"token": "a", "bytes": [97], "top_logprobs": []}] * 500
+    choice = {"index": 0, "message": {"role": "assistant", "content": "[{" * 500}, "logprobs": {"content": tokens}}
+    server.then(whole({"choices": [choice]}))
+    async with remote(server.url) as engine:
+        assert (await documents(engine))[0]["choices"] == [choice]
 
 
 async def test_what_is_whole_and_no_answer_is_not_taken_for_one(server: OpenAIServer) -> None:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
+from unittest.mock import Mock
 
 import pytest
 from jinja2 import TemplateError
@@ -146,6 +147,7 @@ async def test_what_is_loaded_and_not_applied_is_never_served_and_is_unloaded(
         assert served.loaded == frozenset()
         with served.admit() as place:
             assert not await place.hold(digest)
+        assert "proof" in str(served.why_not(digest))
         assert (await chat(served)).startswith(ZERO)
     assert "adapter_not_loaded" in capsys.readouterr().out
 
@@ -429,14 +431,9 @@ async def test_a_conversation_that_the_template_refuses_is_for_the_engine_to_ref
     server = Speaking(recorded_candidate(candidates)[1])
     async with engine(candidates, Desk(), [server]) as served:
         template = await served._prompts.template()
-        template.chat.tokenizer._template = _Refusing()
+        template.chat.tokenizer._template = Mock(**{"render.side_effect": TemplateError("roles must alternate")})
         await heard(served, [{"role": "assistant", "content": "Hi"}])
         assert asked_last(server)[0] == "/v1/chat/completions"
-
-
-class _Refusing:
-    def render(self, **_: Any) -> str:
-        raise TemplateError("roles must alternate")
 
 
 async def test_without_a_tokenizer_it_is_not_ready_and_says_why(
