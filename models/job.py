@@ -25,8 +25,9 @@ from typing import Any, TypeVar
 from feedback.clock import Clock, SystemClock
 from feedback.durable import staged, write_json
 from models.adapters import MARKER, AdapterInvalid, make_manifest, verify
-from models.bases import Base, find_base
+from models.bases import SMOLLM2, Base, find_base
 from models.errors import JobFailed
+from models.smollm2 import install_smollm2
 from models.snapshot import SnapshotData, read_dataset_hash, read_snapshot
 from models.spec import TrainingSpec, load_spec
 
@@ -76,7 +77,11 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock
             f"snapshot {data.name} has {labels} labels in its train split, a training needs {MIN_LABELS}: "
             f"collect more ratings or verdicts"
         )
-    base = find_base(spec.base, spec.tiny, Path(spec.state))  # a base that is missing should fail before torch loads
+    phases, state = _Phases(work, emit, clock), Path(spec.state)
+    base = find_base(spec.base, spec.tiny, state)  # a base that is missing should fail before torch loads
+    if base is None and spec.base.name == SMOLLM2:
+        with phases.phase("base") as report:
+            base = install_smollm2(state, report)
     incumbent = _check_incumbent(spec, base)
     _prepare_torch(spec)
     from models.best_of import reward_pairs, sample_prompts
@@ -86,8 +91,7 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock
     from models.reward import train_reward
     from models.tiny import train_tiny
 
-    phases = _Phases(work, emit, clock)
-    max_length, state = spec.base.max_length, Path(spec.state)
+    max_length = spec.base.max_length
     with phases.phase("base") as report:
         base = base or train_tiny(data.turns, spec.base, spec.tiny, state, _folder(work / "base"), report)
         chat = load_chat(base)
