@@ -14,6 +14,8 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
+from models.parent import end_with_parent
+
 _OF_THE_READER = ("quantization_config", "_model_name_or_path", "_name_or_path", "unk_token_id", "transformers_version")
 
 
@@ -61,6 +63,7 @@ def _tokenizer(read: Any, config: Any) -> Any:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     set_verbosity_error()
     disable_progress_bar()
     convert(Path(sys.argv[1]), Path(sys.argv[2]))

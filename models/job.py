@@ -13,9 +13,7 @@ import json
 import os
 import resource
 import shutil
-import stat
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +25,7 @@ from feedback.durable import staged, write_json
 from models.adapters import MARKER, AdapterInvalid, make_manifest, verify
 from models.bases import SMOLLM2, Base, find_base
 from models.errors import JobFailed
+from models.parent import end_with_parent
 from models.smollm2 import install_smollm2
 from models.snapshot import SnapshotData, read_dataset_hash, read_snapshot
 from models.spec import TrainingSpec, load_spec
@@ -43,7 +42,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m models.job SPEC.json", file=sys.stderr)
         return 2
-    _end_with_parent()
+    end_with_parent()  # checkpoints stay
     try:
         run(load_spec(Path(arguments[0])), _own_stdout(), SystemClock())
     except JobFailed as error:
@@ -195,18 +194,6 @@ def _prepare_torch(spec: TrainingSpec) -> None:
 
     torch.set_num_threads(spec.threads)
     torch.use_deterministic_algorithms(True)
-
-
-def _end_with_parent() -> None:
-    """Whoever started us holds a pipe to our stdin: when they are gone, killed perhaps, so are we; checkpoints stay."""
-
-    def watch() -> None:
-        while os.read(0, 1):
-            pass
-        os._exit(1)
-
-    if stat.S_ISFIFO(os.fstat(0).st_mode):
-        threading.Thread(target=watch, daemon=True).start()
 
 
 def _own_stdout() -> Emit:

