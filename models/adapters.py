@@ -16,6 +16,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,19 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     tokenizer_sha256: str
     chat_template_sha256: str
     format: int = 1
+    template_date: str | None = None
+    """YYYY-MM-DD: what the chat template said the day was, in training, and says wherever the adapter serves."""
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What is kept of it and makes its digest; a date that there is none of is left out, as before there were any."""
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        return {name: value for name, value in found.items() if value is not None}
 
     @property
     def digest(self) -> str:
         """64 hex digits."""
-        return hashlib.sha256(canonical(msgspec.to_builtins(self))).hexdigest()
+        return hashlib.sha256(canonical(self.content)).hexdigest()
 
     def fits(self, base: Base) -> bool:
         """Whether the adapter was trained on this base, with this tokenizer and chat template."""
@@ -107,8 +116,8 @@ def adapter_config(base: Base, rank: int, alpha: int, target_modules: list[str])
     }
 
 
-def make_manifest(adapter: Path, base: Base) -> Manifest:
-    """The manifest of the adapter directory `adapter`, trained on `base`."""
+def make_manifest(adapter: Path, base: Base, template_date: str | None = None) -> Manifest:
+    """The manifest of the adapter directory `adapter`, trained on `base`, whose chat template said that it was that day."""
     return Manifest(
         weights_sha256=sha256_file(adapter / WEIGHTS),
         config_sha256=_config_sha256((adapter / CONFIG).read_bytes()),
@@ -116,6 +125,7 @@ def make_manifest(adapter: Path, base: Base) -> Manifest:
         base_revision=base.revision,
         tokenizer_sha256=base.tokenizer_sha256,
         chat_template_sha256=base.chat_template_sha256,
+        template_date=template_date,
     )
 
 
@@ -225,9 +235,11 @@ def _json_object(raw: bytes, name: str) -> dict[str, Any]:
 
 def _read_manifest(path: Path) -> Manifest:
     try:
-        return msgspec.json.decode(_read_file(path, MAX_JSON_BYTES), type=Manifest)
-    except msgspec.DecodeError as error:
+        manifest = msgspec.json.decode(_read_file(path, MAX_JSON_BYTES), type=Manifest)
+        date.fromisoformat(manifest.template_date or "2000-01-01")
+    except (msgspec.DecodeError, ValueError) as error:
         raise AdapterInvalid(f"manifest.json is not an adapter's manifest: {error}") from None
+    return manifest
 
 
 def _check_config(config: dict[str, Any], base_name: str) -> tuple[int, list[str]]:

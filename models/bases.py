@@ -1,7 +1,7 @@
 """The base model: a directory in Hugging Face format that adapters are trained on. No torch.
 
-`tiny` is trained here, once per state directory (models/tiny.py); any other name is a local directory or is fetched
-from the hub. Only safetensors are read, and no code that comes with a model is run.
+`tiny` is trained here, once per state directory (models/tiny.py), `smollm2` is fetched and converted once
+(models/smollm2.py); any other name is a local directory or is fetched from the hub. Only safetensors are read, and no code that comes with a model is run.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from msgspec import Struct
 
 from feedback.durable import canonical, sha256_file
 from models.errors import JobFailed
-from models.settings import BaseModelSettings, TinySettings
+from models.settings import TINY_LENGTH, BaseModelSettings, TinySettings
 
 TINY = "tiny"
+SMOLLM2 = "smollm2"
 MARKER = "_COMPLETE"
 _POINTER = "tiny-of-"
 _WANTED = [
@@ -30,13 +31,15 @@ _WANTED = [
 ]
 _WANTED += ["special_tokens_map.json", "vocab.json", "merges.txt"]
 
+_ATTENTION = {"attn_implementation", "_attn_implementation", "_attn_implementation_internal"}
+
 
 class Base(Struct, frozen=True):
     """A base model at hand, and what an adapter's digest says of it."""
 
     path: str
     name: str
-    """`tiny-<12 hex>`, a Hugging Face name, or the name of a local directory."""
+    """`tiny-<12 hex>`, `smollm2-<12 hex>`, a Hugging Face name, or the name of a local directory."""
     revision: str
     """The hub's commit, else the sha256 of the weights and the config."""
     tokenizer_sha256: str
@@ -44,10 +47,12 @@ class Base(Struct, frozen=True):
 
 
 def find_base(settings: BaseModelSettings, tiny: TinySettings, state: Path) -> Base | None:
-    """The base that these settings name; None when it is `tiny` and none has been trained in `state` yet.
+    """The base that these settings name; None when it is `tiny` or `smollm2` and has yet to be made in `state`.
 
     Raises JobFailed when it is not there, can't be fetched, or is not safe to load.
     """
+    if settings.name == SMOLLM2:
+        return find_smollm2(state)
     if settings.name != TINY:
         return describe(_fetch(settings), settings.name)
     pointer = tiny_pointer(settings, tiny, state)
@@ -64,6 +69,8 @@ def find_base(settings: BaseModelSettings, tiny: TinySettings, state: Path) -> B
 def served_base(settings: BaseModelSettings, tiny: TinySettings, state: Path) -> Base | None:
     """As `find_base`, for whoever serves it: where `tiny` was trained, but with other settings, JobFailed says which."""
     base = find_base(settings, tiny, state)
+    if settings.name != TINY:
+        return base
     earlier = sorted((state / "bases").glob(f"{_POINTER}*.json"), key=lambda path: path.stat().st_mtime)
     if base is None and earlier:
         raise JobFailed(
@@ -71,6 +78,20 @@ def served_base(settings: BaseModelSettings, tiny: TinySettings, state: Path) ->
             f"back, or run `trimtab train`, which trains another"
         )
     return base
+
+
+def find_smollm2(state: Path) -> Base | None:
+    """SmolLM2 as it was converted in this state directory; None where it was not, or is gone (it is converted again)."""
+    try:
+        path = state / "bases" / json.loads(smollm2_pointer(state).read_bytes())["directory"]
+    except FileNotFoundError:
+        return None
+    return describe(path, path.name) if (path / MARKER).exists() else None
+
+
+def smollm2_pointer(state: Path) -> Path:
+    """The file that names it, so that a version that converts otherwise takes the one that adapters were trained on."""
+    return state / "bases" / f"{SMOLLM2}.json"
 
 
 def tiny_pointer(settings: BaseModelSettings, tiny: TinySettings, state: Path) -> Path:
@@ -82,7 +103,7 @@ def tiny_pointer(settings: BaseModelSettings, tiny: TinySettings, state: Path) -
 
 def tiny_content(settings: BaseModelSettings, tiny: TinySettings) -> dict[str, Any]:
     """The settings that a tiny base is made by."""
-    return {"max_length": settings.max_length, **tiny.model_dump(mode="json")}
+    return {"max_length": settings.max_length or TINY_LENGTH, **tiny.model_dump(mode="json")}
 
 
 def _differences(settings: BaseModelSettings, tiny: TinySettings, pointer: Path) -> str:
@@ -107,6 +128,11 @@ def describe(path: Path, name: str) -> Base:
         raise JobFailed(f"the base model {path} has no {missing.name}: it must be a Hugging Face directory")
     if not weights:
         raise JobFailed(f"the base model {path} has no .safetensors weights: convert it (pickled weights are refused)")
+    if kernel := _foreign_attention(config):
+        raise JobFailed(
+            f"the base model {path} wants the attention {kernel}, which is code to be fetched and run: take that out of its "
+            f"config.json, or choose another base"
+        )
     template = chat_template(path)
     if not template:
         raise JobFailed(f"the base model {path} has no chat template: choose an instruction-tuned base")
@@ -125,6 +151,18 @@ def _revision(path: Path, files: list[Path]) -> str:
     return hashlib.sha256(canonical({file.name: sha256_file(file) for file in files})).hexdigest()
 
 
+def _foreign_attention(config: Path) -> str | None:
+    """A kernel of some repository (`owner/name`) that the config asks for; None where it asks for none."""
+    try:
+        found = json.loads(config.read_bytes())
+    except ValueError:
+        raise JobFailed(f"{config} is not JSON: restore it") from None
+    parts = [found, *found.values()] if isinstance(found, dict) else []
+    asked = [value for part in parts if isinstance(part, dict) for name, value in part.items() if name in _ATTENTION]
+    named = [name for value in asked for name in (value.values() if isinstance(value, dict) else [value])]
+    return next((name for name in named if isinstance(name, str) and "/" in name), None)
+
+
 def chat_template(path: Path) -> str | None:
     """The chat template that comes with the base in the directory `path`; None where none does."""
     if (path / "chat_template.jinja").is_file():
@@ -134,6 +172,10 @@ def chat_template(path: Path) -> str | None:
     except (OSError, ValueError):
         return None
     template = config.get("chat_template")
+    if isinstance(template, list):  # by name: those for tools and documents are none for a conversation
+        template = next(
+            (one.get("template") for one in template if isinstance(one, dict) and one.get("name") == "default"), None
+        )
     return template if isinstance(template, str) else None
 
 

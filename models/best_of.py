@@ -17,6 +17,7 @@ from feedback.dataset.tables import ServedTurn
 from feedback.durable import write_json
 from feedback.records import PreferencePair, Provenance
 from models.chat import Chat
+from models.cutting import prompt_room
 from models.loop import Report
 from models.reward import RewardModel, encode, sigmoid
 from models.sampling import PROMPTS_AT_ONCE, choose_prompts, sample
@@ -46,9 +47,9 @@ def sample_prompts(
     for number, batch in enumerate(batches):
         path = work / f"{number:05d}.json"
         if not path.exists():
-            prompts = [chat.prompt(turn.prompt, max_length - settings.sample_tokens) for turn in batch]
-            seed = settings.seed + 1_000 + number
-            write_json(path, sample(model, chat, prompts, settings.best_of, settings.sample_tokens, seed))
+            prompts = [chat.prompt(turn.prompt, prompt_room(max_length, settings.sample_tokens)) for turn in batch]
+            most = min(settings.sample_tokens, max_length - max(map(len, prompts)))
+            write_json(path, sample(model, chat, prompts, settings.best_of, most, settings.seed + 1_000 + number))
         replies = json.loads(path.read_bytes())
         k = settings.best_of
         sampled += [(turn, replies[i * k : (i + 1) * k]) for i, turn in enumerate(batch)]

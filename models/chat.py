@@ -2,22 +2,32 @@
 
 The tokenizer's chat template is rendered around placeholders; what stands between them is tokenised with its special
 tokens, what people and models wrote is tokenised as plain text. So no text can forge a marker such as `<|assistant|>`.
-A context that is too long loses its oldest messages first; a leading system message stays. What can't have room, as its
+What of a context that is too long is kept, models.cutting says. What can't have room, as its
 characters tell, is cut off before it is tokenised: nine megabytes cost no more than what a context holds.
+
+A template that does not take a sequence of roles gets another that says the same (models/shapes.py). Replies are without
+thinking, in training, sampling and serving: a template that can be told so is told, a thought that it opens is closed. A
+template that tells the date is told one day, that of the training, whenever it is rendered.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from copy import copy
+from datetime import datetime
+from functools import partial
 from sys import getsizeof
 from typing import Any
 
 from jinja2 import TemplateError
+from msgspec import Struct
 
 from feedback.privacy.remembered import Remembered
 from feedback.records import Message
-from models.errors import JobFailed
+from models.cutting import fewest_dropped, share
+from models.errors import JobFailed, Unrenderable
+from models.shapes import JOINT, Shape, find_shape, placeholder, shaped
 
 TINY_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
@@ -26,6 +36,9 @@ TINY_TEMPLATE = (
 TINY_MARKERS = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 
 _ROLES = {"system": "system", "developer": "system", "assistant": "assistant"}
+_QUESTION = {"role": "user", "content": "-"}
+_THOUGHT = re.compile(r"<(think|thinking|thought|reasoning)>\s*$")
+_THOUGHT_ENDS = "</think>"
 _PLACEHOLDER = re.compile("\ue000(\\d+)\ue001")
 _CACHED_TEXTS_BYTES = 128_000_000
 _CACHED_SKELETONS_BYTES = 16_000_000
@@ -51,10 +64,22 @@ def plain(messages: Sequence[Message]) -> list[dict[str, str]]:
     return [{"role": role, "content": text} for role, text in texts if text and not text.isspace()]
 
 
+class Fitted(Struct, frozen=True):
+    """A context's ids and what had no room: the number of messages, and whether system and last message were cut."""
+
+    ids: list[int]
+    dropped: int
+    system_cut: bool
+    last_cut: bool
+
+
 class Chat:
     """Encodes messages and replies for one tokenizer with a chat template."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    date: str | None
+    """That the template tells, YYYY-MM-DD; None where it tells none, or today's."""
+
+    def __init__(self, tokenizer: Any, date: str | None = None) -> None:
         if not tokenizer.chat_template:
             raise JobFailed("the base model's tokenizer has no chat template: choose an instruction-tuned base")
         if not tokenizer.is_fast:
@@ -65,28 +90,53 @@ class Chat:
         words = tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)
         self._characters = min(max(map(len, words), default=1), _MOST_CHARACTERS)
         """That one token stands for at most."""
+        self._day: dict[str, Any] = {}
+        try:
+            self.shape: Shape = find_shape(self._text)
+            self.tells_date = self._tells_date()
+        except TemplateError as error:
+            raise JobFailed(
+                f"the base model's chat template can't render a single question ({error}): correct it, or choose another base"
+            ) from None
+        self.date = date if self.tells_date else None
+        self._day = _variables(self.date)
         self.closing = self._closing()
         """What ends a reply: up to and with the first special token after it."""
         self.end_ids = frozenset({self.closing[-1], tokenizer.eos_token_id} - {None})
 
+    def dated(self, date: str | None) -> Chat:
+        """The same chat on that day (YYYY-MM-DD; None: as it is); itself where the template tells no date."""
+        if date is None or date == self.date or not self.tells_date:
+            return self
+        other = copy(self)
+        other.date, other._day = date, _variables(date)
+        other._skeletons = Remembered(_CACHED_SKELETONS_BYTES)
+        return other
+
     def prompt(self, messages: Sequence[Message], max_tokens: int) -> list[int]:
         """Ids of the context with the opening of the reply, at most `max_tokens` long."""
-        kept = plain(messages) or [{"role": "user", "content": " "}]  # templates want at least one message
-        head, tail = self._that_may_fit(kept, max_tokens * self._characters)
-        while True:
-            ids = [i for piece, _ in self._pieces(head + tail, open_reply=True) for i in piece]
-            if len(ids) <= max_tokens:
-                return ids
-            if len(tail) > 1:
-                excess, drop = len(ids) - max_tokens, 0
-                while excess > 0 and drop < len(tail) - 1:
-                    excess -= len(self.content(tail[drop]["content"])) + 1  # and at least one marker
-                    drop += 1
-                tail = tail[drop:]
-            elif head and tail:
-                head = []
-            else:
-                return ids[-max_tokens:]
+        return self.fit(messages, max_tokens).ids
+
+    def fit(self, messages: Sequence[Message], max_tokens: int) -> Fitted:
+        """As `prompt`, with what had no room (models.cutting)."""
+        whole = plain(messages) or [{"role": "user", "content": " "}]  # templates want at least one message
+        head, tail = self._that_may_fit(whole, max_tokens * self._characters)
+
+        def pieces(drop: int) -> list[tuple[Sequence[int], int | None]]:
+            return self._pieces(head + tail[drop:], open_reply=True)
+
+        drop = fewest_dropped(max(0, len(tail) - 1), lambda n: _size(pieces(n)) <= max_tokens)
+        found, cut = pieces(drop), (head != whole[: len(head)], bool(tail) and tail[-1] != whole[-1])
+        if _size(found) > max_tokens:
+            found, cut = self._cut(head, tail[drop:], max_tokens)
+        ids = [token for piece, _ in found for token in piece]
+        return Fitted(ids[-max_tokens:], len(whole) - len(head) - len(tail) + drop, *cut)
+
+    def needed(self, messages: Sequence[Message], max_tokens: int) -> int:
+        """Tokens, up to `max_tokens`, of a context of the leading system message and the last message alone."""
+        whole = plain(messages)
+        head = whole[:1] if whole and whole[0]["role"] == "system" else []
+        return len(self.prompt([*head, *whole[len(head) :][-1:]], max_tokens))
 
     def content(self, text: str) -> tuple[int, ...]:
         """Ids of a text that somebody wrote."""
@@ -133,9 +183,22 @@ class Chat:
             if used > room and tail:
                 break
             tail.append(message | {"content": message["content"][-room:]})
-        if tail and head and len(head[0]["content"]) > room:
-            head = []
-        return [message | {"content": message["content"][-room:]} for message in head], tail[::-1]
+        return [message | {"content": message["content"][:room]} for message in head], tail[::-1]
+
+    def _cut(
+        self, head: list[Any], last: list[Any], room: int
+    ) -> tuple[list[tuple[Sequence[int], int | None]], tuple[bool, bool]]:
+        """Of a system message its beginning, of the last one its end, between whole markers; and which of them was cut."""
+        pieces = self._pieces(head + last, open_reply=True)
+        sizes = [sum(len(ids) for ids, index in pieces if index == n) for n in range(len(head + last))]
+        left = room - _size(pieces) + sum(sizes)
+        first, end = share(left, sizes[0] if head else 0, sizes[-1] if last else 0)
+        if head and last and not first:
+            return self._cut([], last, room)[0], (True, end < sizes[-1])
+        kept: list[slice] = [slice(first)] * len(head) + [slice(max(0, sizes[-1] - end), None)] * len(last)
+        if left > 0:  # else there is no room for the markers alone
+            pieces = [(ids if index is None else ids[kept[index]], index) for ids, index in pieces]
+        return pieces, (bool(head) and first < sizes[0], bool(last) and end < sizes[-1])
 
     def _pieces(self, messages: list[dict[str, str]], open_reply: bool) -> list[tuple[Sequence[int], int | None]]:
         """Ids in order; with the message's index where they are its text, None where they are the template's."""
@@ -145,22 +208,46 @@ class Chat:
             skeleton = self._make_skeleton(*form)
             self._skeletons.set(form, skeleton, 100 * (len(form[0]) + 1))
         return [
-            (part, None) if isinstance(part, tuple) else (self.content(messages[part]["content"]), part)
+            (part, None) if isinstance(part, tuple) else (self.content(self._kept(messages, part)), part)
             for part in skeleton
         ]
 
+    def _kept(self, messages: list[dict[str, str]], number: int) -> str:
+        """A message's text; of an assistant's before the last the answer alone, where the template forgets thoughts."""
+        text = messages[number]["content"]
+        if self.shape.forgets and messages[number]["role"] == "assistant" and number < len(messages) - 1:
+            return text.rpartition(_THOUGHT_ENDS)[2].lstrip("\n")
+        return text
+
     def _make_skeleton(self, roles: tuple[str, ...], open_reply: bool) -> list[tuple[int, ...] | int]:
         """What the template makes of messages with these roles: ids of its own text, and indices where theirs go."""
-        marked = [{"role": role, "content": f"\ue000{i}\ue001"} for i, role in enumerate(roles)]
+        marked = [
+            {"role": role, "content": JOINT.join(map(placeholder, numbers)) or " "}
+            for role, numbers in shaped(roles, self.shape)
+        ]
         parts = _PLACEHOLDER.split(self._render(marked, open_reply))
         return [int(part) if n % 2 else tuple(self._markup(part)) for n, part in enumerate(parts) if part]
 
     def _render(self, messages: list[dict[str, str]], open_reply: bool) -> str:
         try:
-            text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=open_reply)
-            return text
+            return self._text(messages, open_reply)
         except TemplateError as error:
-            raise JobFailed(f"the base model's chat template refuses a conversation: {error}") from None
+            raise Unrenderable(f"the base model's chat template refuses a conversation: {error}") from None
+
+    def _text(self, messages: list[dict[str, str]], open_reply: bool) -> str:
+        text: str = self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=open_reply, enable_thinking=False, **self._day
+        )
+        opened = _THOUGHT.search(text[text.rfind("\ue001") + 1 :]) if open_reply else None
+        return f"{text.rstrip()}\n\n</{opened[1]}>\n\n" if opened else text
+
+    def _tells_date(self) -> bool:
+        said = [[_QUESTION], [{"role": "system", "content": "-"}, _QUESTION]]
+        told = list[list[str]]()
+        for day in ("2001-02-03", "2014-10-29"):
+            self._day = _variables(day)
+            told.append([self._text(messages, True) for messages in said[: 1 if self.shape.folds else 2]])
+        return told[0] != told[1]
 
     def _markup(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=False)["input_ids"]
@@ -171,7 +258,7 @@ class Chat:
         return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
     def _closing(self) -> list[int]:
-        marked = [{"role": "user", "content": "\ue0000\ue001"}, {"role": "assistant", "content": "\ue0001\ue001"}]
+        marked = [{"role": "user", "content": placeholder(0)}, {"role": "assistant", "content": placeholder(1)}]
         ids = self._markup(_PLACEHOLDER.split(self._render(marked, False))[-1])
         special = set(self.tokenizer.all_special_ids)
         end = next((position for position, token in enumerate(ids) if token in special), None)
@@ -180,3 +267,19 @@ class Chat:
         if self.tokenizer.eos_token_id is None:
             raise JobFailed("the base model's chat template does not end a reply with a special token: choose another")
         return [*ids, self.tokenizer.eos_token_id]
+
+
+def _size(pieces: Sequence[tuple[Sequence[int], int | None]]) -> int:
+    return sum(len(ids) for ids, _ in pieces)
+
+
+def _variables(date: str | None) -> dict[str, Any]:
+    """What a template asks for the date; what it says without being told stays where `date` is None."""
+    if date is None:
+        return {}
+    day = datetime.fromisoformat(date)
+    return {"strftime_now": partial(_strftime, day), "date_string": day.strftime("%d %b %Y")}
+
+
+def _strftime(day: datetime, form: str) -> str:
+    return day.strftime(form)

@@ -23,6 +23,9 @@ from transformers import DynamicCache
 from feedback.records import Message
 from models.adapters import Adapter, AdapterInvalid, engine_name, read_adapter
 from models.bases import Base
+from models.chat import Chat
+from models.context import context_of
+from models.cutting import prompt_room
 from models.generation import Generation, Sampler
 from models.loading import device, load_causal, load_chat, pad_id
 from models.probes import remake, score
@@ -31,7 +34,6 @@ from models.ragged import BARE, KeyValues, bytes_per_token, can_batch, forward
 from models.records import find_record
 from models.text_stream import TextStream
 
-_RESERVED = 4  # a quarter of the context is kept for the reply
 _MOST_BYTES = 1 << 29  # keys and values of one reply: a base with a longer context is served with a shorter one
 _PORTION = {"cpu": 8, "cuda": 256}
 """Ids of prompts in a step beside replies that are being written, and one more for each of these: on a CPU a step then
@@ -51,11 +53,13 @@ class LocalEngine:
         self._chat = load_chat(base)
         self._model: Any = load_causal(base.path)
         self._together = can_batch(self._model)
-        self._context = int(self._model.config.max_position_embeddings)
+        self._context = context_of(base) or int(self._model.config.max_position_embeddings)
         if self._together:
             self._context = min(self._context, max(1, _MOST_BYTES // bytes_per_token(self._model)))
         self._lock = threading.RLock()
         self._loaded: set[str] = set()
+        self._chats: dict[str | None, Chat] = {None: self._chat}
+        """By adapter, on the day that it was trained; the bare base's is on that of the adapter that was loaded last."""
         self._in_use: Counter[str] = Counter()
         self._active: str | None = None
 
@@ -86,12 +90,14 @@ class LocalEngine:
                 self._remove(name)
                 raise
             self._loaded.add(digest)
+            self._chats[digest] = self._chats[None] = self._chats[None].dated(adapter.manifest.template_date)
 
     def unload_adapter(self, digest: str) -> None:
         """Accept no further requests for `digest`; it is freed once those under way are through."""
         with self._lock:
             if digest in self._loaded:
                 self._loaded.remove(digest)
+                del self._chats[digest]
                 self._free_if_idle(digest)
 
     def check(self, messages: Sequence[Message], *, max_tokens: int = 256) -> None:
@@ -114,7 +120,7 @@ class LocalEngine:
         Iterate over the result for pieces of text, or pass it to `step` with others; it knows `finish_reason` and its
         tokens. A context that is too long loses its oldest messages. Raises UnknownAdapter, JobFailed.
         """
-        prompt = self._prompt(messages, max_tokens)
+        prompt = self._prompt(messages, max_tokens, adapter)
         with self._lock:
             if adapter is not None and adapter not in self._loaded:
                 raise UnknownAdapter(f"adapter {adapter[:16]} is not loaded")
@@ -147,8 +153,8 @@ class LocalEngine:
                 found[generation] = error
         return [found.get(generation, "") for generation in generations]
 
-    def _prompt(self, messages: Sequence[Message], max_tokens: int) -> list[int]:
-        return self._chat.prompt(messages, self._context - min(max_tokens, self._context // _RESERVED))
+    def _prompt(self, messages: Sequence[Message], max_tokens: int, adapter: str | None = None) -> list[int]:
+        return self._chats.get(adapter, self._chat).prompt(messages, prompt_room(self._context, max_tokens))
 
     def _pass(self, reading: Sequence[tuple[Generation, int]]) -> list[tuple[Generation, int, Tensor | Exception]]:
         """One pass of the model in which each reads so many ids, and the logits that follow.

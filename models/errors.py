@@ -5,5 +5,9 @@ class JobFailed(Exception):
     """An expected failure: one sentence for a person, saying what to do."""
 
 
+class Unrenderable(JobFailed):
+    """The base's chat template does not take this one conversation."""
+
+
 class AdapterInvalid(Exception):
     """This candidate must not be loaded; the message says why."""

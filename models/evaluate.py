@@ -18,6 +18,7 @@ from feedback.statistics.intervals import wilson
 from models.adapters import make_manifest
 from models.bases import Base
 from models.chat import Chat, text_of
+from models.cutting import prompt_room
 from models.loading import load_causal
 from models.loop import Report
 from models.measures import calibration_error, correlation, language_match, repetition
@@ -123,10 +124,11 @@ def sample_both(
     batches = [chosen[i : i + PROMPTS_AT_ONCE] for i in range(0, len(chosen), PROMPTS_AT_ONCE)]
     samples = []
     for number, batch in enumerate(batches):
-        prompts = [chat.prompt(turn.prompt, max_length - max_tokens) for turn in batch]
+        prompts = [chat.prompt(turn.prompt, prompt_room(max_length, max_tokens)) for turn in batch]
+        most = min(max_tokens, max_length - max(map(len, prompts)))
 
-        def answer(prompts: list[list[int]] = prompts, seed: int = seed + number) -> list[str]:
-            return sample(model, chat, prompts, 1, max_tokens, seed)
+        def answer(prompts: list[list[int]] = prompts, most: int = most, seed: int = seed + number) -> list[str]:
+            return sample(model, chat, prompts, 1, most, seed)
 
         model.set_adapter("candidate")
         ours = answer()
@@ -169,7 +171,7 @@ def evaluate(
     model = load_policies(base, adapter, incumbent)
     samples = sample_both(model, chat, data.turns, max_length, sample_tokens, 5_000, report)
     stats = {side: describe_samples(chat, samples, side) for side in ("candidate", "incumbent")}
-    digest = make_manifest(adapter, base).digest
+    digest = make_manifest(adapter, base, chat.date).digest
     probes = choose_probes(data.turns, lambda text: len(chat.content(text)))
     content: dict[str, Any] = to_builtins(
         {

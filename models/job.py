@@ -13,20 +13,24 @@ import json
 import os
 import resource
 import shutil
-import stat
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from feedback.clock import Clock, SystemClock
 from feedback.durable import staged, write_json
-from models.adapters import MARKER, AdapterInvalid, make_manifest, verify
-from models.bases import Base, find_base
+from models.adapters import MARKER, AdapterInvalid, Manifest, make_manifest, verify
+from models.bases import SMOLLM2, Base, find_base
 from models.errors import JobFailed
+from models.lengths import MOST, Lengths, fit_lengths, teaches
+from models.parent import end_with_parent
+from models.smollm2 import FETCHING, install_smollm2
 from models.snapshot import SnapshotData, read_dataset_hash, read_snapshot
 from models.spec import TrainingSpec, load_spec
 
@@ -42,7 +46,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m models.job SPEC.json", file=sys.stderr)
         return 2
-    _end_with_parent()
+    end_with_parent()  # checkpoints stay
     try:
         run(load_spec(Path(arguments[0])), _own_stdout(), SystemClock())
     except JobFailed as error:
@@ -70,27 +74,29 @@ def run(spec: TrainingSpec, emit: Emit, clock: Clock) -> Path:
 
 
 def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock: Clock) -> Path:
-    labels = data.label_count("train")
-    if labels < MIN_LABELS:
-        raise JobFailed(
-            f"snapshot {data.name} has {labels} labels in its train split, a training needs {MIN_LABELS}: "
-            f"collect more ratings or verdicts"
-        )
-    base = find_base(spec.base, spec.tiny, Path(spec.state))  # a base that is missing should fail before torch loads
+    check_labels(data)
+    phases, state = _Phases(work, emit, clock), Path(spec.state)
+    base = find_base(spec.base, spec.tiny, state)  # a base that is missing should fail before torch loads
+    if base is None and spec.base.name == SMOLLM2:
+        with phases.phase("base"):
+            base = install_smollm2(state, lambda here, of: emit({"phase": FETCHING, "step": here, "of": of}))
     incumbent = _check_incumbent(spec, base)
     _prepare_torch(spec)
     from models.best_of import reward_pairs, sample_prompts
     from models.evaluate import evaluate
     from models.loading import load_causal, load_chat
     from models.policy import Method, choose_examples, train_policy
+    from models.rendered import rendered_only
     from models.reward import train_reward
     from models.tiny import train_tiny
 
-    phases = _Phases(work, emit, clock)
-    max_length, state = spec.base.max_length, Path(spec.state)
     with phases.phase("base") as report:
         base = base or train_tiny(data.turns, spec.base, spec.tiny, state, _folder(work / "base"), report)
-        chat = load_chat(base)
+        chat = load_chat(base, _kept_date(work, clock))
+        data, unrendered = rendered_only(data, chat, spec.base.max_length or MOST)
+        data, lengths = fit_lengths(chat, data, base, spec.base.max_length)
+        max_length = lengths.max_length
+        check_labels(data, lengths)
     with phases.phase("reward") as report:
         judge = train_reward(data, base, chat, spec.reward, max_length, _folder(work / "reward"), report)
     with phases.phase("samples") as report:
@@ -108,11 +114,25 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock
             base, chat, data, judge, adapter, incumbent, method, max_length, spec.policy.sample_tokens, report
         )
     content |= {
+        "lengths": msgspec.to_builtins(lengths),
+        "unrendered": unrendered,
         "created_at_us": clock.now_us(),
         "seconds": phases.seconds,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
-    return _publish(content, base, adapter, work, state)
+    return _publish(content, make_manifest(adapter, base, chat.date), adapter, work, state)
+
+
+def check_labels(data: SnapshotData, lengths: Lengths | None = None) -> None:
+    """Raises JobFailed where there is too little to learn from, also (`lengths`) once what has no room is gone."""
+    labels = data.label_count("train")
+    if lengths and lengths.not_learned and (labels < MIN_LABELS or not teaches(data)):
+        raise JobFailed(f"snapshot {data.name} can't be learned from: {'; '.join(lengths.not_learned)}")
+    if labels < MIN_LABELS:
+        raise JobFailed(
+            f"snapshot {data.name} has {labels} labels in its train split, a training needs {MIN_LABELS}: "
+            f"collect more ratings or verdicts"
+        )
 
 
 def _check_incumbent(spec: TrainingSpec, base: Base | None) -> Path | None:
@@ -132,13 +152,20 @@ def _check_incumbent(spec: TrainingSpec, base: Base | None) -> Path | None:
     return path
 
 
-def _publish(content: dict[str, Any], base: Base, adapter: Path, work: Path, state: Path) -> Path:
+def _kept_date(work: Path, clock: Clock) -> str:
+    """The day that this training began, UTC: a template that tells the date tells this one, also after midnight."""
+    path = work / "date.json"
+    if not path.exists():
+        write_json(path, {"date": datetime.fromtimestamp(clock.now_us() / 1e6, UTC).date().isoformat()})
+    return str(json.loads(path.read_bytes())["date"])
+
+
+def _publish(content: dict[str, Any], manifest: Manifest, adapter: Path, work: Path, state: Path) -> Path:
     """The candidate directory, all at once; then the checkpoints go."""
-    manifest = make_manifest(adapter, base)
     with staged(state / "candidates") as fresh:
         shutil.copytree(adapter, fresh.path / "adapter")
         shutil.copytree(work / "reward" / "model", fresh.path / "reward_model")
-        write_json(fresh.path / "manifest.json", {name: getattr(manifest, name) for name in manifest.__struct_fields__})
+        write_json(fresh.path / "manifest.json", manifest.content)
         write_json(fresh.path / "report.json", {"digest": manifest.digest, **content})
         path = fresh.publish(manifest.digest, MARKER)
     write_json(work / "result.json", {"candidate": manifest.digest})
@@ -191,18 +218,6 @@ def _prepare_torch(spec: TrainingSpec) -> None:
 
     torch.set_num_threads(spec.threads)
     torch.use_deterministic_algorithms(True)
-
-
-def _end_with_parent() -> None:
-    """Whoever started us holds a pipe to our stdin: when they are gone, killed perhaps, so are we; checkpoints stay."""
-
-    def watch() -> None:
-        while os.read(0, 1):
-            pass
-        os._exit(1)
-
-    if stat.S_ISFIFO(os.fstat(0).st_mode):
-        threading.Thread(target=watch, daemon=True).start()
 
 
 def _own_stdout() -> Emit:

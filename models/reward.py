@@ -25,6 +25,7 @@ from models.bases import Base
 from models.batches import Row, can_share, hidden_states, lay_out, plan_batches
 from models.chat import Chat
 from models.errors import JobFailed
+from models.lengths import fit_replies
 from models.loading import device, load_scorer, pad_id
 from models.loop import Report, train
 from models.losses import bradley_terry, logistic
@@ -88,8 +89,8 @@ def rewards(model: Any, batch: dict[str, Tensor]) -> Tensor:
 
 
 def encode(chat: Chat, prompt: Any, replies: Sequence[str], max_length: int) -> Row:
-    """Ids of a prompt and replies to it, together at most `max_length` for each reply."""
-    encoded = [chat.reply(reply, max_length // 2) for reply in replies]
+    """Ids of a prompt and replies to it, together at most `max_length` for each reply (see models.lengths)."""
+    encoded = fit_replies(chat, prompt, replies, max_length)
     return chat.prompt(prompt, max_length - max(map(len, encoded))), encoded
 
 

@@ -21,6 +21,7 @@ from models.bases import MARKER, TINY, Base, describe, tiny_content, tiny_pointe
 from models.batches import lay_out_text, plan_by_tokens, reply_logps
 from models.chat import TINY_MARKERS, TINY_TEMPLATE, Chat, plain
 from models.errors import JobFailed
+from models.lengths import suffices
 from models.loop import Report, train
 from models.losses import sft
 from models.settings import BaseModelSettings, TinySettings
@@ -36,16 +37,18 @@ def train_tiny(
 ) -> Base:
     """Train the tiny base on the train split of `turns` and keep it in `state`/bases; checkpoints go to `work`."""
     conversations = longest_contexts([turn for turn in turns if turn.split == "train"])
-    if len(conversations) < _MIN_TURNS:
+    answered = sum(any(message["role"] == "assistant" for message in messages) for messages in conversations)
+    if answered < _MIN_TURNS:
         raise JobFailed(
-            f"the snapshot's train split has {len(conversations)} conversations, a tiny base needs {_MIN_TURNS}: "
-            f"replay more of the log, or name another base"
+            f"the snapshot's train split has {answered} conversations with a reply that is not empty, a tiny base needs "
+            f"{_MIN_TURNS}: replay more of the log, or name another base"
         )
     tokenizer = train_tokenizer(conversations, tiny.vocabulary, work / "tokenizer")
     chat = Chat(tokenizer)
-    sequences = [window for messages in conversations for window in windows(chat, messages, base.max_length)]
-    plan = plan_by_tokens([sum(len(i) for i, _ in s) for s in sequences], tiny.batch_tokens, tiny.steps, seed=0)
-    model = fresh_model(tokenizer, tiny, base.max_length)
+    length = base.max_length or suffices([_tokens(chat.conversation(messages)) for messages in conversations])
+    sequences = [window for messages in conversations for window in windows(chat, messages, length)]
+    plan = plan_by_tokens([_tokens(s) for s in sequences], tiny.batch_tokens, tiny.steps, seed=0)
+    model = fresh_model(tokenizer, tiny, length)
     train(
         model,
         plan,
@@ -85,6 +88,10 @@ def windows(chat: Chat, messages: list[dict[str, str]], max_tokens: int) -> list
             room -= len(ids[:room])
     found.append(current)
     return [pieces for pieces in found if any(target and ids for ids, target in pieces)]
+
+
+def _tokens(pieces: Pieces) -> int:
+    return sum(len(ids) for ids, _ in pieces)
 
 
 def _size(turn: ServedTurn) -> tuple[int, int, str]:

@@ -7,28 +7,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from jinja2.ext import Extension
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
-from feedback.clock import SystemClock
 from models.bases import Base, chat_template
 from models.chat import Chat
 from models.errors import JobFailed
+from models.sandbox import compiled, rendered
 
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _LISTED = ("additional_special_tokens", "extra_special_tokens")
 
 
-def load_chat(base: Base) -> Chat:
-    """The base's tokenizer with its chat template. Raises JobFailed where it can't be read."""
-    return Chat(Tokenizer(Path(base.path)))
+def load_chat(base: Base, date: str | None = None) -> Chat:
+    """The base's tokenizer with its chat template, which says that it is `date` (YYYY-MM-DD; None: today).
+
+    Raises JobFailed where it can't be read.
+    """
+    return Chat(Tokenizer(Path(base.path)), date)
 
 
 class Tokenizer:
@@ -44,7 +44,10 @@ class Tokenizer:
         # two of them: whether special tokens are found in a text is a state of the backend, which threads would share
         self._marked, self._plain = (_backend(path, config, self.special_tokens_map) for _ in range(2))
         self._plain.encode_special_tokens = True
-        self._template = _environment().from_string(self.chat_template or "")
+        try:
+            self._template = compiled(self.chat_template or "")
+        except jinja2.TemplateError as error:
+            raise JobFailed(f"the chat template of the base model {path} can't be read: {error}") from None
         added = self._marked.get_added_tokens_decoder()
         self.all_special_tokens = [token.content for token in added.values() if token.special]
         self.all_special_ids = [number for number, token in added.items() if token.special]
@@ -69,17 +72,17 @@ class Tokenizer:
         return self._added
 
     def apply_chat_template(
-        self, messages: Sequence[dict[str, str]], *, tokenize: bool = False, add_generation_prompt: bool = False
+        self,
+        messages: Sequence[dict[str, str]],
+        *,
+        tokenize: bool = False,
+        add_generation_prompt: bool = False,
+        **variables: Any,
     ) -> str:
-        """The conversation as text. Raises jinja2.TemplateError where the template refuses it."""
+        """The conversation as text. Raises jinja2.TemplateError where the template refuses it, or does not end."""
         assert not tokenize, "text and markers are tokenised apart: models.chat.Chat"
-        return self._template.render(
-            messages=messages,
-            tools=None,
-            documents=None,
-            add_generation_prompt=add_generation_prompt,
-            **self.special_tokens_map,
-        )
+        given = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": add_generation_prompt}
+        return rendered(self._template, given | self.special_tokens_map | variables)
 
     def __call__(
         self, text: str, *, add_special_tokens: bool = False, split_special_tokens: bool = False
@@ -134,35 +137,3 @@ def _json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-class _Generation(Extension):
-    """`{% generation %}` marks an assistant's words for who trains on them; here it changes nothing."""
-
-    tags = {"generation"}
-
-    def parse(self, parser: Any) -> Any:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    """As transformers has it: templates are written for that."""
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = _tojson
-    environment.globals |= {"raise_exception": _refuse, "strftime_now": _now}
-    return environment
-
-
-def _tojson(value: Any, ensure_ascii: bool = False, **how: Any) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, **how)
-
-
-def _refuse(message: str) -> None:
-    raise jinja2.TemplateError(message)
-
-
-def _now(form: str) -> str:
-    return datetime.fromtimestamp(SystemClock().now_us() / 1e6).strftime(form)

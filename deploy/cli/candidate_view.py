@@ -13,6 +13,13 @@ from deploy.rules.names import percent
 from deploy.text import ago, shown
 
 MAX_SAMPLES = 8
+_LOST = {
+    "history_cut": "without their oldest messages",
+    "system_cut": "with a system message cut",
+    "last_message_cut": "with the question cut",
+    "replies_cut": "with a reply cut",
+    "pairs_dropped": "pairs dropped",
+}
 WIDTH = 600
 """Most characters of one prompt or reply."""
 
@@ -53,6 +60,7 @@ def _figures(report: dict[str, Any]) -> Iterable[str]:
             f"{reward.get('metric')} (95% {_interval(reward.get('interval'))}; always the commoner: "
             f"{_number(reward.get('majority_baseline'))}); it does not decide"
         )
+    yield from _lengths(report.get("lengths"))
     stats = report.get("sample_stats")
     if isinstance(stats, dict):
         for side in ("candidate", "incumbent"):
@@ -62,6 +70,19 @@ def _figures(report: dict[str, Any]) -> Iterable[str]:
                     f"{side:<10} {_number(figures.get('mean_tokens'), 1)} tokens a reply, repetition "
                     f"{_number(figures.get('repetition'))}, in the prompt's language {_number(figures.get('language_match'))}"
                 )
+
+
+def _lengths(told: object) -> Iterable[str]:
+    """How long examples could be, how many were cut, and what could not be learned."""
+    match told:
+        case {"max_length": length, "cuts": {"train": {"examples": examples, "whole": whole, **lost}}, **rest}:
+            named = [f"{lost[key]} {what}" for key, what in _LOST.items() if lost.get(key)]
+            yield f"length     {length} tokens: {whole} of {examples} train examples whole" + "".join(
+                f", {part}" for part in named
+            )
+            unlearned = rest.get("not_learned")
+            for one in unlearned if isinstance(unlearned, list) else ():
+                yield f"           • nothing learned from {one}"
 
 
 def _samples(samples: list[Any]) -> Table:

@@ -18,13 +18,16 @@ from deploy.state import State
 from deploy.text import shown
 from feedback.clock import Clock
 from feedback.settings import KeyUnusable, read_key
-from models.bases import served_base
+from models.bases import SMOLLM2, TINY, served_base
 from models.errors import JobFailed
 
 if TYPE_CHECKING:
     from deploy.engine.checking import Checked
 
-NO_BASE = "`tiny`, which will be trained with the first candidate; until then events are taken and chats wait"
+_MADE = {
+    TINY: "trained with the first candidate",
+    SMOLLM2: "fetched and converted once (SmolLM2-135M-Instruct, licence Apache-2.0, 93 MB)",
+}
 
 
 @click.group()
@@ -80,13 +83,19 @@ def base_name(context: Context) -> str | None:
     return base.name if base is not None else None
 
 
+def no_base(context: Context) -> str:
+    """What is said where there is none yet."""
+    name = context.settings.base.name
+    return f"`{name}`, which will be {_MADE[name]}; until then events are taken and chats wait"
+
+
 def _check_local(context: Context) -> int:
     name = base_name(context)
     if context.as_json:
         print_json({"kind": "local", "base": name})
     else:
         stdout.print(
-            f"local: a small model in the gateway's own process; the base is {name or NO_BASE}", soft_wrap=True
+            f"local: a small model in the gateway's own process; the base is {name or no_base(context)}", soft_wrap=True
         )
     return 0
 

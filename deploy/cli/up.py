@@ -10,7 +10,7 @@ from types import FrameType
 import click
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
-from deploy.cli.engine import NO_BASE, base_name
+from deploy.cli.engine import base_name, no_base
 from deploy.cli.engine_options import engine_options
 from deploy.cli.roles import ADMIN_OFFSET, ADMIN_PORT, PORT, PORTS, keys_needed, refuse_unservable
 from deploy.errors import Failed
@@ -97,7 +97,11 @@ def _engine(context: Context) -> str:
         name = base_name(context)
     except Failed as error:  # the gateway says it too, and goes on waiting
         return str(error)
-    return f"the base is {NO_BASE}" if name is None else f"the base {name} is being loaded; events are taken meanwhile"
+    return (
+        f"the base is {no_base(context)}"
+        if name is None
+        else f"the base {name} is being loaded; events are taken meanwhile"
+    )
 
 
 def _refuse_other_players(context: Context) -> None:

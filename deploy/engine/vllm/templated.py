@@ -12,9 +12,8 @@ from typing import Any
 
 from deploy.engine.port import ChatRequest
 from feedback.records import Message
+from models.cutting import prompt_room
 from models.markers import break_markers
-
-_RESERVED = 4  # as the local engine: at most this part of the context is kept for the reply
 
 _SAME = {"stream", "stream_options", "n", "temperature", "top_p", "seed", "stop", "frequency_penalty"}
 _SAME |= {"presence_penalty", "logit_bias", "user", "top_k", "min_p", "repetition_penalty", "length_penalty"}
@@ -64,8 +63,7 @@ def reply_tokens(body: Mapping[str, Any]) -> int | None:
 
 def prompt_tokens(body: Mapping[str, Any], context: int) -> int:
     """How long the prompt may be in this context: there is room for the reply, or a quarter of the context."""
-    most = context // _RESERVED
-    return context - min(reply_tokens(body) or most, most)
+    return prompt_room(context, reply_tokens(body) or context)
 
 
 def completion(

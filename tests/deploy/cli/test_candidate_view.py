@@ -45,9 +45,19 @@ def test_only_the_first_samples_are_printed_and_the_rest_is_counted(rules: Opera
     assert "3 more with --json" in out
 
 
+def test_it_says_how_much_was_cut_and_what_could_not_be_learned(rules: Operations, folder: Path) -> None:
+    cuts = {"examples": 60, "whole": 20, "history_cut": 0, "system_cut": 30, "replies_cut": 40, "pairs_dropped": 36}
+    lengths = {"max_length": 128, "cuts": {"train": cuts}, "not_learned": ["36 of 36 pairs: they are the same"]}
+    out = printed(view(rules, folder, lengths=lengths))
+    assert "length     128 tokens: 20 of 60 train examples whole, 30 with a system message cut, 40 with a reply" in out
+    assert "36 pairs dropped\n           • nothing learned from 36 of 36 pairs: they are the same\n" in out
+
+
 @pytest.mark.parametrize(
     "report",
     [
+        {"lengths": {"max_length": 1, "cuts": {"train": {"examples": 1, "whole": None}}, "not_learned": 7}},
+        {"lengths": {"max_length": 1, "cuts": {"train": []}}},
         {"reward_model": {"interval": [None, "x"]}, "sample_stats": {"candidate": 7}},
         {"reward_model": [], "sample_stats": "none", "samples": {}},
         {"samples": [1, {}, {"prompt": [], "candidate": 7}, {"prompt": [{"content": None}]}]},

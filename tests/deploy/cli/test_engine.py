@@ -141,6 +141,8 @@ def test_of_vllm_it_is_said_whether_it_loads_adapters_and_which_it_has(state: Pa
 def test_of_the_local_engine_it_says_what_base_is_found(state: Path) -> None:
     assert document(state, "engine", "check") == {"kind": "local", "base": None}
     assert "`tiny`, which will be trained with the first candidate" in typed(state, "engine", "check")[1]
+    Path("trimtab.toml").write_text('[base]\nname = "smollm2"\n')
+    assert "SmolLM2-135M-Instruct, licence Apache-2.0" in typed(state, "engine", "check")[1]
 
 
 def test_the_doctor_asks_for_no_reply(state: Path, server: OwnEngine) -> None:

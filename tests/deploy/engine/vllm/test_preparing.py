@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from deploy.engine.vllm import preparing as module
 from deploy.engine.vllm.files import Files
@@ -94,3 +95,21 @@ async def test_what_is_not_needed_any_more_is_forgotten_and_its_files_go(
     await preparing.keep(lambda digest: digest == second)
     assert preparing.known == (second,)
     assert [(tmp_path / "adapters" / digest).exists() for digest in (first, second)] == [False, True]
+
+
+async def test_the_base_is_asked_on_the_day_of_the_newest_adapter_and_each_adapter_on_its_own(
+    preparing: Preparing, candidates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = iter(("2026-11-27", "2026-11-28"))
+
+    def read(path: Path, digest: str) -> object:
+        adapter = read_adapter(path, digest)
+        return replace(adapter, manifest=replace(adapter.manifest, template_date=next(days)))
+
+    monkeypatch.setattr(module, "read_adapter", read)
+    monkeypatch.setattr(module, "find_record", lambda *_: object())
+    assert preparing.template_date("base") is None
+    (first, _), (second, _) = recorded_candidate(candidates, 1), recorded_candidate(candidates, 2)
+    await until(lambda: len(preparing.ready([first, second])) == 2)
+    dates = [preparing.template_date(model) for model in (engine_name(first), engine_name(second), "base")]
+    assert dates == ["2026-11-27", "2026-11-28", "2026-11-28"]

@@ -57,12 +57,21 @@ def test_what_the_base_says_of_its_lengths_is_read_and_may_be_missing(base: Base
     (Path(base.path) / "generation_config.json").write_text(json.dumps({"max_new_tokens": 50}))
     (Path(base.path) / "config.json").write_text(json.dumps({"max_position_embeddings": 96}))
     assert (Template.read(base).longest, Template.read(base).context) == (50, 96)
+    (Path(base.path) / "config.json").write_text(json.dumps({"text_config": {"max_position_embeddings": 64}}))
+    assert Template.read(base).context == 64
 
 
 def test_the_oldest_messages_go_while_the_newest_has_room(base: Base) -> None:
     template = Template.read(base)
     assert template.prompt(said("aaaa", "bbbb", "cc"), 12, 16) == template.chat.prompt(said("bbbb", "cc"), 99)
     assert template.prompt(said("aaaa"), 7, 16) == template.chat.prompt(said("aaaa"), 99)
+
+
+def test_an_over_long_system_message_is_cut_as_in_training_and_the_newest_one_stays_whole(base: Base) -> None:
+    template = Template.read(base)
+    ids = template.prompt([{"role": "system", "content": "s" * 40}, *said("cc")], 12, 16)
+    assert ids == template.chat.prompt([{"role": "system", "content": "s" * 5}, *said("cc")], 99)
+    assert len(ids) == 12
 
 
 def test_a_newest_message_that_leaves_little_room_for_a_reply_is_not_cut(base: Base) -> None:
@@ -120,3 +129,20 @@ def test_prompts_bring_in_no_torch(base: Base) -> None:
     code = "import sys; from models.bases import Base; from deploy.engine.vllm import engine, prompts; "
     code += f"prompts.Template.read(Base({base.path!r}, *'abcd')); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+async def test_a_prompt_is_rendered_on_the_day_that_is_asked_for(base: Base) -> None:
+    config = Path(base.path) / "tokenizer_config.json"
+    known = json.loads(config.read_bytes())
+    dated = "{{ strftime_now('%Y-%m-%d') }}" + known["chat_template"]
+    config.write_text(json.dumps(known | {"chat_template": dated}))
+    prompts = Prompts(base)
+    prompts.start()
+    try:
+        template = await prompts.template()
+        for day in ("2026-11-27", "2020-01-31", "2026-11-27"):
+            ids = await prompts.ids(said("a"), 60, 99, day)
+            assert ids is not None
+            assert template.chat.tokenizer.decode(ids).startswith(day)
+    finally:
+        prompts.stop()
