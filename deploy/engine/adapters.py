@@ -7,13 +7,14 @@ whose adapter is not there yet loads it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import structlog
 
+from deploy.engine.fetching import FETCHING, fetch_smollm2
 from deploy.engine.loaded import LoadedAdapters
 from deploy.engine.place import LocalPlace
 from deploy.engine.port import NotReady, TextEngine
@@ -21,7 +22,7 @@ from deploy.engine.thread import STOPPING, EngineThread
 from deploy.rules.assignment import Routing
 from deploy.settings import Settings
 from feedback.clock import Clock
-from models.bases import Base, served_base
+from models.bases import SMOLLM2, Base, served_base
 
 LOOK_S = 0.5
 RETRY_BASE_S = 5.0
@@ -39,8 +40,8 @@ class RoutingSource(Protocol):
 class LocalEngines:
     """Serves one base model and the adapters in `candidates`. `start` it, `stop` it.
 
-    `find_base` gives the base, or None while there is none; `make` loads it (models.engine.LocalEngine, which brings in
-    torch). At most `queue` requests wait. Clients ask for it by `name`; replies are at most `max_tokens` long.
+    `find_base` gives the base, or None while there is none; `fetch` gets one that is had without a training, where there
+    is such a one. `make` loads it (models.engine.LocalEngine, which brings in torch). At most `queue` requests wait. Clients ask for it by `name`; replies are at most `max_tokens` long.
     """
 
     def __init__(
@@ -53,10 +54,11 @@ class LocalEngines:
         name: str = "trimtab",
         max_tokens: int = 256,
         make: Callable[[Base], TextEngine] | None = None,
+        fetch: Callable[[], Awaitable[None]] | None = None,
         clock: Clock,
     ) -> None:
         self._find_base, self._candidates, self._router = find_base, candidates, router
-        self._make = make or _local_engine
+        self._make, self._fetch = make or _local_engine, fetch
         self.names = (name,)
         self._max_tokens = max_tokens
         self._clock = clock
@@ -127,7 +129,11 @@ class LocalEngines:
             if base is not None:
                 self._engine = await asyncio.to_thread(self._make, base)
                 return
-            self._why = "no base model yet: run `trimtab replay FILE` or `trimtab train` first"
+            if self._fetch is not None:
+                self._why = FETCHING
+                await self._fetch()
+            else:
+                self._why = "no base model yet: run `trimtab replay FILE` or `trimtab train` first"
             await self._clock.sleep(LOOK_S)
         except Exception as error:  # a full disk, a model that is broken: said in /readyz, and tried again
             self._why = f"the base model can't be loaded: {error}"[:500]
@@ -148,6 +154,7 @@ def open_local(
         queue=gateway.queue,
         name=gateway.model_alias,
         max_tokens=gateway.max_tokens,
+        fetch=partial(fetch_smollm2, state_root) if settings.base.name == SMOLLM2 else None,
         clock=clock,
     )
 
