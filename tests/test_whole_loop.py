@@ -182,7 +182,11 @@ def test_the_one_address_says_how_every_role_is(service: Service) -> None:
 
 
 def test_an_unmodified_client_is_answered_through_the_adapter(loop: Loop, client: openai.OpenAI) -> None:
-    whole = client.chat.completions.create(model="trimtab", messages=QUESTION, max_tokens=8, temperature=0)
+    def ask() -> Any:
+        return client.chat.completions.create(model="trimtab", messages=QUESTION, max_tokens=8, temperature=0)
+
+    wait_for(lambda: ask().system_fingerprint == loop.digest, "the gateway to hear of the last promotion")
+    whole = ask()
     chunks = list(
         client.chat.completions.create(model="trimtab", messages=QUESTION, max_tokens=8, temperature=0, stream=True)
     )

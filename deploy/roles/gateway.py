@@ -80,6 +80,7 @@ async def _serve_chats(role: Role, stop: asyncio.Event, listening: socket, requi
         await spool.close()
         await link.stop()
         control.close()
+        gc.unfreeze()  # torch complains of what is left at the end
 
 
 def _producer(role: Role) -> Producer:
