@@ -211,7 +211,7 @@ async def test_a_server_is_scored_unharmed_then_spoilt_and_then_dead(
         await score(replica, OTHER, prompt + reply[:-1], reply[-1:])
     await replica.unload(OTHER)
     assert await replica.healthy()
-    await score(replica, SERVED_AS, prompt, reply)  # a score has a cache of its own: what lies in the others' spoils none
+    await score(replica, SERVED_AS, prompt, reply)  # what lies in others' caches spoils no score: each has its own
 
     await until(
         lambda: _ended_by_prompt_logprobs(replica, session, prompt + reply),
