@@ -153,4 +153,7 @@ def _engine(context: Context) -> Finding:
 def _base(context: Context) -> Finding:
     if not engine_in_use(context.state, context.settings.engine).takes_adapters:
         return Finding("base", "ok", "none is needed beside this engine")
-    return Finding("base", "ok", base_name(context) or "`tiny` will be trained with the first candidate")
+    try:
+        return Finding("base", "ok", base_name(context) or "`tiny` will be trained with the first candidate")
+    except Failed as error:  # a training is what mends it, as where there is none yet
+        return Finding("base", "warning", str(error))

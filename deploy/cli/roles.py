@@ -114,7 +114,7 @@ def gateway(
       trimtab gateway --port 8410 --admin-port 8412
       trimtab gateway --engine http://127.0.0.1:8000/v1 --model my-model
     """
-    from deploy.roles.gateway import run_gateway
+    from deploy.roles.gateway import run_gateway, settle
     from deploy.roles.others import OtherRoles
     from deploy.web.serving import listen
 
@@ -123,7 +123,7 @@ def gateway(
 
     async def work(role: Role, stop: asyncio.Event) -> None:
         role.others = OtherRoles(dict(other.split("=", 1) for other in others), role.clock)
-        await run_gateway(role, stop, listen(host, port), keys)
+        await run_gateway(role, stop, listen(host, port), keys, settle)
 
     _play(context, "gateway", (admin_host, admin_port), work, supervised)
 

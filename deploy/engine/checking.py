@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from deploy.engine.remote.documents import at_most
 from deploy.engine.remote.events import Events, TooLong
 from deploy.engine.vllm import answers
 from deploy.engine.vllm.answers import FilesNotVisible
@@ -198,12 +199,10 @@ class _Try:
 
 
 async def _all_of(answer: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for piece in answer.content.iter_any():
-        body += piece
-        if len(body) > MAX_BYTES:
-            raise Wrong(f"{answer.url} answers with more than {MAX_BYTES >> 20} MiB: check the address")
-    return bytes(body)
+    body = await at_most(answer, MAX_BYTES)
+    if body is None:
+        raise Wrong(f"{answer.url} answers with more than {MAX_BYTES >> 20} MiB: check the address")
+    return body
 
 
 def _document(data: bytes) -> dict[str, Any]:

@@ -148,10 +148,9 @@ class Spool:
                 try:
                     if producer is None:
                         producer = await asyncio.to_thread(connect)
-                    while await self._forward(producer):
-                        pause_s = FIRST_PAUSE_S
-                        if self.records < RUN:
-                            await self._clock.sleep(LINGER_S)
+                    linger_s = 0.0
+                    while await self._forward(producer, linger_s):
+                        pause_s, linger_s = FIRST_PAUSE_S, LINGER_S
                 except Exception as error:
                     log.warning("spool_waits", records=self.records, again_in_s=pause_s, error=str(error)[:300])
                     if producer is not None:
@@ -198,10 +197,10 @@ class Spool:
             else:
                 return
 
-    async def _forward(self, producer: Producer) -> bool:
-        """Send the oldest records; False when there are none."""
+    async def _forward(self, producer: Producer, linger_s: float) -> bool:
+        """Send the oldest records; False when there are none, also after waiting so long for a few more."""
         self._filled.clear()
-        run = await asyncio.to_thread(self._next)
+        run = await asyncio.to_thread(self._next, linger_s)
         if not run:
             if not self._filled.is_set():
                 self._drained.set()
@@ -219,7 +218,9 @@ class Spool:
         await self._commits.do(_Job(sent=run[-1][0]))  # with others' records: it would hold them up alone
         return True
 
-    def _next(self) -> list[_Row]:
+    def _next(self, linger_s: float) -> list[_Row]:
+        if linger_s and self.records < RUN:
+            self._clock.pause(linger_s)
         run: list[_Row] = []
         size = 0
         with self._lock:

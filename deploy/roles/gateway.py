@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import gc
+from collections.abc import Callable
 from functools import partial
 from socket import socket
 
@@ -24,12 +26,30 @@ SPOOL_FULL = "the spool is full: events wait for the broker (gateway.spool_bytes
 log = structlog.get_logger()
 
 
-async def run_gateway(role: Role, stop: asyncio.Event, listening: socket, require_keys: bool) -> None:
+def settle() -> None:
+    """Once this process serves: what is there now stays, and is not looked through for garbage any more.
+
+    That holds up every chat, for 0.2 s where torch is loaded. At the end it may go: torch complains of what is left.
+    """
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.unfreeze)
+
+
+async def run_gateway(
+    role: Role,
+    stop: asyncio.Event,
+    listening: socket,
+    require_keys: bool,
+    when_ready: Callable[[], object] = lambda: None,
+) -> None:
     """The OpenAI-compatible front door."""
-    await role.run(stop, _serve_chats(role, stop, listening, require_keys))
+    await role.run(stop, _serve_chats(role, stop, listening, require_keys, when_ready))
 
 
-async def _serve_chats(role: Role, stop: asyncio.Event, listening: socket, require_keys: bool) -> None:
+async def _serve_chats(
+    role: Role, stop: asyncio.Event, listening: socket, require_keys: bool, when_ready: Callable[[], object]
+) -> None:
     # only the gateway's process pays for the model libraries
     from deploy.engine.opening import open_engine
     from deploy.gateway.app import gateway_app, pages
@@ -60,14 +80,13 @@ async def _serve_chats(role: Role, stop: asyncio.Event, listening: socket, requi
     serving = asyncio.create_task(
         serve(app, listening, stop, role.finish_s, role.clock, limits, pages(settings.gateway))
     )
-    settled = False
+    begun = False
     try:
         while not stop.is_set() and not serving.done():
             role.waiting = engine.ready() or link.missing()
-            if not settled and role.waiting is None:
-                gc.collect()
-                gc.freeze()  # what is there now stays: to look through all of it holds up every chat, with torch for 0.2 s
-                settled = True
+            if not begun and role.waiting is None:
+                begun = True
+                when_ready()
             await role.clock.wait(stop, READY_S)
         engine.drain()
         await serving
@@ -80,7 +99,6 @@ async def _serve_chats(role: Role, stop: asyncio.Event, listening: socket, requi
         await spool.close()
         await link.stop()
         control.close()
-        gc.unfreeze()  # torch complains of what is left at the end
 
 
 def _producer(role: Role) -> Producer:

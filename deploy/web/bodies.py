@@ -23,10 +23,10 @@ _EXPLAINED_NODES = 1_000
 
 async def read_object(request: Request, limit: int) -> dict[str, Any]:
     """The JSON object that is the body, looked at as it comes. Raises what `read_body` and `json_object` raise."""
-    shape = Shape("body")
     announced = header(request.scope, b"content-length") or ""
     if announced.isdecimal() and int(announced[:20]) <= SMALL_BYTES:
         return json_object(await read_body(request, limit))
+    shape = Shape("body")
     raw = await read_body(request, limit, shape.add)
     shape.end()
     return _object(raw, shape, "body")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import aiohttp
 import msgspec
 
 MAX_DEPTH = 200
@@ -22,6 +23,16 @@ def decoded(data: bytes) -> Any:
     if data.count(b"{") + data.count(b"[") > MAX_DEPTH and _is_deep(document):  # with fewer brackets it can't be
         raise RecursionError
     return document
+
+
+async def at_most(answer: aiohttp.ClientResponse, most_bytes: int) -> bytes | None:
+    """All that an answer says, None where it is more."""
+    body = bytearray()
+    async for piece in answer.content.iter_any():
+        body += piece
+        if len(body) > most_bytes:
+            return None
+    return bytes(body)
 
 
 def _is_deep(document: Any) -> bool:

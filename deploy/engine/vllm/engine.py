@@ -177,7 +177,7 @@ class VllmEngine(RemoteEngine):
     def why_not(self, digest: str) -> str | None:
         """As it was prepared, else as the replicas said."""
         name = engine_name(digest)
-        said = [f"{url}: {keeper.refused[name][0]}" for url, keeper in self._keepers.items() if name in keeper.refused]
+        said = [keeper.refused[name][0] for keeper in self._keepers.values() if name in keeper.refused]
         return self._preparing.reasons.get(name) or "; ".join(said) or None
 
     def _somewhere(self, name: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 
+from deploy.engine.remote.documents import at_most
 from deploy.engine.vllm import answers
 from deploy.engine.vllm.answers import NameTaken, NotUnderstood, ReplicaAway
 from feedback.clock import Clock
@@ -131,9 +132,7 @@ class Replica:
 
 
 async def _all_of(answer: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in answer.content.iter_any():
-        body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
-            raise NotUnderstood(f"{answer.url} answers with more than {MAX_ANSWER_BYTES >> 20} MiB: is that vLLM?")
-    return bytes(body)
+    body = await at_most(answer, MAX_ANSWER_BYTES)
+    if body is None:
+        raise NotUnderstood(f"{answer.url} answers with more than {MAX_ANSWER_BYTES >> 20} MiB: is that vLLM?")
+    return body

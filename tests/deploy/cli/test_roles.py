@@ -9,14 +9,9 @@ import pytest
 from deploy.cli import roles
 from deploy.cli.common import DONE, REFUSED, USAGE, Context
 from deploy.cli.roles import ADMIN_OFFSET, keys_needed, loopback
-from deploy.control.store import open_control
-from deploy.decisions.operations import Operations
-from deploy.settings import Settings
 from deploy.state import State, open_state
-from tests.deploy.candidates import make_candidate
 from tests.deploy.cli.typed import sentence, typed
-from tests.deploy.decisions.approving import to_full
-from tests.fakes import CLOCK
+from tests.deploy.decisions.approving import serves
 
 
 @pytest.fixture
@@ -67,12 +62,7 @@ def test_an_engine_that_takes_no_adapters_is_refused_where_one_is_to_be_served(
     state: State, role: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("deploy.cli.up.configure", lambda _: None)
-    digest = make_candidate(state.candidates)
-    control = open_control(state.control)
-    rules = Operations(control, Settings, state.candidates, CLOCK)
-    rules.register(digest)
-    to_full(rules, digest)
-    control.close()
+    serves(state)
     Path("trimtab.toml").write_text("[engine]\nkind = 'openai'\nurls = ['http://127.0.0.1:9/v1']\nmodel = 'm'\n")
     said = typed(role, "--state", state.root)
     assert "this engine takes no adapters" in sentence(said, REFUSED)

@@ -10,7 +10,6 @@ import pytest
 from deploy.cli import common
 from deploy.cli.common import DONE, REFUSED
 from deploy.control.store import open_control
-from deploy.decisions.operations import Operations
 from deploy.parts import note_engine, open_log
 from deploy.rules.names import short
 from deploy.rules.schedule import NOT_TRAINED
@@ -22,7 +21,7 @@ from feedback.intake.edge import Record
 from models.adapters import engine_name
 from tests.deploy.candidates import make_candidate
 from tests.deploy.cli.typed import typed
-from tests.deploy.decisions.approving import to_full
+from tests.deploy.decisions.approving import serves
 from tests.fakes import CLOCK
 from tests.own_engine import MODEL, own_engine
 
@@ -86,17 +85,6 @@ def test_what_to_type_next_is_one_line_however_narrow_the_terminal(
 def asks(*urls: str, kind: str = "openai") -> None:
     """Configure an engine at these addresses."""
     Path("trimtab.toml").write_text(f"[engine]\nkind = {kind!r}\nmodel = {MODEL!r}\nurls = {json.dumps(urls)}\n")
-
-
-def serves(state: State) -> str:
-    """A candidate that the rollout says is served to everybody."""
-    digest = make_candidate(state.candidates)
-    control = open_control(state.control)
-    rules = Operations(control, Settings, state.candidates, CLOCK)
-    rules.register(digest)
-    to_full(rules, digest)
-    control.close()
-    return digest
 
 
 def test_with_an_engine_that_takes_no_adapters_it_says_so_and_proposes_no_training(state: State) -> None:

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import structlog
 
 from deploy.cli import common, trimtab
 
@@ -24,6 +27,21 @@ def streams() -> Iterator[tuple[BytesIO, BytesIO]]:
         yield out, error
 
 
+@contextmanager
+def logs_of_its_own() -> Iterator[None]:
+    """A command may set up logging, as its process's own; here it is as before afterwards, and no logger keeps its stream."""
+    before, configure = structlog.get_config(), structlog.configure
+
+    def uncached(**settings: Any) -> None:
+        configure(**{**settings, "cache_logger_on_first_use": False})
+
+    with patch("structlog.configure", uncached):
+        try:
+            yield
+        finally:
+            configure(**before)
+
+
 class Said(NamedTuple):
     """How a command ended and what it said."""
 
@@ -34,7 +52,7 @@ class Said(NamedTuple):
 
 def typed(*words: str | Path) -> Said:
     """Run a command to its end; what is a fault of ours comes out as the exception that it is."""
-    with streams() as (out, error):
+    with streams() as (out, error), logs_of_its_own():
         code = common.run(lambda: trimtab.main([str(word) for word in words], standalone_mode=False))
         return Said(code, out.getvalue().decode(), error.getvalue().decode())
 

@@ -161,7 +161,7 @@ def test_a_turn_that_was_never_an_event_is_logged_as_the_event_it_would_have_bee
 
 
 @pytest.mark.parametrize("sizes", [(900_000, 300_000, 5), (400_000, 400_000, 400_000), (5, 2_000_000)])
-@pytest.mark.parametrize("reply", [10, 550_000, 1_200_000])
+@pytest.mark.parametrize("reply", [10, 550_000, 900_000])
 async def test_a_turn_too_big_for_the_broker_loses_what_it_would_have_lost(sizes: Sequence[int], reply: int) -> None:
     # what is redacted is shorter than what was sent
     messages = [{"role": "user", "content": "ann@example.com " * (size // 16)} for size in sizes]

@@ -147,7 +147,7 @@ async def test_what_is_loaded_and_not_applied_is_never_served_and_is_unloaded(
         assert served.loaded == frozenset()
         with served.admit() as place:
             assert not await place.hold(digest)
-        assert "proof" in str(served.why_not(digest))
+        assert "not applied as it was trained" in str(served.why_not(digest))
         assert (await chat(served)).startswith(ZERO)
     assert "adapter_not_loaded" in capsys.readouterr().out
 
