@@ -192,9 +192,9 @@ def evaluate(
     quality = judge_reward(judge, data)
     model = load_policies(base, adapter, incumbent)
     samples = sample_both(model, chat, data.turns, max_length, sample_tokens, 5_000, report)
-    stats = {side: describe_samples(chat, samples, side) for side in ("candidate", "incumbent")}
     replies = [(sample.prompt, Sampled(sample.candidate, sample.candidate_ended)) for sample in samples]
     retention = measure_retention(model, chat, replies, max_length)
+    stats = {side: describe_samples(chat, samples, side) for side in ("candidate", "incumbent")}
     digest = make_manifest(adapter, base, chat.date).digest
     probes = choose_probes(data.turns, lambda text: len(chat.content(text)))
     content: dict[str, Any] = to_builtins(
