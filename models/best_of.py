@@ -69,9 +69,19 @@ class BestOf(Struct, frozen=True):
 
 
 def sample_prompts(
-    model: Any, chat: Chat, data: SnapshotData, settings: PolicySettings, max_length: int, work: Path, report: Report
+    model: Any,
+    chat: Chat,
+    data: SnapshotData,
+    settings: PolicySettings,
+    max_length: int,
+    max_tokens: int,
+    work: Path,
+    report: Report,
 ) -> list[Group]:
-    """k samples of the base to each chosen train prompt; each batch is a file in `work`, so a kill loses one at most."""
+    """k samples, of `max_tokens` at most, of the base to each chosen train prompt.
+
+    Each batch is a file in `work`, so a kill loses one at most.
+    """
     turns = choose_prompts(data.turns, "train", settings.best_of_prompts) if settings.best_of > 1 else []
     work.mkdir(parents=True, exist_ok=True)
     batches = [turns[i : i + PROMPTS_AT_ONCE] for i in range(0, len(turns), PROMPTS_AT_ONCE)]
@@ -79,8 +89,8 @@ def sample_prompts(
     for number, batch in enumerate(batches):
         path = work / f"samples-{number:05d}.json"
         if not path.exists():
-            prompts = [chat.prompt(turn.prompt, prompt_room(max_length, settings.sample_tokens)) for turn in batch]
-            most = min(settings.sample_tokens, max_length - max(map(len, prompts)))
+            prompts = [chat.prompt(turn.prompt, prompt_room(max_length, max_tokens)) for turn in batch]
+            most = min(max_tokens, max_length - max(map(len, prompts)))
             found = sample(model, chat, prompts, settings.best_of, most, settings.seed + 1_000 + number)
             write_json(path, msgspec.to_builtins(found))
         replies = msgspec.convert(json.loads(path.read_bytes()), list[Sampled])

@@ -101,7 +101,8 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock
     with phases.phase("reward") as report:
         judge = train_reward(data, base, chat, spec.reward, max_length, _folder(work / "reward"), report)
     with phases.phase("samples") as report:
-        sampled = sample_prompts(load_causal(base.path), chat, data, spec.policy, max_length, work / "samples", report)
+        model, tokens = load_causal(base.path), spec.policy.reply_tokens(base.tiny)
+        sampled = sample_prompts(model, chat, data, spec.policy, max_length, tokens, work / "samples", report)
         pairs, best_of = reward_pairs(sampled, judge, spec.policy, data)
     with phases.phase("policy") as report:
         examples = choose_examples(data, pairs, spec.policy.max_examples)
@@ -110,9 +111,7 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock
     from_reward_model = len({pair.id for pair in pairs} & {x.id for x in examples["dpo"]})
     method = Method(counts["sft"], counts["dpo"] - from_reward_model, counts["kto"], from_reward_model)
     with phases.phase("evaluate") as report:
-        content = evaluate(
-            base, chat, data, judge, adapter, incumbent, method, max_length, spec.policy.sample_tokens, report
-        )
+        content = evaluate(base, chat, data, judge, adapter, incumbent, method, max_length, tokens, report)
     content |= {
         "lengths": msgspec.to_builtins(lengths),
         "unrendered": unrendered,

@@ -81,9 +81,17 @@ class PolicySettings(Section):
         le=1,
         description="Weight of a pair that the reward model chose; together at most half the weight of all other labels.",
     )
-    sample_tokens: int = Field(48, gt=0, description="Most tokens of one sampled reply.")
+    sample_tokens: int | None = Field(
+        None,
+        gt=0,
+        description="Most tokens of one sampled reply. Without it by the base: 48 for `tiny`, 160 for others.",
+    )
     seed: int = Field(0, description="Seed of every random choice in training.")
 
     def rate(self, tiny: bool) -> float:
         """The peak learning rate on a `tiny` base, or on a pretrained one."""
         return self.learning_rate or (_TINY_RATE if tiny else 2e-4)
+
+    def reply_tokens(self, tiny: bool) -> int:
+        """Most tokens of one sampled reply of a `tiny` base, or of a pretrained one."""
+        return self.sample_tokens or (48 if tiny else 160)
