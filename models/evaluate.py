@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from msgspec import Struct, to_builtins
 from peft import PeftModel
 
@@ -19,7 +20,7 @@ from models.adapters import make_manifest
 from models.bases import Base
 from models.chat import Chat, text_of
 from models.cutting import prompt_room
-from models.loading import load_causal
+from models.loading import load_causal, release_memory, training_dtype
 from models.loop import Report
 from models.measures import calibration_error, correlation, language_match, repetition
 from models.policy import Method
@@ -108,9 +109,11 @@ def _quality(
     )
 
 
-def load_policies(base: Base, adapter: Path, incumbent: Path | None) -> Any:
+def load_policies(base: Base, adapter: Path, incumbent: Path | None, dtype: torch.dtype | None = None) -> Any:
     """The base with the adapters `candidate` and, where there is one, `incumbent`, which has been checked."""
-    model = PeftModel.from_pretrained(load_causal(base.path), str(adapter), adapter_name="candidate")
+    model = PeftModel.from_pretrained(
+        load_causal(base.path, dtype or training_dtype(base.path)), str(adapter), adapter_name="candidate"
+    )
     if incumbent:
         model.load_adapter(str(incumbent / "adapter"), adapter_name="incumbent")
     return model.eval()
@@ -170,9 +173,12 @@ def evaluate(
     quality = judge_reward(judge, data)
     model = load_policies(base, adapter, incumbent)
     samples = sample_both(model, chat, data.turns, max_length, sample_tokens, 5_000, report)
+    del model
+    release_memory()
     stats = {side: describe_samples(chat, samples, side) for side in ("candidate", "incumbent")}
     digest = make_manifest(adapter, base, chat.date).digest
     probes = choose_probes(data.turns, lambda text: len(chat.content(text)))
+    model = load_policies(base, adapter, None, torch.float32)  # its weights as they are: in bfloat16 they may be others
     content: dict[str, Any] = to_builtins(
         {
             "snapshot": data.name,
