@@ -143,6 +143,12 @@ def _finish(config: Any, logits: Tensor) -> Tensor:
     return logits
 
 
+def logits_of(model: Any, states: Tensor) -> Tensor:
+    """Logits of the next token after last hidden states [P, width]: [P, vocabulary], in float32."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return _finish(inner.config, inner.get_output_embeddings()(states)).float()
+
+
 def reference_logps(model: Any, batch: Tensors) -> Tensor:
     """`reply_logps` of the base under a peft model: its adapter switched off, no gradient."""
     with torch.no_grad(), model.disable_adapter():

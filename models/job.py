@@ -33,6 +33,7 @@ from models.parent import end_with_parent
 from models.smollm2 import FETCHING, install_smollm2
 from models.snapshot import SnapshotData, read_dataset_hash, read_snapshot
 from models.spec import TrainingSpec, load_spec
+from models.unlearned import unlearned
 
 MIN_LABELS = 8
 _FULL = ("No space left on device", "file write failed", "unexpected pos")
@@ -100,9 +101,9 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock
     with phases.phase("reward") as report:
         judge = train_reward(data, base, chat, spec.reward, max_length, _folder(work / "reward"), report)
     with phases.phase("samples") as report:
-        sampled = sample_prompts(load_causal(base.path), chat, data, spec.policy, max_length, work / "samples", report)
-        others = data.preference_weight("train")
-        pairs = reward_pairs(sampled, judge, spec.policy, others)
+        model, tokens = load_causal(base.path), spec.policy.reply_tokens(base.tiny)
+        sampled = sample_prompts(model, chat, data, spec.policy, max_length, tokens, work / "samples", report)
+        pairs, best_of = reward_pairs(sampled, judge, spec.policy, data)
     with phases.phase("policy") as report:
         examples = choose_examples(data, pairs, spec.policy.max_examples)
         adapter = train_policy(base, chat, examples, spec.policy, max_length, _folder(work / "policy"), report)
@@ -110,12 +111,13 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock
     from_reward_model = len({pair.id for pair in pairs} & {x.id for x in examples["dpo"]})
     method = Method(counts["sft"], counts["dpo"] - from_reward_model, counts["kto"], from_reward_model)
     with phases.phase("evaluate") as report:
-        content = evaluate(
-            base, chat, data, judge, adapter, incumbent, method, max_length, spec.policy.sample_tokens, report
-        )
+        content = evaluate(base, chat, data, judge, adapter, incumbent, method, max_length, tokens, report)
     content |= {
         "lengths": msgspec.to_builtins(lengths),
         "unrendered": unrendered,
+        "learning_rate": {"reward": spec.reward.rate(base.tiny), "policy": spec.policy.rate(base.tiny)},
+        "best_of": msgspec.to_builtins(best_of),
+        "unlearned": unlearned(data, lambda text: len(chat.content(text)), best_of.samples, best_of.cut, best_of.pairs),
         "created_at_us": clock.now_us(),
         "seconds": phases.seconds,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

@@ -106,7 +106,8 @@ def train_reward(
         if not examples:
             raise JobFailed("the snapshot's train split has no pairs and no unpaired labels: collect ratings first")
         model = _with_lora(load_scorer(base.path, HEADS, _SEED), settings)
-        _fit(model, chat, _bounded(examples, settings.max_labels), settings, max_length, work, report)
+        rate = settings.rate(base.tiny)
+        _fit(model, chat, _bounded(examples, settings.max_labels), settings, rate, max_length, work, report)
         calibration = calibrate(RewardModel(model, chat, max_length, Calibration(1.0, 0.0)), data)
         with staged(work) as fresh:
             save_reward(model, calibration, fresh.path)
@@ -187,6 +188,7 @@ def _fit(
     chat: Chat,
     examples: list[PreferencePair | UnpairedLabel],
     settings: RewardSettings,
+    rate: float,
     max_length: int,
     work: Path,
     report: Report,
@@ -215,7 +217,7 @@ def _fit(
     plan = plan_batches(lengths, settings.batch_size, _SEED, settings.epochs)
     train(
         model, plan, collate, reward_loss, work / "checkpoints",
-        learning_rate=settings.learning_rate, seed=_SEED, report=report,
+        learning_rate=rate, seed=_SEED, report=report,
     )  # fmt: skip
 
 

@@ -6,12 +6,12 @@ A client's own `X-Request-Id` is taken over, as OpenAI's does; one that is no sh
 from __future__ import annotations
 
 import re
-import secrets
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deploy.web.errors import place
+from deploy.web.tokens import token_bytes
 
 HEADER = "X-Request-Id"
 _NAME = HEADER.lower().encode()
@@ -45,7 +45,7 @@ def request_id(scope: Scope) -> bytes:
     for name, value in scope["headers"]:
         if name == _NAME and _PLAIN.fullmatch(value):
             return bytes(value)
-    return f"req_{secrets.token_hex(16)}".encode()
+    return f"req_{token_bytes(16).hex()}".encode()
 
 
 class _Said:
