@@ -75,7 +75,7 @@ def asked_about(prompt: Sequence[Mapping[str, Any]]) -> str | None:
 
 def question(prompt: Sequence[Mapping[str, Any]]) -> str:
     """What was said last by a person."""
-    last = next((message for message in reversed(prompt) if message.get("role") == "user"), {})
+    last: Mapping[str, Any] = next((message for message in reversed(prompt) if message.get("role") == "user"), {})
     return text_of(dict(last)) or ""
 
 
