@@ -18,7 +18,7 @@ from deploy.replay.intake import Intake
 from deploy.replay.run import run
 from deploy.roles.logs import configure
 from deploy.training.base import BASES, Choice, choose_base, note_base, quickly, sentence, with_base
-from deploy.training.train import Sealed, newest_event_us, seal_now, train
+from deploy.training.train import Sealed, earlier_seconds, newest_event_us, seal_now, train
 from feedback.facts.reader import Facts
 from feedback.intake.contract import time_us
 from models.bases import SMOLLM2, TINY
@@ -102,6 +102,7 @@ def _train(context: Context, choice: Choice, control: Control, sealed: Sealed, s
         settings = quickly(settings)
     if (said := sentence(choice, settings)) is not None:
         stderr.print(said, markup=False, soft_wrap=True)
+    steps.compare(earlier_seconds(context.state, settings, control))
     digest = train(context.state, settings, control, context.clock, sealed, "replay", steps.at)
     if choice.by != "setting":
         note_base(context.state.root, choice.name)

@@ -13,7 +13,7 @@ from deploy.parts import engine_in_use, operations
 from deploy.roles.logs import configure
 from deploy.rules.names import short
 from deploy.text import shown
-from deploy.training.train import as_before, forget, nothing_new, seal_now
+from deploy.training.train import as_before, earlier_seconds, forget, nothing_new, seal_now
 from deploy.training.train import train as train_candidate
 
 
@@ -47,9 +47,11 @@ def train(context: Context, reason: str, again: bool) -> None:
     sealed = as_before(state, control, seal_now(state, settings, context.clock.now_us()))
     known = nothing_new(state, settings, control, sealed)
     if known is None or again:
+        earlier = earlier_seconds(state, settings, control)
         if again:
             forget(state, settings, control, sealed)
         with Steps(stderr, context.clock) as steps:
+            steps.compare(earlier)
             digest = train_candidate(state, settings, control, context.clock, sealed, reason, steps.at)
     else:
         digest = known

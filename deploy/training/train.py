@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pyarrow.compute as pc
@@ -92,19 +93,34 @@ def nothing_new(state: State, settings: Settings, control: Control, sealed: Seal
     """The digest of the last candidate that was trained, where another training would end in the same one: the same rows,
     settings and base. What it is compared with may be another by now: the adapter does not depend on it. Else None."""
     last = control.trainings.last_done()
-    if last is None or last.candidate is None or last.snapshot != sealed.name:
+    if last is None or last.snapshot != sealed.name or _report_of_like(state, settings, control, last) is None:
         return None
+    return last.candidate
+
+
+def earlier_seconds(state: State, settings: Settings, control: Control) -> Mapping[str, float]:
+    """How long each phase of the last training took that had these settings and this base; empty where it had others."""
+    last = control.trainings.last_done()
+    report = _report_of_like(state, settings, control, last) if last else None
+    return report["seconds"] if report else {}
+
+
+def _report_of_like(state: State, settings: Settings, control: Control, last: Training) -> dict[str, Any] | None:
+    """The report of what that training led to, where it had these settings and this base."""
+    if last.candidate is None or last.snapshot is None:
+        return None
+    path = state.candidates / last.candidate
     try:
-        with (state.candidates / last.candidate / "report.json").open("rb") as file:
-            report = json.load(file)
+        report: dict[str, Any] = json.loads((path / "report.json").read_bytes())
+        sealed = Snapshot(state.snapshots / last.snapshot, snapshot.load_manifest(state.snapshots / last.snapshot))
         spec = msgspec.structs.replace(_spec(state, settings, control, sealed), incumbent=report["incumbent"])
         base = find_base(spec.base, spec.tiny, state.root)
-        if base is None or not verify(state.candidates / last.candidate, last.candidate).fits(base):
+        if base is None or not verify(path, last.candidate).fits(base):
             return None
         result = json.loads((spec.work(sealed.dataset_hash) / RESULT).read_bytes())["candidate"]
-    except (OSError, ValueError, KeyError, TypeError, AdapterInvalid, JobFailed):  # a training says what is wrong
-        return None
-    return last.candidate if result == last.candidate else None
+    except (OSError, ValueError, KeyError, TypeError, SnapshotError, AdapterInvalid, JobFailed):
+        return None  # whatever it is, a training says it
+    return report if result == last.candidate else None
 
 
 def forget(state: State, settings: Settings, control: Control, sealed: Sealed) -> None:

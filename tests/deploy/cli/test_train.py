@@ -82,7 +82,9 @@ class Job:
                 break
         else:
             reward = {"metric": "thumbs", "accuracy": None, "interval": [0, 1], "holdout": 0}
-            digest = make_candidate(self.state.candidates, self.seed, created_at_us=self.seed, reward_model=reward)
+            digest = make_candidate(
+                self.state.candidates, self.seed, created_at_us=self.seed, reward_model=reward, seconds={"base": 1.0}
+            )
         write_json(work / "result.json", {"candidate": digest})
         return self.state.candidates / digest
 
@@ -143,6 +145,8 @@ def test_whatever_is_new_is_trained(
             (path / "adapter" / "adapter_config.json").write_text("{}")
     control, settings = open_control(state.control), load_settings(None)
     sealed = training.as_before(state, control, training.seal_now(state, settings, CLOCK.now_us()))
+    like = what == "label"  # more rows may take longer, about as long all the same
+    assert bool(training.earlier_seconds(state, settings, control)) == like
     assert training.nothing_new(state, settings, control, sealed) is None
     control.close()
 
