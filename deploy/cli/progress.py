@@ -33,7 +33,7 @@ PHASES = {
 _MB = {"reading": 1e-6, FETCHING: 1.048576}
 """Steps that are told in bytes or MiB, and what makes megabytes of those."""
 
-_NAME_WIDTH = 22
+_NAME_WIDTH = 20
 
 
 class Pace:
@@ -114,7 +114,7 @@ class Steps:
         if console.is_terminal:
             self._bars = Progress(
                 TextColumn(f"{{task.description:<{_NAME_WIDTH}}}"),
-                BarColumn(bar_width=12),
+                BarColumn(bar_width=8),
                 _Says(self),
                 console=console,
                 refresh_per_second=LOOKS_PER_S,
@@ -158,14 +158,13 @@ class Steps:
     def told(self, step: str) -> str:
         """How far a step is, how fast it goes, and how long is left; of one that is over how long it took."""
         now, pace = self._clock.monotonic_s(), self._paces[step]
-        parts = [pace.told(step)]
         if (ended := self._ended.get(step)) is not None:
-            return f"{parts[0]}, {span(ended - self._began[step])}"
-        left = pace.left_s(now)
+            return span(ended - self._began[step])
+        parts, left = [pace.told(step)], pace.left_s(now)
         if left is not None and not pace.done:
             parts.append(f"{span(left)} left")
         if (in_all := self._left_in_all(step, left)) is not None:
-            parts.append(f"about {span(in_all)} to the end")
+            parts.append(f"all ~{span(in_all)}")
         return ", ".join(parts)
 
     def _left_in_all(self, step: str, left: float | None) -> float | None:
