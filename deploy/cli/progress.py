@@ -76,6 +76,8 @@ class Pace:
         if not total:
             return "begins"
         if (scale := _MB.get(step)) is not None:
+            if step == FETCHING and self.done:
+                return f"{total * scale:.1f} MB are here, converting"
             speed = f", {self.per_s * scale:.1f} MB/s" if self.per_s and not self.done else ""
             return f"{done * scale:.1f} of {total * scale:.1f} MB{speed}"
         unit = " steps" if step in PHASES else ""

@@ -100,7 +100,7 @@ def _train(context: Context, choice: Choice, control: Control, sealed: Sealed, s
     settings = with_base(context.configured, choice.name)
     if choice.name == SMOLLM2 and choice.by != "setting":
         settings = quickly(settings)
-    if (said := sentence(choice, settings)) is not None:
+    if (said := sentence(choice, settings, has_bf16())) is not None:
         stderr.print(said, markup=False, soft_wrap=True)
     steps.compare(earlier_seconds(context.state, settings, control))
     digest = train(context.state, settings, control, context.clock, sealed, "replay", steps.at)

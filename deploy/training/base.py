@@ -65,7 +65,7 @@ def with_noted_base(configured: Settings, state: Path) -> Settings:
     return configured if is_named(configured) else with_base(configured, noted_base(state))
 
 
-def sentence(choice: Choice, settings: Settings) -> str | None:
+def sentence(choice: Choice, settings: Settings, bf16: bool) -> str | None:
     """What whoever replays should know of the base; None where the settings name it, or it was told already."""
     match choice:
         case Choice(_, "setting") | Choice("tiny", "default"):
@@ -77,9 +77,10 @@ def sentence(choice: Choice, settings: Settings) -> str | None:
             )
         case Choice("tiny"):
             return "the base is `tiny`, the small model for tests"
+    how_long = "about five minutes on two cores" if bf16 else "it takes long, for this processor has no bf16"
     return (
         f"the base is SmolLM2-135M-Instruct (Apache-2.0; 93 MB, fetched once), here on at most "
-        f"{settings.reward.max_labels} labels: about five minutes on two cores (`trimtab train` takes all labels)"
+        f"{settings.reward.max_labels} labels: {how_long} (`trimtab train` takes all labels)"
     )
 
 

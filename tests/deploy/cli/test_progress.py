@@ -53,10 +53,13 @@ def test_a_phase_says_how_far_it_is_how_fast_it_goes_and_how_long_it_has_left() 
 
 
 def test_a_download_is_told_in_megabytes() -> None:
-    told = lines((10, FETCHING, 10, 88), (10, FETCHING, 20, 88), (10, "reading", 5_000_000, 20_000_000))
+    told = lines(
+        (10, FETCHING, 10, 88), (10, FETCHING, 20, 88), (30, FETCHING, 88, 88), (10, "reading", 5_000_000, 20_000_000)
+    )
     assert told == [
         "SmolLM2 (Apache-2.0): 10.5 of 92.3 MB",
         "SmolLM2 (Apache-2.0): 21.0 of 92.3 MB, 1.0 MB/s, 1:08 left",
+        "SmolLM2 (Apache-2.0): 92.3 MB are here, converting",
         "reading: 5.0 of 20.0 MB",
     ]
 

@@ -82,8 +82,10 @@ def test_what_is_short_is_short_of_something() -> None:
 
 @pytest.mark.parametrize("name", BASES)
 def test_who_replays_is_told_which_base_and_what_it_is_for(name: str) -> None:
-    told = sentence(Choice(name, "option"), quickly(NONE_NAMED)) or ""
+    told = sentence(Choice(name, "option"), quickly(NONE_NAMED), bf16=True) or ""
     assert ("for tests" in told) == (name == "tiny")
     assert ("Apache-2.0; 93 MB" in told) == (name == "smollm2")
-    assert "has no bf16" in (sentence(Choice("tiny", "processor"), NONE_NAMED) or "")
-    assert sentence(Choice("/models/mine", "setting"), NONE_NAMED) is None
+    slow = sentence(Choice(name, "option"), NONE_NAMED, bf16=False) or ""
+    assert ("it takes long" in slow) == (name == "smollm2")
+    assert "has no bf16" in (sentence(Choice("tiny", "processor"), NONE_NAMED, bf16=False) or "")
+    assert sentence(Choice("/models/mine", "setting"), NONE_NAMED, bf16=True) is None
