@@ -22,14 +22,16 @@ from models.precision import has_bf16
 )
 def test_it_is_there_where_every_core_says_so(tmp_path: Path, described: str, found: bool) -> None:
     (tmp_path / "cpuinfo").write_text(described)
-    assert has_bf16(tmp_path / "cpuinfo") is found
+    assert has_bf16(tmp_path / "cpuinfo", tmp_path / "gpus") is found
+    (tmp_path / "gpus" / "0000:01:00.0").mkdir(parents=True)
+    assert has_bf16(tmp_path / "cpuinfo", tmp_path / "gpus")
 
 
 def test_where_nothing_describes_the_processor_it_has_none(tmp_path: Path) -> None:
-    assert has_bf16(tmp_path / "missing") is False
+    assert has_bf16(tmp_path / "missing", tmp_path / "missing") is False
 
 
 def test_it_is_what_torch_says_of_this_processor() -> None:
     torch = pytest.importorskip("torch")
     if Path("/proc/cpuinfo").exists() and torch.backends.cpu.get_cpu_capability().startswith("AVX"):
-        assert has_bf16() == torch.cpu._is_avx512_bf16_supported()
+        assert has_bf16(gpus=Path("/nowhere")) == torch.cpu._is_avx512_bf16_supported()
