@@ -70,9 +70,16 @@ def _below(console: Console, rows: Sequence[Sample], incumbent: str) -> None:
 
 
 def _texts(sample: Sample) -> tuple[str, str, str]:
+    ended = (True, sample.get("incumbent_ended", True), sample.get("candidate_ended", True))
     texts = (question(sample["prompt"]), sample["incumbent"], sample["candidate"])
-    asked, before, after = (shown(" ".join(text.split()), MOST) or "(nothing)" for text in texts)
+    asked, before, after = (_text(text, whole) for text, whole in zip(texts, ended, strict=True))
     return asked, before, after
+
+
+def _text(text: str, whole: bool) -> str:
+    """In one paragraph; an ellipsis stands where it was cut, here or at the limit of samples."""
+    one_line = " ".join(text.split())
+    return shown(one_line if whole else f"{one_line} …", MOST) or "(nothing)"
 
 
 def _counted(numbers: OrderNumbers) -> Sequence[str]:

@@ -41,6 +41,12 @@ def test_replies_stand_beside_each_other_and_all_of_them_are_counted() -> None:
     assert "German and Spanish are beyond this base" in told
 
 
+def test_a_reply_that_was_cut_at_the_limit_of_samples_ends_in_an_ellipsis() -> None:
+    told = printed([sample("Hello", "Good evening", "Who is") | {"candidate_ended": False, "incumbent_ended": True}])
+    assert "Good evening …" in told
+    assert "Who is …" not in told
+
+
 def test_without_an_order_number_nothing_is_counted_and_without_samples_nothing_is_shown() -> None:
     told = printed([sample("Hello there", "Hi.", "")])
     assert "(nothing)" in told
