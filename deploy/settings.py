@@ -132,6 +132,23 @@ class GateSettings(Section):
         le=1,
         description="Largest drop, against the incumbent, of the share of samples in their prompt's language.",
     )
+    max_unended_rise: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Largest rise, against the incumbent, of the share of samples that had not ended at their limit; above: hold.",
+    )
+    max_gate_kl: float = Field(
+        3.0, gt=0, description="Largest distance from the base on gate prompts (KL, nats per token); above: hold."
+    )
+    max_neutral_kl: float = Field(
+        3.0, gt=0, description="Largest distance from the base on neutral questions (KL, nats per token); above: hold."
+    )
+    max_facts_lost: int = Field(
+        2,
+        ge=0,
+        description="Of 24 fixed questions so many more may be lost than gained, against the base; above: hold.",
+    )
 
 
 class ApproveSettings(Section):

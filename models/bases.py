@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,11 @@ class Base(Struct, frozen=True):
     """The hub's commit, else the sha256 of the weights and the config."""
     tokenizer_sha256: str
     chat_template_sha256: str
+
+    @property
+    def tiny(self) -> bool:
+        """Whether it was trained here, and so knows nothing but the log."""
+        return re.fullmatch(rf"{TINY}-[0-9a-f]{{12}}", self.name) is not None
 
 
 def find_base(settings: BaseModelSettings, tiny: TinySettings, state: Path) -> Base | None:

@@ -150,6 +150,11 @@ class Chat:
         """Ids of a reply with what ends it; one that is longer is cut, and then does not end."""
         return [*self.content(text[: max_tokens * self._characters]), *self.closing][:max_tokens]
 
+    def without_end(self, ids: Sequence[int]) -> list[int]:
+        """A reply's ids without what ends it: of a reply that was cut while it was written nobody knows its end."""
+        kept = list(ids)
+        return kept[: -len(self.closing)] if kept[-len(self.closing) :] == self.closing else kept
+
     def conversation(self, messages: Sequence[Message]) -> list[tuple[list[int], bool]]:
         """The whole conversation as (ids, is it a target) pieces: targets are assistants' texts with what ends them."""
         kept = plain(messages)

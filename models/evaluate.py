@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from msgspec import Struct, to_builtins
 from peft import PeftModel
 
@@ -19,16 +20,17 @@ from models.adapters import make_manifest
 from models.bases import Base
 from models.chat import Chat, text_of
 from models.cutting import prompt_room
-from models.loading import load_causal
+from models.loading import load_causal, release_memory, training_dtype
 from models.loop import Report
-from models.measures import calibration_error, correlation, language_match, repetition
+from models.measures import calibration_error, correlation, language_match, median_of_cut, repetition
 from models.policy import Method
 from models.probes import choose_probes, report_probes
+from models.retention import measure_retention
 from models.reward import RewardModel, encode
-from models.sampling import PROMPTS_AT_ONCE, choose_prompts, sample
+from models.sampling import PROMPTS_AT_ONCE, Sampled, choose_prompts, sample
 from models.snapshot import SnapshotData
+from models.unlearned import FEW, on_gate_labels
 
-_MIN_PAIRS = 20
 _SAMPLES = 32
 
 
@@ -42,14 +44,22 @@ class RewardQuality(Struct, frozen=True):
     majority_baseline: float | None
     calibration_error: float | None
     length_correlation: float | None
+    few: str | None
+    """What these figures can't say, in a sentence."""
 
 
 class SampleStats(Struct, frozen=True):
     """What a policy's samples look like; None where there is nothing to tell it from."""
 
     mean_tokens: float | None
+    """Where samples were `cut`, the replies would have been longer: at least so many."""
+    median_tokens: float | None
+    """The same, but as it is while fewer than half were cut."""
     repetition: float | None
     language_match: float | None
+    count: int
+    cut: int
+    """Samples that had not ended at their limit."""
 
 
 class Sample(Struct, frozen=True):
@@ -59,15 +69,16 @@ class Sample(Struct, frozen=True):
     locale: str | None
     candidate: str
     incumbent: str
+    candidate_ended: bool = True
+    incumbent_ended: bool = True
+    """Whether it was not cut at its limit."""
 
 
 def judge_reward(model: RewardModel, data: SnapshotData) -> RewardQuality:
-    """Accuracy on the gate split's pairs where there are enough, else on its thumbs."""
+    """Accuracy on the gate split's pairs where there are enough, else on its thumbs; where both are few, on the more."""
     pairs = [pair for pair in data.pairs if pair.split == "gate" and pair.preference > 0.5]
-    if len(pairs) >= _MIN_PAIRS:
-        return _on_pairs(model, pairs)
     thumbs = [x for x in data.labels if x.split == "gate" and x.kind == "thumbs" and x.desirable != 0.5]
-    return _on_thumbs(model, thumbs)
+    return _on_pairs(model, pairs) if len(pairs) >= min(FEW, len(thumbs) + 1) else _on_thumbs(model, thumbs)
 
 
 def _on_pairs(model: RewardModel, pairs: Sequence[PreferencePair]) -> RewardQuality:
@@ -75,7 +86,8 @@ def _on_pairs(model: RewardModel, pairs: Sequence[PreferencePair]) -> RewardQual
     rewards = model.score(rows).mean
     margins = [chosen - rejected for chosen, rejected in zip(rewards[::2], rewards[1::2], strict=True)]
     right = [1.0 if margin > 0 else 0.5 if margin == 0 else 0.0 for margin in margins]
-    return _quality("pairs", right, [model.calibration.better(abs(m)) for m in margins], 0.5, rewards, rows)
+    confidence = [model.calibration.better(abs(m)) for m in margins]
+    return _quality("pairs", right, confidence, 0.5, rewards, rows, on_gate_labels("pairs", len(pairs), len(pairs)))
 
 
 def _on_thumbs(model: RewardModel, labels: Sequence[UnpairedLabel]) -> RewardQuality:
@@ -83,9 +95,10 @@ def _on_thumbs(model: RewardModel, labels: Sequence[UnpairedLabel]) -> RewardQua
     rewards = model.score(rows).mean
     wanted = [model.calibration.wanted(reward) for reward in rewards]
     right = [float((p > 0.5) == (x.desirable > 0.5)) for p, x in zip(wanted, labels, strict=True)]
-    up = sum(label.desirable > 0.5 for label in labels) / len(labels) if labels else 0.0
-    baseline = max(up, 1 - up) if labels else None
-    return _quality("thumbs", right, [max(p, 1 - p) for p in wanted], baseline, rewards, rows)
+    up = sum(label.desirable > 0.5 for label in labels)
+    baseline = max(up, len(labels) - up) / len(labels) if labels else None
+    few = on_gate_labels("thumbs", len(labels), up)
+    return _quality("thumbs", right, [max(p, 1 - p) for p in wanted], baseline, rewards, rows, few)
 
 
 def _quality(
@@ -95,6 +108,7 @@ def _quality(
     baseline: float | None,
     rewards: Sequence[float],
     rows: Sequence[Any],
+    few: str | None,
 ) -> RewardQuality:
     n = len(right)
     return RewardQuality(
@@ -105,12 +119,15 @@ def _quality(
         majority_baseline=baseline,
         calibration_error=calibration_error(confidence, right),
         length_correlation=correlation(rewards, [float(len(ids)) for _, replies in rows for ids in replies]),
+        few=few,
     )
 
 
-def load_policies(base: Base, adapter: Path, incumbent: Path | None) -> Any:
+def load_policies(base: Base, adapter: Path, incumbent: Path | None, dtype: torch.dtype | None = None) -> Any:
     """The base with the adapters `candidate` and, where there is one, `incumbent`, which has been checked."""
-    model = PeftModel.from_pretrained(load_causal(base.path), str(adapter), adapter_name="candidate")
+    model = PeftModel.from_pretrained(
+        load_causal(base.path, dtype or training_dtype(base.path)), str(adapter), adapter_name="candidate"
+    )
     if incumbent:
         model.load_adapter(str(incumbent / "adapter"), adapter_name="incumbent")
     return model.eval()
@@ -127,19 +144,22 @@ def sample_both(
         prompts = [chat.prompt(turn.prompt, prompt_room(max_length, max_tokens)) for turn in batch]
         most = min(max_tokens, max_length - max(map(len, prompts)))
 
-        def answer(prompts: list[list[int]] = prompts, most: int = most, seed: int = seed + number) -> list[str]:
+        def answer(prompts: list[list[int]] = prompts, most: int = most, seed: int = seed + number) -> list[Sampled]:
             return sample(model, chat, prompts, 1, most, seed)
 
         model.set_adapter("candidate")
         ours = answer()
         theirs = _as_incumbent(model, answer)
-        samples += [Sample(t.prompt, t.locale, a, b) for t, a, b in zip(batch, ours, theirs, strict=True)]
+        samples += [
+            Sample(t.prompt, t.locale, a.text, b.text, a.ended, b.ended)
+            for t, a, b in zip(batch, ours, theirs, strict=True)
+        ]
         report(number + 1, len(batches))
     model.set_adapter("candidate")
     return samples
 
 
-def _as_incumbent(model: Any, answer: Callable[[], list[str]]) -> list[str]:
+def _as_incumbent(model: Any, answer: Callable[[], list[Sampled]]) -> list[Sampled]:
     if "incumbent" in model.peft_config:
         model.set_adapter("incumbent")
         return answer()
@@ -150,15 +170,20 @@ def _as_incumbent(model: Any, answer: Callable[[], list[str]]) -> list[str]:
 def describe_samples(chat: Chat, samples: Sequence[Sample], side: Literal["candidate", "incumbent"]) -> SampleStats:
     """Length, repetition and language of one side's samples."""
     if not samples:
-        return SampleStats(None, None, None)
+        return SampleStats(None, None, None, None, 0, 0)
     replies = [getattr(sample, side) for sample in samples]
+    ended = [getattr(sample, f"{side}_ended") for sample in samples]
+    tokens = [len(chat.content(reply)) for reply in replies]
     prompts = ["\n".join(text_of(m.get("content")) for m in s.prompt if m.get("role") == "user") for s in samples]
     matches = [language_match(p, s.locale, r) for p, s, r in zip(prompts, samples, replies, strict=True)]
     decided = [match for match in matches if match is not None]
     return SampleStats(
-        mean_tokens=sum(len(chat.content(reply)) for reply in replies) / len(replies),
+        mean_tokens=sum(tokens) / len(tokens),
+        median_tokens=median_of_cut(tokens, ended),
         repetition=sum(map(repetition, replies)) / len(replies),
         language_match=sum(decided) / len(decided) if decided else None,
+        count=len(replies),
+        cut=ended.count(False),
     )
 
 
@@ -170,9 +195,14 @@ def evaluate(
     quality = judge_reward(judge, data)
     model = load_policies(base, adapter, incumbent)
     samples = sample_both(model, chat, data.turns, max_length, sample_tokens, 5_000, report)
+    replies = [(sample.prompt, Sampled(sample.candidate, sample.candidate_ended)) for sample in samples]
+    retention = measure_retention(model, chat, replies, max_length)
+    del model
+    release_memory()
     stats = {side: describe_samples(chat, samples, side) for side in ("candidate", "incumbent")}
     digest = make_manifest(adapter, base, chat.date).digest
     probes = choose_probes(data.turns, lambda text: len(chat.content(text)))
+    model = load_policies(base, adapter, None, torch.float32)  # its weights as they are: in bfloat16 they may be others
     content: dict[str, Any] = to_builtins(
         {
             "snapshot": data.name,
@@ -183,6 +213,7 @@ def evaluate(
             "reward_model": quality,
             "samples": samples,
             "sample_stats": stats,
+            "retention": retention,
             "probes": report_probes(model, "candidate", digest, base, chat, probes, max_length),
         }
     )

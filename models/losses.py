@@ -54,16 +54,19 @@ def kto(
     desirable: Tensor,
     weights: Tensor,
     beta: float,
+    wanted: float = 1.0,
+    unwanted: float = 1.0,
 ) -> Tensor:
     """Kahneman-Tversky optimisation, in expectation over the label.
 
     Ethayarajh et al. 2024 (arXiv 2402.01306, eq. 8). The point of reference z0 is the batch's KL estimate, from each
-    prompt with another prompt's reply (`mismatched`), not below zero and without gradient.
+    prompt with another prompt's reply (`mismatched`), not below zero and without gradient. `wanted` and `unwanted` are
+    λ_D and λ_U, which make up for there being more of one kind.
     """
     z0 = (mismatched_logps - reference_mismatched_logps).mean().clamp(min=0).detach()
     gain = beta * (logps - reference_logps - z0)
-    value = desirable * (1 - torch.sigmoid(gain)) + (1 - desirable) * (1 - torch.sigmoid(-gain))
-    return _mean(value, weights)
+    good, bad = wanted * desirable, unwanted * (1 - desirable)
+    return _mean(good * (1 - torch.sigmoid(gain)) + bad * (1 - torch.sigmoid(-gain)), weights)
 
 
 def sft(logps: Tensor, lengths: Tensor, weights: Tensor) -> Tensor:

@@ -41,6 +41,17 @@ def correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
     return round(max(-1.0, min(1.0, cross / scale)), 12) if scale else None
 
 
+def median_of_cut(lengths: Sequence[int], ended: Sequence[bool]) -> float | None:
+    """The median, where what has not `ended` is longer than all that has; at least so many once half of them is so.
+
+    >>> median_of_cut([3, 9, 48], [True, True, False]), median_of_cut([48, 9, 48], [False, True, False])
+    (9.0, 48.0)
+    """
+    ordered = [n for _, n in sorted(zip((not e for e in ended), lengths, strict=True))]
+    middle = len(ordered) // 2
+    return (ordered[middle] + ordered[~middle]) / 2 if ordered else None
+
+
 def repetition(text: str) -> float:
     """Share of a text's word 3-grams that occurred in it before; 0 where it has fewer than two.
 

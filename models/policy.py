@@ -24,9 +24,10 @@ from models import losses
 from models.adapters import CONFIG, WEIGHTS, adapter_config
 from models.bases import Base
 from models.batches import Row, can_share, lay_out, plan_batches, reference_logps, reply_logps
+from models.best_of import SampledPair
 from models.chat import Chat
 from models.errors import JobFailed
-from models.loading import load_causal, pad_id
+from models.loading import load_causal, pad_id, training_dtype
 from models.loop import Report, train
 from models.reward import encode
 from models.settings import PolicySettings
@@ -34,6 +35,9 @@ from models.snapshot import SnapshotData
 
 Kind = Literal["sft", "dpo", "kto"]
 Example = Demonstration | PreferencePair | UnpairedLabel
+
+_MOST_WANTED = 4 / 3  # of KTO's wanted to its unwanted
+_MOST_RAISED = 4.0
 
 
 class Method(Struct, frozen=True):
@@ -71,19 +75,19 @@ def train_policy(
     if not kept.exists():
         if not any(examples.values()):
             raise JobFailed("the snapshot's train split has nothing to learn from: collect ratings or verdicts first")
-        model = with_lora(load_causal(base.path), settings)
+        model = with_lora(load_causal(base.path, training_dtype(base.path)), settings)
         plan = plan_policy(chat, examples, settings, max_length)
-        share = can_share(model)
+        share, balance = can_share(model), kto_balance(examples["kto"])
 
         def collate(batch: tuple[Kind, list[Example]]) -> dict[str, Any]:
-            return tensors(chat, *batch, max_length, share)
+            return tensors(chat, *batch, max_length, share, balance)
 
         def loss(model: Any, batch: dict[str, Any]) -> Tensor:
             return policy_loss(model, batch, settings.beta, settings.likelihood)
 
         train(
             model, plan, collate, loss, work / "checkpoints",
-            learning_rate=settings.learning_rate, seed=settings.seed, report=report,
+            learning_rate=settings.rate(base.tiny), seed=settings.seed, report=report,
         )  # fmt: skip
         with staged(work) as fresh:
             save_adapter(model, base, settings, fresh.path)
@@ -102,6 +106,24 @@ def with_lora(model: Any, settings: PolicySettings) -> Any:
         target_modules="all-linear",
     )
     return get_peft_model(model, config)
+
+
+def kto_balance(labels: Sequence[Example]) -> tuple[float, float]:
+    """KTO's weights of wanted and of unwanted, by how many labels of each there are; soft labels count in part.
+
+    Their weighted sums stand as 1 to 1 up to 4 to 3 (Ethayarajh et al. 2024, arXiv 2402.01306, below eq. 8), and together
+    weigh what they did before; but no kind is raised more than fourfold, so that a handful does not take over a training.
+    (1, 1) where there is one kind only: nothing balances that (models.unlearned says so).
+    """
+    shares = [(x.weight, x.desirable) for x in labels if isinstance(x, UnpairedLabel)]
+    wanted, unwanted = sum(w * d for w, d in shares), sum(w * (1 - d) for w, d in shares)
+    if not (wanted > 0 and unwanted > 0):
+        return 1.0, 1.0
+    ratio = min(max(wanted / unwanted, 1.0), _MOST_WANTED)
+    each = (wanted + unwanted) / (1 + ratio)  # what the unwanted weigh together
+    raised = max(ratio * each / wanted, each / unwanted, 1.0)
+    each *= min(raised, _MOST_RAISED) / raised
+    return ratio * each / wanted, each / unwanted
 
 
 def plan_policy(
@@ -123,8 +145,15 @@ def plan_policy(
     return plan
 
 
-def tensors(chat: Chat, kind: Kind, batch: Sequence[Example], max_length: int, share: bool) -> dict[str, Any]:
-    """The batch as tensors: `replies` (see models.batches), `weights`, and the soft labels in `target`.
+def tensors(
+    chat: Chat,
+    kind: Kind,
+    batch: Sequence[Example],
+    max_length: int,
+    share: bool,
+    balance: tuple[float, float] = (1.0, 1.0),
+) -> dict[str, Any]:
+    """The batch as tensors: `replies` (see models.batches), `weights`, the soft labels in `target`; and KTO's `balance`.
 
     DPO's rows have two replies, chosen and rejected. So have KTO's: a prompt's own, and the next example's reply.
     """
@@ -134,7 +163,7 @@ def tensors(chat: Chat, kind: Kind, batch: Sequence[Example], max_length: int, s
         target = [1.0] * len(rows)
     elif kind == "dpo":
         pairs = [x for x in batch if isinstance(x, PreferencePair)]
-        rows = [encode(chat, x.prompt, [x.chosen, x.rejected], max_length) for x in pairs]
+        rows = [_pair_row(chat, x, max_length) for x in pairs]
         target = [x.preference for x in pairs]
     else:
         labels = [x for x in batch if isinstance(x, UnpairedLabel)]
@@ -146,6 +175,7 @@ def tensors(chat: Chat, kind: Kind, batch: Sequence[Example], max_length: int, s
         "replies": lay_out(rows, pad_id(chat), share),
         "target": torch.tensor(target),
         "weights": torch.tensor([x.weight for x in batch], dtype=torch.float32),
+        "balance": balance,
     }
 
 
@@ -159,10 +189,9 @@ def policy_loss(model: Any, batch: dict[str, Any], beta: float, likelihood: floa
     lengths = replies["lengths"].unflatten(0, (-1, 2))[:, 0]
     if batch["kind"] == "dpo":
         loss = losses.dpo(a, b, reference_a, reference_b, target, weights, beta)
-        wanted = weights
     else:
-        loss = losses.kto(a, reference_a, b, reference_b, target, weights, beta)
-        wanted = weights * (2 * target - 1).clamp(min=0)
+        loss = losses.kto(a, reference_a, b, reference_b, target, weights, beta, *batch["balance"])
+    wanted = weights * (2 * target - 1).clamp(min=0)  # what is as likely unwanted as wanted is not to be imitated
     return loss + likelihood * losses.sft(a, lengths, wanted)
 
 
@@ -175,6 +204,12 @@ def save_adapter(model: Any, base: Base, settings: PolicySettings, path: Path) -
     modules = list({name.rsplit(".", 1)[-1] for name in model.peft_config["default"].target_modules})
     config = adapter_config(base, settings.lora_rank, 2 * settings.lora_rank, modules)
     (path / CONFIG).write_bytes(canonical(config))
+
+
+def _pair_row(chat: Chat, pair: PreferencePair, max_length: int) -> Row:
+    prompt, replies = encode(chat, pair.prompt, [pair.chosen, pair.rejected], max_length)
+    cut = isinstance(pair, SampledPair) and not pair.ended
+    return prompt, [chat.without_end(ids) for ids in replies] if cut else replies
 
 
 def _written(example: Example) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from msgspec import Struct
 from transformers import GenerationConfig
 
 from feedback.dataset.tables import ServedTurn
@@ -15,6 +16,13 @@ from models.loading import device, pad_id
 
 TEMPERATURE = 0.8
 PROMPTS_AT_ONCE = 16
+
+
+class Sampled(Struct, frozen=True):
+    """One sampled reply, and whether the model ended it: else it was cut at its limit, and is a beginning only."""
+
+    text: str
+    ended: bool
 
 
 def choose_prompts(turns: Sequence[ServedTurn], split: str, count: int) -> list[ServedTurn]:
@@ -29,28 +37,32 @@ def choose_prompts(turns: Sequence[ServedTurn], split: str, count: int) -> list[
 
 @torch.no_grad()
 def sample(
-    model: Any, chat: Chat, prompts: Sequence[Sequence[int]], count: int, max_tokens: int, seed: int
-) -> list[str]:
-    """`count` replies to each of the prompts' ids, prompt by prompt, at temperature 0.8."""
+    model: Any,
+    chat: Chat,
+    prompts: Sequence[Sequence[int]],
+    count: int,
+    max_tokens: int,
+    seed: int,
+    temperature: float = TEMPERATURE,
+) -> list[Sampled]:
+    """`count` replies to each of the prompts' ids, prompt by prompt; at temperature 0 the likeliest tokens."""
     torch.manual_seed(seed)
     width = max(map(len, prompts))
     ids = torch.tensor([[pad_id(chat)] * (width - len(prompt)) + list(prompt) for prompt in prompts])
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    chance = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
     config = GenerationConfig(
-        do_sample=True,
-        temperature=TEMPERATURE,
-        top_k=0,
-        top_p=1.0,
         max_new_tokens=max_tokens,
         num_return_sequences=count,
         pad_token_id=pad_id(chat),
         eos_token_id=sorted(chat.end_ids),
+        **chance,
     )
     model.eval()
     output = model.generate(input_ids=ids.to(device()), attention_mask=mask.to(device()), generation_config=config)
     return [_reply(chat, row[width:].tolist()) for row in output]
 
 
-def _reply(chat: Chat, ids: list[int]) -> str:
+def _reply(chat: Chat, ids: list[int]) -> Sampled:
     end = next((at for at, token in enumerate(ids) if token in chat.end_ids), len(ids))
-    return chat.decode(ids[:end])
+    return Sampled(chat.decode(ids[:end]), end < len(ids))

@@ -8,6 +8,7 @@ from feedback.settings import Section
 
 TINY_LENGTH = 256
 """Tokens that a `tiny` base reads at least, where no setting says otherwise."""
+_TINY_RATE = 1e-3  # of a LoRA on two million parameters; a pretrained base loses at it what it knows
 
 
 class BaseModelSettings(Section):
@@ -44,17 +45,25 @@ class RewardSettings(Section):
     """The reward model."""
 
     lora_rank: int = Field(16, gt=0, description="Rank of its LoRA adapter.")
-    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate.")
+    learning_rate: float | None = Field(
+        None, gt=0, description="Peak learning rate. Without it by the base: 1e-3 for `tiny`, 3e-4 for others."
+    )
     epochs: int = Field(2, gt=0, description="Passes over its labels.")
     batch_size: int = Field(16, gt=0, description="Labels in one step.")
     max_labels: int = Field(4_000, gt=0, description="Most labels of one training run, the newest first.")
+
+    def rate(self, tiny: bool) -> float:
+        """The peak learning rate on a `tiny` base, or on a pretrained one."""
+        return self.learning_rate or (_TINY_RATE if tiny else 3e-4)
 
 
 class PolicySettings(Section):
     """The policy update."""
 
     lora_rank: int = Field(16, gt=0, description="Rank of the LoRA adapter.")
-    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate.")
+    learning_rate: float | None = Field(
+        None, gt=0, description="Peak learning rate. Without it by the base: 1e-3 for `tiny`, 2e-4 for others."
+    )
     epochs: int = Field(2, gt=0, description="Passes over the data.")
     batch_size: int = Field(16, gt=1, description="Examples in one step (KTO's KL term needs more than one).")
     beta: float = Field(0.1, gt=0, description="Strength of the pull towards the reference policy, for DPO and KTO.")
@@ -72,5 +81,17 @@ class PolicySettings(Section):
         le=1,
         description="Weight of a pair that the reward model chose; together at most half the weight of all other labels.",
     )
-    sample_tokens: int = Field(48, gt=0, description="Most tokens of one sampled reply.")
+    sample_tokens: int | None = Field(
+        None,
+        gt=0,
+        description="Most tokens of one sampled reply. Without it by the base: 48 for `tiny`, 160 for others.",
+    )
     seed: int = Field(0, description="Seed of every random choice in training.")
+
+    def rate(self, tiny: bool) -> float:
+        """The peak learning rate on a `tiny` base, or on a pretrained one."""
+        return self.learning_rate or (_TINY_RATE if tiny else 2e-4)
+
+    def reply_tokens(self, tiny: bool) -> int:
+        """Most tokens of one sampled reply of a `tiny` base, or of a pretrained one."""
+        return self.sample_tokens or (48 if tiny else 160)

@@ -61,15 +61,31 @@ def _figures(report: dict[str, Any]) -> Iterable[str]:
             f"{_number(reward.get('majority_baseline'))}); it does not decide"
         )
     yield from _lengths(report.get("lengths"))
+    unlearned = report.get("unlearned")
+    for one in unlearned if isinstance(unlearned, list) else ():
+        yield f"           • {one}"
+    yield from _retention(report.get("retention"))
     stats = report.get("sample_stats")
     if isinstance(stats, dict):
         for side in ("candidate", "incumbent"):
             figures = stats.get(side)
             if isinstance(figures, dict):
+                cut = figures.get("cut")
+                least, hidden = ("at least ", f" ({cut} of {figures.get('count')} were cut)") if cut else ("", "")
                 yield (
-                    f"{side:<10} {_number(figures.get('mean_tokens'), 1)} tokens a reply, repetition "
+                    f"{side:<10} {least}{_number(figures.get('mean_tokens'), 1)} tokens a reply{hidden}, repetition "
                     f"{_number(figures.get('repetition'))}, in the prompt's language {_number(figures.get('language_match'))}"
                 )
+
+
+def _retention(told: object) -> Iterable[str]:
+    """How far the candidate went from the base, and what it forgot."""
+    match told:
+        case {"gate_kl": gate, "neutral_kl": neutral, "facts": {"said": str(said)}}:
+            yield (
+                f"retention  {_number(gate)} nats a token from the base on gate prompts, {_number(neutral)} on neutral "
+                f"questions; {said}"
+            )
 
 
 def _lengths(told: object) -> Iterable[str]:

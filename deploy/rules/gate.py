@@ -1,7 +1,8 @@
 """The offline gate: what a candidate's report must show before a person is asked. A pure function, with its reasons.
 
 The yardstick is the blind win rate against the incumbent. Everything else can only hold or reject: too little evidence
-is a hold, never a pass. The reward model never decides, for the candidate was trained towards it.
+is a hold, never a pass. The reward model never decides, for the candidate was trained towards it; that it was judged on few
+labels is said with the other reasons.
 """
 
 from __future__ import annotations
@@ -65,7 +66,12 @@ Decision = Pass | Hold | Reject
 
 
 class _Stats(Struct, frozen=True):
+    """Of one side's samples; `cut` of `count` had not ended at their limit (reports from before did not say)."""
+
     mean_tokens: float | None = None
+    median_tokens: float | None = None
+    count: int = 0
+    cut: int = 0
     repetition: float | None = None
     language_match: float | None = None
 
@@ -79,12 +85,27 @@ class _Probes(Struct, frozen=True):
     largest_difference: float
 
 
+class _Facts(Struct, frozen=True):
+    base_right: int
+    lost: list[str]
+    gained: list[str]
+
+
+class _Retention(Struct, frozen=True):
+    neutral_kl: float
+    facts: _Facts
+    gate_kl: float | None = None
+
+
 class _Report(Struct, frozen=True):
     """The part of a report that the gate looks at."""
 
     sample_stats: _SampleStats
     probes: _Probes
     incumbent: str | None = None
+    retention: _Retention | None = None
+    """None in reports from before it was measured: they are judged as they were."""
+    reward_model: Any = None
 
 
 def decide(
@@ -107,7 +128,13 @@ def decide(
     except msgspec.ValidationError as error:
         return Reject((Reason("unreadable_report", {"error": str(error)}),))
     wrong = [*_no_op(read.probes, settings), *_against_samples(read.sample_stats, settings)]
-    unsure = [*_other_incumbent(read.incumbent, incumbent), *_samples_missing(read.sample_stats)]
+    lengths_decided = any(reason.code in ("too_long", "too_short") for reason in wrong)
+    unsure = [
+        *_other_incumbent(read.incumbent, incumbent),
+        *_samples_missing(read.sample_stats),
+        *_cut(read.sample_stats, settings, lengths_decided),
+        *_forgotten(read.retention, settings),
+    ]
     won = _win_rate(comparisons, settings)
     match won.code:
         case "loses":
@@ -116,9 +143,10 @@ def decide(
             unsure.append(won)
     if rollbacks:
         unsure.append(Reason("rolled_back", {"times": rollbacks}))
+    told = tuple(_few_labels(read.reward_model))
     if wrong:
-        return Reject((*wrong, *unsure))
-    return Hold(tuple(unsure)) if unsure else Pass((won,))
+        return Reject((*wrong, *unsure, *told))
+    return Hold((*unsure, *told)) if unsure else Pass((won, *told))
 
 
 def _no_op(probes: _Probes, settings: GateSettings) -> Iterator[Reason]:
@@ -130,19 +158,44 @@ def _against_samples(stats: _SampleStats, settings: GateSettings) -> Iterator[Re
     ours, theirs = stats.candidate, stats.incumbent
     if ours.mean_tokens is not None and ours.mean_tokens <= 0:
         yield Reason("empty")
-    elif ours.mean_tokens is not None and theirs.mean_tokens:
-        ratio = max(ours.mean_tokens / theirs.mean_tokens, theirs.mean_tokens / ours.mean_tokens)
-        if ratio > settings.max_length_ratio:
-            lengths = {"candidate": ours.mean_tokens, "incumbent": theirs.mean_tokens}
-            longer = ours.mean_tokens > theirs.mean_tokens
-            figures = {"ratio": ratio, "limit": settings.max_length_ratio, **lengths}
-            yield Reason("too_long" if longer else "too_short", figures)
+    else:
+        yield from _lengths(ours, theirs, settings)
     if ours.repetition is not None and ours.repetition > settings.max_repetition:
         yield Reason("repetition", {"share": ours.repetition, "limit": settings.max_repetition})
     if ours.language_match is not None and theirs.language_match is not None:
         matches = {"candidate": ours.language_match, "incumbent": theirs.language_match}
         if theirs.language_match - ours.language_match > settings.max_language_loss:
             yield Reason("language", {"limit": settings.max_language_loss, **matches})
+
+
+def _lengths(ours: _Stats, theirs: _Stats, settings: GateSettings) -> Iterator[Reason]:
+    """The means are compared; where replies were cut at their limit, the medians, which it moves once half were cut only."""
+    by_median = bool(ours.cut or theirs.cut)
+    a, b = (s.median_tokens if by_median else s.mean_tokens for s in (ours, theirs))
+    if not a or not b:
+        return
+    figures = {"ratio": max(a / b, b / a), "limit": settings.max_length_ratio, "candidate": a, "incumbent": b}
+    longer = a > b
+    if figures["ratio"] > settings.max_length_ratio and _known(theirs if longer else ours):
+        cut = {"cut": [ours.cut, theirs.cut], "at_least": not _known(ours if longer else theirs)} if by_median else {}
+        yield Reason("too_long" if longer else "too_short", figures | cut)
+
+
+def _known(stats: _Stats) -> bool:
+    """Whether the median is that of the whole replies: else they are at least so long."""
+    return 2 * stats.cut < max(stats.count, 1)
+
+
+def _cut(stats: _SampleStats, settings: GateSettings, decided: bool) -> Iterator[Reason]:
+    """What the limit of sampled replies hides, unless lengths are `decided` all the same."""
+    ours, theirs = stats.candidate, stats.incumbent
+    if not ours.count or not theirs.count:
+        return
+    figures = {"candidate": ours.cut, "incumbent": theirs.cut, "candidate_of": ours.count, "incumbent_of": theirs.count}
+    if not decided and not (_known(ours) and _known(theirs)):
+        yield Reason("length_unknown", figures)
+    elif ours.cut / ours.count - theirs.cut / theirs.count > settings.max_unended_rise:
+        yield Reason("unended", figures | {"limit": settings.max_unended_rise})
 
 
 def _samples_missing(stats: _SampleStats) -> Iterator[Reason]:
@@ -153,6 +206,30 @@ def _samples_missing(stats: _SampleStats) -> Iterator[Reason]:
         yield Reason("incumbent_empty")
     if theirs.language_match is not None and ours.language_match is None:
         yield Reason("language_unknown")
+
+
+def _forgotten(retention: _Retention | None, settings: GateSettings) -> Iterator[Reason]:
+    """How far the candidate went from the base, on prompts of its own and on neutral ones, and which facts it lost."""
+    if retention is None:
+        return
+    measured = [
+        ("gate", retention.gate_kl, settings.max_gate_kl),
+        ("neutral", retention.neutral_kl, settings.max_neutral_kl),
+    ]
+    for prompts, kl, limit in measured:
+        if kl is not None and kl > limit:
+            yield Reason("retention_kl", {"prompts": prompts, "kl": kl, "limit": limit})
+    facts = retention.facts
+    if len(facts.lost) - len(facts.gained) > settings.max_facts_lost:
+        lost = {"lost": facts.lost, "gained": len(facts.gained), "of": facts.base_right}
+        yield Reason("retention_facts", lost | {"limit": settings.max_facts_lost})
+
+
+def _few_labels(reward_model: object) -> Iterator[Reason]:
+    """Said, and decides nothing: the reward model was judged on few labels, or on some that tell nothing."""
+    match reward_model:
+        case {"few": str(few)}:
+            yield Reason("few_gate_labels", {"few": few})
 
 
 def _other_incumbent(compared_with: str | None, incumbent: str | None) -> Iterator[Reason]:

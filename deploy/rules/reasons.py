@@ -21,8 +21,12 @@ Code = Literal[
     "empty",
     "too_long",
     "too_short",
+    "length_unknown",
+    "unended",
     "repetition",
     "language",
+    "retention_kl",
+    "retention_facts",
     "other_incumbent",
     "no_samples",
     "incumbent_empty",
@@ -32,10 +36,11 @@ Code = Literal[
     "loses",
     "may_be_chance",
     "rolled_back",
+    "few_gate_labels",
 ]
 
 MAX_NAMED = 5
-"""Numbers that are named in one reason; the rest are counted."""
+"""Numbers or facts that are named in one reason; the rest are counted."""
 
 
 class Reason(Struct, frozen=True):
@@ -51,13 +56,20 @@ SENTENCES: Mapping[Code, str] = {
     "report_changed": "report.json was changed after the candidate was registered",
     "no_op": "no-op: the adapter moves no probe by more than {largest:.2g} nats per token (floor {floor:.2g})",
     "empty": "empty: every sampled reply is empty",
-    "too_long": "length: sampled replies are {ratio:.1f} times longer than the incumbent's ({candidate:.0f} and "
-    "{incumbent:.0f} tokens; limit {limit:g} times)",
-    "too_short": "length: sampled replies are {ratio:.1f} times shorter than the incumbent's ({candidate:.0f} and "
-    "{incumbent:.0f} tokens; limit {limit:g} times)",
+    "too_long": "length: sampled replies are {least}{ratio:.1f} times longer than the incumbent's ({candidate:.0f} and "
+    "{incumbent:.0f} tokens{cut}; limit {limit:g} times)",
+    "too_short": "length: sampled replies are {least}{ratio:.1f} times shorter than the incumbent's ({candidate:.0f} and "
+    "{incumbent:.0f} tokens{cut}; limit {limit:g} times)",
+    "length_unknown": "length: {candidate} of {candidate_of} sampled replies were cut at their limit, and {incumbent} of "
+    "{incumbent_of} of the incumbent's, so lengths can't be compared (raise policy.sample_tokens): hold",
+    "unended": "length: {candidate} of {candidate_of} sampled replies had not ended at their limit, and {incumbent} of "
+    "{incumbent_of} of the incumbent's (largest rise {limit:.0%}): hold",
     "repetition": "repetition: {share:.2f} of the word 3-grams in sampled replies repeat (limit {limit:.2f})",
     "language": "language: {candidate:.0%} of sampled replies are in the prompt's language, the incumbent's "
     "{incumbent:.0%} (largest drop {limit:.0%})",
+    "retention_kl": "retention: on {prompts} prompts it is {kl:.2f} nats a token away from the base (limit {limit:g}): hold",
+    "retention_facts": "retention: of {of} fixed questions that the base answers rightly it lost {named}, and gained "
+    "{gained} (limit {limit} more lost than gained): hold",
     "other_incumbent": "the report compares with {compared}, but {serves} serves now: hold",
     "no_samples": "no sampled replies to look at (the gate split has no prompts yet): hold",
     "incumbent_empty": "the incumbent's sampled replies are all empty, so there is no length to compare with: hold",
@@ -67,6 +79,7 @@ SENTENCES: Mapping[Code, str] = {
     "loses": "win rate {win_rate:.2f}, upper bound {bound:.3f} < {floor:.2f}, n={count}",
     "may_be_chance": "win rate {win_rate:.2f}, lower bound {bound:.3f} ≤ {floor:.2f}, n={count}: hold",
     "rolled_back": "it was rolled back before ({times} times): hold",
+    "few_gate_labels": "{few} (this decides nothing)",
 }
 
 
@@ -81,12 +94,24 @@ def sentence(reason: Reason) -> str:
         case "other_incumbent":
             figures = {name: policy_name(digest) for name, digest in figures.items()}
         case "not_finite":
-            names = figures["names"]
-            more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-            figures = {"named": ", ".join(names[:MAX_NAMED]) + more}
+            figures = {"named": _named(figures["names"])}
+        case "retention_facts":
+            figures = figures | {"named": f"{len(figures['lost'])} ({_named(figures['lost'])})"}
+        case "too_long" | "too_short":
+            cut = (
+                "; medians, {} and {} replies were cut at their limit".format(*figures["cut"])
+                if "cut" in figures
+                else ""
+            )
+            figures = figures | {"least": "at least " if figures.get("at_least") else "", "cut": cut}
         case "rolled_back" if figures["times"] == 1:
             return "it was rolled back before (once): hold"
     return SENTENCES[reason.code].format(**figures)
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
 
 
 def sentences(reasons: Iterable[Reason]) -> list[str]:

@@ -142,3 +142,9 @@ def test_of_nine_megabytes_no_more_is_tokenised_than_a_context_may_hold(
     assert len(ids) == 100 or chat.tokenizer.decode(ids) == "<|user|>Hello<|end|><|assistant|>"
     assert len(chat.reply("word " * 2_000_000, 100)) == 100
     assert tokenised <= 3 * 100 * 32
+
+
+def test_a_reply_that_was_cut_is_learned_without_an_end(chat: Chat) -> None:
+    whole = chat.reply("Yes indeed", 50)
+    assert chat.without_end(whole) == list(chat.content("Yes indeed"))
+    assert chat.without_end(whole[:1]) == whole[:1]

@@ -60,9 +60,27 @@ def test_where_pairs_are_few_it_is_judged_on_thumbs_against_the_majority(chat: A
     thumbs = [thumb(n, "gate", said("a"), GOOD, True) for n in range(6)]
     thumbs += [thumb(n, "gate", said("a"), BAD, n == 6) for n in range(6, 10)]
     thumbs += [thumb(n, "train", said("a"), BAD, True) for n in range(10, 20)]
-    found = judge_reward(LikesLength(chat), data(pairs=pairs_of("gate", right=19), labels=thumbs))
+    found = judge_reward(LikesLength(chat), data(pairs=pairs_of("gate", right=9), labels=thumbs))
     assert (found.metric, found.holdout, found.accuracy) == ("thumbs", 10, 0.9)
     assert found.majority_baseline == pytest.approx(0.7)
+
+
+def test_few_gate_labels_are_said_to_be_few_whatever_their_kind(chat: Any) -> None:
+    thumbs = [thumb(n, "gate", said("a"), GOOD, n > 1) for n in range(5)]
+    on_thumbs = judge_reward(LikesLength(chat), data(labels=thumbs))
+    assert (
+        on_thumbs.few == "5 gate labels (thumbs) are few, 20 are wanted: the reward model's figures on them are a guess"
+    )
+    on_pairs = judge_reward(LikesLength(chat), data(pairs=pairs_of("gate", right=7), labels=thumbs))
+    assert (on_pairs.metric, on_pairs.holdout) == ("pairs", 7)
+    assert (on_pairs.few or "").startswith("7 gate labels (pairs) are few")
+    assert judge_reward(LikesLength(chat), data(pairs=pairs_of("gate", right=20))).few is None
+
+
+def test_gate_thumbs_of_one_kind_are_said_to_tell_nothing(chat: Any) -> None:
+    thumbs = [thumb(n, "gate", said("a"), GOOD, True) for n in range(30)]
+    few = judge_reward(LikesLength(chat), data(labels=thumbs)).few
+    assert few == "all 30 gate thumbs are of one kind: whether the reward model tells good from bad can't be told"
 
 
 def test_with_nothing_to_be_judged_on_nothing_is_claimed(chat: Any) -> None:
@@ -82,6 +100,22 @@ def test_each_side_is_described_by_its_own_replies(chat: Any) -> None:
     assert ours.language_match == 0.5
     assert (ours.repetition or 0) < 0.1 < 0.8 < (theirs.repetition or 0)
     assert ours.mean_tokens == (len(chat.content(english)) + len(chat.content(german))) / 2
+
+
+def test_of_samples_that_were_cut_the_mean_is_a_lower_bound_and_the_median_is_known_while_they_are_few(
+    chat: Any,
+) -> None:
+    def side(*replies: tuple[str, bool]) -> Any:
+        asked = said("Where is it?")
+        both = [Sample(asked, "en", text, "x", candidate_ended=ended) for text, ended in replies]
+        return describe_samples(chat, both, "candidate")
+
+    a, b, c = "a", "a b c d", "a b c d e f g h"
+    found = side((a, True), (b, True), (a, False))
+    assert (found.count, found.cut) == (3, 1)
+    assert found.median_tokens == len(chat.content(b))
+    assert side((a, True), (c, False), (b, False)).median_tokens == len(chat.content(b))
+    assert describe_samples(chat, [Sample(said("Hi"), "en", a, b)], "incumbent").cut == 0
 
 
 def test_of_no_samples_and_of_languages_that_nobody_can_tell_nothing_is_said(chat: Any) -> None:

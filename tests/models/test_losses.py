@@ -68,6 +68,13 @@ def test_kto_measures_gain_against_the_kl_of_mismatched_replies() -> None:
     assert loss.item() == pytest.approx(((1 - sigmoid(2 - z0)) + (1 - sigmoid(-(0 - z0)))) / 2)
 
 
+def test_kto_weighs_what_is_wanted_and_what_is_not_and_a_soft_label_by_both() -> None:
+    same = torch.zeros(3)
+    weights, desirable = torch.tensor([1.0, 1.0, 2.0]), torch.tensor([1.0, 0.0, 0.25])
+    loss = losses.kto(same, same, same, same, desirable, weights, 0.1, wanted=3.0, unwanted=0.5)
+    assert loss.item() == pytest.approx((3 + 0.5 + 2 * (0.25 * 3 + 0.75 * 0.5)) / 2 / 3)
+
+
 def test_ktos_point_of_reference_is_never_negative_and_has_no_gradient() -> None:
     mismatched = torch.tensor([-9.0], requires_grad=True)
     logps = torch.tensor([-2.0], requires_grad=True)

@@ -1,12 +1,14 @@
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 
 from feedback.records import Demonstration
 from models import losses
 from models.batches import lay_out, reference_logps, reply_logps
-from models.policy import choose_examples, plan_policy, policy_loss, tensors, with_lora
+from models.best_of import SampledPair
+from models.policy import choose_examples, kto_balance, plan_policy, policy_loss, tensors, with_lora
 from models.settings import PolicySettings
 from models.snapshot import SnapshotData
 from tests.models.snapshots import common, pair, said, thumb
@@ -91,6 +93,63 @@ def test_dpo_adds_the_likelihood_of_the_chosen_reply(chat: Any, adapted: Any) ->
     a = reply_logps(adapted, batch["replies"]).tolist()[0]
     without, with_it = (policy_loss(adapted, batch, 0.1, likelihood).item() for likelihood in (0.0, 1.0))
     assert with_it - without == pytest.approx(-a / int(batch["replies"]["lengths"][0]), rel=1e-4)
+
+
+def test_a_pair_of_which_neither_is_better_teaches_no_reply(chat: Any, adapted: Any) -> None:
+    even = msgspec.structs.replace(pair(1, "train", said("a"), "good", "bad one"), preference=0.5)
+    batch = tensors(chat, "dpo", [even], 96, share=True)
+    assert policy_loss(adapted, batch, 0.1, 0.0).item() == policy_loss(adapted, batch, 0.1, 1.0).item()
+
+
+def test_the_likelihood_term_grows_with_the_preference(chat: Any, adapted: Any) -> None:
+    def term(preference: float) -> float:
+        one = msgspec.structs.replace(pair(1, "train", said("a"), "good", "bad one"), preference=preference)
+        batch = tensors(chat, "dpo", [one], 96, share=True)
+        return policy_loss(adapted, batch, 0.1, 1.0).item() - policy_loss(adapted, batch, 0.1, 0.0).item()
+
+    assert term(0.75) == pytest.approx(term(1.0) / 2, rel=1e-3)
+
+
+def test_a_pair_of_samples_that_were_cut_teaches_no_end(chat: Any) -> None:
+    whole = pair(1, "train", said("a"), "good", "bad one")
+    fields = {name: getattr(whole, name) for name in whole.__struct_fields__}
+    for ended in (True, False):
+        targets = tensors(chat, "dpo", [SampledPair(**fields, ended=ended)], 96, share=True)["replies"][
+            "targets"
+        ].tolist()
+        assert targets.count(chat.closing[-1]) == (2 if ended else 0)
+        assert len(targets) == len(chat.content("good")) + len(chat.content("bad one")) + (2 if ended else 0)
+
+
+def labelled(*desirable: float) -> list[Any]:
+    return [
+        msgspec.structs.replace(thumb(n, "train", said("a"), "b", True), desirable=x) for n, x in enumerate(desirable)
+    ]
+
+
+@pytest.mark.parametrize("labels", [[1] * 10 + [0] * 40, [1] * 30 + [0] * 10, [0.8] * 9 + [0.1] * 3, [1, 0]])
+def test_kto_balances_wanted_and_unwanted_within_the_papers_bounds(labels: list[float]) -> None:
+    wanted, unwanted = kto_balance(labelled(*labels))
+    n_wanted, n_unwanted = sum(labels), len(labels) - sum(labels)
+    assert 1 - 1e-9 <= wanted * n_wanted / (unwanted * n_unwanted) <= 4 / 3 + 1e-9
+    assert wanted * n_wanted + unwanted * n_unwanted == pytest.approx(len(labels))
+
+
+def test_a_handful_of_one_kind_is_not_raised_more_than_fourfold() -> None:
+    wanted, unwanted = kto_balance(labelled(*[1] * 200, 0))
+    assert unwanted == pytest.approx(4)
+    assert wanted * 200 / unwanted == pytest.approx(4 / 3)
+
+
+def test_labels_that_are_balanced_or_of_one_kind_keep_their_weights() -> None:
+    for labels in ([1, 1, 1, 1, 0, 0, 0], [1, 1], [0, 0], []):
+        assert kto_balance(labelled(*labels)) == pytest.approx((1, 1))
+
+
+def test_ktos_balance_is_of_the_whole_training_and_not_of_a_batch(chat: Any, adapted: Any) -> None:
+    batch = labelled(1, 0)
+    plain, raised = (tensors(chat, "kto", batch, 96, True, balance) for balance in ((1.0, 1.0), (1.0, 3.0)))
+    assert policy_loss(adapted, raised, 0.1, 0.0).item() > policy_loss(adapted, plain, 0.1, 0.0).item()
 
 
 def test_kto_takes_its_kl_term_from_the_next_examples_reply(chat: Any, adapted: Any) -> None:

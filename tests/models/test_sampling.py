@@ -1,6 +1,8 @@
 import random
 from typing import Any
 
+import torch
+
 from models.sampling import choose_prompts, sample
 from tests.models.snapshots import said, turn
 
@@ -21,3 +23,30 @@ def test_the_same_seed_samples_the_same_replies(chat: Any, model: Any) -> None:
     assert len(first) == 4
     assert sample(model, chat, prompts, 2, 5, seed=3) == first
     assert sample(model, chat, prompts, 2, 5, seed=4) != first
+
+
+def test_a_sample_says_whether_it_ended_or_was_cut_at_its_limit(chat: Any, model: Any) -> None:
+    prompts = [chat.prompt(said("Hi"), 50)]
+    found = sample(model, chat, prompts, 200, 3, seed=3)
+    cut = [one for one in found if not one.ended]
+    assert cut
+    ending = sample(_Ends(model, chat), chat, prompts, 1, 3, seed=3)
+    assert [(one.text, one.ended) for one in ending] == [("a", True)]
+
+
+class _Ends:
+    """A model that says one letter and ends."""
+
+    def __init__(self, model: Any, chat: Any) -> None:
+        self.said = [*chat.content("a"), chat.closing[-1], 0]
+        self.eval = model.eval
+
+    def generate(self, input_ids: Any, **_: Any) -> Any:
+        return torch.cat([input_ids, torch.tensor([self.said])], dim=1)
+
+
+def test_at_temperature_zero_chance_has_no_say(chat: Any, model: Any) -> None:
+    prompts = [chat.prompt(said("Hi"), 50), chat.prompt(said("Where is order 12?"), 50)]
+    assert sample(model, chat, prompts, 1, 8, 3, temperature=0.0) == sample(
+        model, chat, prompts, 1, 8, 4, temperature=0.0
+    )

@@ -53,6 +53,21 @@ def test_it_says_how_much_was_cut_and_what_could_not_be_learned(rules: Operation
     assert "36 pairs dropped\n           • nothing learned from 36 of 36 pairs: they are the same\n" in out
 
 
+def test_it_says_what_was_kept_of_the_base_and_what_the_limit_hides(rules: Operations, folder: Path) -> None:
+    facts = {"said": "the base answers 12 rightly", "base_right": 12, "lost": [], "gained": []}
+    kept = {"gate_kl": 0.513, "neutral_kl": 0.04, "facts": facts}
+    stats = {"mean_tokens": 31.0, "median_tokens": 30.0, "repetition": 0.05, "language_match": 0.9, "count": 32}
+    sides = {"candidate": stats | {"cut": 5}, "incumbent": stats | {"cut": 0}}
+    out = printed(view(rules, folder, retention=kept,
+                       sample_stats=sides, unlearned=["all 9 unpaired labels are of wanted replies"]))  # fmt: skip
+    assert (
+        "retention  0.51 nats a token from the base on gate prompts, 0.04 on neutral questions; the base answers" in out
+    )
+    assert "candidate  at least 31.0 tokens a reply (5 of 32 were cut), repetition 0.05" in out
+    assert "incumbent  31.0 tokens a reply, repetition 0.05" in out
+    assert "           • all 9 unpaired labels are of wanted replies\n" in out
+
+
 @pytest.mark.parametrize(
     "report",
     [
@@ -60,6 +75,8 @@ def test_it_says_how_much_was_cut_and_what_could_not_be_learned(rules: Operation
         {"lengths": {"max_length": 1, "cuts": {"train": []}}},
         {"reward_model": {"interval": [None, "x"]}, "sample_stats": {"candidate": 7}},
         {"reward_model": [], "sample_stats": "none", "samples": {}},
+        {"unlearned": 7, "sample_stats": {"candidate": {"cut": "x"}, "incumbent": {}}},
+        {"retention": [], "unlearned": [None]},
         {"samples": [1, {}, {"prompt": [], "candidate": 7}, {"prompt": [{"content": None}]}]},
     ],
 )

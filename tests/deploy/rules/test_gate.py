@@ -68,6 +68,94 @@ def test_what_is_broken_is_rejected_by_name_even_when_it_wins(changes: dict[str,
     assert sentences(decided.reasons)[0].startswith(reason)
 
 
+def sides(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    good = {
+        "mean_tokens": 20.0,
+        "median_tokens": 20.0,
+        "repetition": 0.05,
+        "language_match": 0.9,
+        "count": 32,
+        "cut": 0,
+    }
+    return {"sample_stats": {"candidate": good | ours, "incumbent": good | theirs}}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "decision", "reason"),
+    [
+        # the limit makes what is cut look shorter than it is: lower bounds can still be too much
+        (
+            {"mean_tokens": 44.0, "median_tokens": 48.0, "cut": 24},
+            {},
+            "reject",
+            "length: sampled replies are at least 2.4 times longer than the incumbent's (48 and 20 tokens; medians, 24 and "
+            "0 replies were cut at their limit; limit 2 times)",
+        ),
+        ({"mean_tokens": 9.0, "median_tokens": 9.0}, {"median_tokens": 48.0, "cut": 20}, "reject", "length: sampled replies are at least 5.3 times shorter"),
+        # a few that never end move a mean by as much as the limit allows, and no median
+        ({"mean_tokens": 45.0, "median_tokens": 22.0, "cut": 4}, {"cut": 2}, "pass", "win rate"),
+        # nothing is known of what both cut
+        (
+            {"mean_tokens": 48.0, "median_tokens": 48.0, "cut": 24},
+            {"mean_tokens": 47.0, "median_tokens": 48.0, "cut": 20},
+            "hold",
+            "length: 24 of 32 sampled replies were cut at their limit, and 20 of 32 of the incumbent's, so lengths can't be "
+            "compared (raise policy.sample_tokens): hold",
+        ),
+        # the limit alone must not let pass what does not end any more
+        (
+            {"mean_tokens": 30.0, "cut": 12},
+            {},
+            "hold",
+            "length: 12 of 32 sampled replies had not ended at their limit, and 0 of 32 of the incumbent's (largest rise "
+            "20%): hold",
+        ),
+    ],
+)  # fmt: skip
+def test_replies_that_were_cut_at_their_limit_are_not_taken_for_short_ones(
+    ours: dict[str, Any], theirs: dict[str, Any], decision: str, reason: str
+) -> None:
+    decided = decide(good_report(**sides(ours, theirs)), SETTINGS, WON, None)
+    assert decided.name == decision
+    assert sentences(decided.reasons)[0].startswith(reason)
+    assert len(decided.reasons) == 1 + (decision == "reject" and ours.get("cut", 0) > 0)
+
+
+def retained(**changes: Any) -> dict[str, Any]:
+    kept = {"gate_kl": 0.5, "neutral_kl": 0.1, "facts": {"asked": 24, "base_right": 12, "lost": ["a"], "gained": []}}
+    return {"retention": kept | changes}
+
+
+def test_what_was_forgotten_is_held_by_name() -> None:
+    assert isinstance(decide(good_report(**retained()), SETTINGS, WON, None), Pass)
+    facts = {"asked": 24, "base_right": 12, "lost": ["gold", "Hamlet", "water", "bees"], "gained": ["mars"]}
+    decided = decide(good_report(**retained(neutral_kl=9.0, gate_kl=8.0, facts=facts)), SETTINGS, WON, None)
+    assert isinstance(decided, Hold)
+    assert sentences(decided.reasons) == [
+        f"retention: on gate prompts it is 8.00 nats a token away from the base (limit {SETTINGS.max_gate_kl:g}): hold",
+        f"retention: on neutral prompts it is 9.00 nats a token away from the base (limit {SETTINGS.max_neutral_kl:g}): hold",
+        "retention: of 12 fixed questions that the base answers rightly it lost 4 (gold, Hamlet, water, bees), and gained 1 "
+        "(limit 2 more lost than gained): hold",
+    ]
+
+
+def test_a_report_from_before_retention_was_measured_is_judged_as_it_was() -> None:
+    assert "retention" not in good_report()
+    assert isinstance(decide(good_report(), SETTINGS, WON, None), Pass)
+    assert isinstance(decide(good_report(**retained(gate_kl=None)), SETTINGS, WON, None), Pass)
+
+
+def test_few_gate_labels_are_said_and_decide_nothing() -> None:
+    judged = {"metric": "thumbs", "accuracy": 0.5, "holdout": 3, "few": "3 gate labels (thumbs) are few"}
+    for comparisons in (WON, Comparisons(), Comparisons(wins=80, losses=180)):
+        plain, few = (
+            decide(report, SETTINGS, comparisons, None) for report in (good_report(), good_report(reward_model=judged))
+        )
+        assert few.name == plain.name
+        assert few.reasons[:-1] == plain.reasons
+        assert sentences(few.reasons)[-1] == "3 gate labels (thumbs) are few (this decides nothing)"
+
+
 def test_every_reason_is_listed_those_to_reject_first() -> None:
     report = good_report(probes={"largest_difference": 0.0}, **stats(repetition=0.9, mean_tokens=100.0))
     decided = decide(report, SETTINGS, Comparisons(), None)

@@ -18,8 +18,12 @@ FIGURES: dict[str, dict[str, Any]] = {
     "empty": {},
     "too_long": {"ratio": 3.0, "candidate": 60.0, "incumbent": 20.0, "limit": 2.0},
     "too_short": {"ratio": 3.0, "candidate": 20.0, "incumbent": 60.0, "limit": 2.0},
+    "length_unknown": {"candidate": 24, "incumbent": 20, "candidate_of": 32, "incumbent_of": 32},
+    "unended": {"candidate": 24, "incumbent": 0, "candidate_of": 32, "incumbent_of": 32, "limit": 0.2},
     "repetition": {"share": 0.8, "limit": 0.5},
     "language": {"candidate": 0.5, "incumbent": 0.9, "limit": 0.1},
+    "retention_kl": {"prompts": "gate", "kl": 4.0, "limit": 3.0},
+    "retention_facts": {"lost": ["a", "b", "c"], "gained": 0, "of": 9, "limit": 2},
     "other_incumbent": {"compared": None, "serves": "a" * 64},
     "no_samples": {},
     "incumbent_empty": {},
@@ -29,6 +33,7 @@ FIGURES: dict[str, dict[str, Any]] = {
     "loses": {"win_rate": 0.3, "bound": 0.4, "floor": 0.5, "count": 260},
     "may_be_chance": {"win_rate": 0.5, "bound": 0.4, "floor": 0.5, "count": 260},
     "rolled_back": {"times": 1},
+    "few_gate_labels": {"few": "3 gate labels (pairs) are few"},
 }
 
 
