@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from deploy.cli import replay as module
 from deploy.cli.common import DONE, FAILED, REFUSED, USAGE
 from deploy.errors import Failed
+from deploy.rules.schedule import NOT_TRAINED
 from deploy.state import State, open_state
 from tests.deploy.cli.typed import sentence, typed
 from tests.deploy.replay.test_run import dump, event, rating, write
@@ -58,6 +59,16 @@ def test_the_account_is_told_and_so_is_what_to_type_next(state: State, events: P
     assert out.splitlines()[-1].startswith("next: trimtab dataset show ")
     again = replayed(state, events)
     assert (again["turns"], again["duplicates"]) == (0, 6)
+
+
+def test_with_an_engine_that_takes_no_adapters_it_stops_at_the_snapshot_and_says_so(state: State, events: Path) -> None:
+    Path("trimtab.toml").write_text("[engine]\nkind = 'openai'\nurls = ['http://gpu-1:8000/v1']\nmodel = 'm'\n")
+    code, out, _ = typed("replay", "--state", state.root, events)
+    assert code == DONE
+    assert NOT_TRAINED in out
+    assert out.splitlines()[-1].startswith("next: trimtab dataset show ")
+    code, out, _ = typed("replay", "--json", "--state", state.root, events)
+    assert (code, "candidate" in json.loads(out)) == (DONE, False)
 
 
 @pytest.mark.parametrize("moment", ["2026-01-01T12:00:02Z", "1970-01-01T00:00:00Z"])
