@@ -19,6 +19,7 @@ from deploy.cli.common import DONE, FAILED, REFUSED, USAGE
 from deploy.control.store import Control
 from deploy.errors import Failed
 from deploy.parts import operations
+from deploy.rules.schedule import NOT_TRAINED
 from deploy.settings import Settings
 from deploy.state import State, open_state
 from feedback.clock import Clock
@@ -66,6 +67,16 @@ def test_the_account_is_told_and_so_is_what_to_type_next(state: State, events: P
     assert out.splitlines()[-1].startswith("next: trimtab dataset show ")
     again = replayed(state, events)
     assert (again["turns"], again["duplicates"]) == (0, 6)
+
+
+def test_with_an_engine_that_takes_no_adapters_it_stops_at_the_snapshot_and_says_so(state: State, events: Path) -> None:
+    Path("trimtab.toml").write_text("[engine]\nkind = 'openai'\nurls = ['http://gpu-1:8000/v1']\nmodel = 'm'\n")
+    code, out, _ = typed("replay", "--state", state.root, events)
+    assert code == DONE
+    assert NOT_TRAINED in out
+    assert out.splitlines()[-1].startswith("next: trimtab dataset show ")
+    code, out, _ = typed("replay", "--json", "--state", state.root, events)
+    assert (code, "candidate" in json.loads(out)) == (DONE, False)
 
 
 @pytest.mark.parametrize("moment", ["2026-01-01T12:00:02Z", "1970-01-01T00:00:00Z"])
