@@ -166,8 +166,7 @@ def test_the_gate_holds_for_want_of_comparisons_and_only_an_override_with_a_reas
     gate = loop.candidate["gate"]
     assert gate["decision"] == "hold"
     assert "0 blind comparisons of 200 needed: hold" in gate["reasons"]
-    unclear = {"length_unknown", "unended", "language_unknown"}  # twelve tokens cut replies off
-    assert set(gate["codes"]) <= {"too_few_comparisons", *unclear}
+    assert "length_unknown" in gate["codes"], "twelve tokens cut most replies off"
     refused = trimtab(
         "approve", loop.digest, "--evidence", loop.candidate["evidence"], "--reason", REASON, cwd=loop.root
     )
