@@ -22,6 +22,7 @@ from deploy.parts import operations
 from deploy.rules.schedule import NOT_TRAINED
 from deploy.settings import Settings
 from deploy.state import State, open_state
+from deploy.training.base import QUICK
 from feedback.clock import Clock
 from models.errors import JobFailed
 from tests.deploy.candidates import make_candidate
@@ -156,7 +157,11 @@ def test_a_replay_trains_smollm2_briefly_and_later_commands_go_by_it(
     trained: Trained, events: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, said = taught(trained, events)
-    assert (base, trained.fetched, trained.settings[0].reward.max_labels) == ("smollm2", 1, 400)
+    assert (base, trained.fetched, trained.settings[0].reward.max_labels) == (
+        "smollm2",
+        1,
+        QUICK["reward"]["max_labels"],
+    )
     assert "Apache-2.0; 93 MB" in said
     monkeypatch.setattr(module, "has_bf16", lambda: False)
     assert taught(trained, events)[0] == "smollm2"
