@@ -48,7 +48,7 @@ class Requests:
 def without_slash(scope: Scope) -> Scope:
     """The same, for the path without a slash at its end."""
     path: str = scope["path"]
-    return scope | {"path": path.rstrip("/") or "/"} if path.endswith("/") else scope
+    return {**scope, "path": path.rstrip("/") or "/"} if path.endswith("/") else scope
 
 
 def request_id(scope: Scope) -> bytes:
