@@ -31,20 +31,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from bench.peers.steps import (
-    OURS,
-    Figures,
-    Shape,
-    Side,
-    compare,
-    differing,
-    fixed,
-    layout_s,
-    our_dpo,
-    our_reward,
-    table,
-    varied,
-)
+from bench.peers.steps import OURS, Figures, Shape, compare, differing, fixed, layout_s, table, varied
+from bench.peers.trl_steps import KINDS, sides
 from models.loading import device
 from models.tiny import train_tokenizer
 
@@ -91,30 +79,12 @@ def make_base(size: Size, work: Path) -> tuple[Path, Any, int]:
     return work / "base", tokenizer, sum(p.numel() for p in model.parameters())
 
 
-def sides(kind: str, base: Path, tokenizer: Any, work: Path, mixed: bool) -> dict[str, Callable[[], Side]]:
-    """Who is compared; ours is made first, and the others begin with its weights."""
-    from bench.peers.trl_steps import trl_dpo, trl_reward, weights_of
-
-    ours, trl = (our_dpo, trl_dpo) if kind == "DPO" else (our_reward, trl_reward)
-
-    @functools.cache
-    def weights() -> dict[str, torch.Tensor]:
-        return weights_of(ours(base))
-
-    builds: dict[str, Callable[[], Side]] = {OURS: lambda: ours(base)}
-    if mixed:
-        builds["ours, mixed precision"] = lambda: ours(base, autocast=True)
-    builds["TRL"] = lambda: trl(base, tokenizer, weights(), work)
-    builds["TRL, checkpointing"] = lambda: trl(base, tokenizer, weights(), work, checkpointing=True)
-    return builds
-
-
 def run(size: Size, rounds: int, over: Callable[[], bool], work: Path) -> Results:
     """Every workload's figures that there was time for, by name."""
     base, tokenizer, parameters = make_base(size, work)
     tell(f"{parameters / 1e6:,.0f} M parameters, {dtype()} on {where()}")
     results: Results = {}
-    for kind in ("DPO", "reward model"):
+    for kind in KINDS:
         for name, shape in size.shapes.items():
             workload = f"{kind}, {name}"
             if over():
@@ -122,7 +92,7 @@ def run(size: Size, rounds: int, over: Callable[[], bool], work: Path) -> Result
                 continue
             tell(workload)
             batch = functools.partial(shape.rows, size.vocabulary)
-            builds = sides(kind, base, tokenizer, work / "trl", dtype() == torch.bfloat16)
+            builds = sides(kind, base, tokenizer, work / "trl", mixed=dtype() == torch.bfloat16)
             results[workload] = compare(builds, batch, rounds, tell, over)
             results[workload][OURS]["layout_s"] = statistics.median(layout_s(batch(n)) for n in range(5))
             tell(table({workload: results[workload]}))
