@@ -16,6 +16,7 @@ import argparse
 import functools
 import json
 import logging
+import os
 import platform
 import statistics
 import sys
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")  # sides' blocks differ, and fit badly
 
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
@@ -58,7 +60,7 @@ SMALL = Size(2, 64, 192, 4, 512, {
     "varied": varied(4, (4, 48), (2, 24)),
     "96 + 8": fixed(2, 96, 8),
 })  # fmt: skip
-TOLERANCE = {torch.bfloat16: 2e-2, torch.float32: 2e-4}
+TOLERANCE = {torch.bfloat16: 4e-2, torch.float32: 2e-4}  # TRL's rewards come in bfloat16, in steps of 2^-8
 
 Results = dict[str, dict[str, Figures]]
 
