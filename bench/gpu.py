@@ -35,7 +35,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from bench.peers.steps import OURS, Figures, Shape, compare, differing, fixed, layout_s, table, varied
 from bench.peers.trl_steps import KINDS, sides
-from models.loading import device
+from models.loading import device, training_dtype
 from models.tiny import train_tokenizer
 
 
@@ -81,10 +81,11 @@ def make_base(size: Size, work: Path) -> tuple[Path, Any, int]:
     return work / "base", tokenizer, sum(p.numel() for p in model.parameters())
 
 
-def run(size: Size, rounds: int, over: Callable[[], bool], work: Path) -> Results:
-    """Every workload's figures that there was time for, by name."""
+def run(size: Size, rounds: int, over: Callable[[], bool], work: Path) -> tuple[Results, list[str]]:
+    """Every workload's figures that there was time for, by name; and what is no comparison."""
     base, tokenizer, parameters = make_base(size, work)
-    tell(f"{parameters / 1e6:,.0f} M parameters, {dtype()} on {where()}")
+    dtype = training_dtype(base)
+    tell(f"{parameters / 1e6:,.0f} M parameters, {dtype} on {where()}")
     results: Results = {}
     for kind in KINDS:
         for name, shape in size.shapes.items():
@@ -94,16 +95,11 @@ def run(size: Size, rounds: int, over: Callable[[], bool], work: Path) -> Result
                 continue
             tell(workload)
             batch = functools.partial(shape.rows, size.vocabulary)
-            builds = sides(kind, base, tokenizer, work / "trl", mixed=dtype() == torch.bfloat16)
+            builds = sides(kind, base, tokenizer, work / "trl", mixed=dtype == torch.bfloat16)
             results[workload] = compare(builds, batch, rounds, tell, over)
             results[workload][OURS]["layout_s"] = statistics.median(layout_s(batch(n)) for n in range(5))
             tell(table({workload: results[workload]}))
-    return results
-
-
-def dtype() -> torch.dtype:
-    """What a base is loaded in (models.loading)."""
-    return torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    return results, differing(results, TOLERANCE[dtype])
 
 
 def where() -> str:
@@ -133,10 +129,12 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     size = LARGE if torch.cuda.is_available() and not options.small else SMALL
     with tempfile.TemporaryDirectory() as directory:
-        results = run(size, options.rounds, lambda: time.perf_counter() - START > options.minutes * 60, Path(directory))
+        results, wrong = run(
+            size, options.rounds, lambda: time.perf_counter() - START > options.minutes * 60, Path(directory)
+        )
     document = {"machine": where(), "workloads": results}
     print(json.dumps(document, indent=2) if options.json else f"on {where()}\n{table(results)}")
-    sys.exit("\n".join(differing(results, TOLERANCE[dtype()])) or 0)
+    sys.exit("\n".join(wrong) or 0)
 
 
 if __name__ == "__main__":

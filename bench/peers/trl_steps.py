@@ -21,7 +21,7 @@ from trl.trainer.reward_trainer import RewardTrainer
 
 from bench.peers.steps import BETA, LIKELIHOOD, OURS, Side, lora, our_dpo, our_reward, stepper
 from models.batches import Row
-from models.loading import load_causal, load_scorer
+from models.loading import load_causal, load_scorer, training_dtype
 
 disable_progress_bars()
 
@@ -51,7 +51,7 @@ def weights_of(side: Side) -> Weights:
 
 def trl_dpo(base: Path, tokenizer: Any, weights: Weights, work: Path, checkpointing: bool = False) -> Side:
     """TRL's DPO step with its `sft` term. `checkpointing`: of gradients, which is its default."""
-    model = load_causal(base)
+    model = load_causal(base, training_dtype(base))
     arguments = DPOConfig(
         str(work), loss_type=["sigmoid", "sft"], loss_weights=[1.0, LIKELIHOOD], beta=BETA, max_length=None,
         **_common(model, checkpointing),
@@ -69,7 +69,7 @@ def trl_dpo(base: Path, tokenizer: Any, weights: Weights, work: Path, checkpoint
 
 def trl_reward(base: Path, tokenizer: Any, weights: Weights, work: Path, checkpointing: bool = False) -> Side:
     """TRL's reward model step."""
-    model = load_scorer(base, 1, 0)
+    model = load_scorer(base, 1, 0, training_dtype(base))
     trainer: Any = RewardTrainer(
         model, args=RewardConfig(str(work), max_length=None, **_common(model, checkpointing)),
         train_dataset=_one_row(), processing_class=tokenizer, peft_config=lora(TaskType.SEQ_CLS),
