@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 _ROOM_BYTES = 1 << 30
-_ROOM_SHARE = 4  # on a GPU: this part of its memory
+_ROOM_SHARE = 2  # on a GPU: this part of its memory; between the kernels of small pieces it would wait
 _PIECES = 2  # smaller ones have less padding and fill the room better, but too small ones are slow
 
 

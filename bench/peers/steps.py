@@ -22,7 +22,7 @@ import torch
 from peft import LoraConfig, TaskType, get_peft_model
 
 from models.batches import Row, can_share, lay_out
-from models.loading import device, load_causal, load_scorer
+from models.loading import device, load_causal, load_scorer, training_dtype
 from models.policy import policy_loss, with_lora
 from models.reward import reward_loss
 from models.settings import PolicySettings
@@ -79,7 +79,7 @@ def tokens_of(rows: Sequence[Row]) -> int:
 
 def our_dpo(base: Path, autocast: bool = False) -> Side:
     """Our DPO step with the likelihood term. `autocast`: bfloat16 for what the adapter computes in float32."""
-    model = scatter(with_lora(load_causal(base), PolicySettings()))
+    model = scatter(with_lora(load_causal(base, training_dtype(base)), PolicySettings()))
 
     def loss(rows: Sequence[Row]) -> torch.Tensor:
         ones = torch.ones(len(rows))
@@ -92,7 +92,7 @@ def our_dpo(base: Path, autocast: bool = False) -> Side:
 
 def our_reward(base: Path, autocast: bool = False) -> Side:
     """Our reward model's step, with one head."""
-    model = scatter(get_peft_model(load_scorer(base, 1, 0), lora(TaskType.SEQ_CLS)))
+    model = scatter(get_peft_model(load_scorer(base, 1, 0, training_dtype(base)), lora(TaskType.SEQ_CLS)))
 
     def loss(rows: Sequence[Row]) -> torch.Tensor:
         ones = torch.ones(len(rows))
