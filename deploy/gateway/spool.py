@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -40,22 +42,46 @@ CLOSE_S = 5.0
 REFUSED = "refused"
 """What a record is held under that the broker would not take (its topic's limit was lowered): the next start tries again."""
 
-_Row = tuple[int, bytes]
-"""Place and record."""
+RECENT_BYTES = 16_000_000
+"""So much of what was written last is also kept in memory, as long as nothing before it waits: sending reads no file then."""
+
+_Row = tuple[int, Record, int]
+"""Place, record and its size."""
+_New = tuple[str | None, Record, bytes]
+"""The name that it is held under, record, and the record encoded."""
 
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS records (
-  place INTEGER PRIMARY KEY AUTOINCREMENT, at_us INTEGER NOT NULL, held TEXT, record BLOB NOT NULL
+  place INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, held TEXT, record BLOB NOT NULL
 )""",
     "CREATE INDEX IF NOT EXISTS held ON records (held) WHERE held IS NOT NULL",
 )
 
-_RELEASE = "DELETE FROM records WHERE held = ? RETURNING length(record)"
-_SENT = "DELETE FROM records WHERE held IS NULL AND place <= ? RETURNING length(record)"
+# one statement for all rows: the interpreter's lock is let go for each, and the loop is quick to take it
+_INSERT = """INSERT INTO records (place, at_us, held, record)
+SELECT ?1 + key, ?2, json_extract(value, '$[0]'), substr(?3, json_extract(value, '$[1]'), json_extract(value, '$[2]'))
+FROM json_each(?4)"""
+_RELEASE = "DELETE FROM records WHERE held IN (SELECT value FROM json_each(?))"
+_SENT = "DELETE FROM records WHERE held IS NULL AND place <= ?"
 
 log = structlog.get_logger()
 _encode = msgspec.msgpack.encode
 _decode = msgspec.msgpack.Decoder(Record).decode
+_T = TypeVar("_T", bound=tuple[int, Any, int])
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _bounded(rows: Iterable[_T]) -> Iterator[_T]:
+    """The first rows that are sent at once; `rows` stands behind them."""
+    total = 0
+    for number, row in enumerate(rows, 1):
+        yield row
+        total += row[2]
+        if number == RUN or total >= RUN_BYTES:
+            return
 
 
 class SpoolFull(Exception):
@@ -65,13 +91,13 @@ class SpoolFull(Exception):
 class _Job(Struct, frozen=True):
     """What becomes durable at once: `held` None: these records may be sent; else they wait under that name.
 
-    A job that `releases` a name does away with what is held under it; one that `sent` up to a place, with what it sent.
+    A job that `releases` a name does away with what is held under it; one that `sent` rows, with those.
     """
 
     records: Sequence[Record] = ()
     held: str | None = None
     releases: str | None = None
-    sent: int | None = None
+    sent: Sequence[_Row] = ()
 
 
 class Spool:
@@ -91,10 +117,15 @@ class Spool:
         self._connection.execute("UPDATE records SET held = NULL WHERE held IS NOT NULL")
         self.records: int
         self.size: int
-        self.records, self.size = self._connection.execute(
-            "SELECT count(*), coalesce(sum(length(record)), 0) FROM records"
+        self._place: int
+        self.records, self.size, self._place = self._connection.execute(
+            "SELECT count(*), coalesce(sum(length(record)), 0), coalesce(max(place), 0) + 1 FROM records"
         ).fetchone()
-        self._held = set[str]()
+        self._held = dict[str, int]()
+        """The sizes of what is held, by name."""
+        self._recent, self._recent_bytes = deque[_Row](), 0
+        self._behind = self.records > 0
+        """Whether what may be sent next is only in the file; else all of it is in `_recent`."""
         self._fresh = False
         """Whether records were written that may be sent, of which `run` does not know yet."""
         self._filled, self._drained = asyncio.Event(), asyncio.Event()
@@ -127,17 +158,12 @@ class Spool:
         except asyncio.CancelledError:
             self._give_up(name)
             raise
-        self._held.add(name)
 
     async def send(self, records: Sequence[Record], releases: str | None = None) -> None:
         """Returns when the records are durable here, in place of what was held under `releases`. Raises SpoolFull."""
         if releases is None or releases not in self._held:
             self._check()
-        try:
-            await self._commits.do(_Job(records, releases=releases))
-        finally:
-            if releases is not None:
-                self._held.discard(releases)
+        await self._commits.do(_Job(records, releases=releases))
 
     async def run(self, connect: Callable[[], Producer]) -> None:
         """Send what comes in, until cancelled; `connect` may fail, then and later: it is tried again."""
@@ -206,54 +232,95 @@ class Spool:
                 self._drained.set()
             return False
         try:
+            sent = await self._sent(producer, run)
+            await self._commits.do(_Job(sent=sent))  # with others' records: it would hold them up alone
+        except BaseException:
+            self._look_again()
+            raise
+        return True
+
+    async def _sent(self, producer: Producer, run: list[_Row]) -> list[_Row]:
+        """Send these, but for what the broker will not take, which is kept."""
+        try:
             await self._send(producer, run)
         except RecordRefused:
-            for one in run:
-                try:
-                    await self._send(producer, [one])
-                except RecordRefused as error:
-                    log.error("record_refused", error=str(error), kept="it is sent again when the gateway starts")
-                    metrics.SPOOL_REFUSED.inc()
-                    await asyncio.to_thread(self._refuse, one[0])
-        await self._commits.do(_Job(sent=run[-1][0]))  # with others' records: it would hold them up alone
+            return [row for row in run if await self._taken(producer, row)]
+        return run
+
+    async def _taken(self, producer: Producer, row: _Row) -> bool:
+        try:
+            await self._send(producer, [row])
+        except RecordRefused as error:
+            log.error("record_refused", error=str(error), kept="it is sent again when the gateway starts")
+            metrics.SPOOL_REFUSED.inc()
+            await asyncio.to_thread(self._refuse, row[0])
+            return False
         return True
 
     def _next(self, linger_s: float) -> list[_Row]:
         if linger_s and self.records < RUN:
             self._clock.pause(linger_s)
-        run: list[_Row] = []
-        size = 0
         with self._lock:
-            rows = self._connection.execute(
-                "SELECT place, record FROM records WHERE held IS NULL ORDER BY place LIMIT ?", (RUN,)
-            )
-            for place, record in rows:
-                run.append((place, record))
-                size += len(record)
-                if size >= RUN_BYTES:
-                    break
-            rows.close()
+            if self._behind:
+                return self._from_file()
+            run = list(_bounded(self._recent))
+            for _, _, size in run:
+                self._recent.popleft()
+                self._recent_bytes -= size
         return run
+
+    def _from_file(self) -> list[_Row]:
+        rows = self._connection.execute(
+            "SELECT place, record, length(record) FROM records WHERE held IS NULL ORDER BY place LIMIT ?", (RUN + 1,)
+        )
+        found = [(place, _decode(record), size) for place, record, size in _bounded(rows)]
+        self._behind = rows.fetchone() is not None
+        rows.close()
+        return found
+
+    def _look_again(self) -> None:
+        """What was taken to be sent may not have been: it is still in the file."""
+        with self._lock:
+            self._recent.clear()
+            self._recent_bytes, self._behind = 0, True
 
     def _refuse(self, place: int) -> None:
         with self._lock:
             self._connection.execute("UPDATE records SET held = ? WHERE place = ?", (REFUSED, place))
 
     def _write(self, jobs: list[_Job]) -> None:
-        now_us, records, size = self._clock.now_us(), 0, 0
+        rows, releases = _in_order(jobs)
+        sent = [row for job in jobs for row in job.sent]
         with self._lock:
             with transaction(self._connection):
-                for job in jobs:
-                    for statement, value in ((_RELEASE, job.releases), (_SENT, job.sent)):
-                        if value is not None:
-                            gone = self._connection.execute(statement, (value,)).fetchall()
-                            records, size = records - len(gone), size - sum(length for (length,) in gone)
-                    for record in job.records:
-                        row = (now_us, job.held, _encode(record))
-                        self._connection.execute("INSERT INTO records (at_us, held, record) VALUES (?, ?, ?)", row)
-                        records, size = records + 1, size + len(row[2])
-            self.records, self.size = self.records + records, self.size + size
-        self._fresh = self._fresh or any(job.records and job.held is None for job in jobs)
+                if releases:
+                    self._connection.execute(_RELEASE, (_json(releases),))
+                if sent:
+                    self._connection.execute(_SENT, (sent[-1][0],))
+                self._insert(rows)
+            gone = [size for name in releases if (size := self._held.pop(name, None)) is not None]
+            gone += [size for _, _, size in sent]
+            self.records += len(rows) - len(gone)
+            self.size += sum(len(encoded) for _, _, encoded in rows) - sum(gone)
+            for place, (held, record, encoded) in enumerate(rows, self._place):
+                if held is not None:
+                    self._held[held] = len(encoded)
+                elif not self._behind:
+                    self._recent.append((place, record, len(encoded)))
+                    self._recent_bytes += len(encoded)
+            self._place += len(rows)
+        if self._recent_bytes > RECENT_BYTES:
+            self._look_again()
+        self._fresh = self._fresh or any(held is None for held, _, _ in rows)
+
+    def _insert(self, rows: Sequence[_New]) -> None:
+        for start in range(0, len(rows), RUN):
+            at, described = 1, []
+            for held, _, encoded in rows[start : start + RUN]:
+                described.append((held, at, len(encoded)))
+                at += len(encoded)
+            blob = b"".join(encoded for _, _, encoded in rows[start : start + RUN])
+            self._connection.execute(_INSERT, (self._place + start, self._clock.now_us(), blob, _json(described)))
 
     def _written(self) -> None:
         if self._fresh:
@@ -267,7 +334,7 @@ class Spool:
 
     async def _send(self, producer: Producer, run: list[_Row]) -> None:
         async with self._clock.timeout(SEND_S):
-            await producer.send([_decode(record) for _, record in run])
+            await producer.send([record for _, record, _ in run])
 
     async def _close(self, producer: Producer) -> None:
         with suppress(Exception):  # it is given up; what it had not sent is still in the spool
@@ -280,3 +347,17 @@ class Spool:
                 "SELECT at_us FROM records WHERE held IS NULL ORDER BY place LIMIT 1"
             ).fetchone()
         return max(0.0, (self._clock.now_us() - oldest[0]) / 1e6) if oldest else 0.0
+
+
+def _in_order(jobs: Iterable[_Job]) -> tuple[list[_New], list[str]]:
+    """What is to be written, and the names that are released; what is held and released at once need not be written."""
+    rows, releases, held = list[_New](), list[str](), set[str]()
+    for job in jobs:
+        if job.releases is not None:
+            releases.append(job.releases)
+            if job.releases in held:
+                rows = [row for row in rows if row[0] != job.releases]
+        if job.held is not None:
+            held.add(job.held)
+        rows += [(job.held, record, _encode(record)) for record in job.records]
+    return rows, releases

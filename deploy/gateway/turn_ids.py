@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-import secrets
 import struct
 from collections.abc import Callable
 
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from msgspec import Struct
 
 from deploy.rules.assignment import Arm
+from deploy.web.tokens import token_bytes
 
 PREFIX = "tt2-"
 PREFIX_1 = "tt1-"
@@ -61,7 +61,7 @@ class TurnId(Struct, frozen=True):
 class TurnIds:
     """Seals and opens turn ids under one key."""
 
-    def __init__(self, key: bytes, nonce: Callable[[int], bytes] = secrets.token_bytes) -> None:
+    def __init__(self, key: bytes, nonce: Callable[[int], bytes] = token_bytes) -> None:
         self._key, self._nonce = key, nonce
         self._cipher = AESSIV(hmac.digest(key, b"trimtab turn id 2", "sha512"))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any, Literal, Protocol
 
+import httptools
 import msgspec
 import uvicorn
 from starlette.types import Receive, Scope, Send
@@ -138,9 +139,6 @@ class Connection(HttpToolsProtocol):
         elif self._phase == "header" and len(self.headers) > MAX_HEADERS:
             message = f"the header has more than {MAX_HEADERS} lines"
             self._turn_away("invalid", ApiError(431, "header_too_large", message))
-        elif len(self.pipeline) > MAX_AHEAD:
-            message = f"more than {MAX_AHEAD} requests were sent ahead of their answers"
-            self._turn_away("invalid", ApiError(400, "too_many_ahead", message))
         elif self._phase == "body" and self._chunks > MAX_CHUNKS and self._bytes < SMALLEST_CHUNK * self._chunks:
             message = f"the body comes in chunks of less than {SMALLEST_CHUNK} bytes: send it whole, or in larger ones"
             self._turn_away("invalid", ApiError(400, "chunks_too_small", message))
@@ -149,6 +147,8 @@ class Connection(HttpToolsProtocol):
         self._chunks += 1
 
     def on_message_begin(self) -> None:
+        if len(self.pipeline) > MAX_AHEAD:  # not one more is parsed; it is cut off, as others' answers are under way
+            raise httptools.HttpParserError
         super().on_message_begin()
         if self._phase != "header":
             self._begin("header")

@@ -7,12 +7,12 @@ end of a path is passed over: clients that follow no redirection with a body wri
 from __future__ import annotations
 
 import re
-import secrets
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deploy.web.errors import answered, bad, place
+from deploy.web.tokens import token_bytes
 
 HEADER = "X-Request-Id"
 _NAME = HEADER.lower().encode()
@@ -56,7 +56,7 @@ def request_id(scope: Scope) -> bytes:
     for name, value in scope["headers"]:
         if name == _NAME and _PLAIN.fullmatch(value):
             return bytes(value)
-    return f"req_{secrets.token_hex(16)}".encode()
+    return f"req_{token_bytes(16).hex()}".encode()
 
 
 class _Said:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import queue
+import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -27,45 +27,49 @@ class GroupCommit(Generic[T]):
     def __init__(self, write: Callable[[list[T]], object], then: Callable[[], object] = lambda: None) -> None:
         self._write, self._then = write, then
         self._taking = threading.Lock()
-        """Held while a job is put into the queue, so that none comes behind the end."""
-        self._closed = False
-        self._jobs: queue.SimpleQueue[tuple[T, asyncio.Future[None]] | None] = queue.SimpleQueue()
+        """Held while what waits is added to or taken, so that nothing comes behind the end."""
+        self._waiting: list[tuple[T, asyncio.Future[None]]] = []
+        self._writing = self._closed = False
+        self._go = threading.Semaphore(0)
+        """Released when there is something to do for a thread that has nothing."""
         self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)
         self._thread.start()
 
     async def do(self, job: T) -> None:
         """Returns when the job is durable. Cancelling the caller does not stop it. Raises LogError once this is closed."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
         with self._taking:
             if self._closed:
                 raise LogError(
                     "the log is closed in this process, which is about to end: what came now was not written"
                 )
-            self._jobs.put((job, future))
+            self._waiting.append((job, future))
+            idle, self._writing = not self._writing, True
+        if idle:  # once those who are ready now have added theirs: to wake a thread costs more than a row
+            loop.call_soon(self._go.release)
         await future
 
     async def close(self) -> None:
         """Write what waits, then stop the thread. Again is fine."""
         with self._taking:
             self._closed = True
-            self._jobs.put(None)
+        self._go.release()
         await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
-        closing = False
-        while not closing:
-            group: list[tuple[T, asyncio.Future[None]]] = []
-            try:
-                while len(group) < GROUP:
-                    taken = self._jobs.get(block=not group)
-                    if taken is None:
-                        closing = True
-                        break
-                    group.append(taken)
-            except queue.Empty:
-                pass
+        if hasattr(os, "SCHED_BATCH"):  # it need not interrupt those who give it work: the more comes together the better
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        while True:
+            with self._taking:
+                group, self._waiting = self._waiting[:GROUP], self._waiting[GROUP:]
+                self._writing, closed = bool(group), self._closed
             if group:
                 self._settle(group)
+            elif closed:
+                return
+            else:
+                self._go.acquire()
 
     def _settle(self, group: Sequence[tuple[T, asyncio.Future[None]]]) -> None:
         error: BaseException | None = None

@@ -276,6 +276,44 @@ def test_a_file_that_is_no_spool_is_said_to_be_none(tmp_path: Path) -> None:
         Spool(tmp_path / "spool.db", ROOM, CLOCK)
 
 
+async def test_what_is_held_and_let_go_of_at_once_is_neither_kept_nor_sent(tmp_path: Path) -> None:
+    path, target = tmp_path / "spool.db", Target()
+    spool = Spool(path, ROOM, CLOCK)
+    with blocked(path):
+        first = asyncio.create_task(spool.send([record("first")]))
+        await asyncio.sleep(0)
+        both = [
+            asyncio.create_task(spool.hold("t", record("t aborted"))),
+            asyncio.create_task(spool.send([record("t complete")], releases="t")),
+        ]
+        await asyncio.sleep(0)
+    await asyncio.gather(first, *both)
+    async with sending(spool, target):
+        assert await spool.drained(60)
+    assert [sent.key for sent in target.records] == [b"first", b"t complete"]
+    assert (spool.records, spool.size) == (0, 0)
+    await spool.close()
+    assert Spool(path, ROOM, CLOCK).aborted == 0
+
+
+@pytest.mark.parametrize("recent_bytes", [0, 200, ROOM])
+async def test_what_memory_has_no_room_for_is_read_from_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recent_bytes: int
+) -> None:
+    monkeypatch.setattr("deploy.gateway.spool.RECENT_BYTES", recent_bytes)
+    monkeypatch.setattr("deploy.gateway.spool.RUN", 4)
+    spool, target = Spool(tmp_path / "spool.db", ROOM, CLOCK), Target()
+    names = [f"event {number}" for number in range(30)]
+    for name in names[:20]:
+        await spool.send([record(name)])
+    async with sending(spool, target):
+        await asyncio.gather(*(spool.send([record(name)]) for name in names[20:]))
+        assert await spool.drained(60)
+    assert [sent.key.decode() for sent in target.records] == names
+    assert (spool.records, spool.size) == (0, 0)
+    await spool.close()
+
+
 @settings(max_examples=60)
 @given(steps=st.lists(st.tuples(st.sampled_from(["send", "hold", "release", "crash", "drain"]), st.integers(0, 3))))
 def test_whatever_happens_each_record_arrives_and_a_turn_is_complete_or_aborted(
