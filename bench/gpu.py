@@ -3,9 +3,9 @@
     python bench/gpu.py [--minutes 8] [--rounds 10] [--small] [--json]
 
 Nothing is downloaded: the weights are random, in bfloat16, and so are the batches' ids. DPO and the reward model, each
-with pairs of fixed and of varied lengths and with long prompts. Beside ours (a pair's prompt is computed once) stand
-ours under automatic mixed precision, TRL without gradient checkpointing, as ours, and TRL with it, its default. Losses
-have to be equal within bfloat16's precision. Without a GPU, or with `--small`, a small shape runs on the CPU to show
+with pairs of fixed and of varied lengths and with long prompts. Beside ours (a pair's prompt is computed once, activations
+are kept while there is room) stands TRL, without gradient checkpointing and with it, its default. Losses have to be equal
+within bfloat16's precision. Without a GPU, or with `--small`, a small shape runs on the CPU to show
 that all of it works. What was not begun after `--minutes` is left out. Progress goes to standard error. Needs TRL:
 pip install -r requirements-bench.lock.
 """
@@ -95,7 +95,7 @@ def run(size: Size, rounds: int, over: Callable[[], bool], work: Path) -> tuple[
                 continue
             tell(workload)
             batch = functools.partial(shape.rows, size.vocabulary)
-            builds = sides(kind, base, tokenizer, work / "trl", mixed=dtype == torch.bfloat16)
+            builds = sides(kind, base, tokenizer, work / "trl")
             results[workload] = compare(builds, batch, rounds, tell, over)
             results[workload][OURS]["layout_s"] = statistics.median(layout_s(batch(n)) for n in range(5))
             tell(table({workload: results[workload]}))

@@ -28,20 +28,19 @@ disable_progress_bars()
 Weights = dict[str, torch.Tensor]
 
 
-def sides(kind: str, base: Path, tokenizer: Any, work: Path, mixed: bool = False) -> dict[str, Callable[[], Side]]:
-    """Who is compared, ours first: the others begin with its weights. `mixed`: ours in automatic mixed precision, too."""
+def sides(kind: str, base: Path, tokenizer: Any, work: Path) -> dict[str, Callable[[], Side]]:
+    """Who is compared, ours first: the others begin with its weights."""
     ours, trl = KINDS[kind]
 
     @cache
     def weights() -> Weights:
         return weights_of(ours(base))
 
-    builds: dict[str, Callable[[], Side]] = {OURS: lambda: ours(base)}
-    if mixed:
-        builds["ours, mixed precision"] = lambda: ours(base, autocast=True)
-    builds["TRL"] = lambda: trl(base, tokenizer, weights(), work)
-    builds["TRL, checkpointing"] = lambda: trl(base, tokenizer, weights(), work, checkpointing=True)
-    return builds
+    return {
+        OURS: lambda: ours(base),
+        "TRL": lambda: trl(base, tokenizer, weights(), work),
+        "TRL, checkpointing": lambda: trl(base, tokenizer, weights(), work, checkpointing=True),
+    }
 
 
 def weights_of(side: Side) -> Weights:
