@@ -28,7 +28,7 @@ def tokens_at_once(model: Any) -> int:
     inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
     # bytes that a layer under a LoRA keeps of a token: measured, in bfloat16 and in float32
     per_token = config.num_hidden_layers * (40 * config.hidden_size + 12 * inner)
-    return max(1, _room(model.device) // int(per_token))
+    return max(1, room_bytes(model.device) // int(per_token))
 
 
 def split(batch: dict[str, Tensor], at: str, most: int) -> list[dict[str, Tensor]]:
@@ -99,7 +99,8 @@ def _recomputing(model: Any, on: bool) -> Iterator[None]:
             layer.gradient_checkpointing = False
 
 
-def _room(device: torch.device) -> int:
+def room_bytes(device: torch.device) -> int:
+    """Memory for activations, or for keys and values."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory) // _ROOM_SHARE
     return _ROOM_BYTES
