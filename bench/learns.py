@@ -8,7 +8,8 @@ answers prompts of the sample log, a program with that wish picks between two of
 and both train on these pairs. Then base, ours and TRL's answer prompts of other customers: effects are differences to the
 base, with intervals; facts are models/facts.py's 24, asked greedily, and the gate says whether it would hold ours.
 
-Each result is a file in --work: stopped, at --minutes or by a kill, it goes on there. TRL is needed for this only:
+Each result is a file in --work: stopped, at --minutes or by a kill, it goes on there. Several may share it, each with a wish
+of its own; --minutes 0 shows what there is. TRL is needed for this only:
 pip install -r requirements-bench.lock. SmolLM2 is fetched once (93 MB); without a GPU its trials take hours, --small ones
 half an hour a seed and wish.
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -47,19 +49,20 @@ from models.settings import BaseModelSettings, TinySettings  # noqa: E402
 from models.smollm2 import install_smollm2  # noqa: E402
 from models.tiny import train_tiny  # noqa: E402
 
+_FEW_ROWS, _MANY_ROWS = 64, 1_024  # sampled at once: more are slower on a processor, and cost a GPU nothing
 SIZES = {
     TINY: Sizes(
-        pairs=192, batch=16, train_prompts=288, train_samples=8, held_out=96, samples=4, tokens=48, length=256,
-        languages=None, rows=256,
+        pairs=128, batch=16, train_prompts=192, train_samples=4, held_out=96, samples=4, tokens=48, length=256,
+        languages=None,
     ),
     SMOLLM2: Sizes(
         pairs=192, batch=16, train_prompts=288, train_samples=4, held_out=96, samples=4, tokens=160, length=512,
-        languages=("en",), rows=512,
+        languages=("en",),
     ),
 }  # fmt: skip
 SMALL = {
-    TINY: replace(SIZES[TINY], pairs=96, train_prompts=144, held_out=48, samples=2),
-    SMOLLM2: replace(SIZES[SMOLLM2], pairs=48, batch=8, train_prompts=72, held_out=24, samples=2, tokens=96, rows=64),
+    TINY: replace(SIZES[TINY], pairs=64, batch=8, train_prompts=96, held_out=48, samples=2),
+    SMOLLM2: replace(SIZES[SMOLLM2], pairs=48, batch=8, train_prompts=72, held_out=24, samples=2, tokens=96),
 }
 
 
@@ -68,7 +71,11 @@ def prepare(name: str, sizes: Sizes, work: Path) -> Trials:
     turns = read_turns()
     base = _base(name, work / "state")
     train, held_out = choose(turns, sizes.languages, sizes.train_prompts, sizes.held_out)
-    return Trials(base, load_chat(base, None), sizes, train, held_out, work, tell)
+    return Trials(base, load_chat(base, None), sizes, train, held_out, _rows(), work, tell)
+
+
+def _rows() -> int:
+    return _MANY_ROWS if torch.cuda.is_available() else _FEW_ROWS
 
 
 def _base(name: str, state: Path) -> Base:
@@ -168,7 +175,9 @@ def main() -> int:
     quiet(options.threads)
     sizes = SMALL if options.small else SIZES
     trials = [prepare(name, sizes[name], options.work) for name in options.base]
-    whole = run(trials, options.wish, options.seeds, start + 60 * (options.minutes or 1e9))
+    whole = run(
+        trials, options.wish, options.seeds, start + (math.inf if options.minutes is None else 60 * options.minutes)
+    )
     lines, verdicts = list[Line](), list[Verdict]()
     for base in trials:
         for wish in options.wish:

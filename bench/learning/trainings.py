@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig, TaskType
+from transformers import AutoTokenizer
 
 from feedback.records import PreferencePair
 from models.bases import Base
@@ -63,7 +64,7 @@ def trl(
     )  # fmt: skip
     trainer: Any = Tokenised(
         load_causal(base.path), args=arguments, train_dataset=Dataset.from_list(_ids(chat, pairs, length)),
-        processing_class=chat.tokenizer, peft_config=_lora(settings),
+        processing_class=AutoTokenizer.from_pretrained(base.path), peft_config=_lora(settings),
     )  # fmt: skip
     trainer.train()
     report(steps, steps)

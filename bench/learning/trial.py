@@ -6,11 +6,13 @@ sizes, so that results of other sizes never mix.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,8 +56,6 @@ class Sizes:
     length: int
     languages: tuple[str, ...] | None
     """Of the prompts; None: all four of the log."""
-    rows: int
-    """Replies that are sampled at once."""
 
 
 @dataclass
@@ -67,6 +67,8 @@ class Trials:
     sizes: Sizes
     train: Sequence[Prompt]
     held_out: Sequence[Prompt]
+    rows: int
+    """Replies that are sampled at once."""
     work: Path
     tell: Tell
 
@@ -86,6 +88,12 @@ class Trials:
     def own(self, seed: int) -> tuple[Samples, Samples]:
         """The base's own samples: to the prompts that train and to those held out."""
         path = self.folder / f"base-{seed}.json"
+        with self._alone(f"base-{seed}"):
+            self._sample_own(path, seed)
+        train, held_out = msgspec.convert(json.loads(path.read_bytes()), list[Samples])
+        return train, held_out
+
+    def _sample_own(self, path: Path, seed: int) -> None:
         if not path.exists():
             start, model = time.monotonic(), load_causal(self.base.path)
             found = [
@@ -94,8 +102,6 @@ class Trials:
             ]
             self._write(path, msgspec.to_builtins(found))
             self.tell(f"{self.base.name}, seed {seed}: the base's own samples, {time.monotonic() - start:.0f} s")
-        train, held_out = msgspec.convert(json.loads(path.read_bytes()), list[Samples])
-        return train, held_out
 
     def run(self, wish: str, seed: int, method: str) -> None:
         """Do this trial unless it is done."""
@@ -134,14 +140,25 @@ class Trials:
         return {"replies": msgspec.to_builtins(replies), "retention": retention, "held": held_by_retention(retention)}
 
     def _sample(self, model: Any, prompts: Sequence[Prompt], count: int, seed: int) -> Samples:
-        at_once, most = max(1, self.sizes.rows // count), self.sizes.tokens
+        """`count` replies to each; prompts of like length go together, and the same seed gives every model the same chance."""
+        at_once, most = max(1, self.rows // count), self.sizes.tokens
         room = prompt_room(self.sizes.length, most)
-        found: Samples = []
-        for first in range(0, len(prompts), at_once):
-            ids = [self.chat.prompt(prompt.turn.prompt, room) for prompt in prompts[first : first + at_once]]
-            flat = sample(model, self.chat, ids, count, most, 1_000 * seed + first)
-            found += [flat[n : n + count] for n in range(0, len(flat), count)]
-        return found
+        ids = [self.chat.prompt(prompt.turn.prompt, room) for prompt in prompts]
+        order = sorted(range(len(ids)), key=lambda n: len(ids[n]))
+        found: dict[int, list[Sampled]] = {}
+        for first in range(0, len(order), at_once):
+            part = order[first : first + at_once]
+            flat = sample(model, self.chat, [ids[n] for n in part], count, most, 1_000 * seed + first)
+            found |= {n: flat[i * count : (i + 1) * count] for i, n in enumerate(part)}
+        return [found[n] for n in range(len(ids))]
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """Others who share the folder wait."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / f"{name}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def _write(self, path: Path, content: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
