@@ -52,17 +52,17 @@ from models.tiny import train_tiny  # noqa: E402
 _FEW_ROWS, _MANY_ROWS = 64, 1_024  # sampled at once: more are slower on a processor, and cost a GPU nothing
 SIZES = {
     TINY: Sizes(
-        pairs=128, batch=16, train_prompts=192, train_samples=4, held_out=96, samples=4, tokens=48, length=256,
+        pairs=192, batch=8, epochs=3, train_prompts=240, train_samples=4, held_out=96, samples=4, tokens=48, length=256,
         languages=None,
     ),
     SMOLLM2: Sizes(
-        pairs=192, batch=16, train_prompts=288, train_samples=4, held_out=96, samples=4, tokens=160, length=512,
+        pairs=192, batch=8, epochs=3, train_prompts=288, train_samples=4, held_out=96, samples=4, tokens=160, length=512,
         languages=("en",),
     ),
 }  # fmt: skip
 SMALL = {
-    TINY: replace(SIZES[TINY], pairs=64, batch=8, train_prompts=96, held_out=48, samples=2),
-    SMOLLM2: replace(SIZES[SMOLLM2], pairs=48, batch=8, train_prompts=72, held_out=24, samples=2, tokens=96),
+    TINY: replace(SIZES[TINY], pairs=96, train_prompts=120, held_out=48, samples=2),
+    SMOLLM2: replace(SIZES[SMOLLM2], pairs=48, train_prompts=64, train_samples=3, held_out=24, samples=2, tokens=96),
 }
 
 

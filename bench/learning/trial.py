@@ -44,10 +44,11 @@ _KL_PROMPTS = 24
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is tried: pairs and held-out prompts at most, samples of a prompt, and tokens."""
+    """How much is tried: pairs at most, how they are learned, prompts that train and that are held out, samples, tokens."""
 
     pairs: int
     batch: int
+    epochs: int
     train_prompts: int
     train_samples: int
     held_out: int
@@ -110,7 +111,7 @@ class Trials:
             return
         start = time.monotonic()
         pairs = pick_pairs(WISHES[wish], self.train, self.own(seed)[0], self.tokens, self.sizes.pairs)
-        settings = PolicySettings(seed=seed, batch_size=self.sizes.batch)
+        settings = PolicySettings(seed=seed, batch_size=self.sizes.batch, epochs=self.sizes.epochs)
         folder = path.with_suffix("")
         folder.mkdir(parents=True, exist_ok=True)
         adapter = TRAININGS[method](
