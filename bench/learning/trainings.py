@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig, TaskType
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PrinterCallback
 
 from feedback.records import PreferencePair
 from models.bases import Base
@@ -66,6 +66,7 @@ def trl(
         load_causal(base.path), args=arguments, train_dataset=Dataset.from_list(_ids(chat, pairs, length)),
         processing_class=AutoTokenizer.from_pretrained(base.path), peft_config=_lora(settings),
     )  # fmt: skip
+    trainer.remove_callback(PrinterCallback)
     trainer.train()
     report(steps, steps)
     trainer.model.save_pretrained(work / "adapter")
