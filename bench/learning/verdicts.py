@@ -124,7 +124,10 @@ def judge(ours: Line, theirs: Line | None, wanted_seeds: Sequence[int], knows_fa
     beside = theirs is not None and set(theirs.by_seed) == set(ours.by_seed)
     found = [_learns(ours, whole)]
     if theirs is None or not beside:
-        return [*found, Verdict(ours.base, ours.wish, "not below TRL's by more than its width", None, "TRL's trials are missing")]
+        return [
+            *found,
+            Verdict(ours.base, ours.wish, "not below TRL's by more than its width", None, "TRL's trials are missing"),
+        ]
     found.append(_not_behind(ours, theirs, whole))
     return [*found, _kept(ours, theirs, whole)] if knows_facts else found
 
