@@ -30,6 +30,8 @@ from tests.judge_server import JudgeServer, judge_server, scores, winner
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("whole loop")]
 
 SMALL = """
+[base]
+name = "tiny"
 [tiny]
 vocabulary = 400
 layers = 2

@@ -23,6 +23,7 @@ from deploy.errors import Failed, Refused
 from deploy.parts import open_log, read_log
 from deploy.settings import Settings, load_settings
 from deploy.state import State, find_state, open_state
+from deploy.training.base import with_noted_base
 from feedback.clock import Clock, SystemClock
 from feedback.dataset.snapshot import SnapshotError
 from feedback.facts.reader import FactsDamaged
@@ -77,8 +78,14 @@ class Context:
         return read_log(state, self.settings, self.clock)
 
     @cached_property
-    def settings(self) -> Settings:
+    def configured(self) -> Settings:
+        """As trimtab.toml and the environment have them."""
         return load_settings(self.config_path)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The same, with the base that this state directory rests on where they name none."""
+        return with_noted_base(self.configured, self.state_path)
 
 
 def pass_context(

@@ -17,31 +17,48 @@ from deploy.replay.account import account, print_account
 from deploy.replay.intake import Intake
 from deploy.replay.run import run
 from deploy.roles.logs import configure
-from deploy.training.train import Sealed, newest_event_us, seal_now, train
+from deploy.training.base import BASES, Choice, choose_base, note_base, quickly, sentence, with_base
+from deploy.training.train import Sealed, earlier_seconds, newest_event_us, seal_now, train
 from feedback.facts.reader import Facts
 from feedback.intake.contract import time_us
+from models.bases import SMOLLM2, TINY
+from models.errors import JobFailed
+from models.precision import has_bf16
+from models.smollm2 import FETCHING, install_smollm2
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--no-train", is_flag=True, help="Stop at the sealed snapshot.")
 @click.option(
+    "--base",
+    type=click.Choice(BASES),
+    help="What to train on [default: smollm2, SmolLM2-135M-Instruct, where the processor has bf16 and the Python registry "
+    "can be reached; else tiny, the small model for tests]. Later commands in this state directory go by it.",
+)
+@click.option(
     "--as-of", metavar="TIME", help="Seal the facts as of this moment (RFC 3339) [default: the newest event]."
 )
 @pass_context()
-def replay(context: Context, files: tuple[Path, ...], no_train: bool, as_of: str | None) -> None:
+def replay(context: Context, files: tuple[Path, ...], no_train: bool, base: str | None, as_of: str | None) -> None:
     """Feed recorded events (.jsonl, .jsonl.gz) through the loop and print what came of them.
 
-    Replaying a file twice changes nothing, and a replay that was killed goes on where it was.
+    Replaying a file twice changes nothing, and a replay that was killed goes on where it was. Unless base.name is set, its
+    training is a short one, of a few hundred labels, for a first look; `trimtab train` learns from all of them.
 
     \b
     Examples:
       trimtab replay examples/support.jsonl.gz
+      trimtab replay --base tiny examples/support.jsonl.gz
       trimtab replay --no-train --json monday.jsonl.gz tuesday.jsonl.gz
     """
     configure("replay")
     given_us = None if as_of is None else _given(as_of, context.clock.now_us())
     control = context.control
+    choice = choose_base(context.configured, context.state, base, has_bf16())
+    if base not in (None, choice.name):
+        raise click.UsageError(f"--base {base}, and base.name is {choice.name!r} in the settings, which all commands go by: "
+                               f"change it there")  # fmt: skip
     seconds: dict[str, float] = {}
     with Steps(stderr, context.clock) as steps:
         started = context.clock.monotonic_s()
@@ -52,7 +69,7 @@ def replay(context: Context, files: tuple[Path, ...], no_train: bool, as_of: str
         seconds["seal"] = context.clock.monotonic_s() - started - seconds["ingest"]
         candidate = None
         if not no_train:
-            candidate = _train(context, control, sealed, steps)
+            candidate = _train(context, choice, control, sealed, steps)
             seconds["train"] = context.clock.monotonic_s() - started - seconds["ingest"] - seconds["seal"]
     document = account(taken, sealed, seconds, candidate)
     if context.as_json:
@@ -78,9 +95,30 @@ def _take_in(context: Context, control: Control, files: tuple[Path, ...], steps:
         )
 
 
-def _train(context: Context, control: Control, sealed: Sealed, steps: Steps) -> dict[str, Any]:
-    digest = train(context.state, context.settings, control, context.clock, sealed, "replay", steps.at)
-    return operations(context.state, context.settings, control, context.clock).show(digest)
+def _train(context: Context, choice: Choice, control: Control, sealed: Sealed, steps: Steps) -> dict[str, Any]:
+    choice = _at_hand(context, choice, steps)
+    settings = with_base(context.configured, choice.name)
+    if choice.name == SMOLLM2 and choice.by != "setting":
+        settings = quickly(settings)
+    if (said := sentence(choice, settings, has_bf16())) is not None:
+        stderr.print(said, markup=False, soft_wrap=True)
+    steps.compare(earlier_seconds(context.state, settings, control))
+    digest = train(context.state, settings, control, context.clock, sealed, "replay", steps.at)
+    if choice.by != "setting":
+        note_base(context.state.root, choice.name)
+    return operations(context.state, settings, control, context.clock).show(digest)
+
+
+def _at_hand(context: Context, choice: Choice, steps: Steps) -> Choice:
+    """The choice, or `tiny` where nobody asked for SmolLM2 and it can't be had."""
+    if (choice.name, choice.by) != (SMOLLM2, "default"):
+        return choice  # who asked for it is told by the training what is in the way
+    try:
+        install_smollm2(context.state.root, lambda here, of: steps.at(FETCHING, here, of))
+    except JobFailed as error:
+        stderr.print(f"going on with `tiny`, the small model for tests: {error}", markup=False, soft_wrap=True)
+        return Choice(TINY, "default")
+    return choice
 
 
 def _given(text: str, now_us: int) -> int:

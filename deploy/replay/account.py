@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from msgspec import to_builtins
 from rich.console import Console
 from rich.table import Table
 
+from deploy.replay.closing import print_changes
+from deploy.replay.compared import order_numbers
 from deploy.replay.intake import Intake
 from deploy.rules.names import short
 from deploy.text import shown
@@ -45,7 +48,9 @@ def account(
         reward = candidate["report"]["reward_model"]
         document["reward_model"] = {key: reward[key] for key in REWARD_MODEL if key in reward}
         document["candidate"] = candidate["digest"]
+        document["base"] = candidate["report"]["base"]["name"]
         document["gate"] = candidate["gate"]
+        document["order_numbers"] = to_builtins(order_numbers(candidate["report"]["samples"]))
     document["seconds"] = {name: round(value, 2) for name, value in seconds.items()}
     document["peak_memory_bytes"] = peak_memory_bytes()
     return document
@@ -107,18 +112,10 @@ def print_account(console: Console, document: Mapping[str, Any], candidate: Mapp
 def _print_candidate(console: Console, document: Mapping[str, Any], candidate: Mapping[str, Any]) -> None:
     console.print(f"[bold]Reward model[/bold] {_told(document['reward_model'])}", highlight=False, markup=True)
     console.print(f"[bold]Candidate[/bold] {short(candidate['digest'])} in {document['seconds']['train']:.0f} s")
-    for sample in candidate["report"]["samples"][:2]:
-        last = next((m["content"] for m in reversed(sample["prompt"]) if m["role"] == "user"), "")
-        console.print(f"  [dim]someone wrote[/dim]  {shown(str(last), 90)}", no_wrap=True, overflow="ellipsis")
-        console.print(
-            f"  [dim]incumbent[/dim]      {shown(sample['incumbent'], 90)}", no_wrap=True, overflow="ellipsis"
-        )
-        console.print(
-            f"  [dim]candidate[/dim]      {shown(sample['candidate'], 90)}", no_wrap=True, overflow="ellipsis"
-        )
     console.print(f"[bold]Gate: {candidate['gate']['decision']}[/bold]")
     for reason in candidate["gate"]["reasons"]:
         console.print(f"  {shown(reason)}")
+    print_changes(console, candidate["report"])
 
 
 def _told(reward: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from deploy.rules.names import short
 from deploy.rules.schedule import NOT_TRAINED, Start
 from deploy.settings import ApproveSettings
 from deploy.training.job import Job, run_job
-from deploy.training.train import labels_in, seal_now, since_in, since_sealed, train
+from deploy.training.train import as_before, labels_in, seal_now, since_in, since_sealed, train
 from feedback.dataset import snapshot
 from feedback.facts.reader import Facts
 
@@ -76,7 +76,7 @@ def _seal_when_due(role: Role) -> None:
 def _train_now(role: Role, reason: str, cancelled: threading.Event, job: Job) -> None:
     try:
         log.info("training_started", reason=reason)
-        sealed = seal_now(role.state, role.settings, role.clock.now_us())
+        sealed = as_before(role.state, role.control, seal_now(role.state, role.settings, role.clock.now_us()))
         where = (role.state, role.settings, role.control, role.clock)
         digest = train(*where, sealed, reason, lambda *_: None, cancelled, job)
         log.info("training_done", candidate=short(digest))

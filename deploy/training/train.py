@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pyarrow.compute as pc
+from msgspec import to_builtins
 
 from deploy.control.store import Control
 from deploy.control.trainings import Training
@@ -19,9 +23,12 @@ from deploy.state import State
 from deploy.training.job import Job, Progress, Stopped, run_job
 from feedback.clock import Clock
 from feedback.dataset import snapshot
-from feedback.dataset.snapshot import Manifest, Snapshot
+from feedback.dataset.snapshot import Manifest, Snapshot, SnapshotError
 from feedback.facts.reader import Facts, Positions
 from feedback.facts.tables import EVENT_TABLES
+from models.adapters import verify
+from models.bases import find_base
+from models.errors import AdapterInvalid, JobFailed
 from models.spec import TrainingSpec
 
 LABELS = ("thumbs", "stars", "pick", "edit", "score", "signal")
@@ -29,6 +36,8 @@ LABELS = ("thumbs", "stars", "pick", "edit", "score", "signal")
 
 
 ABANDONED_S = 7 * 86_400
+RESULT = "result.json"
+"""Where a training that is done leaves its candidate's digest, beside its checkpoints."""
 
 
 class Sealed(Snapshot, frozen=True):
@@ -56,6 +65,69 @@ def newest_event_us(facts: Facts) -> int:
 def labels_in(sealed: Snapshot) -> int:
     """Rows of a snapshot that a training learns from."""
     return sum(count for table, count in sealed.manifest.rows.items() if table != "turns")
+
+
+def as_before(state: State, control: Control, sealed: Sealed) -> Sealed:
+    """The snapshot of the last training, or of the last that was done, where it holds the same rows as this one.
+
+    A snapshot's hash has its moment in it, and results and checkpoints go by that hash: where nothing but time has gone by,
+    a training goes on with the snapshot that it began with.
+    """
+    trainings = (*control.trainings.list(1), control.trainings.last_done())
+    for name in dict.fromkeys(training.snapshot for training in trainings if training and training.snapshot):
+        try:
+            path = state.snapshots / name
+            earlier = snapshot.load_manifest(path)
+            if earlier.rules_version == sealed.manifest.rules_version and _same_rows(path, sealed.path):
+                return Sealed(path, earlier, sealed.positions)
+        except SnapshotError:  # gone, or damaged
+            continue
+    return sealed
+
+
+def _same_rows(before: Path, after: Path) -> bool:
+    return not any(sum(to_builtins(change).values()) for change in snapshot.diff(before, after).values())
+
+
+def nothing_new(state: State, settings: Settings, control: Control, sealed: Sealed) -> str | None:
+    """The digest of the last candidate that was trained, where another training would end in the same one: the same rows,
+    settings and base. What it is compared with may be another by now: the adapter does not depend on it. Else None."""
+    last = control.trainings.last_done()
+    if last is None or last.snapshot != sealed.name or _report_of_like(state, settings, control, last) is None:
+        return None
+    return last.candidate
+
+
+def earlier_seconds(state: State, settings: Settings, control: Control) -> Mapping[str, float]:
+    """How long each phase of the last training took that had these settings and this base; empty where it had others."""
+    last = control.trainings.last_done()
+    report = _report_of_like(state, settings, control, last) if last else None
+    return report["seconds"] if report else {}
+
+
+def _report_of_like(state: State, settings: Settings, control: Control, last: Training) -> dict[str, Any] | None:
+    """The report of what that training led to, where it had these settings and this base."""
+    if last.candidate is None or last.snapshot is None:
+        return None
+    path = state.candidates / last.candidate
+    try:
+        report: dict[str, Any] = json.loads((path / "report.json").read_bytes())
+        sealed = Snapshot(state.snapshots / last.snapshot, snapshot.load_manifest(state.snapshots / last.snapshot))
+        spec = msgspec.structs.replace(_spec(state, settings, control, sealed), incumbent=report["incumbent"])
+        base = find_base(spec.base, spec.tiny, state.root)
+        if base is None or not verify(path, last.candidate).fits(base):
+            return None
+        result = json.loads((spec.work(sealed.dataset_hash) / RESULT).read_bytes())["candidate"]
+    except (OSError, ValueError, KeyError, TypeError, SnapshotError, AdapterInvalid, JobFailed):
+        return None  # whatever it is, a training says it
+    return report if result == last.candidate else None
+
+
+def forget(state: State, settings: Settings, control: Control, sealed: Sealed) -> None:
+    """Have the next training of this snapshot begin from nothing, though its result is known."""
+    work = _spec(state, settings, control, sealed).work(sealed.dataset_hash)
+    if (work / RESULT).exists():
+        shutil.rmtree(work)
 
 
 def train(
@@ -149,7 +221,7 @@ def _before(positions: Positions | None, at_us: int) -> Positions | int:
 def _clear_abandoned(work: Path, now_us: int) -> None:
     """Remove the checkpoints of trainings that nobody took up again for a week."""
     for folder in work.iterdir():
-        finished = (folder / "result.json").exists()
+        finished = (folder / RESULT).exists()
         if folder.is_dir() and not finished and now_us / 1e6 - folder.stat().st_mtime > ABANDONED_S:
             shutil.rmtree(folder)
 
