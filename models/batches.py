@@ -4,7 +4,8 @@ A row is one prompt with one reply or more. Where it has more, the prompt is com
 other, each attends to the prompt and to itself only, and positions continue from the prompt's end (arXiv 2410.20305).
 A batch is a dictionary of tensors, B rows of T tokens with N replies of P tokens together:
 
-    ids, positions [B, T]    mask [B, 1, T, T], additive, or absent: plain causal attention
+    ids, positions [B, T]    used [B], tokens of each row
+    segments [B, T], 0 where the row's prompt is and k in its k-th reply, or absent: plain causal attention
     predictors, targets, owner [P]    flat index of the token that predicts, the token predicted, its reply
     ends [N]    flat index of each reply's last token        lengths [N]    tokens of each reply
 """
@@ -18,13 +19,16 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
+
+from models.pieces import by_tokens, piece_by_piece
 
 Tensors = dict[str, Tensor]
 Row = tuple[Sequence[int], Sequence[Sequence[int]]]
 """Ids of a prompt (not empty) and of its replies (none empty)."""
 
 _CHUNK = 8  # batches' worth of examples that are sorted by length together
-_MASKED = torch.finfo(torch.float32).min
+_LOGITS = 1 << 23  # at once: 32 MB in float32, several times while their gradient is computed
 
 
 def lay_out(rows: Sequence[Row], pad: int, share: bool = True) -> Tensors:
@@ -40,6 +44,7 @@ def lay_out(rows: Sequence[Row], pad: int, share: bool = True) -> Tensors:
     owner: list[int] = []
     ends: list[int] = []
     lengths: list[int] = []
+    used: list[int] = []
     for number, (prompt, replies) in enumerate(rows):
         at, base = len(prompt), number * width
         ids[number, :at], positions[number, :at] = torch.tensor(prompt), torch.arange(at)
@@ -54,16 +59,17 @@ def lay_out(rows: Sequence[Row], pad: int, share: bool = True) -> Tensors:
             at += len(reply)
             ends.append(base + at - 1)
             lengths.append(len(reply))
+        used.append(at)
     batch = {"ids": ids, "positions": positions} | {
         name: torch.tensor(values, dtype=torch.long)
         for name, values in zip(
-            ("predictors", "targets", "owner", "ends", "lengths"),
-            (predictors, targets, owner, ends, lengths),
+            ("used", "predictors", "targets", "owner", "ends", "lengths"),
+            (used, predictors, targets, owner, ends, lengths),
             strict=True,
         )
     }
     if any(len(replies) > 1 for _, replies in rows):
-        batch["mask"] = _branch_mask(segments)
+        batch["segments"] = segments
     return batch
 
 
@@ -82,18 +88,20 @@ def lay_out_text(sequences: Sequence[Sequence[tuple[Sequence[int], bool]]], pad:
                 owner.append(number)
     lengths = torch.bincount(torch.tensor(owner, dtype=torch.long), minlength=len(sequences))
     positions = torch.arange(width).expand(len(sequences), width).contiguous()
-    named = {"predictors": predictors, "targets": targets, "owner": owner}
+    used = [sum(len(ids) for ids, _ in pieces) for pieces in sequences]
+    named = {"used": used, "predictors": predictors, "targets": targets, "owner": owner}
     tensors = {name: torch.tensor(values, dtype=torch.long) for name, values in named.items()}
     return {"ids": batch_ids, "positions": positions, "lengths": lengths} | tensors
 
 
-def _branch_mask(segments: Tensor) -> Tensor:
+def _branch_mask(segments: Tensor, dtype: torch.dtype) -> Tensor:
     """Additive mask [B, 1, T, T]: a token sees what is before it, of the prompt (segment 0) and of its own segment."""
     width = segments.shape[1]
-    causal = torch.ones(width, width, dtype=torch.bool).tril()
+    causal = torch.ones(width, width, dtype=torch.bool, device=segments.device).tril()
     visible = (segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None])
-    allowed = (visible & causal) | torch.eye(width, dtype=torch.bool)
-    return torch.zeros(allowed.shape).masked_fill_(~allowed, _MASKED)[:, None]
+    allowed = (visible & causal) | torch.eye(width, dtype=torch.bool, device=segments.device)
+    mask = torch.zeros(allowed.shape, dtype=dtype, device=segments.device)
+    return mask.masked_fill_(~allowed, torch.finfo(dtype).min)[:, None]
 
 
 def can_share(model: Any) -> bool:
@@ -108,15 +116,21 @@ _SHARING = frozenset({"llama", "qwen2", "qwen3", "mistral", "gemma", "phi3", "gr
 
 
 def hidden_states(model: Any, batch: Tensors, at: str) -> Tensor:
-    """Last hidden states at the flat indices `batch[at]`, [len, width]. `model` may be wrapped by peft."""
+    """Last hidden states at the flat indices `batch[at]`, [len, width]. `model` may be wrapped by peft.
+
+    Memory does not grow with the number of rows (see models.pieces).
+    """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     backbone = getattr(inner, inner.base_model_prefix)
-    mask = batch.get("mask")
-    if mask is not None:
-        mask = mask.to(inner.dtype).clamp(min=torch.finfo(inner.dtype).min)
-    output = backbone(input_ids=batch["ids"], position_ids=batch["positions"], attention_mask=mask, use_cache=False)
-    selected: Tensor = output.last_hidden_state.flatten(0, 1).index_select(0, batch[at])
-    return selected
+
+    def states(piece: Tensors) -> Tensor:
+        segments = piece.get("segments")
+        mask = None if segments is None else _branch_mask(segments, backbone.dtype)
+        output = backbone(input_ids=piece["ids"], position_ids=piece["positions"], attention_mask=mask, use_cache=False)
+        selected: Tensor = output.last_hidden_state.flatten(0, 1).index_select(0, piece[at])
+        return selected
+
+    return piece_by_piece(backbone, batch, at, states)
 
 
 def reply_logps(model: Any, batch: Tensors) -> Tensor:
@@ -126,10 +140,22 @@ def reply_logps(model: Any, batch: Tensors) -> Tensor:
 
 
 def token_logps(model: Any, batch: Tensors) -> Tensor:
-    """Log-probability of each of the replies' tokens, nats, [P]; logits are computed where a token is predicted only."""
+    """Log-probability of each of the replies' tokens, nats, [P], in float32.
+
+    Logits are computed where a token is predicted only, so many at once, and again for their gradient where they are more.
+    """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    logits = _finish(inner.config, inner.get_output_embeddings()(hidden_states(model, batch, "predictors"))).float()
-    return -cross_entropy(logits, batch["targets"], reduction="none")
+    head = inner.get_output_embeddings()
+
+    def logps(states: Tensor, targets: Tensor) -> Tensor:
+        return -cross_entropy(_finish(inner.config, head(states)).float(), targets, reduction="none")
+
+    states, targets = hidden_states(model, batch, "predictors"), batch["targets"]
+    count = max(1, _LOGITS // head.weight.shape[0])
+    if len(targets) <= count:
+        return logps(states, targets)
+    chunks = zip(states.split(count), targets.split(count), strict=True)
+    return torch.cat([checkpoint(logps, *chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks])
 
 
 def _finish(config: Any, logits: Tensor) -> Tensor:
@@ -176,11 +202,7 @@ def plan_by_tokens(lengths: Sequence[int], tokens: int, steps: int, seed: int) -
     plan: list[list[int]] = []
     while lengths and len(plan) < steps:
         order = sorted(range(len(lengths)), key=lambda n: (lengths[n], chosen.random()))
-        batches: list[list[int]] = [[]]
-        for index in order:  # ascending, so the newest is the longest of its batch
-            if batches[-1] and lengths[index] * (len(batches[-1]) + 1) > tokens:
-                batches.append([])
-            batches[-1].append(index)
+        batches = by_tokens(order, lengths, tokens)
         chosen.shuffle(batches)
         plan += batches
     return plan[:steps]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from msgspec import Struct, to_builtins
 from peft import PeftModel
 
@@ -19,7 +20,7 @@ from models.adapters import make_manifest
 from models.bases import Base
 from models.chat import Chat, text_of
 from models.cutting import prompt_room
-from models.loading import load_causal
+from models.loading import load_causal, release_memory, training_dtype
 from models.loop import Report
 from models.measures import calibration_error, correlation, language_match, median_of_cut, repetition
 from models.policy import Method
@@ -122,9 +123,11 @@ def _quality(
     )
 
 
-def load_policies(base: Base, adapter: Path, incumbent: Path | None) -> Any:
+def load_policies(base: Base, adapter: Path, incumbent: Path | None, dtype: torch.dtype | None = None) -> Any:
     """The base with the adapters `candidate` and, where there is one, `incumbent`, which has been checked."""
-    model = PeftModel.from_pretrained(load_causal(base.path), str(adapter), adapter_name="candidate")
+    model = PeftModel.from_pretrained(
+        load_causal(base.path, dtype or training_dtype(base.path)), str(adapter), adapter_name="candidate"
+    )
     if incumbent:
         model.load_adapter(str(incumbent / "adapter"), adapter_name="incumbent")
     return model.eval()
@@ -194,9 +197,12 @@ def evaluate(
     samples = sample_both(model, chat, data.turns, max_length, sample_tokens, 5_000, report)
     replies = [(sample.prompt, Sampled(sample.candidate, sample.candidate_ended)) for sample in samples]
     retention = measure_retention(model, chat, replies, max_length)
+    del model
+    release_memory()
     stats = {side: describe_samples(chat, samples, side) for side in ("candidate", "incumbent")}
     digest = make_manifest(adapter, base, chat.date).digest
     probes = choose_probes(data.turns, lambda text: len(chat.content(text)))
+    model = load_policies(base, adapter, None, torch.float32)  # its weights as they are: in bfloat16 they may be others
     content: dict[str, Any] = to_builtins(
         {
             "snapshot": data.name,

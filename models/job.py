@@ -85,7 +85,7 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock
     _prepare_torch(spec)
     from models.best_of import reward_pairs, sample_prompts
     from models.evaluate import evaluate
-    from models.loading import load_causal, load_chat
+    from models.loading import load_causal, load_chat, release_memory, training_dtype
     from models.policy import Method, choose_examples, train_policy
     from models.rendered import rendered_only
     from models.reward import train_reward
@@ -98,15 +98,21 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock
         data, lengths = fit_lengths(chat, data, base, spec.base.max_length)
         max_length = lengths.max_length
         check_labels(data, lengths)
+        dtype = training_dtype(base.path)
+        release_memory()
     with phases.phase("reward") as report:
         judge = train_reward(data, base, chat, spec.reward, max_length, _folder(work / "reward"), report)
+        release_memory()
     with phases.phase("samples") as report:
-        model, tokens = load_causal(base.path), spec.policy.reply_tokens(base.tiny)
+        model, tokens = load_causal(base.path, dtype), spec.policy.reply_tokens(base.tiny)
         sampled = sample_prompts(model, chat, data, spec.policy, max_length, tokens, work / "samples", report)
+        del model
+        release_memory()
         pairs, best_of = reward_pairs(sampled, judge, spec.policy, data)
     with phases.phase("policy") as report:
         examples = choose_examples(data, pairs, spec.policy.max_examples)
         adapter = train_policy(base, chat, examples, spec.policy, max_length, _folder(work / "policy"), report)
+        release_memory()
     counts = {kind: len(rows) for kind, rows in examples.items()}
     from_reward_model = len({pair.id for pair in pairs} & {x.id for x in examples["dpo"]})
     method = Method(counts["sft"], counts["dpo"] - from_reward_model, counts["kto"], from_reward_model)
@@ -118,6 +124,7 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock
         "learning_rate": {"reward": spec.reward.rate(base.tiny), "policy": spec.policy.rate(base.tiny)},
         "best_of": msgspec.to_builtins(best_of),
         "unlearned": unlearned(data, lambda text: len(chat.content(text)), best_of.samples, best_of.cut, best_of.pairs),
+        "precision": str(dtype).removeprefix("torch."),
         "created_at_us": clock.now_us(),
         "seconds": phases.seconds,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

@@ -27,7 +27,7 @@ from models.batches import Row, can_share, lay_out, plan_batches, reference_logp
 from models.best_of import SampledPair
 from models.chat import Chat
 from models.errors import JobFailed
-from models.loading import load_causal, pad_id
+from models.loading import load_causal, pad_id, training_dtype
 from models.loop import Report, train
 from models.reward import encode
 from models.settings import PolicySettings
@@ -75,7 +75,7 @@ def train_policy(
     if not kept.exists():
         if not any(examples.values()):
             raise JobFailed("the snapshot's train split has nothing to learn from: collect ratings or verdicts first")
-        model = with_lora(load_causal(base.path), settings)
+        model = with_lora(load_causal(base.path, training_dtype(base.path)), settings)
         plan = plan_policy(chat, examples, settings, max_length)
         share, balance = can_share(model), kto_balance(examples["kto"])
 

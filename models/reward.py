@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from models.batches import Row, can_share, hidden_states, lay_out, plan_batches
 from models.chat import Chat
 from models.errors import JobFailed
 from models.lengths import fit_replies
-from models.loading import device, load_scorer, pad_id
+from models.loading import device, load_scorer, pad_id, release_memory, training_dtype
 from models.loop import Report, train
 from models.losses import bradley_terry, logistic
 from models.settings import RewardSettings
@@ -60,32 +60,43 @@ class Rewards(Struct, frozen=True):
 
 
 class RewardModel:
-    """Scores replies. Make one with `train_reward` or `load_reward`."""
+    """Scores replies. Make one with `train_reward` or `load_reward`.
 
-    def __init__(self, model: Any, chat: Chat, max_length: int, calibration: Calibration) -> None:
-        self.model, self.chat, self.max_length, self.calibration = model, chat, max_length, calibration
+    `make` gives its model; it is held while it scores only, so that whatever comes next has the memory.
+    """
 
-    @torch.no_grad()
+    def __init__(self, make: Callable[[], Any], chat: Chat, max_length: int, calibration: Calibration) -> None:
+        self.chat, self.max_length, self.calibration, self._make = chat, max_length, calibration, make
+
     def score(self, rows: Sequence[Row]) -> Rewards:
         """Rewards of each row's replies, in order; rows as ids (see `encode`)."""
-        self.model.eval()
-        order = sorted(range(len(rows)), key=lambda n: len(rows[n][0]))
-        found: dict[int, Tensor] = {}
-        for start in range(0, len(order), _SCORE_BATCH):
-            part = order[start : start + _SCORE_BATCH]
-            batch = lay_out([rows[n] for n in part], pad_id(self.chat), can_share(self.model))
-            scores = rewards(self.model, {name: tensor.to(device()) for name, tensor in batch.items()}).float().cpu()
-            found |= zip(part, scores.split([len(rows[n][1]) for n in part]), strict=True)
         if not rows:
             return Rewards([], [])
-        heads = torch.cat([found[n] for n in range(len(rows))])
+        try:
+            heads = _score(self._make(), rows, pad_id(self.chat))
+        finally:
+            release_memory()
         return Rewards(heads.mean(dim=1).tolist(), heads.std(dim=1, correction=0).tolist())
 
 
+@torch.no_grad()
+def _score(model: Any, rows: Sequence[Row], pad: int) -> Tensor:
+    """Each head's reward of each reply, [replies, heads], on the CPU."""
+    model.eval()
+    order = sorted(range(len(rows)), key=lambda n: len(rows[n][0]))
+    found: dict[int, Tensor] = {}
+    for start in range(0, len(order), _SCORE_BATCH):
+        part = order[start : start + _SCORE_BATCH]
+        batch = lay_out([rows[n] for n in part], pad, can_share(model))
+        scores = rewards(model, {name: tensor.to(device()) for name, tensor in batch.items()}).cpu()
+        found |= zip(part, scores.split([len(rows[n][1]) for n in part]), strict=True)
+    return torch.cat([found[n] for n in range(len(rows))])
+
+
 def rewards(model: Any, batch: dict[str, Tensor]) -> Tensor:
-    """Reward of each reply by each head, read at the reply's last token, [N, heads]."""
-    scored: Tensor = model.get_base_model().score(hidden_states(model, batch, "ends"))
-    return scored.float()
+    """Reward of each reply by each head, read at the reply's last token, [N, heads], in float32."""
+    scored: Tensor = model.get_base_model().score(hidden_states(model, batch, "ends").float())
+    return scored
 
 
 def encode(chat: Chat, prompt: Any, replies: Sequence[str], max_length: int) -> Row:
@@ -105,10 +116,10 @@ def train_reward(
         ]
         if not examples:
             raise JobFailed("the snapshot's train split has no pairs and no unpaired labels: collect ratings first")
-        model = _with_lora(load_scorer(base.path, HEADS, _SEED), settings)
+        model = _with_lora(load_scorer(base.path, HEADS, _SEED, training_dtype(base.path)), settings)
         rate = settings.rate(base.tiny)
         _fit(model, chat, _bounded(examples, settings.max_labels), settings, rate, max_length, work, report)
-        calibration = calibrate(RewardModel(model, chat, max_length, Calibration(1.0, 0.0)), data)
+        calibration = calibrate(RewardModel(lambda: model, chat, max_length, Calibration(1.0, 0.0)), data)
         with staged(work) as fresh:
             save_reward(model, calibration, fresh.path)
             fresh.publish(kept.name)
@@ -117,9 +128,12 @@ def train_reward(
 
 def load_reward(path: Path, base: Base, chat: Chat, max_length: int) -> RewardModel:
     """The reward model saved in `path`."""
-    model = PeftModel.from_pretrained(load_scorer(base.path, HEADS, _SEED), str(path)).eval()
+
+    def make() -> Any:
+        return PeftModel.from_pretrained(load_scorer(base.path, HEADS, _SEED, training_dtype(base.path)), str(path))
+
     calibration = json.loads((path / "calibration.json").read_bytes())
-    return RewardModel(model, chat, max_length, Calibration(calibration["slope"], calibration["offset"]))
+    return RewardModel(make, chat, max_length, Calibration(calibration["slope"], calibration["offset"]))
 
 
 def save_reward(model: Any, calibration: Calibration, path: Path) -> None:

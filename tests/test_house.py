@@ -57,8 +57,13 @@ def test_a_command_has_an_example_in_its_help_or_its_groups(path: tuple[str, ...
 
 
 KEYS = list(keys())
-READ_ELSEWHERE = {"control.url": 'CONTROL_URL = "TRIMTAB_CONTROL__URL"'}
-"""Read by this line straight from the environment, so that `halt` works beside a broken trimtab.toml."""
+READ_ELSEWHERE = {
+    "control.url": 'CONTROL_URL = "TRIMTAB_CONTROL__URL"',
+    "reward.learning_rate": "rate = settings.rate(base.tiny)",
+    "policy.learning_rate": "learning_rate=settings.rate(base.tiny)",
+    "policy.sample_tokens": "spec.policy.reply_tokens(base.tiny)",
+}
+"""Read by these lines: straight from the environment, so that `halt` works beside a broken trimtab.toml; by the base, where not set."""
 
 
 def section(key: str) -> type[Section]:

@@ -27,7 +27,7 @@ def test_replies_that_share_a_prompt_score_as_if_each_stood_alone(model: Any, sh
 def test_a_batch_of_single_replies_needs_no_mask(model: Any) -> None:
     rows: list[Row] = [([5, 6, 7], [[8, 9]]), ([5], [[7, 7, 7]])]
     batch = lay_out(rows, 0)
-    assert "mask" not in batch
+    assert "segments" not in batch
     with torch.no_grad():
         alone = [naive_logp(model, list(p), list(replies[0])) for p, replies in rows]
         assert reply_logps(model, batch).tolist() == pytest.approx(alone, abs=1e-4)

@@ -9,8 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from models import loading
 from models.bases import Base
-from models.loading import load_causal, load_chat, load_scorer, pad_id
+from models.batches import lay_out
+from models.loading import load_causal, load_chat, load_scorer, pad_id, training_dtype
+from models.reward import _with_lora, rewards
+from models.settings import RewardSettings
 from tests.models.snapshots import said
 
 
@@ -55,6 +59,44 @@ def test_reward_heads_are_as_many_as_asked_and_the_same_for_the_same_seed(direct
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
     assert len({tuple(head.tolist()) for head in one}) == 3
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "dtype"),
+    [
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"avx512_f": True}, torch.float32),
+    ],
+)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here the accelerator decides")
+def test_a_frozen_base_computes_in_bfloat16_where_the_processor_has_it(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(loading, "_SMALL_BYTES", 1)
+    assert training_dtype(directory) == dtype
+    assert load_causal(directory).dtype == torch.float32  # is served as it always was
+
+
+def test_a_small_base_stays_in_float32_whatever_the_processor_has(directory: Path) -> None:
+    assert training_dtype(directory) == torch.float32
+
+
+def test_reward_heads_on_a_base_in_bfloat16_move_at_the_smallest_step(directory: Path) -> None:
+    model = load_scorer(directory, 3, 1, torch.bfloat16)
+    assert {weights.dtype for weights in model.model.parameters()} == {torch.bfloat16}
+    reward = _with_lora(model, RewardSettings(lora_rank=4)).train()
+    before = {name: weights.detach().clone() for name, weights in reward.named_parameters() if weights.requires_grad}
+    optimizer = torch.optim.AdamW([p for p in reward.parameters() if p.requires_grad], lr=1e-4, weight_decay=0.0)
+    batch = {name: tensor.to(reward.device) for name, tensor in lay_out([([5, 6], [[7, 8]])], 0).items()}
+    rewards(reward, batch).sum().backward()
+    optimizer.step()
+    after = dict(reward.named_parameters())
+    assert {weights.dtype for weights in before.values()} == {torch.float32}
+    heads = [name for name in before if "score" in name]
+    assert heads
+    assert all(bool(((after[name] - before[name]).abs() > 5e-5).all()) for name in heads)
 
 
 def test_rows_are_filled_up_with_what_ends_a_reply_where_there_is_no_padding(chat: Any) -> None:
