@@ -35,6 +35,7 @@ from rich.console import Console
 from deploy.gateway.chat import BASE
 from deploy.rules.names import short
 from deploy.settings import load_settings
+from deploy.training.base import QUICK
 from feedback.dataset import snapshot
 from feedback.facts.reader import Facts
 from models.adapters import engine_name
@@ -66,36 +67,14 @@ check_every_s = 5
 [rollout]
 shares = [0.5, 1.0]  # half: few customers show something of both
 """
-TRAINING = {
-    SMOLLM2: """\
-[base]
-name = "smollm2"
-[reward]
-max_labels = 400
-epochs = 1
-[policy]
-max_examples = 300
-epochs = 1
-best_of_prompts = 24
-""",
-    TINY: """\
-[base]
-name = "tiny"
-[tiny]
-vocabulary = 400
-layers = 2
-width = 64
-steps = 60
-batch_tokens = 600
-[reward]
-max_labels = 200
-epochs = 1
-[policy]
-max_examples = 100
-epochs = 1
-best_of_prompts = 16
-sample_tokens = 24
-""",
+TRAINING: dict[str, dict[str, dict[str, Any]]] = {
+    SMOLLM2: {"base": {"name": SMOLLM2}, **QUICK},
+    TINY: {
+        "base": {"name": TINY},
+        "tiny": {"vocabulary": 400, "layers": 2, "width": 64, "steps": 60, "batch_tokens": 600},
+        "reward": {"max_labels": 200, "epochs": 1},
+        "policy": {"max_examples": 100, "epochs": 1, "best_of_prompts": 16, "sample_tokens": 24},
+    },
 }
 ENGINE = """\
 [engine]
@@ -126,7 +105,7 @@ class Run:
     def all(self) -> dict[str, Any]:
         """Turn it; returns the figures. Raises httpx.HTTPError, and what vLLM's start fails with, too."""
         phase = self.told.phase
-        self.config.write_text(TRAINING[self.base] + SETTINGS.format(ratings=USERS * TURNS_EACH))
+        self.config.write_text(toml(TRAINING[self.base]) + SETTINGS.format(ratings=USERS * TURNS_EACH))
         with phase("base"):
             self.bring_base()
         with phase("sample log"):
@@ -262,6 +241,14 @@ class Run:
         ours = {one.turn_id for one in rated}
         labels = snapshot.read(self.team.state / "snapshots" / name, "unpaired")
         return len({label.turn_id for label in labels if label.turn_id in ours})
+
+
+def toml(sections: Mapping[str, Mapping[str, Any]]) -> str:
+    """Sections whose values are numbers and words."""
+    lines = []
+    for name, values in sections.items():
+        lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+    return "\n".join(lines) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
