@@ -105,7 +105,7 @@ class Run:
     def all(self) -> dict[str, Any]:
         """Turn it; returns the figures. Raises httpx.HTTPError, and what vLLM's start fails with, too."""
         phase = self.told.phase
-        self.config.write_text(toml(TRAINING[self.base]) + SETTINGS.format(ratings=USERS * TURNS_EACH))
+        self.config.write_text(settings_of(self.base))
         with phase("base"):
             self.bring_base()
         with phase("sample log"):
@@ -243,12 +243,12 @@ class Run:
         return len({label.turn_id for label in labels if label.turn_id in ours})
 
 
-def toml(sections: Mapping[str, Mapping[str, Any]]) -> str:
-    """Sections whose values are numbers and words."""
+def settings_of(base: str) -> str:
+    """trimtab.toml until there is an engine."""
     lines = []
-    for name, values in sections.items():
+    for name, values in TRAINING[base].items():
         lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + SETTINGS.format(ratings=USERS * TURNS_EACH)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -46,7 +47,7 @@ class Team:
 
     def run(self, *words: str | Path) -> None:
         """Run a command to its end. Raises LoopFailed."""
-        self.say(f"$ trimtab {' '.join(map(str, words))}")
+        self.say(f"$ trimtab {shlex.join(map(str, words))}")
         code = subprocess.run([*COMMAND, *map(str, words)], cwd=self.folder, env=environment(), check=False).returncode
         if code != 0:
             raise LoopFailed(f"`trimtab {words[0]}` ended with code {code}, and said why")

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from deploy.settings import load_settings
+from deploy.training.base import quickly
+from models.bases import SMOLLM2
 from tests.deploy.commands import SAMPLE
 from tests.engine.server import need
-from tests.real.customers import Question, Rated, arms, fresh_orders, names, questions
-from tests.real.loop import USERS, main
+from tests.real.customers import TURNS_EACH, Question, Rated, arms, fresh_orders, names, questions
+from tests.real.loop import ENGINE, TRAINING, USERS, main, settings_of
 from tests.real.phases import Phases, tree_bytes
 
 
@@ -74,6 +77,17 @@ def test_what_fails_is_known_by_its_phase() -> None:
     with pytest.raises(KeyError), told.phase("two"):
         raise KeyError
     assert ([phase.name for phase in told.over], told.now) == (["one"], "two")
+
+
+@pytest.mark.parametrize("base", TRAINING)
+def test_its_settings_are_those_of_a_short_training_and_the_engine_can_be_added(base: str, tmp_path: Path) -> None:
+    config = tmp_path / "trimtab.toml"
+    config.write_text(settings_of(base) + ENGINE.format(url="http://127.0.0.1:1", model="base", slots=2))
+    settings = load_settings(config)
+    assert (settings.base.name, settings.engine.kind, settings.rollout.shares[0]) == (base, "vllm", 0.5)
+    assert settings.train.min_new_human_labels == USERS * TURNS_EACH
+    if base == SMOLLM2:
+        assert quickly(settings) == settings
 
 
 @pytest.mark.timeout(1_800)
