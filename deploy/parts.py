@@ -6,6 +6,7 @@ Faust and OpenAI's client take more time to import than most commands take altog
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -38,24 +39,47 @@ if TYPE_CHECKING:
     from streams.worker import Worker
 
 
-def note_engine(state: State, settings: Settings) -> None:
-    """Tell other commands which engine this gateway asks: `--engine` may have named another than trimtab.toml does."""
+def note_engine(state: State, settings: Settings, seat: int = 1) -> None:
+    """Tell other commands which engine the gateway on this seat asks: `--engine` may have named another than trimtab.toml does."""
     engine = settings.engine
     key_file = engine.api_key_file.absolute() if engine.api_key_file else None
     noted = {"kind": engine.kind, "urls": engine.urls, "model": engine.model}
-    write_json(state.engine, noted | ({"api_key_file": str(key_file)} if key_file else {}))
+    write_json(state.engine(seat), noted | ({"api_key_file": str(key_file)} if key_file else {}))
 
 
 def engine_in_use(state: State, configured: EngineSettings) -> EngineSettings:
-    """The engine that the gateway which runs now asks; where none runs, the one that is configured."""
-    if not state.played("gateway") or not state.engine.exists():
+    """The engine that the gateway asks which runs now and started last; where none runs, the one that is configured."""
+    noted = engines_in_use(state)
+    if not noted:
         return configured
-    try:
-        noted = EngineSettings.model_validate_json(state.engine.read_bytes())
-    except (OSError, ValueError):
-        return configured
-    told = {"kind": noted.kind, "urls": noted.urls, "model": noted.model, "api_key_file": noted.api_key_file}
+    last = noted[max(noted, key=lambda seat: state.engine(seat).stat().st_mtime_ns)]
+    told = {"kind": last.kind, "urls": last.urls, "model": last.model, "api_key_file": last.api_key_file}
     return configured.model_copy(update=told)
+
+
+def engines_in_use(state: State) -> dict[int, EngineSettings]:
+    """Which engine each gateway asks that runs now, by its seat, as far as they have said."""
+    noted: dict[int, EngineSettings] = {}
+    for seat in filter(state.seated, state.seats()):
+        with suppress(OSError, ValueError):
+            noted[seat] = EngineSettings.model_validate_json(state.engine(seat).read_bytes())
+    return noted
+
+
+def engines_differ(state: State) -> str | None:
+    """A sentence where the gateways that run now do not all ask the same engine."""
+    asked = {seat: told_engine(engine) for seat, engine in engines_in_use(state).items()}
+    if len(set(asked.values())) < 2:
+        return None
+    each = "; ".join(f"gateway {seat} (process {state.holder(seat)}) asks {told}" for seat, told in asked.items())
+    return f"the gateways of this state directory ask different engines: {each}. Give all of them the same [engine]"
+
+
+def told_engine(engine: EngineSettings) -> str:
+    """Which it is, in words."""
+    if engine.kind == "local":
+        return "the local model"
+    return f"{engine.model} at {', '.join(url.rstrip('/') for url in engine.urls)} (kind {engine.kind!r})"
 
 
 def served_there(state: State) -> dict[str, Any] | None:

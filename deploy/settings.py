@@ -139,10 +139,10 @@ class GateSettings(Section):
         description="Largest rise, against the incumbent, of the share of samples that had not ended at their limit; above: hold.",
     )
     max_gate_kl: float = Field(
-        3.0, gt=0, description="Largest distance from the base on gate prompts (KL, nats per token); above: hold."
+        1.0, gt=0, description="Largest distance from the base on gate prompts (KL, nats per token); above: hold."
     )
     max_neutral_kl: float = Field(
-        3.0, gt=0, description="Largest distance from the base on neutral questions (KL, nats per token); above: hold."
+        0.5, gt=0, description="Largest distance from the base on neutral questions (KL, nats per token); above: hold."
     )
     max_facts_lost: int = Field(
         2,

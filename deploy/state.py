@@ -13,7 +13,7 @@ import fcntl
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -66,9 +66,9 @@ class State:
     def adapters(self) -> Path:
         return self.root / "adapters"
 
-    @property
-    def engine(self) -> Path:
-        return self.root / "engine.json"
+    def engine(self, seat: int) -> Path:
+        """Which engine the gateway on this seat asks."""
+        return self.root / ("engine.json" if seat == 1 else f"engine-{seat}.json")
 
     def replicas(self, seat: int) -> Path:
         """What the gateway on this seat says of vLLM's replicas."""
@@ -155,9 +155,17 @@ class State:
         found = (path.name.removeprefix(GATEWAY) for path in (self.root / "locks").glob(f"{GATEWAY}*"))
         return sorted(int(rest[1:] or 1) for rest in found if not rest or rest[1:].isdecimal())
 
+    def seat(self, number: int) -> AbstractContextManager[None]:
+        """Have this seat, which a gateway has left. Raises Refused where one has it."""
+        return self.lock(_seat(number))
+
     def seated(self, seat: int) -> bool:
         """Whether a gateway has this seat now."""
         return self._is_locked(_seat(seat))
+
+    def holder(self, seat: int) -> str:
+        """The process that has this seat, or had it last, by its number."""
+        return (self.root / "locks" / _seat(seat)).read_text().strip() or "unknown"
 
     def _is_locked(self, name: str) -> bool:
         try:

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 _ROOM_BYTES = 1 << 30
-_ROOM_SHARE = 4  # on a GPU: this part of its memory
+_ROOM_SHARE = 2  # on a GPU: this part of its memory; between the kernels of small pieces it would wait
 _PIECES = 2  # smaller ones have less padding and fill the room better, but too small ones are slow
 
 
@@ -28,7 +28,7 @@ def tokens_at_once(model: Any) -> int:
     inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
     # bytes that a layer under a LoRA keeps of a token: measured, in bfloat16 and in float32
     per_token = config.num_hidden_layers * (40 * config.hidden_size + 12 * inner)
-    return max(1, _room(model.device) // int(per_token))
+    return max(1, room_bytes(model.device) // int(per_token))
 
 
 def split(batch: dict[str, Tensor], at: str, most: int) -> list[dict[str, Tensor]]:
@@ -99,7 +99,8 @@ def _recomputing(model: Any, on: bool) -> Iterator[None]:
             layer.gradient_checkpointing = False
 
 
-def _room(device: torch.device) -> int:
+def room_bytes(device: torch.device) -> int:
+    """Memory for activations, or for keys and values."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory) // _ROOM_SHARE
     return _ROOM_BYTES

@@ -95,7 +95,9 @@ def _score(model: Any, rows: Sequence[Row], pad: int) -> Tensor:
 
 def rewards(model: Any, batch: dict[str, Tensor]) -> Tensor:
     """Reward of each reply by each head, read at the reply's last token, [N, heads], in float32."""
-    scored: Tensor = model.get_base_model().score(hidden_states(model, batch, "ends").float())
+    states = hidden_states(model, batch, "ends").float()
+    with torch.autocast(states.device.type, enabled=False):  # of two rewards it is the small difference that counts
+        scored: Tensor = model.get_base_model().score(states)
     return scored
 
 

@@ -13,6 +13,8 @@ from transformers import GenerationConfig
 from feedback.dataset.tables import ServedTurn
 from models.chat import Chat
 from models.loading import device, pad_id
+from models.pieces import room_bytes
+from models.ragged import bytes_per_token
 
 TEMPERATURE = 0.8
 PROMPTS_AT_ONCE = 16
@@ -45,8 +47,21 @@ def sample(
     seed: int,
     temperature: float = TEMPERATURE,
 ) -> list[Sampled]:
-    """`count` replies to each of the prompts' ids, prompt by prompt; at temperature 0 the likeliest tokens."""
+    """`count` replies to each of the prompts' ids, prompt by prompt; at temperature 0 the likeliest tokens.
+
+    So many prompts at once as there is room for their keys and values.
+    """
     torch.manual_seed(seed)
+    model.eval()
+    tokens = room_bytes(model.device) // 2 // bytes_per_token(model)  # the other half: what layers compute meanwhile
+    most = max(1, tokens // (count * (max(map(len, prompts)) + max_tokens)))
+    parts = [prompts[i : i + most] for i in range(0, len(prompts), most)]
+    return [reply for part in parts for reply in _sample(model, chat, part, count, max_tokens, temperature)]
+
+
+def _sample(
+    model: Any, chat: Chat, prompts: Sequence[Sequence[int]], count: int, max_tokens: int, temperature: float
+) -> list[Sampled]:
     width = max(map(len, prompts))
     ids = torch.tensor([[pad_id(chat)] * (width - len(prompt)) + list(prompt) for prompt in prompts])
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
@@ -58,7 +73,6 @@ def sample(
         eos_token_id=sorted(chat.end_ids),
         **chance,
     )
-    model.eval()
     output = model.generate(input_ids=ids.to(device()), attention_mask=mask.to(device()), generation_config=config)
     return [_reply(chat, row[width:].tolist()) for row in output]
 

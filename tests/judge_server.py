@@ -86,85 +86,87 @@ class JudgeServer:
     most_at_once: int = 0
     at_once: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
+    closing: threading.Event = field(default_factory=threading.Event)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    judge: JudgeServer
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._answer(self.judge.models)
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        with self.judge.lock:
+            self.judge.at_once += 1
+            self.judge.most_at_once = max(self.judge.most_at_once, self.judge.at_once)
+            self.judge.asked.append(body)
+            self.judge.authorizations.append(self.headers.get("authorization", ""))
+        try:
+            answer = self.judge.brain(body)
+        except Hangs:
+            self._hang()
+            return
+        finally:
+            with self.judge.lock:
+                self.judge.at_once -= 1
+        if isinstance(answer, dict):
+            answer = json.dumps(answer)
+        if isinstance(answer, str):
+            choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": answer}}
+            completion = {
+                "id": "c",
+                "object": "chat.completion",
+                "created": 0,
+                "model": body["model"],
+                "choices": [choice],
+            }
+            answer = completion | ({} if self.judge.usage is None else {"usage": self.judge.usage})
+        self._answer(answer)
+
+    def _answer(self, answer: Answer) -> None:
+        if isinstance(answer, int):
+            message = f"{answer} as told; you sent {self.headers.get('authorization')}"
+            answer = Raw(json.dumps({"error": {"message": message, "type": "told"}}).encode(), answer)
+        self._send(answer if isinstance(answer, Raw) else Raw(json.dumps(answer).encode()))
+
+    def _send(self, raw: Raw) -> None:
+        self.send_response(raw.status)
+        self.send_header("content-type", raw.content_type)
+        self.send_header("content-length", str(len(raw.body) + raw.missing))
+        if self.judge.retry_after is not None:
+            self.send_header("retry-after", self.judge.retry_after)
+        self.end_headers()
+        with suppress(OSError):  # the client may have had enough
+            self.wfile.write(raw.body)
+        self.close_connection = raw.missing > 0
+
+    def _hang(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with suppress(OSError):
+            while not self.judge.closing.wait(0.02):
+                self.wfile.write(b" ")
+                self.wfile.flush()
+        self.judge.hung_up.set()
+        self.close_connection = True
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
 
 
 @contextmanager
 def judge_server(brain: Brain) -> Iterator[JudgeServer]:
     """Run the server on a loopback port of its own."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            self._answer(server.models)
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            with server.lock:
-                server.at_once += 1
-                server.most_at_once = max(server.most_at_once, server.at_once)
-                server.asked.append(body)
-                server.authorizations.append(self.headers.get("authorization", ""))
-            try:
-                answer = server.brain(body)
-            except Hangs:
-                self._hang()
-                return
-            finally:
-                with server.lock:
-                    server.at_once -= 1
-            if isinstance(answer, dict):
-                answer = json.dumps(answer)
-            if isinstance(answer, str):
-                choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": answer}}
-                completion = {
-                    "id": "c",
-                    "object": "chat.completion",
-                    "created": 0,
-                    "model": body["model"],
-                    "choices": [choice],
-                }
-                answer = completion | ({} if server.usage is None else {"usage": server.usage})
-            self._answer(answer)
-
-        def _answer(self, answer: Answer) -> None:
-            if isinstance(answer, int):
-                message = f"{answer} as told; you sent {self.headers.get('authorization')}"
-                answer = Raw(json.dumps({"error": {"message": message, "type": "told"}}).encode(), answer)
-            self._send(answer if isinstance(answer, Raw) else Raw(json.dumps(answer).encode()))
-
-        def _send(self, raw: Raw) -> None:
-            self.send_response(raw.status)
-            self.send_header("content-type", raw.content_type)
-            self.send_header("content-length", str(len(raw.body) + raw.missing))
-            if server.retry_after is not None:
-                self.send_header("retry-after", server.retry_after)
-            self.end_headers()
-            with suppress(OSError):  # the client may have had enough
-                self.wfile.write(raw.body)
-            self.close_connection = raw.missing > 0
-
-        def _hang(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            with suppress(OSError):
-                while not closing.wait(0.02):
-                    self.wfile.write(b" ")
-                    self.wfile.flush()
-            server.hung_up.set()
-            self.close_connection = True
-
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
-    closing = threading.Event()
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server = JudgeServer(f"http://127.0.0.1:{http.server_port}/v1", brain)
+    handler = type("Handler", (_Handler,), {})
+    http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    judge = handler.judge = JudgeServer(f"http://127.0.0.1:{http.server_port}/v1", brain)
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
-        yield server
+        yield judge
     finally:
-        closing.set()
+        judge.closing.set()
         http.shutdown()
         http.server_close()

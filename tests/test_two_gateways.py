@@ -23,6 +23,8 @@ import pytest
 
 from deploy.control.store import open_control
 from deploy.decisions.operations import Operations
+from deploy.gateway.orphans import waiting
+from deploy.parts import engines_differ
 from deploy.settings import Settings
 from deploy.state import State, open_state
 from feedback.dataset import census
@@ -175,10 +177,11 @@ async def test_one_that_is_killed_under_load_loses_nothing_that_it_has_answered_
         await asyncio.gather(*people)
     two.processes["gateway 1"].wait()
     assert two.processes["gateway 2"].poll() is None, two.log("gateway 2")
+    wanted = {turn_id for turns in answered.values() for turn_id in turns}
+    wait_for(lambda: wanted <= two.turns().keys(), "all that was answered among the facts, sent by the other")
+    wait_for(lambda: waiting(two.state) == {}, "nothing left in the spool")
     two.gateway(1)
     two.ready(1)
-    wanted = {turn_id for turns in answered.values() for turn_id in turns}
-    wait_for(lambda: wanted <= two.turns().keys(), "all that was answered among the facts")
     found = two.turns()
     assert {turn_id: found[turn_id] for turn_id in answered[2]} == dict.fromkeys(answered[2], 1)
     assert _distinct(two.facts) == len({turn.turn_id for turn, _ in two.facts.turns()}), "what came twice counts once"
@@ -206,7 +209,8 @@ async def _person(
 def test_commands_know_that_gateways_run_whichever_of_them_it_is(two: Service) -> None:
     """The engine that is in use is theirs."""
     assert two.state.played("gateway")
-    assert {number for number in two.state.seats() if two.state.seated(number)} == {1, 2}
+    assert sum(map(two.state.seated, two.state.seats())) == 2
+    assert engines_differ(two.state) is None
 
 
 def test_one_that_is_stopped_leaves_the_other(two: Service) -> None:
@@ -217,6 +221,15 @@ def test_one_that_is_stopped_leaves_the_other(two: Service) -> None:
     assert chat(two.url(2))["choices"]
     assert two.state.played("gateway")
     wait_for(lambda: last in two.turns(), "its last turn among the facts")
+
+
+def test_one_that_asks_another_engine_says_so_and_names_both(two: Service) -> None:
+    port = free_ports(2)
+    ports = ("--port", f"{port}", "--admin-port", f"{port + 1}")
+    two.start("gateway", *ports, "--engine", "http://127.0.0.1:9/v1", "--model", "another", name="odd")
+    wait_for(lambda: "engines_differ" in two.log("odd"), "its word")
+    assert "another at http://127.0.0.1:9/v1" in two.log("odd")
+    assert f"asks {MODEL} at" in two.log("odd")
 
 
 def test_both_give_a_user_the_same_arm_and_both_hear_of_a_halt(tmp_path: Path) -> None:

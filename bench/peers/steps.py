@@ -22,7 +22,8 @@ import torch
 from peft import LoraConfig, TaskType, get_peft_model
 
 from models.batches import Row, can_share, lay_out
-from models.loading import device, load_causal, load_scorer
+from models.loading import device, load_causal, load_scorer, training_dtype
+from models.loop import mixed_precision
 from models.policy import policy_loss, with_lora
 from models.reward import reward_loss
 from models.settings import PolicySettings
@@ -77,28 +78,28 @@ def tokens_of(rows: Sequence[Row]) -> int:
     return sum(len(prompt) + len(reply) for prompt, replies in rows for reply in replies)
 
 
-def our_dpo(base: Path, autocast: bool = False) -> Side:
-    """Our DPO step with the likelihood term. `autocast`: bfloat16 for what the adapter computes in float32."""
-    model = scatter(with_lora(load_causal(base), PolicySettings()))
+def our_dpo(base: Path) -> Side:
+    """Our DPO step with the likelihood term."""
+    model = scatter(with_lora(load_causal(base, training_dtype(base)), PolicySettings()))
 
     def loss(rows: Sequence[Row]) -> torch.Tensor:
         ones = torch.ones(len(rows))
         batch = moved({"kind": "dpo", "replies": _laid_out(model, rows), "weights": ones, "target": ones})
-        with torch.autocast(device().type, torch.bfloat16, enabled=autocast):
+        with mixed_precision(model):
             return policy_loss(model, batch, BETA, LIKELIHOOD)
 
     return Side(model, stepper(model, loss))
 
 
-def our_reward(base: Path, autocast: bool = False) -> Side:
+def our_reward(base: Path) -> Side:
     """Our reward model's step, with one head."""
-    model = scatter(get_peft_model(load_scorer(base, 1, 0), lora(TaskType.SEQ_CLS)))
+    model = scatter(get_peft_model(load_scorer(base, 1, 0, training_dtype(base)), lora(TaskType.SEQ_CLS)))
 
     def loss(rows: Sequence[Row]) -> torch.Tensor:
         ones = torch.ones(len(rows))
         weights = {"pair_weights": ones[:, None], "label_weights": torch.zeros(0, 1), "desirable": torch.zeros(0)}
         batch = moved({"replies": _laid_out(model, rows), "preference": ones, **weights})
-        with torch.autocast(device().type, torch.bfloat16, enabled=autocast):
+        with mixed_precision(model):
             return reward_loss(model, batch)
 
     return Side(model, stepper(model, loss))

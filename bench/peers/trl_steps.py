@@ -6,7 +6,8 @@ Needs TRL: pip install -r requirements-bench.lock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,28 @@ from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
 
-from bench.peers.steps import BETA, LIKELIHOOD, Side, lora, stepper
+from bench.peers.steps import BETA, LIKELIHOOD, OURS, Side, lora, our_dpo, our_reward, stepper
 from models.batches import Row
-from models.loading import load_causal, load_scorer
+from models.loading import load_causal, load_scorer, training_dtype
 
 disable_progress_bars()
 
 Weights = dict[str, torch.Tensor]
+
+
+def sides(kind: str, base: Path, tokenizer: Any, work: Path) -> dict[str, Callable[[], Side]]:
+    """Who is compared, ours first: the others begin with its weights."""
+    ours, trl = KINDS[kind]
+
+    @cache
+    def weights() -> Weights:
+        return weights_of(ours(base))
+
+    return {
+        OURS: lambda: ours(base),
+        "TRL": lambda: trl(base, tokenizer, weights(), work),
+        "TRL, checkpointing": lambda: trl(base, tokenizer, weights(), work, checkpointing=True),
+    }
 
 
 def weights_of(side: Side) -> Weights:
@@ -34,7 +50,7 @@ def weights_of(side: Side) -> Weights:
 
 def trl_dpo(base: Path, tokenizer: Any, weights: Weights, work: Path, checkpointing: bool = False) -> Side:
     """TRL's DPO step with its `sft` term. `checkpointing`: of gradients, which is its default."""
-    model = load_causal(base)
+    model = load_causal(base, training_dtype(base))
     arguments = DPOConfig(
         str(work), loss_type=["sigmoid", "sft"], loss_weights=[1.0, LIKELIHOOD], beta=BETA, max_length=None,
         **_common(model, checkpointing),
@@ -52,7 +68,7 @@ def trl_dpo(base: Path, tokenizer: Any, weights: Weights, work: Path, checkpoint
 
 def trl_reward(base: Path, tokenizer: Any, weights: Weights, work: Path, checkpointing: bool = False) -> Side:
     """TRL's reward model step."""
-    model = load_scorer(base, 1, 0)
+    model = load_scorer(base, 1, 0, training_dtype(base))
     trainer: Any = RewardTrainer(
         model, args=RewardConfig(str(work), max_length=None, **_common(model, checkpointing)),
         train_dataset=_one_row(), processing_class=tokenizer, peft_config=lora(TaskType.SEQ_CLS),
@@ -62,6 +78,13 @@ def trl_reward(base: Path, tokenizer: Any, weights: Weights, work: Path, checkpo
         return [{"chosen_ids": [*p, *c], "rejected_ids": [*p, *r]} for p, (c, r) in rows]
 
     return _side(trainer, weights, examples)
+
+
+KINDS: dict[str, tuple[Callable[..., Side], Callable[..., Side]]] = {
+    "DPO": (our_dpo, trl_dpo),
+    "reward model": (our_reward, trl_reward),
+}
+"""Our step and TRL's."""
 
 
 def _common(model: Any, checkpointing: bool) -> dict[str, Any]:

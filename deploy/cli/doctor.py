@@ -13,8 +13,10 @@ import click
 
 from deploy.cli.common import FAILED, Context, exit_code_of, pass_context, print_json, stdout
 from deploy.cli.engine import base_name, checked_addresses
+from deploy.cli.spools_view import abandoned_sentence
 from deploy.errors import Failed
-from deploy.parts import engine_in_use, load_rubric
+from deploy.gateway.orphans import waiting
+from deploy.parts import engine_in_use, engines_differ, load_rubric
 from deploy.rules.schedule import NOT_TRAINED
 from deploy.text import ago
 from deploy.training.train import newest_event_us
@@ -37,7 +39,7 @@ class Finding:
 @click.command()
 @pass_context(looks=True)
 def doctor(context: Context) -> int:
-    """Check configuration, state directory, disk, log, control database, judge, engine and base model.
+    """Check configuration, state directory, disk, log, control database, judge, engine, gateways and base model.
 
     \b
     Examples:
@@ -67,6 +69,7 @@ def _findings(context: Context) -> Iterator[Finding]:
         "rubric": _rubric,
         "judge": _judge,
         "engine": _engine,
+        "gateways": _gateways,
         "base": _base,
     }
     for name, check in checks.items():
@@ -148,6 +151,15 @@ def _engine(context: Context) -> Finding:
         return Finding("engine", "warning", said)
     more = "" if engine.takes_adapters else f"; {NOT_TRAINED}"
     return Finding("engine", "ok", f"{', '.join(engine.urls)} can be asked (`trimtab engine check` asks){more}")
+
+
+def _gateways(context: Context) -> Finding:
+    state = context.state
+    wrong = [engines_differ(state), abandoned_sentence(left, state) if (left := waiting(state)) else None]
+    if said := "; ".join(filter(None, wrong)):
+        return Finding("gateways", "warning", said)
+    running = sum(map(state.seated, state.seats()))
+    return Finding("gateways", "ok", f"{running or 'none'} running, and no records are left of one that ended")
 
 
 def _base(context: Context) -> Finding:

@@ -12,11 +12,12 @@ from deploy.cli.common import Context, pass_context, print_json, stderr, stdout
 from deploy.cli.progress import Steps
 from deploy.control.store import Control
 from deploy.errors import Failed
-from deploy.parts import operations
+from deploy.parts import engine_in_use, operations
 from deploy.replay.account import account, print_account
 from deploy.replay.intake import Intake
 from deploy.replay.run import run
 from deploy.roles.logs import configure
+from deploy.rules.schedule import NOT_TRAINED
 from deploy.training.base import BASES, Choice, choose_base, note_base, quickly, sentence, with_base
 from deploy.training.train import Sealed, earlier_seconds, newest_event_us, seal_now, train
 from feedback.facts.reader import Facts
@@ -43,8 +44,9 @@ from models.smollm2 import FETCHING, install_smollm2
 def replay(context: Context, files: tuple[Path, ...], no_train: bool, base: str | None, as_of: str | None) -> None:
     """Feed recorded events (.jsonl, .jsonl.gz) through the loop and print what came of them.
 
-    Replaying a file twice changes nothing, and a replay that was killed goes on where it was. Unless base.name is set, its
-    training is a short one, of a few hundred labels, for a first look; `trimtab train` learns from all of them.
+    With an engine that takes no adapters it stops at the sealed snapshot. Replaying a file twice changes nothing, and a replay
+    that was killed goes on where it was. Unless base.name is set, its training is a short one, of a few hundred labels, for a
+    first look; `trimtab train` learns from all of them.
 
     \b
     Examples:
@@ -68,7 +70,8 @@ def replay(context: Context, files: tuple[Path, ...], no_train: bool, base: str 
         sealed = seal_now(context.state, context.settings, as_of_us)
         seconds["seal"] = context.clock.monotonic_s() - started - seconds["ingest"]
         candidate = None
-        if not no_train:
+        trains = not no_train and engine_in_use(context.state, context.settings.engine).takes_adapters
+        if trains:
             candidate = _train(context, choice, control, sealed, steps)
             seconds["train"] = context.clock.monotonic_s() - started - seconds["ingest"] - seconds["seal"]
     document = account(taken, sealed, seconds, candidate)
@@ -76,6 +79,8 @@ def replay(context: Context, files: tuple[Path, ...], no_train: bool, base: str 
         print_json(document)
     else:
         print_account(stdout, document, candidate)
+        if not trains and not no_train:
+            stdout.print(NOT_TRAINED, soft_wrap=True)
         following = candidate["next"] if candidate is not None else f"trimtab dataset show {sealed.name}"
         stdout.print(f"next: {following}", markup=False, style="bold", soft_wrap=True)
 

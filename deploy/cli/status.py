@@ -12,6 +12,8 @@ from rich.table import Table
 from deploy.cli.common import Context, pass_context, print_json, stdout
 from deploy.cli.engine_view import engine_lines, look, missing
 from deploy.cli.rollout import account
+from deploy.cli.spools_view import abandoned_sentence
+from deploy.gateway.orphans import waiting
 from deploy.parts import engine_in_use, operations, served_there
 from deploy.rules import schedule
 from deploy.rules.names import percent, short
@@ -47,6 +49,8 @@ def status(context: Context) -> None:
     table.add_row("state", shown(document["state"]))
     lag = ", ".join(f"{topic} {records:,}" for topic, records in document["lag"].items() if records)
     table.add_row("waiting on the log", lag or "nothing")
+    if document["abandoned_spools"]:
+        table.add_row("waiting in spools", shown(abandoned_sentence(document["abandoned_spools"], context.state)))
     table.add_row("dead letters", ", ".join(f"{shown(k)} {v:,}" for k, v in document["dead_letters"].items()) or "none")
     table.add_row("facts", ", ".join(f"{name} {rows:,}" for name, rows in document["facts"].items()))
     last = document["snapshot"]
@@ -92,6 +96,7 @@ def _document(context: Context) -> dict[str, Any]:
     rows = {name: facts.columns(name, ["partition"]).num_rows for name in TABLES}
     return {
         "state": str(state.root),
+        "abandoned_spools": waiting(state),
         "lag": lag(log, {topic: group for topic, group in GROUPS.items() if topic in known}),
         "dead_letters": dict(Counter(letter.reason for letter in dead_letters.read(log) if not letter.redriven)),
         "facts": rows,

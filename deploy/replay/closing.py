@@ -35,7 +35,7 @@ def print_changes(console: Console, report: Mapping[str, Any]) -> None:
     samples, base = report["samples"], report["base"]["name"]
     incumbent = f"incumbent {short(report['incumbent'])}" if report["incumbent"] else "incumbent (no adapter)"
     if rows := chosen(samples, base):
-        console.print(f"\n[bold]What changed[/bold] on {base}: gate prompts chosen by hash, whatever was replied")
+        console.print(f"\n[bold]What changed[/bold] on {base}: gate prompts chosen by a hash, never by the replies")
         (_below if console.width < NARROW else _beside)(console, rows, shown(incumbent))
     if (numbers := order_numbers(samples)) is not None:
         for line in _counted(numbers):

@@ -13,8 +13,9 @@ import structlog
 
 from deploy.control.store import Control
 from deploy.gateway.control_link import STATEMENT_S, ControlLink
+from deploy.gateway.orphans import take_over
 from deploy.gateway.spool import Spool
-from deploy.parts import link_to, note_engine, open_log
+from deploy.parts import engines_differ, link_to, note_engine, open_log
 from deploy.roles.role import Role
 from deploy.web.health import Health, health_router
 from deploy.web.serving import Limits, serve
@@ -58,7 +59,9 @@ async def _serve_chats(
     control = Control(role.control.database.within(STATEMENT_S))
     link = ControlLink(control, role.clock)
     engine = open_engine(settings, state, link, role.clock, role.seat)
-    note_engine(state, settings)
+    note_engine(state, settings, role.seat)
+    if (why := engines_differ(state)) is not None:
+        log.warning("engines_differ", error=why)
     spool = Spool(state.spool(role.seat), settings.gateway.spool_bytes, role.clock)
     app = gateway_app(
         settings,
@@ -76,6 +79,7 @@ async def _serve_chats(
     await link.start()
     await engine.start()
     sending = asyncio.create_task(spool.run(partial(_producer, role)))
+    taking_over = asyncio.create_task(take_over(state, spool, role.clock))
     limits = Limits(settings.gateway.max_connections, settings.gateway.keep_alive_s)
     serving = asyncio.create_task(
         serve(app, listening, stop, role.finish_s, role.clock, limits, pages(settings.gateway))
@@ -92,8 +96,10 @@ async def _serve_chats(
         await serving
     finally:
         await engine.stop()
+        taking_over.cancel()
+        await asyncio.gather(taking_over, return_exceptions=True)
         if not await spool.drained(role.rest_s / 2):
-            log.warning("spool_kept", records=spool.records, sent="when a gateway starts again")
+            log.warning("spool_kept", records=spool.records, sent="by the next gateway that runs")
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
         await spool.close()

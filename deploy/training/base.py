@@ -22,8 +22,8 @@ Name = Literal["tiny", "smollm2"]
 BASES: tuple[Name, ...] = (TINY, SMOLLM2)  # type: ignore[assignment]
 
 QUICK = {
-    "reward": {"max_labels": 400, "epochs": 1, "batch_size": 8},
-    "policy": {"max_examples": 300, "epochs": 1, "batch_size": 8, "best_of_prompts": 24, "sample_tokens": 128},
+    "reward": {"max_labels": 240, "epochs": 1, "batch_size": 8},
+    "policy": {"max_examples": 200, "epochs": 1, "batch_size": 8, "best_of_prompts": 16, "sample_tokens": 128},
 }
 """Less than the defaults of a training, and more steps for it, for the sections that say nothing else."""
 

@@ -54,6 +54,7 @@ def bad(message: str, param: str | None = None, code: str = "invalid_value") -> 
 
 def install(app: FastAPI) -> None:
     """Every error of `app` takes this shape: a rule's, those of its router, and those that nobody foresaw."""
+    app.router.redirect_slashes = False  # nor does it send anybody elsewhere (deploy.web.requests passes over a slash)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:

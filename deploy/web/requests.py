@@ -1,6 +1,7 @@
 """Around an app: every request has an id, in its answer and in every log line about it, and none fails with its text.
 
-A client's own `X-Request-Id` is taken over, as OpenAI's does; one that is no short, plain token is replaced.
+A client's own `X-Request-Id` is taken over, as OpenAI's does; one that is no short, plain token is replaced. A slash at the
+end of a path is passed over: clients that follow no redirection with a body write it too.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deploy.web.errors import place
+from deploy.web.errors import answered, bad, place
 from deploy.web.tokens import token_bytes
 
 HEADER = "X-Request-Id"
@@ -33,11 +34,21 @@ class Requests:
         said = _Said(send, name)
         structlog.contextvars.bind_contextvars(request_id=name.decode())
         try:
-            await self._app(scope, receive, said)
+            if sum(name == b"host" for name, _ in scope["headers"]) > 1:
+                raise bad("there are two host headers: send one", code="invalid_host")
+            await self._app(without_slash(scope), receive, said)
         except Exception as error:
-            if not said.complete:  # uvicorn closes the connection, and would log the text, which may quote a user
+            if not said.begun:
+                await answered(error, scope["path"])(scope, receive, said)
+            elif not said.complete:  # uvicorn closes the connection, and would log the text, which may quote a user
                 log.error("request_broken", error=type(error).__name__, at=place(error))
         return None
+
+
+def without_slash(scope: Scope) -> Scope:
+    """The same, for the path without a slash at its end."""
+    path: str = scope["path"]
+    return {**scope, "path": path.rstrip("/") or "/"} if path.endswith("/") else scope
 
 
 def request_id(scope: Scope) -> bytes:
@@ -53,10 +64,11 @@ class _Said:
 
     def __init__(self, send: Send, name: bytes) -> None:
         self._send, self._name = send, name
-        self.complete = False
+        self.begun = self.complete = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            self.begun = True
             message["headers"] = [*message.get("headers", ()), (_NAME, self._name)]
         elif not message.get("more_body", False):
             self.complete = True

@@ -58,7 +58,9 @@ class GroupCommit(Generic[T]):
         await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
-        if hasattr(os, "SCHED_BATCH"):  # it need not interrupt those who give it work: the more comes together the better
+        if hasattr(
+            os, "SCHED_BATCH"
+        ):  # it need not interrupt those who give it work: the more comes together the better
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         while True:
             with self._taking:

@@ -15,7 +15,6 @@ from typing import Any
 import openai
 import pytest
 from openai import AsyncOpenAI
-from pydantic import BaseModel
 
 from deploy.control.store import Control, open_control
 from models.loading import load_chat
@@ -24,6 +23,7 @@ from tests.deploy.gateways import running
 from tests.engine import chats
 from tests.engine.conftest import Trained
 from tests.engine.server import SERVED_AS, Vllm
+from tests.openai_answers import plainly
 
 HELLO: Any = [{"role": "user", "content": "Hello, where is my parcel?"}]
 WEATHER: Any = {
@@ -57,15 +57,8 @@ class Both:
 
 
 def plain(answer: Any) -> Any:
-    """As plain JSON, without what is ours."""
-    if isinstance(answer, list):
-        return [plain(one) for one in answer]
-    if isinstance(answer, BaseModel):
-        return plain(answer.to_dict() if hasattr(answer, "to_dict") else answer.model_dump())
-    if isinstance(answer, dict):
-        drawn = OURS if "choices" in answer else {"id"} if "function" in answer else set[str]()
-        return {name: plain(value) for name, value in answer.items() if name not in drawn}
-    return answer
+    """As plain JSON, without what is ours, or drawn for each call of a function."""
+    return plainly(answer, lambda found: OURS if "choices" in found else {"id"} if "function" in found else ())
 
 
 @pytest.fixture

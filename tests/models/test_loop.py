@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from models.errors import JobFailed
-from models.loop import train
+from models.loop import mixed_precision, train
 
 BATCHES = [[float(n % 5), 1.0] for n in range(24)]
 
@@ -106,3 +106,10 @@ def test_progress_ends_with_the_last_step(tmp_path: Path) -> None:
     )
     assert reports == sorted(set(reports))
     assert reports[-1] == (24, 24)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_without_a_gpu_an_adapter_in_float32_computes_in_float32(dtype: torch.dtype) -> None:
+    adapter = torch.nn.Linear(2, 2)
+    with mixed_precision(torch.nn.ModuleList([torch.nn.Linear(2, 2).to(dtype), adapter])):
+        assert adapter(torch.ones(1, 2)).dtype == torch.float32

@@ -1,10 +1,14 @@
 import math
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from peft import LoraConfig, TaskType, get_peft_model
+from transformers import LlamaConfig, LlamaForSequenceClassification
 
-from models.reward import HEADS, Calibration, bootstrap, fit_platt, sigmoid
+from models.batches import lay_out
+from models.reward import HEADS, Calibration, bootstrap, fit_platt, rewards, sigmoid
 
 
 def test_platt_scaling_finds_the_curve_that_made_the_labels() -> None:
@@ -43,3 +47,19 @@ def test_heads_see_different_bootstraps_of_the_labels() -> None:
     for head in range(HEADS):
         assert sum(heads[head] for heads in draws) / len(draws) == pytest.approx(1.05, abs=0.06)
     assert sum(len(set(heads)) > 1 for heads in draws) > 1_500
+
+
+def test_rewards_keep_their_precision_where_the_model_computes_in_bfloat16() -> None:
+    torch.manual_seed(0)
+    sizes = {
+        "vocab_size": 32,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    scorer = LlamaForSequenceClassification(LlamaConfig(**sizes, num_labels=HEADS))
+    model = get_peft_model(scorer, LoraConfig(task_type=TaskType.SEQ_CLS, target_modules="all-linear"))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = rewards(model, lay_out([([3, 4, 5], [[6, 7], [8]])], 0))
+    assert not torch.equal(found, found.bfloat16().float())

@@ -1,8 +1,11 @@
 import random
 from typing import Any
 
+import pytest
 import torch
 
+from models import pieces
+from models.ragged import bytes_per_token
 from models.sampling import choose_prompts, sample
 from tests.models.snapshots import said, turn
 
@@ -39,7 +42,7 @@ class _Ends:
 
     def __init__(self, model: Any, chat: Any) -> None:
         self.said = [*chat.content("a"), chat.closing[-1], 0]
-        self.eval = model.eval
+        self.eval, self.device, self.dtype, self.config = model.eval, model.device, model.dtype, model.config
 
     def generate(self, input_ids: Any, **_: Any) -> Any:
         return torch.cat([input_ids, torch.tensor([self.said])], dim=1)
@@ -50,3 +53,23 @@ def test_at_temperature_zero_chance_has_no_say(chat: Any, model: Any) -> None:
     assert sample(model, chat, prompts, 1, 8, 3, temperature=0.0) == sample(
         model, chat, prompts, 1, 8, 4, temperature=0.0
     )
+
+
+def test_as_many_prompts_are_asked_at_once_as_there_is_room_for_and_they_keep_their_order(
+    chat: Any, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [chat.prompt(said("Where is order 12?"[: 3 + 2 * n]), 50) for n in range(7)]
+    whole = sample(model, chat, prompts, 1, 8, 3, temperature=0.0)
+    tokens, seen, generate = 2 * (max(map(len, prompts)) + 8), list[int](), model.generate
+    monkeypatch.setattr(pieces, "_ROOM_BYTES", 2 * tokens * bytes_per_token(model))
+
+    def watched(input_ids: torch.Tensor, **given: Any) -> Any:
+        seen.append(len(input_ids))
+        return generate(input_ids=input_ids, **given)
+
+    monkeypatch.setattr(model, "generate", watched)
+    assert sample(model, chat, prompts, 1, 8, 3, temperature=0.0) == whole
+    assert seen == [2, 2, 2, 1]
+    seen.clear()
+    assert len(sample(model, chat, prompts, 5, 8, 3)) == 35
+    assert seen == [1] * 7

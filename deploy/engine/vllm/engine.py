@@ -67,7 +67,7 @@ class VllmEngine(RemoteEngine):
     ) -> None:
         super().__init__(urls, models, key, patience, limit, clock)
         self._prompts, self._by_chat = Prompts(base), chat == "always"
-        self._slots, self._base = slots, base
+        self._slots, self._base, self._seen_as = slots, base, files.seen_as
         self._note, self._noted = note, dict[str, Any]()
         self._router, self._neighbours = router, neighbours
         self._preparing = Preparing(base, candidates, files, clock)
@@ -112,7 +112,8 @@ class VllmEngine(RemoteEngine):
         assert self._session is not None
         for address in self.replicas.all:
             replica = Replica(self._session, address.url.removesuffix("/v1"), self._clock)
-            self._keepers[address.url] = Keeper(replica, self._served, self._slots, self._clock)
+            lock = self._neighbours.base_lock(address.url)
+            self._keepers[address.url] = Keeper(replica, self._served, self._seen_as, self._slots, lock, self._clock)
         self._prompts.start()
         self._watching = asyncio.create_task(self._watch())
 
@@ -206,9 +207,8 @@ class VllmEngine(RemoteEngine):
         wanted = wanted_by(all_needs)
         coming = {digest for digest in fit(wanted, self._slots)[0] if not self._preparing.unusable(digest)}
         used = {digest for needs in all_needs for digest in needs.used}
-        bare = {url for needs in all_needs if needs is not ours for url in needs.bare}
         ready, names = self._preparing.ready(wanted), [engine_name(digest) for digest in used | coming]
-        await asyncio.gather(*(keeper.look(ready, names, url in bare) for url, keeper in self._keepers.items()))
+        await asyncio.gather(*(keeper.look(ready, names) for keeper in self._keepers.values()))
         self._show(routing)
         await self._preparing.keep(lambda digest: digest in wanted or digest in used or self._used(digest))
         seen = {"replicas": self.state(), "unusable": self._preparing.reasons}
@@ -225,7 +225,6 @@ class VllmEngine(RemoteEngine):
             routed=tuple(digest for digest in named if digest is not None),
             named=tuple(self._by_name),
             used=tuple(sorted(digest for digest in known if self._leases.held(digest))),
-            bare=tuple(url for url, keeper in self._keepers.items() if keeper.bare),
         )
 
     def _used(self, digest: str) -> bool:

@@ -1,24 +1,30 @@
 """Keeps one replica as it should be: every second what it has is compared with what it should have.
 
 An adapter is served from a replica only once it was loaded and proved there, for as long as the replica lists it: what it
-forgot in a restart is loaded and proved again first. While adapters are on it, the base is served by one that changes nothing: beside them,
-vLLM has answered for the base by what lay in its last slot. So a first adapter waits until no reply is by the base itself.
+forgot in a restart is loaded and proved again first. While adapters are on it, the base is served by one that changes
+nothing: beside them, vLLM has answered for the base by what lay in its last slot. So an adapter waits until no reply is by
+the base itself, at any gateway of this state directory.
+
+Who asks for the base itself shares a lock, and has seen what the replica lists since. Who loads an adapter holds that lock
+alone until it is listed; what stands in for the base is listed before that, and every gateway that sees it asks for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import PurePath
 
 import structlog
 
 from deploy.engine import metrics
+from deploy.engine.vllm import files
 from deploy.engine.vllm.answers import NameTaken, NotLoaded, ReplicaAway
+from deploy.engine.vllm.base_lock import BaseLock
 from deploy.engine.vllm.plan import OURS, ZERO, plan
-from deploy.engine.vllm.proving import Scores, prove_base, prove_on, score_on
+from deploy.engine.vllm.proving import Scores, prove_base, prove_on
 from deploy.engine.vllm.replica import Replica
 from feedback.clock import Clock
 from models.proof import Record
@@ -27,6 +33,8 @@ RETRY_S = 30.0
 """Before an adapter that was refused is tried again."""
 BARE_S = 600.0
 """How long a first adapter waits for the replies by the base itself: some client may never read the end of its own."""
+TAKE_S = 0.1
+"""How often it is tried whether other gateways' replies by the base itself have ended."""
 
 log = structlog.get_logger()
 
@@ -45,14 +53,15 @@ class Wanted:
     @property
     def zero_name(self) -> str:
         """What the adapter that changes nothing is called on engines."""
-        return ZERO + self.zero.name.removeprefix("zero-")
+        return ZERO + self.zero.name.removeprefix(files.ZERO)
 
 
 class Keeper:
-    """One replica. Belongs to one event loop."""
+    """One replica, which finds our adapters in `folder`. Belongs to one event loop."""
 
-    def __init__(self, replica: Replica, base: str, slots: int, clock: Clock) -> None:
-        self._replica, self._base, self._slots, self._clock = replica, base, slots, clock
+    def __init__(self, replica: Replica, base: str, folder: PurePath, slots: int, lock: BaseLock, clock: Clock) -> None:
+        self._replica, self._base, self._folder, self._slots = replica, base, folder, slots
+        self._lock, self._clock = lock, clock
         self.away: str | None = f"{replica.url} was not asked yet"
         """Why nothing can be served from it; None when it can."""
         self.proved = set[str]()
@@ -62,14 +71,13 @@ class Keeper:
         self.context: int | None = None
         """How many tokens of prompt and reply it has room for, as it says."""
         self._zero: str | None = None
-        """The adapter that changes nothing, once it was seen to answer as the base."""
+        """The adapter that changes nothing, once it was seen to answer as the base, or to be there: nobody loads it otherwise."""
         self._listed: dict[str, str] = {}
         self._clean = False
         """No slot of it holds an adapter, listed or not: its base may be asked beside one that changes nothing."""
         self._quiet = False
         """The base itself is not to be asked now."""
         self._bare = 0
-        self._bare_elsewhere = False
         self._no_bare = asyncio.Event()
         self._no_bare.set()
         self._changing: asyncio.Task[None] | None = None
@@ -80,12 +88,7 @@ class Keeper:
             return None
         if name is not None:
             return name if name in self.proved else None
-        return self._zero or (None if self._quiet or _adapters(self._listed) else self._base)
-
-    @property
-    def bare(self) -> bool:
-        """Whether replies by the base itself are under way on it, or may begin."""
-        return bool(self._bare) or self.model(None) == self._base
+        return self._zero or (self._base if self._alone_there and self._lock.held == "shared" else None)
 
     def other(self, name: str) -> str | None:
         """What to ask the replica for, where it calls this another model: the base by another name is asked for as the base."""
@@ -116,7 +119,7 @@ class Keeper:
 
     def _count(self, bare: int) -> None:
         self._bare += bare
-        self._no_bare.clear() if self._bare or self._bare_elsewhere else self._no_bare.set()
+        self._no_bare.clear() if self._bare else self._no_bare.set()
 
     def forgot(self, model: str) -> None:
         """It does not have this model any more."""
@@ -125,14 +128,13 @@ class Keeper:
         self._zero = None if model == self._zero else self._zero
         log.warning("replica_forgot", engine=self._replica.url, model=model)
 
-    async def look(self, wanted: Sequence[Wanted], used: Collection[str], bare_elsewhere: bool = False) -> None:
-        """See what it has, and begin what there is to change; `used` names what replies are by.
-
-        `bare_elsewhere`: another gateway may have replies by the base itself under way on it.
-        """
-        self._bare_elsewhere = bare_elsewhere
-        self._count(0)
+    async def look(self, wanted: Sequence[Wanted], used: Collection[str]) -> None:
+        """See what it has, and begin what there is to change; `used` names what replies are by."""
         await self._ask()
+        if self._alone_there and self._zero is None and self._lock.held is None and self._lock.share():
+            await self._ask()  # what another gateway has loaded before that is listed by now
+        if self._lock.held == "shared" and not self._bare and self.model(None) != self._base:
+            self._lock.release()
         if self.away is None and not self._busy:
             todo = plan([one.name for one in wanted], self._listed.keys(), self.proved, used, self._slots)
             for name in todo.too_many:
@@ -148,6 +150,12 @@ class Keeper:
         if self._changing is not None:
             self._changing.cancel()
             await asyncio.gather(self._changing, return_exceptions=True)
+        self._lock.close()
+
+    @property
+    def _alone_there(self) -> bool:
+        """Whether its base may be asked itself, as far as we know: no adapter is there, or about to be."""
+        return self.away is None and not self._quiet and not _adapters(self._listed)
 
     @property
     def _busy(self) -> bool:
@@ -172,6 +180,14 @@ class Keeper:
             self._warn_of_others()
         for model in {*self.proved, *filter(None, [self._zero])} - self._listed.keys():
             self.forgot(model)
+        self._zero = self._zero or self._stand_in()
+        self._clean = self._clean and not _adapters(self._listed)
+
+    def _stand_in(self) -> str | None:
+        """What it lists that was put into our folder as changing nothing; folders there are named by content."""
+        names = (name for name in self._listed if name.startswith(ZERO))
+        path = {name: self._folder / f"{files.ZERO}{name.removeprefix(ZERO)}" for name in names}
+        return next((name for name in path if PurePath(self._listed[name]) == path[name]), None)
 
     def _warn_of_others(self) -> None:
         roots = self._listed
@@ -202,15 +218,12 @@ class Keeper:
     async def _load(self, one: Wanted) -> None:
         replica = self._replica
         try:
-            if (zero := self._zero) is not None:
-                base = await score_on(replica, one.record, zero)
-            else:
-                zero, base = one.zero_name, await self._load_zero(one)
-            await self._clock.wait(self._no_bare, BARE_S)  # from here on the base is asked by `zero` only
-            if zero != self._zero:  # it was lost meanwhile
-                return
-            self._clean, self._listed[one.name] = False, str(one.path)
-            await self._load_files(one.name, one.path)
+            zero, base = await self._base_by_zero(one)
+            async with self._alone():
+                if zero != self._zero:  # it was lost meanwhile
+                    return
+                self._clean, self._listed[one.name] = False, str(one.path)
+                await self._load_files(one.name, one.path)
             proof = await prove_on(replica, one.record, base, one.name)
         except ReplicaAway as error:
             self._is_away(str(error))
@@ -232,18 +245,33 @@ class Keeper:
             await self._replica.unload(name)
             await self._replica.load(name, path)
 
-    async def _load_zero(self, one: Wanted) -> Scores:
-        """Load and prove what changes nothing; what it scores."""
-        self._quiet = not self._clean
+    async def _base_by_zero(self, one: Wanted) -> tuple[str, Scores]:
+        """What stands in for the base, and what it scores: loaded where none is there, and proved to be this adapter's base."""
+        self._quiet = self._zero is None and not self._clean
         try:
-            if self._quiet:
-                await self._clock.wait(self._no_bare, BARE_S)
-            await self._load_files(one.zero_name, one.zero)
-            scores = await prove_base(self._replica, one.record, one.zero_name)
-            self._zero = one.zero_name
-            return scores
+            if self._zero is None:
+                async with self._alone() if self._quiet else nullcontext():
+                    if self._zero is None:  # another gateway has not loaded one meanwhile
+                        await self._load_files(one.zero_name, one.zero)
+            zero = self._zero or one.zero_name
+            scores = await prove_base(self._replica, one.record, zero)
+            self._zero = zero
+            return zero, scores
         finally:
             self._quiet = False
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """No reply is by the base itself, at any gateway, and none begins; or BARE_S were not enough for those to end."""
+        zero, until_s = self._zero, self._clock.monotonic_s() + BARE_S
+        await self._clock.wait(self._no_bare, BARE_S)
+        while (self._bare or not self._lock.take()) and self._zero == zero and self._clock.monotonic_s() < until_s:
+            await self._clock.sleep(TAKE_S)
+        try:
+            yield
+        finally:
+            if self._lock.held == "alone":
+                self._lock.release()
 
     def _refuse(self, name: str, why: str) -> None:
         if self.refused.get(name, ("", 0.0))[0] != why:

@@ -1,11 +1,13 @@
 """What the gateways of one state directory tell each other of the engines that they share.
 
 Each writes what it needs into a file of its own and reads the others', as long as these run. So what one gateway needs the
-others load too and leave alone, all plan the same slots, and no adapter joins replies by another gateway's bare base.
+others load too and leave alone, and all plan the same slots. Of each replica they share a lock: no adapter joins replies by
+another gateway's bare base.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
+from deploy.engine.vllm.base_lock import BaseLock
 from deploy.state import State
 from feedback.durable import write_json
 
@@ -20,7 +23,7 @@ log = structlog.get_logger()
 
 
 class Needs(Struct, frozen=True):
-    """What one gateway needs: digests of adapters, the most wanted first, and addresses of replicas."""
+    """What one gateway needs: digests of adapters, the most wanted first."""
 
     routed: tuple[str, ...] = ()
     """Named by the routing, as this gateway knows it."""
@@ -28,8 +31,6 @@ class Needs(Struct, frozen=True):
     """Asked for by name."""
     used: tuple[str, ...] = ()
     """Replies are by these."""
-    bare: tuple[str, ...] = ()
-    """Replicas whose base itself replies, or may be asked to: an adapter beside it has to wait."""
 
 
 def wanted_by(needs: Sequence[Needs]) -> list[str]:
@@ -59,6 +60,10 @@ class Neighbours:
         others = [(seat, self._read(seat)) for seat in self._state.seats() if seat != self._seat]
         found = [(self._seat, ours), *((seat, needs) for seat, needs in others if needs is not None)]
         return [needs for _, needs in sorted(found, key=lambda one: one[0])]
+
+    def base_lock(self, url: str) -> BaseLock:
+        """Who may ask the replica there for its base itself. Raises OSError."""
+        return BaseLock(self._state.adapters / f".base-{hashlib.sha256(url.encode()).hexdigest()[:16]}")
 
     def _read(self, seat: int) -> Needs | None:
         """None where no gateway has that seat, or it has said nothing yet."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deploy.state import open_state
+from deploy.parts import note_engine
+from deploy.serving_settings import EngineSettings
+from deploy.settings import Settings
+from deploy.state import State, open_state
 from tests.deploy.cli.test_common import document, typed
+from tests.deploy.gateway.test_orphans import left_by
 
 
 @pytest.fixture
@@ -24,7 +30,7 @@ def outcomes(state: Path) -> dict[str, Any]:
 def test_a_fresh_directory_is_healthy_and_what_is_missing_is_a_warning(state: Path) -> None:
     found = outcomes(state)
     assert list(found) == [
-        "version", "config", "state", "disk", "log", "control", "events", "rubric", "judge", "engine", "base"
+        "version", "config", "state", "disk", "log", "control", "events", "rubric", "judge", "engine", "gateways", "base"
     ]  # fmt: skip
     assert {name for name, outcome in found.items() if outcome != "ok"} - {"disk"} == {"events", "judge"}
     code, out, _ = typed(state, "doctor")
@@ -60,3 +66,29 @@ def test_damaged_facts_are_a_finding_and_the_rest_is_looked_at_all_the_same(stat
     code, out, error = typed(state, "doctor")
     assert (code, error, "failed events a file of the facts (turns) is damaged" in out) == (1, "", True)
     assert "base" in out
+
+
+def test_records_that_a_dead_gateway_left_are_warned_of_with_what_to_do(state: Path) -> None:
+    asyncio.run(left_by(State(state), 2, "a", "b"))
+    code, out, _ = typed(state, "doctor")
+    assert (code, "2 records in spool-2.db" in out, "start one (`trimtab up`" in out) == (0, True, True)
+    with State(state).play("gateway"):
+        assert "a gateway that runs sends them within" in typed(state, "doctor")[1]
+
+
+def test_gateways_that_ask_different_engines_are_named_with_what_each_asks(state: Path) -> None:
+    first = EngineSettings(kind="openai", urls=("http://gpu-1:8000/v1/",), model="m")
+    second = EngineSettings(kind="openai", urls=("http://gpu-2:8000/v1",), model="m")
+    directory = State(state)
+    with directory.play("gateway"), directory.play("gateway"):
+        note_engine(directory, Settings(engine=first), 1)
+        note_engine(directory, Settings(engine=second), 2)
+        _, out, _ = typed(state, "doctor")
+        assert "different engines" in out
+        for part in (
+            f"gateway 1 (process {os.getpid()}) asks m at http://gpu-1:8000/v1 (",
+            "asks m at http://gpu-2:8000/v1",
+        ):
+            assert part in out
+        note_engine(directory, Settings(engine=first), 2)
+        assert "different engines" not in typed(state, "doctor")[1]

@@ -19,8 +19,10 @@ from deploy.cli.common import DONE, FAILED, REFUSED, USAGE
 from deploy.control.store import Control
 from deploy.errors import Failed
 from deploy.parts import operations
+from deploy.rules.schedule import NOT_TRAINED
 from deploy.settings import Settings
 from deploy.state import State, open_state
+from deploy.training.base import QUICK
 from feedback.clock import Clock
 from models.errors import JobFailed
 from tests.deploy.candidates import make_candidate
@@ -66,6 +68,16 @@ def test_the_account_is_told_and_so_is_what_to_type_next(state: State, events: P
     assert out.splitlines()[-1].startswith("next: trimtab dataset show ")
     again = replayed(state, events)
     assert (again["turns"], again["duplicates"]) == (0, 6)
+
+
+def test_with_an_engine_that_takes_no_adapters_it_stops_at_the_snapshot_and_says_so(state: State, events: Path) -> None:
+    Path("trimtab.toml").write_text("[engine]\nkind = 'openai'\nurls = ['http://gpu-1:8000/v1']\nmodel = 'm'\n")
+    code, out, _ = typed("replay", "--state", state.root, events)
+    assert code == DONE
+    assert NOT_TRAINED in out
+    assert out.splitlines()[-1].startswith("next: trimtab dataset show ")
+    code, out, _ = typed("replay", "--json", "--state", state.root, events)
+    assert (code, "candidate" in json.loads(out)) == (DONE, False)
 
 
 @pytest.mark.parametrize("moment", ["2026-01-01T12:00:02Z", "1970-01-01T00:00:00Z"])
@@ -145,7 +157,11 @@ def test_a_replay_trains_smollm2_briefly_and_later_commands_go_by_it(
     trained: Trained, events: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, said = taught(trained, events)
-    assert (base, trained.fetched, trained.settings[0].reward.max_labels) == ("smollm2", 1, 400)
+    assert (base, trained.fetched, trained.settings[0].reward.max_labels) == (
+        "smollm2",
+        1,
+        QUICK["reward"]["max_labels"],
+    )
     assert "Apache-2.0; 93 MB" in said
     monkeypatch.setattr(module, "has_bf16", lambda: False)
     assert taught(trained, events)[0] == "smollm2"

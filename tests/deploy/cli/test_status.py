@@ -22,6 +22,7 @@ from models.adapters import engine_name
 from tests.deploy.candidates import make_candidate
 from tests.deploy.cli.typed import typed
 from tests.deploy.decisions.approving import serves
+from tests.deploy.gateway.test_orphans import left_by
 from tests.fakes import CLOCK
 from tests.own_engine import MODEL, own_engine
 
@@ -66,6 +67,18 @@ def test_what_waits_what_failed_and_what_is_halted_is_on_the_screen(state: State
     document = json.loads(typed("status", "--state", state.root, "--json").out)
     assert document["lag"]["turns.served"] == 3
     assert (document["serving"]["halted"], document["training"]["last"]) == (True, None)
+
+
+async def test_what_a_dead_gateway_left_is_on_the_screen_with_what_sends_it(state: State) -> None:
+    await left_by(state, 1, "a")
+    await left_by(state, 2, "b", "c")
+    (waits,) = [line for line in screen(state) if line.startswith("waiting in spools")]
+    assert "1 records in spool.db, 2 records in spool-2.db" in waits
+    assert "start one (`trimtab up` or `trimtab gateway`)" in waits
+    document = json.loads(typed("status", "--state", state.root, "--json").out)
+    assert document["abandoned_spools"] == {"spool.db": 1, "spool-2.db": 2}
+    with state.play("gateway"):
+        assert any("2 records in spool-2.db" in line and "spool.db" not in line for line in screen(state))
 
 
 def test_what_to_type_next_is_one_line_however_narrow_the_terminal(

@@ -26,6 +26,7 @@ from deploy.decisions.operations import Operations
 from deploy.serving_settings import EngineSettings
 from tests.deploy.gateways import Gateway, incumbent, running
 from tests.fakes import until
+from tests.openai_answers import plainly
 from tests.openai_server import (
     MODEL,
     USAGE,
@@ -102,13 +103,7 @@ class Both:
 
 def plain(answer: Any) -> Any:
     """As plain JSON, without what is ours."""
-    if isinstance(answer, list):
-        return [plain(one) for one in answer]
-    if isinstance(answer, BaseModel):
-        return plain(answer.to_dict() if hasattr(answer, "to_dict") else answer.model_dump())
-    if isinstance(answer, dict):
-        return {name: plain(value) for name, value in answer.items() if name not in OURS or "choices" not in answer}
-    return answer
+    return plainly(answer, lambda found: OURS if "choices" in found else ())
 
 
 @pytest.fixture

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
 from deploy.control.store import Control
 from deploy.roles.role import Role
-from deploy.roles.trainer import _due
+from deploy.roles.trainer import _due, _train_now
 from deploy.serving_settings import EngineSettings
 from deploy.settings import ApproveSettings, Settings, TrainSettings
 from deploy.state import open_state
+from deploy.training.job import Stopped
 from feedback.dataset import snapshot
+from feedback.settings import WindowSettings
+from models.spec import TrainingSpec
 from tests.deploy.training.test_train import Arriving
 from tests.fakes import ManualClock
 
@@ -96,3 +100,24 @@ def test_with_an_engine_that_takes_no_adapters_snapshots_are_sealed_and_nothing_
     clock.set_forward(60)
     assert [sealed(), sealed()] == [2, 2]
     assert control.trainings.list(1) == []
+
+
+def test_a_training_that_was_stopped_goes_on_with_its_snapshot_where_nothing_has_come_in(
+    role: Role, arriving: Arriving, clock: ManualClock
+) -> None:
+    window = WindowSettings(max_age_s=1_000_000_000)  # the facts of tests are years old
+    role.settings = role.settings.model_copy(update={"window": window})
+    arriving.label("a", clock.now_us())
+    asked_for: list[str] = []
+
+    def stopped(spec: TrainingSpec, *_: object) -> Path:
+        asked_for.append(Path(spec.snapshot).name)
+        raise Stopped("the training was stopped")
+
+    for new in ("", "", "d"):
+        if new:
+            arriving.label(new, clock.now_us())
+        clock.set_forward(60)
+        _train_now(role, "due", threading.Event(), stopped)
+    first, again, other = asked_for
+    assert (first == again, again == other) == (True, False)

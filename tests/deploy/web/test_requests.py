@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from structlog.testing import capture_logs
 from deploy.web.requests import Requests
 
 
-async def ask(app: Any, *headers: tuple[bytes, bytes]) -> list[Message]:
+async def ask(app: Any, *headers: tuple[bytes, bytes], path: str = "/") -> list[Message]:
     """What is sent; in a task of its own, as a server does it."""
     sent: list[Message] = []
 
@@ -23,7 +24,7 @@ async def ask(app: Any, *headers: tuple[bytes, bytes]) -> list[Message]:
     async def receive() -> Message:
         return {"type": "http.request"}
 
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": list(headers)}
+    scope = {"type": "http", "method": "GET", "path": path, "headers": list(headers)}
     await asyncio.create_task(Requests(app)(scope, receive, send))
     return sent
 
@@ -77,6 +78,50 @@ async def test_an_answer_that_breaks_off_is_logged_by_its_place_and_without_its_
     assert [message["type"] for message in sent] == ["http.response.start"]
     assert (logged[0]["event"], logged[0]["error"]) == ("request_broken", "RuntimeError")
     assert "secret" not in str(logged)
+
+
+async def test_an_error_before_any_answer_is_a_500_in_openais_shape_without_its_text() -> None:
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        raise RuntimeError("my secret")
+
+    with capture_logs() as logged:
+        sent = await ask(broken)
+    assert error_in(sent) == (500, "internal_error")
+    assert "secret" not in str(logged) + str(sent)
+
+
+@pytest.mark.parametrize(
+    ("asked", "path"),
+    [
+        ("/v1/models/", "/v1/models"),
+        ("/v1/models//", "/v1/models"),
+        ("/v1/models", "/v1/models"),
+        ("/", "/"),
+        ("//", "/"),
+    ],
+)
+async def test_a_path_with_a_slash_at_its_end_is_the_one_without(asked: str, path: str) -> None:
+    seen: list[str] = []
+
+    async def looking(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["path"])
+        await said(scope, receive, send)
+
+    await ask(looking, path=asked)
+    assert seen == [path]
+
+
+async def test_two_hosts_are_refused_in_openais_shape_for_nobody_knows_which_was_meant() -> None:
+    assert error_in(await ask(said, (b"host", b"a"), (b"host", b"b"))) == (400, "invalid_host")
+    assert (await ask(said, (b"host", b"a")))[0]["status"] == 200
+
+
+def error_in(sent: list[Message]) -> tuple[int, str]:
+    start, body = sent
+    assert dict(start["headers"])[b"x-request-id"]
+    (error,) = json.loads(body["body"]).values()
+    assert error.keys() == {"type", "code", "message", "param"}
+    return start["status"], error["code"]
 
 
 async def test_an_error_that_was_answered_is_not_told_twice() -> None:

@@ -69,10 +69,18 @@ class Speaking(FakeVllm):
         self.slow: dict[str, asyncio.Event] = {}
         """Models whose chats are answered once this is set."""
         self.chats: list[str] = []
+        self.loading: dict[str, asyncio.Event] = {}
+        """Adapters that are loaded once this is set."""
         self.context: int | None = 400
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         chat = request.path == "/v1/chat/completions"
+        if request.path == "/v1/load_lora_adapter" and self.loading:
+            fields = await request.json()
+            if (held := self.loading.pop(fields["lora_name"], None)) is not None:
+                await held.wait()
+            self.asked.append((request.path, fields))
+            return self._load(fields)
         if not chat and request.path != "/v1/completions":
             return await super().answer(request)
         fields = await request.json()

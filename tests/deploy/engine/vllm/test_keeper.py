@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from deploy.engine.vllm.keeper import RETRY_S, Keeper, Wanted
+from deploy.engine.vllm.base_lock import BaseLock
+from deploy.engine.vllm.keeper import BARE_S, RETRY_S, Keeper, Wanted
 from deploy.engine.vllm.replica import Replica
 from models.adapters import engine_name
 from tests.deploy.engine.vllm.fake_server import BASE, running
@@ -32,11 +33,20 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-async def keeper(server: Speaking, clock: ManualClock) -> AsyncIterator[Keeper]:
+async def keeper(server: Speaking, clock: ManualClock, tmp_path: Path) -> AsyncIterator[Keeper]:
     async with aiohttp.ClientSession() as session:
-        keeper = Keeper(Replica(session, server.url, clock), BASE, 3, clock)
+        lock = BaseLock(tmp_path / "lock")
+        keeper = Keeper(Replica(session, server.url, clock), BASE, tmp_path, 3, lock, clock)
         yield keeper
         await keeper.stop()
+
+
+@pytest.fixture
+def neighbour(tmp_path: Path) -> Iterator[BaseLock]:
+    """The lock as another gateway has it."""
+    lock = BaseLock(tmp_path / "lock")
+    yield lock
+    lock.close()
 
 
 @pytest.fixture
@@ -73,7 +83,9 @@ async def test_beside_an_adapter_that_somebody_else_loaded_the_base_itself_is_no
     await keeper.look([], ["tt-other"])
     assert keeper.model(None) is None
     await keeper.look([], ())
-    await until(lambda: "tt-other" not in server.roots)
+    await until(lambda: not keeper._busy)
+    assert keeper.model(None) is None, "it was not seen yet that no other is there"
+    await keeper.look([], ())
     assert keeper.model(None) == BASE
 
 
@@ -122,15 +134,85 @@ async def test_a_first_adapter_waits_until_no_reply_is_by_the_base_itself(
 async def test_where_adapters_were_before_the_base_itself_is_not_asked_beside_what_stands_in_for_it(
     keeper: Keeper, server: Speaking, wanted: Wanted
 ) -> None:
-    server.roots[wanted.zero_name] = str(wanted.zero)
+    server.roots["tt-other"] = "/elsewhere"
+    await keeper.look([], ())
+    await until(lambda: not keeper._busy)
     await keeper.look([], ())
     assert keeper.model(None) == BASE
     with keeper.asking(BASE):
         await keeper.look([wanted], ())
         await until(lambda: keeper.model(None) is None)
         assert not any(path == "/v1/completions" for path, _ in server.asked)
+        assert wanted.zero_name not in server.roots
     await until(lambda: keeper.model(NAME) == NAME)
     assert keeper.model(None) == wanted.zero_name
+
+
+async def test_what_stands_in_for_the_base_is_asked_for_wherever_it_is_found_but_not_from_another_folder(
+    keeper: Keeper, server: Speaking, wanted: Wanted
+) -> None:
+    server.roots[wanted.zero_name] = "/elsewhere/zero-1"
+    await keeper.look([], ())
+    assert keeper.model(None) == BASE
+    server.roots[wanted.zero_name] = str(wanted.zero)
+    await keeper.look([], ())
+    assert keeper.model(None) == wanted.zero_name
+
+
+async def test_a_first_adapter_waits_for_the_neighbours_who_ask_for_the_base_itself(
+    keeper: Keeper, server: Speaking, wanted: Wanted, clock: ManualClock, neighbour: BaseLock
+) -> None:
+    assert neighbour.share()
+    await keeper.look([], ())
+    assert keeper.model(None) == BASE
+    await keeper.look([wanted], ())
+    await until(lambda: clock.waiting > 0 and keeper.model(None) == wanted.zero_name)
+    await clock.advance(1.0)
+    assert NAME not in server.roots
+    neighbour.release()
+    await clock.advance(1.0)
+    await until(lambda: keeper.model(NAME) == NAME)
+    assert neighbour.take(), "whoever comes now finds it listed"
+
+
+async def test_a_neighbour_whose_reply_never_ends_is_not_waited_for_for_ever(
+    keeper: Keeper, server: Speaking, wanted: Wanted, clock: ManualClock, neighbour: BaseLock
+) -> None:
+    assert neighbour.share()
+    await keeper.look([wanted], ())
+    await until(lambda: clock.waiting > 0 and keeper.model(None) == wanted.zero_name)
+    clock.set_forward(BARE_S)
+    await clock.advance(1.0)
+    await until(lambda: keeper.model(NAME) == NAME)
+    assert neighbour.held == "shared"
+
+
+async def test_while_a_neighbour_loads_a_first_adapter_the_base_itself_is_not_asked(
+    keeper: Keeper, server: Speaking, neighbour: BaseLock
+) -> None:
+    assert neighbour.take()
+    await keeper.look([], ())
+    assert keeper.model(None) is None
+    neighbour.release()
+    await keeper.look([], ())
+    assert keeper.model(None) == BASE
+    assert not neighbour.take()
+
+
+async def test_what_a_neighbour_has_loaded_since_the_replica_was_asked_is_seen_before_its_base_is(
+    keeper: Keeper, server: Speaking, wanted: Wanted, neighbour: BaseLock
+) -> None:
+    """It loads between the list and the lock."""
+    share = keeper._lock.share
+
+    def late() -> bool:
+        server.roots |= {NAME: str(wanted.path), wanted.zero_name: str(wanted.zero)}
+        return share()
+
+    keeper._lock.share = late  # type: ignore[method-assign]
+    await keeper.look([], [NAME])
+    assert keeper.model(None) == wanted.zero_name
+    assert neighbour.take(), "it has no need of it any more"
 
 
 async def test_what_stands_in_for_the_base_comes_back_when_somebody_unloads_it(

@@ -41,7 +41,7 @@ def test_what_the_routing_names_comes_before_what_is_asked_for_by_name_at_whiche
 
 
 def test_each_hears_what_the_others_need_that_run(state: State) -> None:
-    one, two, three = Needs(("i",), bare=("http://a",)), Needs(("i",), ("x",), ("x",)), Needs(("gone",))
+    one, two, three = Needs(("i",)), Needs(("i",), ("x",), ("x",)), Needs(("gone",))
     first, second, gone = Neighbours(state, 1), Neighbours(state, 2), Neighbours(state, 3)
     assert gone.meet(three) == [three]
     assert first.meet(one) == [one]
@@ -144,6 +144,22 @@ async def test_a_reply_at_one_gateway_keeps_its_adapter_beside_the_other(state: 
         server.slow[name].set()
         assert await replying == name
         await until(lambda: name not in server.roots)
+
+
+@pytest.mark.slow
+async def test_a_gateway_that_starts_while_another_loads_a_first_adapter_never_asks_for_the_bare_base(
+    state: State,
+) -> None:
+    digest, record = recorded_candidate(state.candidates)
+    server, asked = Speaking(record), Desk()
+    server.loading[engine_name(digest)] = loads = asyncio.Event()
+    async with engine(state.candidates, asked, [server]) as one:
+        asked.now = Routing(incumbent=digest)
+        await until(lambda: not server.loading)
+        async with engine(state.candidates, Desk(), [server], seat=2) as other:
+            assert (await chat(other)).startswith(ZERO), "from its first look on"
+            loads.set()
+            await until(lambda: one.loaded == other.loaded == {digest})
 
 
 @pytest.mark.slow
