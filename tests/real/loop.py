@@ -83,6 +83,8 @@ urls = ["{url}/v1"]
 model = "{model}"
 max_loras = {slots}
 """
+EXPECTED = (LoopFailed, httpx.HTTPError, pytest.fail.Exception)
+"""Errors that say in a sentence what did not come about."""
 NO_COMPARISONS = (
     "This version makes no blind comparisons, so its gate can only hold or reject: until it does, a person's "
     "--override-hold stands in for them"
@@ -262,20 +264,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not PYTHON.exists():
         print("there is no vLLM: make vllm (about 6 GB)", file=sys.stderr)
         return 1
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupted)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     say = partial(console.print, markup=False, soft_wrap=True)
     folder = Path(tempfile.mkdtemp(prefix="trimtab-real-"))
     told = Phases(say, os.getpid())
     try:
-        document = Run(given.base, Team(folder, say), told, console).all()
-    except (LoopFailed, httpx.HTTPError, pytest.fail.Exception) as error:
-        say(f"\nphase {len(told.over) + 1}, {told.now}, failed: {error}\nlogs and state are in {folder}")
-        return 1
+        with _stoppable():
+            document = Run(given.base, Team(folder, say), told, console).all()
     except KeyboardInterrupt:
-        say(f"\nstopped in phase {len(told.over) + 1}, {told.now}; logs and state are in {folder}")
+        say(f"\nstopped in {told.where}; logs and state are in {folder}")
         return 130
+    except BaseException as error:
+        say(f"\nfailed in {told.where}: {error}\nlogs and state are in {folder}")
+        if not isinstance(error, EXPECTED):
+            raise
+        return 1
     console.print()
     figures.print_phases(console, told.over, document["seconds"], ALLOWED_S)
     figures.print_candidates(console, document["candidates"])
@@ -285,11 +288,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _interrupted(number: int, frame: FrameType | None) -> None:
-    """Once: what has been started is then ended in peace, however often somebody asks."""
-    for other in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(other, signal.SIG_IGN)
-    raise KeyboardInterrupt
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGINT and SIGTERM raise KeyboardInterrupt, once: what has been started is then ended in peace, whoever asks again."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for other in before:
+            signal.signal(other, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

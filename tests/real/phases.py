@@ -47,6 +47,11 @@ class Phases:
         self.now = None
 
     @property
+    def where(self) -> str:
+        """The phase under way, or the one that something was raised in."""
+        return f"phase {len(self.over) + 1}, {self.now}" if self.now else "no phase"
+
+    @property
     def seconds(self) -> float:
         """Since the first one could begin."""
         return time.monotonic() - self._began

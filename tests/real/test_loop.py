@@ -6,6 +6,9 @@ import gzip
 import json
 import os
 import re
+import signal
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from tests.engine.server import need
 from tests.real.customers import TURNS_EACH, Question, Rated, arms, fresh_orders, names, questions
 from tests.real.loop import ENGINE, TRAINING, USERS, main, settings_of
 from tests.real.phases import Phases, tree_bytes
+from tests.real.team import LoopFailed
 
 
 def test_customers_ask_of_orders_that_the_log_does_not_have_each_in_words_of_its_own() -> None:
@@ -76,7 +80,32 @@ def test_what_fails_is_known_by_its_phase() -> None:
         pass
     with pytest.raises(KeyError), told.phase("two"):
         raise KeyError
-    assert ([phase.name for phase in told.over], told.now) == (["one"], "two")
+    assert ([phase.name for phase in told.over], told.where) == (["one"], "phase 2, two")
+
+
+def no_base(_: object) -> None:
+    raise LoopFailed("no base")
+
+
+def asked_to_stop(_: object) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("happens", "code", "said"),
+    [(no_base, 1, "failed in phase 1, base: no base"), (asked_to_stop, 130, "stopped in phase 1, base;")],
+)
+def test_a_run_that_fails_or_is_stopped_says_where_and_keeps_its_logs(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path,
+    happens: Callable[[object], None], code: int, said: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("tempfile.tempdir", f"{tmp_path}")
+    monkeypatch.setattr("tests.real.loop.PYTHON", Path(sys.executable))
+    monkeypatch.setattr("tests.real.loop.Run.bring_base", happens)
+    assert main(["--base", "tiny"]) == code
+    out = capfd.readouterr().out
+    assert said in out
+    assert (Path(out.split()[-1]) / "trimtab.toml").exists()
 
 
 @pytest.mark.parametrize("base", TRAINING)
