@@ -69,6 +69,11 @@ def release_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    return_freed()
+
+
+def return_freed() -> None:
+    """Give the system what the C library has freed and keeps: between what is still held it finds little use for it."""
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # glibc, and not musl
         libc.malloc_trim(0)
 

@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from models.loading import return_freed
+
 _ROOM_BYTES = 1 << 30
 _ROOM_SHARE = 2  # on a GPU: this part of its memory; between the kernels of small pieces it would wait
 _PIECES = 2  # smaller ones have less padding and fill the room better, but too small ones are slow
@@ -78,6 +80,10 @@ def piece_by_piece(
         tokens += piece["ids"].numel()
         with _recomputing(model, tokens > room and torch.is_grad_enabled()):
             found.append(compute(piece))
+        if len(pieces) > 1:
+            return_freed()
+            if found[-1].requires_grad:
+                found[-1].register_hook(lambda _: return_freed())  # before this piece's layers compute again
     if len(pieces) == 1:
         return found[0]
     return torch.cat(found).index_select(0, torch.cat([piece["places"] for piece in pieces]).argsort())

@@ -24,7 +24,7 @@ from feedback.facts.reader import Facts
 from feedback.intake.contract import time_us
 from models.bases import SMOLLM2, TINY
 from models.errors import JobFailed
-from models.precision import has_bf16
+from models.processor import has_bf16
 from models.smollm2 import FETCHING, install_smollm2
 
 

@@ -1,37 +1,86 @@
-"""Which processors have bfloat16, by what Linux says of them."""
+"""An adapter is trained in one precision and served in another, and proves to be itself in both."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+import torch
 
-from models.precision import has_bf16
+from feedback.durable import write_json
+from models import loading, policy
+from models.adapters import MARKER, make_manifest
+from models.bases import Base, describe
+from models.engine import LocalEngine
+from models.evaluate import load_policies
+from models.policy import train_policy
+from models.probes import choose_probes, report_probes
+from models.proof import Record, powers
+from models.settings import PolicySettings
+from models.tiny import fresh_model
+from tests.models.conftest import TINY
+from tests.models.snapshots import pair, said
+
+SETTINGS = PolicySettings(lora_rank=4, epochs=6, batch_size=4, learning_rate=3e-2)
+
+
+@pytest.fixture
+def base(chat: Any, tmp_path: Path) -> Base:
+    """An untrained base that is sure of what it says, with weights that bfloat16 would round."""
+    path = tmp_path / "base"
+    model = fresh_model(chat.tokenizer, TINY, 96)
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(20)
+    model.save_pretrained(path)
+    chat.tokenizer.save_pretrained(path)
+    return describe(path, "my-model")
+
+
+def candidate(base: Base, chat: Any, work: Path) -> Path:
+    """A candidate's directory, its adapter trained on a few pairs."""
+    examples: dict[Any, list[Any]] = {
+        "sft": [],
+        "kto": [],
+        "dpo": [pair(n, "train", said(f"Where is order {n}?"), f"Order {n} left.", "No idea.") for n in range(16)],
+    }
+    adapter = train_policy(base, chat, examples, SETTINGS, 96, work, lambda step, of: None)
+    manifest = make_manifest(adapter, base)
+    model = load_policies(base, adapter, None, torch.float32)
+    probes = choose_probes([], lambda text: len(chat.content(text)))
+    report = {"probes": report_probes(model, "candidate", manifest.digest, base, chat, probes, 96)}
+    path = work / manifest.digest
+    path.mkdir()
+    adapter.rename(path / "adapter")
+    write_json(path / "manifest.json", manifest.content)
+    write_json(path / "report.json", {"digest": manifest.digest, **report})
+    (path / MARKER).touch()
+    record = msgspec.convert(report["probes"]["record"], Record)
+    assert powers(record)["the adapter"] > record.limits.power
+    return path
 
 
 @pytest.mark.parametrize(
-    ("described", "found"),
-    [
-        ("processor\t: 0\nflags\t\t: fpu avx512f avx512_bf16\n\nprocessor\t: 1\nflags\t\t: fpu avx512_bf16\n", True),
-        ("flags : fpu amx_bf16\n", True),
-        ("Features\t: fp asimd i8mm bf16 dgh\n", True),
-        ("flags\t\t: fpu avx2 avx512f\nvmx flags\t: avx512_bf16\nbugs\t: bf16\n", False),
-        ("flags : avx512_bf16\n\nflags : avx2\n", False),
-        ("", False),
-    ],
+    ("trained", "served"), [(torch.bfloat16, torch.float32), (torch.float32, torch.bfloat16)], ids=str
 )
-def test_it_is_there_where_every_core_says_so(tmp_path: Path, described: str, found: bool) -> None:
-    (tmp_path / "cpuinfo").write_text(described)
-    assert has_bf16(tmp_path / "cpuinfo", tmp_path / "gpus") is found
-    (tmp_path / "gpus" / "0000:01:00.0").mkdir(parents=True)
-    assert has_bf16(tmp_path / "cpuinfo", tmp_path / "gpus")
+def test_an_adapter_trained_in_one_precision_is_proven_and_served_in_the_other(
+    base: Base, chat: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: Any, served: Any
+) -> None:
+    computed = set()
+    steps = policy.policy_loss
 
+    def watched(model: Any, *given: Any) -> Any:
+        computed.add(model.get_base_model().get_input_embeddings().weight.dtype)
+        assert {weights.dtype for weights in model.parameters() if weights.requires_grad} == {torch.float32}
+        return steps(model, *given)
 
-def test_where_nothing_describes_the_processor_it_has_none(tmp_path: Path) -> None:
-    assert has_bf16(tmp_path / "missing", tmp_path / "missing") is False
-
-
-def test_it_is_what_torch_says_of_this_processor() -> None:
-    torch = pytest.importorskip("torch")
-    if Path("/proc/cpuinfo").exists() and torch.backends.cpu.get_cpu_capability().startswith("AVX"):
-        assert has_bf16(gpus=Path("/nowhere")) == torch.cpu._is_avx512_bf16_supported()
+    monkeypatch.setattr(policy, "policy_loss", watched)
+    monkeypatch.setattr(loading, "_SMALL_BYTES", 1)
+    monkeypatch.setattr(loading, "has_bfloat16", lambda: trained == torch.bfloat16)
+    path = candidate(base, chat, tmp_path / "work")
+    assert computed == {trained}
+    engine = LocalEngine(base)
+    engine._model = engine._model.to(served)
+    engine.load_adapter(path.name, path)
+    assert engine.adapters == {path.name}
