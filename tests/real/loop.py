@@ -40,7 +40,7 @@ from feedback.dataset import snapshot
 from feedback.facts.reader import Facts
 from models.adapters import engine_name
 from models.bases import SMOLLM2, TINY, find_base
-from models.precision import has_bf16
+from models.processor import has_bf16
 from tests.deploy.commands import ROOT, SAMPLE, environment
 from tests.engine.server import PYTHON, SERVED_AS, SLOTS, vllm
 from tests.real import figures
