@@ -108,10 +108,10 @@ class Run:
         """Turn it; returns the figures. Raises httpx.HTTPError, and what vLLM's start fails with, too."""
         phase = self.told.phase
         self.config.write_text(settings_of(self.base))
-        with phase("base"):
-            self.bring_base()
         with phase("sample log"):
             self.team.run("replay", "--no-train", SAMPLE)
+        with phase("base"):
+            self.bring_base()
         with phase("training"):
             self.team.run("train", "--reason", "the sample log")
         with phase("approval"):
@@ -147,7 +147,8 @@ class Run:
         self.team.say(f"$ python -m models.smollm2 {KEPT.relative_to(ROOT)}")
         if subprocess.run(command, env=environment(), check=False).returncode != 0:
             raise LoopFailed("SmolLM2 can't be had, and it was said why")
-        shutil.copytree(KEPT / "bases", self.team.state / "bases", ignore=shutil.ignore_patterns(".*"))
+        hidden = shutil.ignore_patterns(".*")
+        shutil.copytree(KEPT / "bases", self.team.state / "bases", ignore=hidden, dirs_exist_ok=True)
 
     def approve(self) -> dict[str, Any]:
         """The only candidate, whatever holds it; what `show` says of it. What the gate rejects nobody can approve."""

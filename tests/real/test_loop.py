@@ -93,7 +93,7 @@ def asked_to_stop(_: object) -> None:
 
 @pytest.mark.parametrize(
     ("happens", "code", "said"),
-    [(no_base, 1, "failed in phase 1, base: no base"), (asked_to_stop, 130, "stopped in phase 1, base;")],
+    [(no_base, 1, "failed in phase 2, base: no base"), (asked_to_stop, 130, "stopped in phase 2, base;")],
 )
 def test_a_run_that_fails_or_is_stopped_says_where_and_keeps_its_logs(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path,
@@ -101,6 +101,7 @@ def test_a_run_that_fails_or_is_stopped_says_where_and_keeps_its_logs(
 ) -> None:  # fmt: skip
     monkeypatch.setattr("tempfile.tempdir", f"{tmp_path}")
     monkeypatch.setattr("tests.real.loop.PYTHON", Path(sys.executable))
+    monkeypatch.setattr("tests.real.loop.Team.run", lambda *_: None)
     monkeypatch.setattr("tests.real.loop.Run.bring_base", happens)
     assert main(["--base", "tiny"]) == code
     out = capfd.readouterr().out
