@@ -8,7 +8,7 @@ ifdef PIP_CERT
 export SSL_CERT_FILE ?= $(PIP_CERT)
 endif
 
-.PHONY: run quick test coverage engines vllm soak simulate check bench peers lock reference help
+.PHONY: run quick test coverage engines vllm real soak simulate check bench peers lock reference help
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,9 @@ engines: .make/dev .make/vllm/ready ## the tests against a real vLLM on this mac
 	@$(BIN)/python -m pytest tests/engine --no-header
 
 vllm: .make/vllm/ready ## an environment of its own for vLLM on the CPU (about 6 GB), for `make engines`
+
+real: .make/dev .make/vllm/ready ## the loop on a real chat model and a real vLLM: at most 40 minutes, `BASE=tiny` less
+	@$(BIN)/python -m tests.real.loop --base $(or $(BASE),smollm2) $(if $(JSON),--json $(JSON))
 
 soak: .make/dev ## kill and freeze workers on a real Kafka: make soak TURNS=200000 KILLS=50
 	@$(BIN)/python -m tests.kafka.soak --turns $(or $(TURNS),200000) --kills $(or $(KILLS),50)

@@ -187,7 +187,7 @@ def open_state(root: Path) -> State:
     version_file = root / "FORMAT"
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        others = [path for path in root.iterdir() if path.name not in (".gitignore", "locks", "secrets")]
+        others = [path for path in root.iterdir() if path.name not in (".gitignore", "locks", "secrets", "bases")]
         # looked at in this order: who makes it at the same moment makes the version first, and then the rest
         if not version_file.exists():
             if any(not path.name.startswith(FRESH) for path in others):

@@ -115,6 +115,14 @@ def test_a_directory_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_directory_that_has_nothing_but_a_base_yet_becomes_one(tmp_path: Path) -> None:
+    """As `python -m models.smollm2 .trimtab` leaves it."""
+    (tmp_path / "bases" / "smollm2-81aba0d5e354").mkdir(parents=True)
+    open_state(tmp_path)
+    assert (tmp_path / "FORMAT").exists()
+    assert (tmp_path / "bases" / "smollm2-81aba0d5e354").exists()
+
+
 def test_a_training_that_was_killed_is_not_called_running(tmp_path: Path) -> None:
     state = open_state(tmp_path / ".trimtab")
     open_control(state.control).trainings.start("200 new labels", 1)
