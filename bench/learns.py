@@ -160,7 +160,7 @@ def tell(text: str) -> None:
 def main() -> int:
     """Try, print; 1 where something is not met."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--base", nargs="+", choices=list(SIZES), default=list(SIZES))
+    parser.add_argument("--base", nargs="+", choices=list(SIZES), default=[TINY], help="SmolLM2 wants a GPU")
     parser.add_argument("--wish", nargs="+", choices=list(WISHES), default=list(WISHES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--minutes", type=float, help="begin no trial after so many minutes, and show what there is")
