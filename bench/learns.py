@@ -9,9 +9,8 @@ and both train on these pairs. Then base, ours and TRL's answer prompts of other
 base, with intervals; facts are models/facts.py's 24, asked greedily, and the gate says whether it would hold ours.
 
 Each result is a file in --work: stopped, at --minutes or by a kill, it goes on there. Several may share it, each with a wish
-of its own; --minutes 0 shows what there is. TRL is needed for this only:
-pip install -r requirements-bench.lock. SmolLM2 is fetched once (93 MB); without a GPU its trials take hours, --small ones
-half an hour a seed and wish.
+of its own; --minutes 0 shows what there is. TRL is needed for this only: pip install -r requirements-bench.lock.
+Without --base it is `tiny`. SmolLM2 is fetched once (93 MB) and wants a GPU, where a trial takes one to two minutes.
 """
 
 from __future__ import annotations
