@@ -30,7 +30,7 @@ engines: .make/dev .make/vllm/ready ## the tests against a real vLLM on this mac
 
 vllm: .make/vllm/ready ## an environment of its own for vLLM on the CPU (about 6 GB), for `make engines`
 
-real: .make/dev .make/vllm/ready ## the loop on a real chat model and a real vLLM: at most 40 minutes, `BASE=tiny` less
+real: .make/dev .make/vllm/ready ## the loop on a real chat model and a real vLLM: meant to take 40 minutes at most; BASE=tiny takes minutes
 	@$(BIN)/python -m tests.real.loop --base $(or $(BASE),smollm2) $(if $(JSON),--json $(JSON))
 
 soak: .make/dev ## kill and freeze workers on a real Kafka: make soak TURNS=200000 KILLS=50
