@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from models.batches import Row, lay_out, token_logps
 from models.chat import Chat
 from models.fixed_probes import EXCHANGES
 from models.loading import load_causal, load_chat, pad_id
+from models.prefix import prefix_of
 from models.proof import UNIT, Record, ScoredProbe, limits_of
 from models.records import store_record
 from models.reward import encode
@@ -115,15 +116,18 @@ def measure(model: Any, adapter: str, digest: str, base: Base, rows: Sequence[Ro
     """Score `rows` with and without the adapter and each of its parts in float32, then both in bfloat16, as it stays."""
     _to_float32(model)
     model.set_adapter(adapter)
-    probes, whole = _score_both(model, rows, pad)
-    effects = {}
-    for name, modules in _parts(model, adapter).items():
-        with _without(modules, adapter):
+    adapted = _adapted(model, adapter)
+    prefix, effects = prefix_of(model, list(adapted)), {}
+    with prefix.kept():
+        whole = score(model, rows, pad)
+    probes = _beside_base(model, rows, pad, whole)
+    for name, part in _parts(adapted).items():
+        with _without(part.modules, adapter), prefix.begun_at(part.first):
             rest = score(model, rows, pad)
         pairs = zip(_flat(whole), _flat(rest), strict=True)
         effects[name] = [round((with_it - without) / UNIT) for with_it, without in pairs]
     model.to(torch.bfloat16)
-    low, _ = _score_both(model, rows, pad)
+    low = _beside_base(model, rows, pad, score(model, rows, pad))
     noise, limits = limits_of(probes, [p.base for p in low], [p.candidate for p in low])
     return Record(digest, base.name, base.revision, probes, effects, noise, limits)
 
@@ -151,32 +155,43 @@ def remake(candidate: Path, adapter: Adapter, base: Base) -> Record:
     return record
 
 
-def _score_both(model: Any, rows: Sequence[Row], pad: int) -> tuple[list[ScoredProbe], Scores]:
-    candidate = score(model, rows, pad)
+def _beside_base(model: Any, rows: Sequence[Row], pad: int, candidate: Scores) -> list[ScoredProbe]:
     with model.disable_adapter():
         base = score(model, rows, pad)
     triples = zip(rows, base, candidate, strict=True)
-    return [ScoredProbe(list(prompt), list(reply), b, c) for (prompt, (reply,)), b, c in triples], candidate
+    return [ScoredProbe(list(prompt), list(reply), b, c) for (prompt, (reply,)), b, c in triples]
 
 
-def _parts(model: Any, adapter: str) -> dict[str, list[Any]]:
-    """The adapted modules by layer and by kind; a part that is the whole adapter is none."""
+class _Part(Struct):
+    """Some of an adapter's modules, and the first layer that one of them is in (0: it is not known to begin later)."""
+
+    modules: list[Any] = msgspec.field(default_factory=list)
+    first: int = 0
+
+
+def _adapted(model: Any, adapter: str) -> dict[str, Any]:
+    """The modules that this adapter changes, by name."""
     layered = [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer)]
-    adapted = {name: module for name, module in layered if adapter in module.scaling}
+    return {name: module for name, module in layered if adapter in module.scaling}
+
+
+def _parts(adapted: Mapping[str, Any]) -> dict[str, _Part]:
+    """The adapted modules by layer and by kind; a part that is the whole adapter is none."""
     layers = sorted({int(found[1]) for name in adapted if (found := _LAYER.search(name))})
     step = -(-len(layers) // _MOST_LAYERS) or 1
+    groups = [layers[first : first + step] for first in range(0, len(layers), step)]
     names = {
-        layer: f"layer {group[0]}" if len(group) == 1 else f"layers {group[0]} to {group[-1]}"
-        for first in range(0, len(layers), step)
-        for group in [layers[first : first + step]]
+        layer: (f"layer {group[0]}" if len(group) == 1 else f"layers {group[0]} to {group[-1]}", group[0])
+        for group in groups
         for layer in group
     }
-    parts: dict[str, list[Any]] = {}
+    parts: dict[str, _Part] = {}
     for name, module in adapted.items():
         if found := _LAYER.search(name):
-            parts.setdefault(names[int(found[1])], []).append(module)
-        parts.setdefault(name.rsplit(".", 1)[-1], []).append(module)
-    return {name: modules for name, modules in parts.items() if len(modules) < len(adapted)}
+            part, first = names[int(found[1])]
+            parts.setdefault(part, _Part(first=first)).modules.append(module)
+        parts.setdefault(name.rsplit(".", 1)[-1], _Part()).modules.append(module)
+    return {name: part for name, part in parts.items() if len(part.modules) < len(adapted)}
 
 
 @contextmanager
