@@ -72,7 +72,7 @@ def sentence(choice: Choice, settings: Settings, bf16: bool) -> str | None:
                 "the base is `tiny`, the small model for tests; `--base smollm2` in a new directory takes a real chat model "
                 "(SmolLM2, English, 93 MB)"
             )
-    how_long = "five to fifteen minutes on two cores" if bf16 else "it takes long, for this processor has no bf16"
+    how_long = "some ten minutes on two cores" if bf16 else "it takes long, for this processor has no bf16"
     return (
         f"the base is SmolLM2-135M-Instruct (Apache-2.0; 93 MB, fetched once), here on at most "
         f"{settings.reward.max_labels} labels: {how_long} (`trimtab train` takes all labels)"
