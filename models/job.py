@@ -32,7 +32,7 @@ from models.lengths import MOST, Lengths, fit_lengths, teaches
 from models.parent import end_with_parent
 from models.smollm2 import FETCHING, install_smollm2
 from models.snapshot import SnapshotData, read_dataset_hash, read_snapshot
-from models.spec import TrainingSpec, load_spec
+from models.spec import RESULT, TrainingSpec, load_spec
 from models.unlearned import unlearned
 
 MIN_LABELS = 8
@@ -177,7 +177,7 @@ def _publish(content: dict[str, Any], manifest: Manifest, adapter: Path, work: P
         write_json(fresh.path / "manifest.json", manifest.content)
         write_json(fresh.path / "report.json", {"digest": manifest.digest, **content})
         path = fresh.publish(manifest.digest, MARKER)
-    write_json(work / "result.json", {"candidate": manifest.digest})
+    write_json(work / RESULT, {"candidate": manifest.digest})
     for folder in ("base", "reward", "samples", "policy"):
         shutil.rmtree(work / folder, ignore_errors=True)
     return path
@@ -185,7 +185,7 @@ def _publish(content: dict[str, Any], manifest: Manifest, adapter: Path, work: P
 
 def _known_result(work: Path, state: Path) -> Path | None:
     try:
-        path = state / "candidates" / json.loads((work / "result.json").read_bytes())["candidate"]
+        path = state / "candidates" / json.loads((work / RESULT).read_bytes())["candidate"]
     except FileNotFoundError:
         return None
     return path if (path / MARKER).exists() else None

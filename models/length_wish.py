@@ -12,7 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-_STEPS = 50
+from models.logistic import fit_logistic
+
 _RIDGE = np.array([1e-2, 1.0, 1e-2])  # of rewards freed of length, of what follows length, of the offset
 
 
@@ -49,18 +50,6 @@ def confirmed_share(points: Sequence[tuple[float, float, float, float, float]], 
     margins, lengths, ones, targets, weights = (np.array(column) for column in zip(*points, strict=True))
     lengths = lengths - ones * (lengths @ (ones * weights) / max(ones @ weights, 1e-9))
     by_length = trend * lengths
-    free, following, _ = _fit(np.stack([margins - by_length, by_length, ones], axis=1), targets, weights)
+    columns = np.stack([margins - by_length, by_length, ones], axis=1)
+    free, following, _ = fit_logistic(columns, targets, weights, np.array([1.0, 0.0, 0.0]), _RIDGE)
     return float(np.clip(following / free, 0, 1)) if free > 0 else 0.0
-
-
-def _fit(x: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted logistic regression by damped Newton steps, from and (weakly) towards 1, 0, 0."""
-    prior = np.array([1.0, 0.0, 0.0])
-    found = prior.copy()
-    for _ in range(_STEPS):
-        p = 1 / (1 + np.exp(-np.clip(x @ found, -30, 30)))
-        slope = x.T @ (weights * (p - targets)) + _RIDGE * (found - prior)
-        curvature = (x * (weights * np.maximum(p * (1 - p), 1e-9))[:, None]).T @ x + np.diag(_RIDGE)
-        step = np.linalg.solve(curvature, slope)
-        found = found - step / max(1.0, float(np.abs(step).max()))
-    return found

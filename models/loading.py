@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from transformers.utils.logging import disable_progress_bar, set_verbosity
 
 from models.chat import Chat
+from models.processor import BFLOAT16
 from models.tokenizer import load_chat as load_chat
 
 set_verbosity(logging.CRITICAL)
@@ -58,10 +59,7 @@ def has_bfloat16() -> bool:
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     can = torch.cpu.get_capabilities()
-    return torch.backends.mkldnn.is_available() and any(can.get(name) for name in _BFLOAT16)
-
-
-_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # x86, x86, ARM
+    return torch.backends.mkldnn.is_available() and any(can.get(name) for name in BFLOAT16)
 
 
 def release_memory() -> None:

@@ -48,9 +48,10 @@ def prefix_of(model: Any, adapted: Sequence[str]) -> Prefix:
     """That of the model whose modules with these names differ between passes; one without layers, which saves nothing,
     where they are no plain list of layers."""
     names = {found[1] for name in adapted if (found := _LAYERS.match(name))}
-    layers = model.get_submodule(names.pop()) if len(names) == 1 else None
-    plain = isinstance(layers, ModuleList) and can_share(model.get_base_model())
-    return Prefix(list(layers) if plain and layers is not None else [])
+    if len(names) == 1 and can_share(model.get_base_model()):
+        layers = model.get_submodule(names.pop())
+        return Prefix(list(layers) if isinstance(layers, ModuleList) else [])
+    return Prefix([])
 
 
 def _keep_in(given: list[Tensor]) -> Callable[[Tensor], Tensor]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
-"""As Linux names them, on x86 and on ARM. Elsewhere nobody is asked."""
+BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+"""As Linux names them, and torch: on x86 and on ARM."""
 
 
 def has_bf16(described: Path = Path("/proc/cpuinfo"), gpus: Path = Path("/proc/driver/nvidia/gpus")) -> bool:
@@ -18,4 +18,4 @@ def has_bf16(described: Path = Path("/proc/cpuinfo"), gpus: Path = Path("/proc/d
     except OSError:
         return False
     listed = re.findall(r"^(?:flags|Features)\s*:(.*)", text, re.MULTILINE)
-    return bool(listed) and all(_FLAGS & set(flags.split()) for flags in listed)
+    return bool(listed) and all(BFLOAT16 & set(flags.split()) for flags in listed)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from msgspec import Struct
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
@@ -27,6 +28,7 @@ from models.chat import Chat
 from models.errors import JobFailed
 from models.lengths import fit_replies
 from models.loading import device, load_scorer, pad_id, release_memory, training_dtype
+from models.logistic import fit_logistic
 from models.loop import Report, train
 from models.losses import bradley_terry, logistic
 from models.settings import RewardSettings
@@ -35,8 +37,7 @@ from models.snapshot import SnapshotData
 HEADS = 3
 _SEED = 1
 _SCORE_BATCH = 32
-_NEWTON_STEPS = 50
-_RIDGE = 1e-2  # keeps the slope finite where a handful of labels are separated perfectly
+_RIDGE = np.array([1e-2, 1e-2])  # keeps the slope finite where a handful of labels are separated perfectly
 
 
 class Calibration(Struct, frozen=True):
@@ -163,20 +164,11 @@ def fit_platt(points: Sequence[tuple[float, float, float, float]]) -> Calibratio
 
     A small ridge pulls towards slope 1, offset 0, which is also the answer for no points.
     """
-    slope, offset = 1.0, 0.0
-    for _ in range(_NEWTON_STEPS):
-        g0, g1 = _RIDGE * (slope - 1), _RIDGE * offset
-        h00, h01, h11 = _RIDGE, 0.0, _RIDGE
-        for x, one, target, weight in points:
-            p = sigmoid(slope * x + offset * one)
-            slack, curvature = weight * (p - target), weight * max(p * (1 - p), 1e-9)
-            g0, g1 = g0 + slack * x, g1 + slack * one
-            h00, h01, h11 = h00 + curvature * x * x, h01 + curvature * x * one, h11 + curvature * one
-        determinant = h00 * h11 - h01 * h01
-        step0, step1 = (h11 * g0 - h01 * g1) / determinant, (h00 * g1 - h01 * g0) / determinant
-        largest = max(abs(step0), abs(step1), 1.0)  # a damped step where the curvature is nearly flat
-        slope, offset = slope - step0 / largest, offset - step1 / largest
-    return Calibration(slope, offset)
+    if not points:
+        return Calibration(1.0, 0.0)
+    found, ones, targets, weights = (np.array(column) for column in zip(*points, strict=True))
+    slope, offset = fit_logistic(np.stack([found, ones], axis=1), targets, weights, np.array([1.0, 0.0]), _RIDGE)
+    return Calibration(float(slope), float(offset))
 
 
 def sigmoid(x: float) -> float:

@@ -14,6 +14,9 @@ from pydantic import BaseModel, ValidationError
 from models.errors import JobFailed
 from models.settings import BaseModelSettings, PolicySettings, RewardSettings, TinySettings
 
+RESULT = "result.json"
+"""Where a training that is done leaves its candidate's digest, beside its checkpoints."""
+
 
 class TrainingSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that decides a training's result, but for the state directory's own base model."""

@@ -29,15 +29,13 @@ from feedback.facts.tables import EVENT_TABLES
 from models.adapters import verify
 from models.bases import find_base
 from models.errors import AdapterInvalid, JobFailed
-from models.spec import TrainingSpec
+from models.spec import RESULT, TrainingSpec
 
 LABELS = ("thumbs", "stars", "pick", "edit", "score", "signal")
 """Kinds of rating that count as new labels by people; a comment trains nothing."""
 
 
 ABANDONED_S = 7 * 86_400
-RESULT = "result.json"
-"""Where a training that is done leaves its candidate's digest, beside its checkpoints."""
 
 
 class Sealed(Snapshot, frozen=True):

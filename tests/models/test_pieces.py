@@ -12,11 +12,11 @@ from models import batches, pieces
 from models.batches import Row, hidden_states, lay_out
 from models.loading import pad_id
 from models.pieces import split, tokens_at_once
-from models.policy import policy_loss, tensors, with_lora
+from models.policy import policy_loss, tensors
 from models.reward import _weights, encode, reward_loss
-from models.settings import PolicySettings
 from models.tiny import fresh_model
 from tests.models.conftest import TINY
+from tests.models.moved import moved_policy
 from tests.models.snapshots import common, pair, said, thumb
 
 ROWS: list[Row] = [([5] * n, [[6] * (1 + n % 3), [7] * (2 + n % 4)]) for n in range(1, 13)]
@@ -26,13 +26,7 @@ LONG = "Where is order 12? I have been waiting for it since Monday."
 @pytest.fixture
 def adapted(chat: Any) -> Any:
     """A policy that has moved off its base, in training."""
-    model = with_lora(fresh_model(chat.tokenizer, TINY, 96), PolicySettings(lora_rank=4))
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "lora_B" in name:
-                weight.normal_(std=0.05)
-    return model.train()
+    return moved_policy(chat).train()
 
 
 def narrow(monkeypatch: pytest.MonkeyPatch, model: Any, tokens: int) -> None:

@@ -8,9 +8,10 @@ from feedback.records import Demonstration
 from models import losses
 from models.batches import lay_out, reference_logps, reply_logps
 from models.best_of import SampledPair
-from models.policy import choose_examples, kto_balance, plan_policy, policy_loss, tensors, with_lora
+from models.policy import choose_examples, kto_balance, plan_policy, policy_loss, tensors
 from models.settings import PolicySettings
 from models.snapshot import SnapshotData
+from tests.models.moved import moved_policy
 from tests.models.snapshots import common, pair, said, thumb
 
 
@@ -67,16 +68,7 @@ def test_every_batch_is_of_one_kind_and_every_example_is_seen_each_epoch(chat: A
 
 @pytest.fixture
 def adapted(chat: Any) -> Any:
-    from models.tiny import fresh_model
-    from tests.models.conftest import TINY
-
-    model = with_lora(fresh_model(chat.tokenizer, TINY, 96), PolicySettings(lora_rank=4))
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "lora_B" in name:
-                weight.normal_(std=0.05)
-    return model
+    return moved_policy(chat)
 
 
 def test_the_reference_is_the_base_without_the_adapter(chat: Any, adapted: Any) -> None:

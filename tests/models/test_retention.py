@@ -15,20 +15,13 @@ from models.sampling import Sampled
 from models.settings import PolicySettings
 from models.tiny import fresh_model
 from tests.models.conftest import TINY
+from tests.models.moved import move
 from tests.models.snapshots import said
 
 
 @pytest.fixture
 def adapted(chat: Any) -> Any:
     return with_lora(fresh_model(chat.tokenizer, TINY, 96), PolicySettings(lora_rank=4)).eval()
-
-
-def move(model: Any, by: float) -> None:
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "lora_B" in name:
-                weight.normal_(std=by)
 
 
 def rows(chat: Any) -> list[Any]:
