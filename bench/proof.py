@@ -48,7 +48,7 @@ from models.adapters import CONFIG, WEIGHTS, adapter_config  # noqa: E402
 from models.bases import Base, describe  # noqa: E402
 from models.chat import Chat  # noqa: E402
 from models.loading import load_causal, load_chat, pad_id  # noqa: E402
-from models.policy import policy_loss, tensors, with_lora  # noqa: E402
+from models.policy import policy_loss, tensors, with_policy_lora  # noqa: E402
 from models.probes import choose_probes, encode_probe, measure, score  # noqa: E402
 from models.proof import UNIT, NotProven, Proven, Record, Scores, powers, prove  # noqa: E402
 from models.settings import BaseModelSettings, PolicySettings, TinySettings  # noqa: E402
@@ -111,7 +111,7 @@ def prepare(work: Path, turns: Sequence[ServedTurn]) -> tuple[Base, list[State]]
 
 def train_adapter(base: Base, chat: Chat, turns: Sequence[ServedTurn], number: int) -> State:
     """A few steps of imitation of a quarter of the turns, at rates from timid to bold."""
-    model = with_lora(load_causal(base.path), PolicySettings(lora_rank=RANK, seed=number)).train()
+    model = with_policy_lora(load_causal(base.path), PolicySettings(lora_rank=RANK, seed=number)).train()
     chance = random.Random(number // 2)
     chosen = chance.sample([turn for turn in turns if turn.split == "train"], len(turns) // 4)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -183,7 +183,7 @@ class Torch:
     """The base in this process, in float32 or bfloat16."""
 
     def __init__(self, base: Base, dtype: torch.dtype) -> None:
-        self.model = with_lora(load_causal(base.path), PolicySettings(lora_rank=RANK)).to(dtype).eval()
+        self.model = with_policy_lora(load_causal(base.path), PolicySettings(lora_rank=RANK)).to(dtype).eval()
         self.pad = pad_id(load_chat(base))
 
     def score(self, state: State | None, record: Record) -> Scores:
@@ -229,7 +229,7 @@ def records(work: Path, base: Base, rights: Sequence[State], turns: Sequence[Ser
     for number, state in enumerate(rights):
         path = work / f"record-{number}.json"
         if not path.exists():
-            model = with_lora(load_causal(base.path), PolicySettings(lora_rank=RANK))
+            model = with_policy_lora(load_causal(base.path), PolicySettings(lora_rank=RANK))
             set_peft_model_state_dict(model, state)
             probes = choose_probes(turns if number % 2 else [], lambda text: len(chat.content(text)))
             rows = [encode_probe(chat, probe, LENGTH) for probe in probes]
@@ -305,7 +305,7 @@ def weak(base: Base, rights: Sequence[State], count: int) -> None:
     accepted: list[bool] = []
     for number in range(count):
         state = scaled(rights[number], lambda name, s=(0.3, 0.1, 0.05)[number % 3]: s)
-        model = with_lora(load_causal(base.path), PolicySettings(lora_rank=RANK))
+        model = with_policy_lora(load_causal(base.path), PolicySettings(lora_rank=RANK))
         set_peft_model_state_dict(model, state)
         record = measure(model, "default", "0" * 64, base, rows, pad_id(chat))
         bare = engine.score(None, record)

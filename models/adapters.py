@@ -26,7 +26,7 @@ from msgspec import Struct
 from feedback.durable import canonical, sha256_file
 from models.bases import Base
 from models.errors import AdapterInvalid as AdapterInvalid
-from models.weights import Matrix, check_fits, check_weights
+from models.weights import Matrix, check_fits, check_weights, layer_of
 
 MARKER = "_COMPLETE"
 WEIGHTS = "adapter_model.safetensors"
@@ -52,6 +52,7 @@ _PLAIN_KEYS = {
     "inference_mode",
     "fan_in_fan_out",
     "use_rslora",
+    "layers_to_transform",
 }
 _FEATURES = {
     "use_dora": "DoRA (use_dora)",
@@ -99,9 +100,14 @@ def engine_name(digest: str) -> str:
     return f"tt-{digest[:16]}"
 
 
-def adapter_config(base: Base, rank: int, alpha: int, target_modules: list[str]) -> dict[str, Any]:
-    """peft's configuration of a plain LoRA, without paths, versions or anything else that varies."""
-    return {
+def adapter_config(
+    base: Base, rank: int, alpha: int, target_modules: list[str], layers: list[int] | None = None
+) -> dict[str, Any]:
+    """peft's configuration of a plain LoRA, without paths, versions or anything else that varies.
+
+    `layers`: the numbers of the layers that it adapts; None: all.
+    """
+    found = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "r": rank,
@@ -114,6 +120,7 @@ def adapter_config(base: Base, rank: int, alpha: int, target_modules: list[str])
         "inference_mode": True,
         "fan_in_fan_out": False,
     }
+    return found if layers is None else found | {"layers_to_transform": sorted(layers)}
 
 
 def make_manifest(adapter: Path, base: Base, template_date: str | None = None) -> Manifest:
@@ -176,6 +183,7 @@ def read_adapter(path: Path, expected_digest: str) -> Adapter:
         raise AdapterInvalid(f"{path} can't be read: {error.strerror}: {error.filename}") from None
     rank, modules = _check_config(_json_object(config, CONFIG), manifest.base_name)
     matrices = check_weights(weights, rank, modules)
+    _check_layers(_json_object(config, CONFIG).get("layers_to_transform"), matrices)
     adapter = Adapter(manifest, config, weights, matrices)
     _check_digest(path, adapter, expected_digest)
     return adapter
@@ -261,6 +269,15 @@ def _check_config(config: dict[str, Any], base_name: str) -> tuple[int, list[str
     if (named := config.get("base_model_name_or_path")) != base_name:
         raise AdapterInvalid(f"{CONFIG} names {named!r} as its base, the manifest {base_name!r}: it is of another base")
     return rank, modules
+
+
+def _check_layers(layers: Any, matrices: list[Matrix]) -> None:
+    """`layers`: the numbers of those that the config says are adapted; None: all."""
+    adapted = {layer_of(matrix.module) for matrix in matrices}
+    if layers is not None and (not isinstance(layers, list) or set(map(str, layers)) != set(map(str, adapted))):
+        raise AdapterInvalid(
+            f"{CONFIG} adapts the layers {str(layers)[:120]}, the weights other ones: an engine would apply a part of them"
+        )
 
 
 def _check_digest(path: Path, adapter: Adapter, expected: str) -> None:

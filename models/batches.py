@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
+from models.packed import packed_states, visible
 from models.pieces import by_tokens, piece_by_piece
 
 Tensors = dict[str, Tensor]
@@ -95,11 +96,9 @@ def lay_out_text(sequences: Sequence[Sequence[tuple[Sequence[int], bool]]], pad:
 
 
 def _branch_mask(segments: Tensor, dtype: torch.dtype) -> Tensor:
-    """Additive mask [B, 1, T, T]: a token sees what is before it, of the prompt (segment 0) and of its own segment."""
+    """Additive mask [B, 1, T, T] of what each token sees."""
     width = segments.shape[1]
-    causal = torch.ones(width, width, dtype=torch.bool, device=segments.device).tril()
-    visible = (segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None])
-    allowed = (visible & causal) | torch.eye(width, dtype=torch.bool, device=segments.device)
+    allowed = visible(segments) | torch.eye(width, dtype=torch.bool, device=segments.device)
     mask = torch.zeros(allowed.shape, dtype=dtype, device=segments.device)
     return mask.masked_fill_(~allowed, torch.finfo(dtype).min)[:, None]
 
@@ -122,8 +121,11 @@ def hidden_states(model: Any, batch: Tensors, at: str) -> Tensor:
     """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     backbone = getattr(inner, inner.base_model_prefix)
+    packed = backbone.device.type == "cpu" and can_share(inner)
 
     def states(piece: Tensors) -> Tensor:
+        if packed:
+            return packed_states(backbone, piece, at)
         segments = piece.get("segments")
         mask = None if segments is None else _branch_mask(segments, backbone.dtype)
         output = backbone(input_ids=piece["ids"], position_ids=piece["positions"], attention_mask=mask, use_cache=False)
@@ -173,12 +175,6 @@ def logits_of(model: Any, states: Tensor) -> Tensor:
     """Logits of the next token after last hidden states [P, width]: [P, vocabulary], in float32."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     return _finish(inner.config, inner.get_output_embeddings()(states)).float()
-
-
-def reference_logps(model: Any, batch: Tensors) -> Tensor:
-    """`reply_logps` of the base under a peft model: its adapter switched off, no gradient."""
-    with torch.no_grad(), model.disable_adapter():
-        return reply_logps(model, batch)
 
 
 def plan_batches(lengths: Sequence[int], size: int, seed: int, epochs: int = 1) -> list[list[int]]:

@@ -8,16 +8,19 @@ needs no splitting, and an optimizer step is that of the whole batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
+from peft.tuners.lora import LoraLayer
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from models.attention import attending_by
 from models.loading import return_freed
+from models.weights import layer_of
 
 _ROOM_BYTES = 1 << 30
 _ROOM_SHARE = 2  # on a GPU: this part of its memory; between the kernels of small pieces it would wait
@@ -29,8 +32,14 @@ def tokens_at_once(model: Any) -> int:
     config = model.config.get_text_config()
     inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
     # bytes that a layer under a LoRA keeps of a token: measured, in bfloat16 and in float32
-    per_token = config.num_hidden_layers * (40 * config.hidden_size + 12 * inner)
+    per_token = _kept_layers(model, config.num_hidden_layers) * (40 * config.hidden_size + 12 * inner)
     return max(1, room_bytes(model.device) // int(per_token))
+
+
+def _kept_layers(model: Any, layers: int) -> int:
+    """Of so many, those that keep what they compute: from the first on that has a LoRA, or all."""
+    adapted = (layer_of(name) for name, module in model.named_modules() if isinstance(module, LoraLayer))
+    return layers - min((layer for layer in adapted if layer is not None), default=0)
 
 
 def split(batch: dict[str, Tensor], at: str, most: int) -> list[dict[str, Tensor]]:
@@ -49,7 +58,9 @@ def split(batch: dict[str, Tensor], at: str, most: int) -> list[dict[str, Tensor
         number[chosen] = torch.arange(len(group), device=row.device)
         places = (number[row] >= 0).nonzero().flatten()
         kept = {name: batch[name][chosen, :narrow] for name in ("ids", "positions", "segments") if name in batch}
-        pieces.append(kept | {"places": places, at: number[row[places]] * narrow + column[places]})
+        pieces.append(
+            kept | {"used": batch["used"][chosen], "places": places, at: number[row[places]] * narrow + column[places]}
+        )
     return pieces
 
 
@@ -95,9 +106,14 @@ def _recomputing(model: Any, on: bool) -> Iterator[None]:
     layers: list[Any] = (
         [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)] if on else []
     )
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), attending_by(model.config._attn_implementation, model.config)  # again as it attends now
+
+    again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
     try:
         for layer in layers:
-            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+            layer._gradient_checkpointing_func = again
             layer.gradient_checkpointing = True
         yield
     finally:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 from msgspec import Struct
-from peft import LoraConfig, TaskType, get_peft_model, get_peft_model_state_dict
+from peft import TaskType, get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -23,12 +23,14 @@ from feedback.records import Demonstration, PreferencePair, UnpairedLabel
 from models import losses
 from models.adapters import CONFIG, WEIGHTS, adapter_config
 from models.bases import Base
-from models.batches import Row, can_share, lay_out, plan_batches, reference_logps, reply_logps
+from models.batches import Row, can_share, lay_out, plan_batches, reply_logps
 from models.best_of import SampledPair
 from models.chat import Chat
 from models.errors import JobFailed
 from models.loading import load_causal, pad_id, training_dtype
 from models.loop import Report, train
+from models.lora import adapted_layers, with_lora
+from models.prefix import beside_base
 from models.reward import encode
 from models.settings import PolicySettings
 from models.snapshot import SnapshotData
@@ -75,7 +77,7 @@ def train_policy(
     if not kept.exists():
         if not any(examples.values()):
             raise JobFailed("the snapshot's train split has nothing to learn from: collect ratings or verdicts first")
-        model = with_lora(load_causal(base.path, training_dtype(base.path)), settings)
+        model = with_policy_lora(load_causal(base.path, training_dtype(base.path)), settings)
         plan = plan_policy(chat, examples, settings, max_length)
         share, balance = can_share(model), kto_balance(examples["kto"])
 
@@ -95,17 +97,9 @@ def train_policy(
     return kept
 
 
-def with_lora(model: Any, settings: PolicySettings) -> Any:
-    """The base with a fresh LoRA on all its linear layers but the output embedding."""
-    torch.manual_seed(settings.seed)
-    config = LoraConfig(
-        task_type=TaskType.CAUSAL_LM,
-        r=settings.lora_rank,
-        lora_alpha=2 * settings.lora_rank,
-        lora_dropout=0.0,
-        target_modules="all-linear",
-    )
-    return get_peft_model(model, config)
+def with_policy_lora(model: Any, settings: PolicySettings) -> Any:
+    """The base with a fresh LoRA."""
+    return with_lora(model, TaskType.CAUSAL_LM, settings.lora_rank, settings.lora_layers, settings.seed)
 
 
 def kto_balance(labels: Sequence[Example]) -> tuple[float, float]:
@@ -184,8 +178,9 @@ def policy_loss(model: Any, batch: dict[str, Any], beta: float, likelihood: floa
     replies, weights, target = batch["replies"], batch["weights"], batch["target"]
     if batch["kind"] == "sft":
         return losses.sft(reply_logps(model, replies), replies["lengths"], weights)
-    reference_a, reference_b = reference_logps(model, replies).unflatten(0, (-1, 2)).unbind(1)
-    a, b = reply_logps(model, replies).unflatten(0, (-1, 2)).unbind(1)
+    ours, reference = beside_base(model, lambda: reply_logps(model, replies))
+    a, b = ours.unflatten(0, (-1, 2)).unbind(1)
+    reference_a, reference_b = reference.unflatten(0, (-1, 2)).unbind(1)
     lengths = replies["lengths"].unflatten(0, (-1, 2))[:, 0]
     if batch["kind"] == "dpo":
         loss = losses.dpo(a, b, reference_a, reference_b, target, weights, beta)
@@ -200,9 +195,10 @@ def save_adapter(model: Any, base: Base, settings: PolicySettings, path: Path) -
     state = get_peft_model_state_dict(model)
     tensors = {name: value.detach().float().cpu().contiguous() for name, value in state.items()}
     save_file(tensors, path / WEIGHTS, metadata={"format": "pt"})
-    # every linear layer was adapted, so the last part of its name says enough (and is what engines expect)
+    # of an adapted layer every linear one was, so the last part of its name says enough (and is what engines expect)
     modules = list({name.rsplit(".", 1)[-1] for name in model.peft_config["default"].target_modules})
-    config = adapter_config(base, settings.lora_rank, 2 * settings.lora_rank, modules)
+    layers = adapted_layers(model.config.num_hidden_layers, settings.lora_layers)
+    config = adapter_config(base, settings.lora_rank, 2 * settings.lora_rank, modules, layers)
     (path / CONFIG).write_bytes(canonical(config))
 
 

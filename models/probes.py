@@ -5,7 +5,6 @@ An engine can take an adapter and silently not apply it, or a part of it; that s
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,11 +25,12 @@ from models.batches import Row, lay_out, token_logps
 from models.chat import Chat
 from models.fixed_probes import EXCHANGES
 from models.loading import load_causal, load_chat, pad_id
-from models.prefix import prefix_of
+from models.prefix import beside_base, prefix_of
 from models.proof import UNIT, Record, ScoredProbe, limits_of
 from models.records import store_record
 from models.reward import encode
 from models.sampling import choose_prompts
+from models.weights import layer_of
 
 TOKENS = 480  # a layer with half the noise's size as its effect is then 10 standard errors
 _OWN_TOKENS = TOKENS // 2  # what a base has not learned by heart moves more and is rounded less: fixed ones tell most
@@ -40,7 +40,6 @@ _LONGEST = 256  # tokens of prompt and reply: it bounds the record, and what a l
 _AT_ONCE = 8
 _MOST_LAYERS = 48  # of an adapter with more, neighbours share a part
 _DIGITS = 6
-_LAYER = re.compile(r"\.(\d+)\.")
 
 Scores = list[list[float]]
 
@@ -118,17 +117,19 @@ def measure(model: Any, adapter: str, digest: str, base: Base, rows: Sequence[Ro
     model.set_adapter(adapter)
     adapted = _adapted(model, adapter)
     prefix, effects = prefix_of(model, list(adapted)), {}
-    with prefix.kept():
+    with prefix.kept(every=True):
         whole = score(model, rows, pad)
-    probes = _beside_base(model, rows, pad, whole)
+    with model.disable_adapter(), prefix.begun_at(prefix.first):
+        bare = score(model, rows, pad)
     for name, part in _parts(adapted).items():
         with _without(part.modules, adapter), prefix.begun_at(part.first):
             rest = score(model, rows, pad)
         pairs = zip(_flat(whole), _flat(rest), strict=True)
         effects[name] = [round((with_it - without) / UNIT) for with_it, without in pairs]
     model.to(torch.bfloat16)
-    low = _beside_base(model, rows, pad, score(model, rows, pad))
-    noise, limits = limits_of(probes, [p.base for p in low], [p.candidate for p in low])
+    low, low_base = beside_base(model, lambda: score(model, rows, pad))
+    probes = [ScoredProbe(list(p), list(r), b, c) for (p, (r,)), b, c in zip(rows, bare, whole, strict=True)]
+    noise, limits = limits_of(probes, low_base, low)
     return Record(digest, base.name, base.revision, probes, effects, noise, limits)
 
 
@@ -155,18 +156,11 @@ def remake(candidate: Path, adapter: Adapter, base: Base) -> Record:
     return record
 
 
-def _beside_base(model: Any, rows: Sequence[Row], pad: int, candidate: Scores) -> list[ScoredProbe]:
-    with model.disable_adapter():
-        base = score(model, rows, pad)
-    triples = zip(rows, base, candidate, strict=True)
-    return [ScoredProbe(list(prompt), list(reply), b, c) for (prompt, (reply,)), b, c in triples]
-
-
 class _Part(Struct):
-    """Some of an adapter's modules, and the first layer that one of them is in (0: it is not known to begin later)."""
+    """Some of an adapter's modules, and the first layer that one of them is in (0 too where one is in none)."""
 
+    first: int
     modules: list[Any] = msgspec.field(default_factory=list)
-    first: int = 0
 
 
 def _adapted(model: Any, adapter: str) -> dict[str, Any]:
@@ -177,20 +171,21 @@ def _adapted(model: Any, adapter: str) -> dict[str, Any]:
 
 def _parts(adapted: Mapping[str, Any]) -> dict[str, _Part]:
     """The adapted modules by layer and by kind; a part that is the whole adapter is none."""
-    layers = sorted({int(found[1]) for name in adapted if (found := _LAYER.search(name))})
+    layers = sorted({layer for name in adapted if (layer := layer_of(name)) is not None})
     step = -(-len(layers) // _MOST_LAYERS) or 1
     groups = [layers[first : first + step] for first in range(0, len(layers), step)]
     names = {
-        layer: (f"layer {group[0]}" if len(group) == 1 else f"layers {group[0]} to {group[-1]}", group[0])
+        layer: f"layer {group[0]}" if len(group) == 1 else f"layers {group[0]} to {group[-1]}"
         for group in groups
         for layer in group
     }
     parts: dict[str, _Part] = {}
     for name, module in adapted.items():
-        if found := _LAYER.search(name):
-            part, first = names[int(found[1])]
-            parts.setdefault(part, _Part(first=first)).modules.append(module)
-        parts.setdefault(name.rsplit(".", 1)[-1], _Part()).modules.append(module)
+        layer = layer_of(name)
+        for kind in ([] if layer is None else [names[layer]]) + [name.rsplit(".", 1)[-1]]:
+            part = parts.setdefault(kind, _Part(layer or 0))
+            part.modules.append(module)
+            part.first = min(part.first, layer or 0)
     return {name: part for name, part in parts.items() if len(part.modules) < len(adapted)}
 
 

@@ -8,15 +8,13 @@ what a sequence costs does not depend on how long the others are. For plain full
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
 
+from models.attention import attend, attending_by, register
 from models.batches import can_share
 from models.loading import device
 
@@ -50,6 +48,13 @@ class KeyValues:
         held[:, :, self.length : end] = fresh
         return held[:, :, :end]
 
+    def copy(self) -> KeyValues:
+        """The same, to go on with in another way."""
+        fresh = KeyValues(self._most)
+        fresh.length = self.length
+        fresh._layers = [held.clone() for held in self._layers]
+        return fresh
+
     def _room(self, needed: int) -> int:
         room = _FIRST_ROOM
         while room < needed:
@@ -77,7 +82,7 @@ def forward(model: Any, reads: Sequence[Read], adapters: Sequence[str] | None = 
         "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device()),  # is handed on, and not used
         "use_cache": True,
     }
-    with torch.inference_mode(), _ragged_attention(model.config):
+    with torch.inference_mode(), attending_by(_NAME, model.config):
         if adapters is None:
             found = model(input_ids=ids, position_ids=positions, logits_to_keep=last, **common).logits[0]
         else:  # peft tells rows apart, not tokens: each token is a row
@@ -127,10 +132,9 @@ def _attention(
     module: Any, query: Tensor, seen: list[Tensor], masks: list[Tensor | None], _: Any, scaling: float, **__: Any
 ) -> tuple[Tensor, None]:
     """Each sequence's queries [rows, heads, tokens, width] over its own keys and values: [rows, tokens, heads, width]."""
-    shared = getattr(module, "num_key_value_groups", 1) > 1
     counts = [1 if mask is None else mask.shape[0] for mask in masks]
     found = [
-        scaled_dot_product_attention(part, both[:1], both[1:], mask, scale=scaling, enable_gqa=shared)
+        attend(part, both[:1], both[1:], mask, scaling)
         for part, both, mask in zip(_in_line(query)[None].split(counts, dim=2), seen, masks, strict=True)
     ]
     rows, heads, tokens, width = query.shape
@@ -153,14 +157,4 @@ def _room_for(like: Tensor, tokens: int) -> Tensor:
     return like.new_empty(2, like.shape[1], tokens, like.shape[3])
 
 
-@contextmanager
-def _ragged_attention(config: Any) -> Iterator[None]:
-    before = config._attn_implementation
-    config._attn_implementation = _NAME
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
-
-
-AttentionInterface.register(_NAME, _attention)
+register(_NAME, _attention)

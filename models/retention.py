@@ -9,6 +9,7 @@ the questions of models/facts.py, which both answer.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from models.chat import Chat
 from models.cutting import prompt_room
 from models.facts import FACTS, Fact
 from models.loading import pad_id
+from models.prefix import beside_base
 from models.reward import encode
 from models.sampling import PROMPTS_AT_ONCE, Sampled, sample
 
@@ -95,9 +97,7 @@ def mean_kl(model: Any, rows: Sequence[Row], pad: int) -> float:
     total, count = 0.0, 0
     for first in range(0, len(rows), _ROWS_AT_ONCE):
         batch = {name: x.to(model.device) for name, x in lay_out(rows[first : first + _ROWS_AT_ONCE], pad).items()}
-        ours = hidden_states(model, batch, "predictors")
-        with model.disable_adapter():
-            theirs = hidden_states(model, batch, "predictors")
+        ours, theirs = beside_base(model, partial(hidden_states, model, batch, "predictors"))
         pairs = zip(ours.split(_TOKENS_AT_ONCE), theirs.split(_TOKENS_AT_ONCE), strict=True)
         total += sum(float(_kl(logits_of(model, a), logits_of(model, b))) for a, b in pairs)
         count += len(ours)

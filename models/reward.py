@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from msgspec import Struct
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft import PeftModel, TaskType
 from torch import Tensor
 
 from feedback.durable import staged, write_json
@@ -30,6 +30,7 @@ from models.lengths import fit_replies
 from models.loading import device, load_scorer, pad_id, release_memory, training_dtype
 from models.logistic import fit_logistic
 from models.loop import Report, train
+from models.lora import with_lora
 from models.losses import bradley_terry, logistic
 from models.settings import RewardSettings
 from models.snapshot import SnapshotData
@@ -119,7 +120,7 @@ def train_reward(
         ]
         if not examples:
             raise JobFailed("the snapshot's train split has no pairs and no unpaired labels: collect ratings first")
-        model = _with_lora(load_scorer(base.path, HEADS, _SEED, training_dtype(base.path)), settings)
+        model = with_reward_lora(load_scorer(base.path, HEADS, _SEED, training_dtype(base.path)), settings)
         rate = settings.rate(base.tiny)
         _fit(model, chat, _bounded(examples, settings.max_labels), settings, rate, max_length, work, report)
         calibration = calibrate(RewardModel(lambda: model, chat, max_length, Calibration(1.0, 0.0)), data)
@@ -253,13 +254,7 @@ def _bounded(examples: list[PreferencePair | UnpairedLabel], most: int) -> list[
     return order[:most]
 
 
-def _with_lora(model: Any, settings: RewardSettings) -> Any:
-    torch.manual_seed(_SEED)
-    config = LoraConfig(
-        task_type=TaskType.SEQ_CLS,  # else the heads stay untrained, silently
-        r=settings.lora_rank,
-        lora_alpha=2 * settings.lora_rank,
-        lora_dropout=0.0,
-        target_modules="all-linear",
-    )
-    return get_peft_model(model, config)
+def with_reward_lora(model: Any, settings: RewardSettings) -> Any:
+    """The scorer with a fresh LoRA; its heads are trained with it."""
+    task = TaskType.SEQ_CLS  # else the heads stay untrained, silently
+    return with_lora(model, task, settings.lora_rank, settings.lora_layers, _SEED)

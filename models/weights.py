@@ -93,6 +93,16 @@ def read_header(raw: bytes) -> tuple[dict[str, TensorInfo], int]:
         raise AdapterInvalid("the weights are not a safetensors file: its header can't be read") from None
 
 
+def layer_of(module: str) -> int | None:
+    """The number of the layer that a module of this name is in; None where it is in none.
+
+    >>> layer_of("model.layers.20.self_attn.q_proj")
+    20
+    """
+    found = re.search(r"\.(\d+)\.", module)
+    return int(found[1]) if found else None
+
+
 def zeros_like(raw: bytes) -> bytes:
     """Weights of the same shapes that change nothing."""
     _, start = read_header(raw)

@@ -24,7 +24,7 @@ from peft import LoraConfig, TaskType, get_peft_model
 from models.batches import Row, can_share, lay_out
 from models.loading import device, load_causal, load_scorer, training_dtype
 from models.loop import mixed_precision
-from models.policy import policy_loss, with_lora
+from models.policy import policy_loss, with_policy_lora
 from models.reward import reward_loss
 from models.settings import PolicySettings
 
@@ -80,7 +80,7 @@ def tokens_of(rows: Sequence[Row]) -> int:
 
 def our_dpo(base: Path) -> Side:
     """Our DPO step with the likelihood term."""
-    model = scatter(with_lora(load_causal(base, training_dtype(base)), PolicySettings()))
+    model = scatter(with_policy_lora(load_causal(base, training_dtype(base)), PolicySettings()))
 
     def loss(rows: Sequence[Row]) -> torch.Tensor:
         ones = torch.ones(len(rows))

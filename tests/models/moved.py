@@ -7,12 +7,12 @@ from typing import Any
 
 def moved_policy(chat: Any) -> Any:
     """An untrained tiny base with an adapter that changes what it says."""
-    from models.policy import with_lora
+    from models.policy import with_policy_lora
     from models.settings import PolicySettings
     from models.tiny import fresh_model
     from tests.models.conftest import TINY
 
-    model = with_lora(fresh_model(chat.tokenizer, TINY, 96), PolicySettings(lora_rank=4))
+    model = with_policy_lora(fresh_model(chat.tokenizer, TINY, 96), PolicySettings(lora_rank=4))
     move(model, 0.05)
     return model
 

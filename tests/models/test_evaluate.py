@@ -11,7 +11,7 @@ import torch
 from feedback.records import Split
 from models.bases import Base
 from models.evaluate import Sample, describe_samples, judge_reward, load_policies, sample_both
-from models.policy import with_lora
+from models.policy import with_policy_lora
 from models.reward import Calibration, RewardModel, Rewards
 from models.sampling import PROMPTS_AT_ONCE
 from models.settings import PolicySettings
@@ -144,7 +144,7 @@ def adapters(base: Base, tmp_path_factory: pytest.TempPathFactory) -> list[Path]
 
     found = [tmp_path_factory.mktemp("candidate") for _ in range(2)]
     for seed, path in enumerate(found):
-        model = with_lora(load_causal(base.path), PolicySettings(lora_rank=4, seed=seed))
+        model = with_policy_lora(load_causal(base.path), PolicySettings(lora_rank=4, seed=seed))
         with torch.no_grad():
             for name, weight in model.named_parameters():
                 if "lora_B" in name:

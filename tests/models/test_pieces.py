@@ -97,11 +97,11 @@ def test_a_reward_models_batch_in_pieces_has_the_loss_and_the_gradients_of_the_w
 def scorer(chat: Any, tmp_path: Any) -> Any:
     """A fresh reward model, in training."""
     from models.loading import load_scorer
-    from models.reward import HEADS, _with_lora
+    from models.reward import HEADS, with_reward_lora
     from models.settings import RewardSettings
 
     fresh_model(chat.tokenizer, TINY, 96).save_pretrained(tmp_path)
-    return _with_lora(load_scorer(tmp_path, HEADS, 1, torch.float32), RewardSettings(lora_rank=4)).train()
+    return with_reward_lora(load_scorer(tmp_path, HEADS, 1, torch.float32), RewardSettings(lora_rank=4)).train()
 
 
 def test_no_pass_of_the_model_has_more_tokens_than_there_is_room_for_but_for_one_long_row(
@@ -113,9 +113,10 @@ def test_no_pass_of_the_model_has_more_tokens_than_there_is_room_for_but_for_one
         lambda _, __, named: seen.append(tuple(named["input_ids"].shape)), with_kwargs=True
     )
     narrow(monkeypatch, adapted, 40)
-    hidden_states(adapted, lay_out([*ROWS, ([5] * 60, [[6], [7]])], 0), "predictors")
-    assert sum(rows for rows, _ in seen) == len(ROWS) + 1
-    assert all(rows * width <= 20 or rows == 1 for rows, width in seen)
+    batch = lay_out([*ROWS, ([5] * 60, [[6], [7]])], 0)
+    hidden_states(adapted, batch, "predictors")
+    assert sum(width for _, width in seen) == int(batch["used"].sum()), "rows lie in one, without padding"
+    assert all(width <= 20 or width == 62 for _, width in seen)
     assert len(seen) < len(ROWS)
 
 
@@ -132,11 +133,11 @@ def test_layers_are_computed_twice_only_where_there_is_no_room_to_keep_what_they
         hidden_states(adapted, batch, "ends").sum().backward()
         return sum(calls)
 
-    assert computed() == batch["ids"].numel()
-    tokens = sum(piece["ids"].numel() for piece in split(batch, "ends", 40))
+    tokens = int(batch["used"].sum())
+    assert computed() == tokens
+    kept = sum(int(piece["used"].sum()) for piece in split(batch, "ends", 40)[:2])
     narrow(monkeypatch, adapted, 80)
-    assert tokens + 1 < computed() < 2 * tokens
-    assert tokens - 80 <= computed() - tokens <= tokens - 40
+    assert computed() == tokens + (tokens - kept)
 
 
 def test_pieces_hold_every_row_once_with_its_neighbours_in_length() -> None:

@@ -1,17 +1,36 @@
+import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import torch
+from peft import PeftModel, get_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file
 
 from feedback.records import Demonstration
 from models import losses
-from models.batches import lay_out, reference_logps, reply_logps
+from models.adapters import CONFIG, WEIGHTS
+from models.bases import Base
+from models.batches import lay_out, reply_logps
 from models.best_of import SampledPair
-from models.policy import choose_examples, kto_balance, plan_policy, policy_loss, tensors
+from models.policy import (
+    choose_examples,
+    kto_balance,
+    plan_policy,
+    policy_loss,
+    save_adapter,
+    tensors,
+    with_policy_lora,
+)
+from models.prefix import beside_base
 from models.settings import PolicySettings
 from models.snapshot import SnapshotData
-from tests.models.moved import moved_policy
+from models.tiny import fresh_model
+from models.weights import layer_of
+from tests.models.conftest import TINY
+from tests.models.moved import move, moved_policy
 from tests.models.snapshots import common, pair, said, thumb
 
 
@@ -73,7 +92,7 @@ def adapted(chat: Any) -> Any:
 
 def test_the_reference_is_the_base_without_the_adapter(chat: Any, adapted: Any) -> None:
     batch = lay_out([(chat.prompt(said("Hi"), 50), [chat.reply("Hello", 50)])], 0)
-    reference, policy = reference_logps(adapted, batch), reply_logps(adapted, batch)
+    policy, reference = beside_base(adapted, lambda: reply_logps(adapted, batch))
     with torch.no_grad():
         bare = reply_logps(adapted.unload(), batch)
     assert reference.item() == pytest.approx(bare.item())
@@ -151,9 +170,24 @@ def test_kto_takes_its_kl_term_from_the_next_examples_reply(chat: Any, adapted: 
         (chat.prompt(said(p), 90), [chat.reply(r, 90)])
         for p, r in (("a", "one"), ("a", "two"), ("b", "two"), ("b", "one"))
     ]
-    own = reply_logps(adapted, lay_out(rows, 0)).detach()
-    reference = reference_logps(adapted, lay_out(rows, 0))
+    own, reference = beside_base(adapted, lambda: reply_logps(adapted, lay_out(rows, 0)).detach())
     expected = losses.kto(
         own[[0, 2]], reference[[0, 2]], own[[1, 3]], reference[[1, 3]], torch.tensor([1.0, 0.0]), torch.ones(2), 0.1
     )
     assert policy_loss(adapted, batch, 0.1, likelihood=0.0).item() == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_an_adapter_of_the_last_layers_says_so_and_is_loaded_as_it_was(chat: Any, tmp_path: Path) -> None:
+    settings = PolicySettings(lora_rank=4, lora_layers=1)
+    model = with_policy_lora(fresh_model(chat.tokenizer, TINY, 96), settings)
+    move(model, 0.05)
+    save_adapter(model, Base("somewhere", "tiny-0123456789ab", "r" * 64, "t" * 64, "c" * 64), settings, tmp_path)
+    assert json.loads((tmp_path / CONFIG).read_bytes())["layers_to_transform"] == [TINY.layers - 1]
+    base = fresh_model(chat.tokenizer, TINY, 96)
+    base.load_state_dict(model.unload().state_dict())
+    loaded = PeftModel.from_pretrained(base, str(tmp_path))
+    adapted = [name for name, module in loaded.named_modules() if isinstance(module, LoraLayer)]
+    assert {layer_of(name) for name in adapted} == {TINY.layers - 1}
+    weights = load_file(tmp_path / WEIGHTS)
+    assert weights.keys() == get_peft_model_state_dict(loaded).keys()
+    assert all(torch.equal(weights[name], value) for name, value in get_peft_model_state_dict(loaded).items())

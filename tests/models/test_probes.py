@@ -14,7 +14,7 @@ from peft.tuners.lora import LoraLayer
 from models.bases import Base
 from models.fixed_probes import EXCHANGES
 from models.loading import pad_id
-from models.policy import with_lora
+from models.policy import with_policy_lora
 from models.probes import TOKENS, Probe, choose_probes, encode_probe, report_probes, score
 from models.proof import UNIT, NotProven, Proven, Record, damage, powers, prove
 from models.settings import PolicySettings
@@ -100,7 +100,7 @@ def adapted(chat: Any, seed: int = 1) -> Any:
     base = fresh_model(chat.tokenizer, TINY, 96)
     with torch.no_grad():
         base.get_output_embeddings().weight.mul_(20)
-    model = with_lora(base, PolicySettings(lora_rank=4, seed=seed))
+    model = with_policy_lora(base, PolicySettings(lora_rank=4, seed=seed))
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "lora_B" in name:

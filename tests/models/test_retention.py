@@ -9,7 +9,7 @@ import torch
 
 from models.batches import lay_out
 from models.facts import Fact
-from models.policy import with_lora
+from models.policy import with_policy_lora
 from models.retention import compare_facts, mean_kl, measure_retention
 from models.sampling import Sampled
 from models.settings import PolicySettings
@@ -21,7 +21,7 @@ from tests.models.snapshots import said
 
 @pytest.fixture
 def adapted(chat: Any) -> Any:
-    return with_lora(fresh_model(chat.tokenizer, TINY, 96), PolicySettings(lora_rank=4)).eval()
+    return with_policy_lora(fresh_model(chat.tokenizer, TINY, 96), PolicySettings(lora_rank=4)).eval()
 
 
 def rows(chat: Any) -> list[Any]:

@@ -1,12 +1,15 @@
 import random
+from collections import Counter
+from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import pytest
 import torch
 
-from models import pieces
+from models import pieces, sampling
 from models.ragged import bytes_per_token
-from models.sampling import choose_prompts, sample
+from models.sampling import Sampled, _padded, _unpadded, choose_prompts, sample
 from tests.models.snapshots import said, turn
 
 TURNS = [turn(n, "gate" if n % 2 else "train", said(f"question {n // 4}"), "x") for n in range(80)]
@@ -33,19 +36,23 @@ def test_a_sample_says_whether_it_ended_or_was_cut_at_its_limit(chat: Any, model
     found = sample(model, chat, prompts, 200, 3, seed=3)
     cut = [one for one in found if not one.ended]
     assert cut
-    ending = sample(_Ends(model, chat), chat, prompts, 1, 3, seed=3)
-    assert [(one.text, one.ended) for one in ending] == [("a", True)]
+    ends = copy(chat)
+    ends.end_ids = frozenset(range(model.config.vocab_size))  # whatever it says ends its reply
+    assert sample(model, ends, prompts, 2, 3, seed=3) == [Sampled("", True)] * 2
 
 
-class _Ends:
-    """A model that says one letter and ends."""
+def test_replies_are_those_of_transformers(chat: Any, model: Any) -> None:
+    prompts = [chat.prompt(said("Hi"), 50), chat.prompt(said("Where is order 12?"), 50)]
 
-    def __init__(self, model: Any, chat: Any) -> None:
-        self.said = [*chat.content("a"), chat.closing[-1], 0]
-        self.eval, self.device, self.dtype, self.config = model.eval, model.device, model.dtype, model.config
+    def written(count: int, tokens: int, temperature: float) -> list[list[list[int]]]:
+        given = (model, chat, prompts, count, tokens, temperature)
+        return [write(*given, torch.Generator().manual_seed(1)) for write in (_unpadded, _padded)]
 
-    def generate(self, input_ids: Any, **_: Any) -> Any:
-        return torch.cat([input_ids, torch.tensor([self.said])], dim=1)
+    ours, theirs = written(1, 6, 0.0)
+    assert ours == [ids[: len(ours[n])] for n, ids in enumerate(theirs)]
+    ours, theirs = written(400, 1, 0.8)
+    common = Counter(ids[0] % 8 for ids in ours) & Counter(ids[0] % 8 for ids in theirs)
+    assert common.total() > 0.9 * 800, "as likely as theirs"
 
 
 def test_at_temperature_zero_chance_has_no_say(chat: Any, model: Any) -> None:
@@ -60,14 +67,14 @@ def test_as_many_prompts_are_asked_at_once_as_there_is_room_for_and_they_keep_th
 ) -> None:
     prompts = [chat.prompt(said("Where is order 12?"[: 3 + 2 * n]), 50) for n in range(7)]
     whole = sample(model, chat, prompts, 1, 8, 3, temperature=0.0)
-    tokens, seen, generate = 2 * (max(map(len, prompts)) + 8), list[int](), model.generate
+    tokens, seen = 2 * (max(map(len, prompts)) + 8), list[int]()
     monkeypatch.setattr(pieces, "_ROOM_BYTES", 2 * tokens * bytes_per_token(model))
 
-    def watched(input_ids: torch.Tensor, **given: Any) -> Any:
-        seen.append(len(input_ids))
-        return generate(input_ids=input_ids, **given)
+    def watched(model: Any, chat: Any, prompts: Sequence[Any], *given: Any) -> list[list[int]]:
+        seen.append(len(prompts))
+        return _unpadded(model, chat, prompts, *given)
 
-    monkeypatch.setattr(model, "generate", watched)
+    monkeypatch.setattr(sampling, "_unpadded", watched)
     assert sample(model, chat, prompts, 1, 8, 3, temperature=0.0) == whole
     assert seen == [2, 2, 2, 1]
     seen.clear()
