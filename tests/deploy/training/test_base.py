@@ -31,16 +31,23 @@ def state(tmp_path: Path) -> State:
     return open_state(tmp_path / "state")
 
 
-def test_a_fresh_state_directory_takes_the_small_model_that_any_machine_trains_in_minutes(state: State) -> None:
-    assert choose_base(NONE_NAMED, state, None) == Choice("tiny", "default")
+def test_a_fresh_state_directory_takes_smollm2_where_the_processor_has_bf16(state: State) -> None:
+    assert choose_base(NONE_NAMED, state, None, bf16=True) == Choice("smollm2", "default")
+    assert choose_base(NONE_NAMED, state, None, bf16=False) == Choice("tiny", "processor")
 
 
-def test_what_is_asked_for_is_taken_and_what_a_setting_names_before_that(state: State) -> None:
+@pytest.mark.parametrize("bf16", [True, False])
+def test_what_is_asked_for_is_taken_and_what_a_setting_names_before_that(state: State, bf16: bool) -> None:
     note_base(state.root, "smollm2")
-    assert choose_base(NONE_NAMED, state, None) == Choice("smollm2", "note")
-    assert choose_base(NONE_NAMED, state, "tiny") == Choice("tiny", "option")
-    assert choose_base(NAMED, state, "tiny") == Choice("/models/mine", "setting")
-    assert choose_base(NAMED, state, None) == Choice("/models/mine", "setting")
+    assert choose_base(NONE_NAMED, state, None, bf16) == Choice("smollm2", "note")
+    assert choose_base(NONE_NAMED, state, "tiny", bf16) == Choice("tiny", "option")
+    assert choose_base(NAMED, state, "tiny", bf16) == Choice("/models/mine", "setting")
+    assert choose_base(NAMED, state, None, bf16) == Choice("/models/mine", "setting")
+
+
+def test_a_state_directory_that_has_a_tiny_base_keeps_it(state: State) -> None:
+    (state.root / "bases" / "tiny-of-0123456789ab.json").write_text("{}")
+    assert choose_base(NONE_NAMED, state, None, bf16=True) == Choice("tiny", "note")
 
 
 def test_every_command_goes_by_the_noted_base_and_by_nothing_else_of_the_note(state: State) -> None:
@@ -80,4 +87,5 @@ def test_who_replays_is_told_which_base_and_what_it_is_for(name: str) -> None:
     assert ("Apache-2.0; 93 MB" in told) == (name == "smollm2")
     slow = sentence(Choice(name, "option"), NONE_NAMED, bf16=False) or ""
     assert ("it takes long" in slow) == (name == "smollm2")
+    assert "has no bf16" in (sentence(Choice("tiny", "processor"), NONE_NAMED, bf16=False) or "")
     assert sentence(Choice("/models/mine", "setting"), NONE_NAMED, bf16=True) is None
