@@ -82,7 +82,7 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock
         with phases.phase("base"):
             base = install_smollm2(state, lambda here, of: emit({"phase": FETCHING, "step": here, "of": of}))
     incumbent = _check_incumbent(spec, base)
-    _prepare_torch(spec)
+    prepare_torch(spec.threads)
     from models.best_of import reward_pairs, sample_prompts
     from models.evaluate import evaluate
     from models.loading import load_causal, load_chat, release_memory, training_dtype
@@ -219,13 +219,13 @@ def _alone(work: Path) -> Iterator[None]:
         yield
 
 
-def _prepare_torch(spec: TrainingSpec) -> None:
+def prepare_torch(threads: int) -> None:
     """Quiet, and the same result every time."""
     os.environ |= {"TOKENIZERS_PARALLELISM": "false", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
     warnings.filterwarnings("ignore")
     import torch
 
-    torch.set_num_threads(spec.threads)
+    torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # it takes a tenth of the time
 
