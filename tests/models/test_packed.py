@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from models.batches import _branch_mask, lay_out
+from models.batches import _SHARING, _branch_mask, can_share, lay_out
 from models.packed import packed_states, visible
 
 IDS = st.lists(st.integers(5, 90), min_size=1, max_size=9)
@@ -45,3 +47,24 @@ def test_a_reply_sees_the_prompt_and_itself_and_never_what_comes() -> None:
         [1, 1, 1, 0],
         [1, 0, 0, 1],
     ]
+
+
+@pytest.mark.parametrize("kind", sorted(_SHARING))
+def test_every_architecture_that_shares_prompts_attends_row_by_row(kind: str) -> None:
+    config = AutoConfig.for_model(
+        kind, vocab_size=100, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    config.sliding_window, config.layer_types = None, ["full_attention"] * 2
+    torch.manual_seed(0)
+    small = AutoModelForCausalLM.from_config(config).eval()
+    assert can_share(small)
+    batch = lay_out([([5, 6, 7], [[8, 9], [10]]), ([11], [[12, 13, 14, 15]])], 0)
+    with torch.no_grad():
+        found = packed_states(small.model, batch, "predictors")
+        mask = _branch_mask(batch["segments"], torch.float32)
+        output = small.model(
+            input_ids=batch["ids"], position_ids=batch["positions"], attention_mask=mask, use_cache=False
+        )
+    padded = output.last_hidden_state.flatten(0, 1)[batch["predictors"]]
+    assert torch.allclose(found, padded, atol=1e-5)
