@@ -12,6 +12,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deploy.web.errors import answered, bad, place
+from deploy.web.pace import LATE, Late
 from deploy.web.tokens import token_bytes
 
 HEADER = "X-Request-Id"
@@ -22,14 +23,15 @@ log = structlog.get_logger()
 
 
 class Requests:
-    """An ASGI app around another."""
+    """An ASGI app around another. `late` keeps those waiting whose body is refused (deploy.web.bodies)."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, late: Late) -> None:
+        self._app, self._late = app, late
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
+        scope[LATE] = self._late
         name = request_id(scope)
         said = _Said(send, name)
         structlog.contextvars.bind_contextvars(request_id=name.decode())

@@ -11,7 +11,9 @@ import structlog
 from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
+from deploy.web.pace import Late
 from deploy.web.requests import Requests
+from tests.fakes import ManualClock
 
 
 async def ask(app: Any, *headers: tuple[bytes, bytes], path: str = "/") -> list[Message]:
@@ -25,7 +27,7 @@ async def ask(app: Any, *headers: tuple[bytes, bytes], path: str = "/") -> list[
         return {"type": "http.request"}
 
     scope = {"type": "http", "method": "GET", "path": path, "headers": list(headers)}
-    await asyncio.create_task(Requests(app)(scope, receive, send))
+    await asyncio.create_task(Requests(app, Late(ManualClock()))(scope, receive, send))
     return sent
 
 
