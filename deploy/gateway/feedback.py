@@ -28,6 +28,7 @@ from deploy.serving_settings import GatewaySettings
 from deploy.web.bodies import read_object
 from deploy.web.callers import Caller, Callers
 from deploy.web.errors import ApiError, bad
+from deploy.web.pace import Pace
 from feedback.clock import Clock
 from feedback.intake import contract
 from feedback.intake.contract import Rejected
@@ -38,6 +39,9 @@ IDEMPOTENCY_HEADER = "Idempotency-Key"
 _FIELDS = {"turn_id", "kind", "value", "conversation_id", "event_id", "occurred_at", "source", "user_id", "rubric"}
 _FIELDS |= {"locale", "tags", "choice", "comment"}
 MAX_BYTES = 64_000
+LONG, REST_S = 1_000, 0.015
+"""Of feedback with texts of more characters one is taken in so many seconds: to redact it may be some milliseconds' work."""
+
 _NEEDS_SCOPE = {"expert": "label", "system": "ingest"}
 _KINDS = frozenset(get_args(RatingKind))
 
@@ -61,7 +65,7 @@ def feedback_router(
     clock: Clock,
 ) -> APIRouter:
     """The router."""
-    router = APIRouter()
+    router, pace = APIRouter(), Pace(clock)
     limit = min(settings.max_request_bytes, MAX_BYTES)
 
     @router.post("/v1/feedback", status_code=202)
@@ -77,6 +81,8 @@ def feedback_router(
             now_us = clock.now_us()
             documents = rating_events(body, caller, turn_ids, request.headers.get(IDEMPOTENCY_HEADER), now_us)
             ratings = [_rating(document, now_us) for document in documents]
+            if sum(len(rating.value) for rating in ratings if isinstance(rating.value, str)) > LONG:
+                await clock.sleep(pace.rest_s(REST_S))
             if not await events.send([await _record(rating, redaction) for rating in ratings]):
                 raise not_logged()
         except ApiError as error:
