@@ -23,6 +23,10 @@ LATE_S, APART_S = 0.5, 0.01
 """So late somebody who sent too much is told so, and so long after the one before."""
 
 
+REFUSED_S, REFUSED_APART_S = 0.05, 0.005
+"""The same of any other refusal; one of these an honest client may have earned, and another of its own goes on."""
+
+
 class Pace:
     """When each may go on. Belongs to one event loop."""
 
@@ -42,11 +46,16 @@ class Late:
     """Keeps those waiting who send what no client should, or too much of it, until they are told so."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock, self._pace, self._over = clock, Pace(clock), asyncio.Event()
+        self._clock, self._over = clock, asyncio.Event()
+        self._pace, self._refused = Pace(clock), Pace(clock)
 
     async def wait(self) -> None:
         """Until it is time for the next answer."""
         await self._clock.wait(self._over, self._pace.rest_s(APART_S, LATE_S))
+
+    async def refused(self) -> None:
+        """The same for an answer that says no."""
+        await self._clock.wait(self._over, self._refused.rest_s(REFUSED_APART_S, REFUSED_S))
 
     def end(self) -> None:
         """Nobody waits any more: the server stops."""
