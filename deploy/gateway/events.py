@@ -24,6 +24,7 @@ from deploy.web.bodies import read_body, unkept_in
 from deploy.web.callers import Caller, Callers
 from deploy.web.errors import ApiError
 from deploy.web.json_shape import Shape
+from deploy.web.pace import Pace
 from feedback.clock import Clock
 from feedback.intake import contract
 from feedback.intake.contract import Rejected
@@ -32,7 +33,7 @@ from feedback.records import Rating, Turn
 
 MAX_LINES = 50_000
 SLICE_S, PAUSE_S = 0.002, 0.006
-"""So long is read at once; then so long is left to others, the engine's thread among them."""
+"""So long is read at once; then so long is left to others, the engine's thread among them, by all who send events together."""
 RUN = 500
 """Records that are made durable at once: the turns of others wait for no more of them."""
 
@@ -56,14 +57,14 @@ def events_router(
     settings: GatewaySettings, callers: Callers, events: EventLog, redaction: Redaction, clock: Clock
 ) -> APIRouter:
     """The router."""
-    router = APIRouter()
+    router, pace = APIRouter(), Pace(clock)
 
     @router.post("/v1/events")
     async def take(request: Request) -> dict[str, Any]:
         caller = await callers.caller(request, "ingest")
         callers.count(request, caller)
         raw = await read_body(request, settings.max_request_bytes, few_lines())
-        account = await read_events(raw, caller, redaction, clock)
+        account = await read_events(raw, caller, redaction, clock, pace)
         if not await send_in_runs(events, account.records):
             raise not_logged()
         return {
@@ -96,7 +97,9 @@ async def send_in_runs(events: Log, records: Sequence[Record]) -> bool:
     return True
 
 
-async def read_events(raw: bytes | bytearray, caller: Caller, redaction: Redaction, clock: Clock) -> Account:
+async def read_events(
+    raw: bytes | bytearray, caller: Caller, redaction: Redaction, clock: Clock, pace: Pace
+) -> Account:
     """The records of a body of lines. An event id that stands there twice counts once, as the first says."""
     account, seen = Account(), set[str]()
     now_us, began_s = clock.now_us(), clock.monotonic_s()
@@ -115,7 +118,7 @@ async def read_events(raw: bytes | bytearray, caller: Caller, redaction: Redacti
             except Unredactable as why:
                 account.rejected.append({"line": number, "reason": f"it can't be redacted: {why}"})
         if clock.monotonic_s() - began_s > SLICE_S:
-            await clock.sleep(PAUSE_S)
+            await clock.sleep(pace.rest_s(PAUSE_S))
             began_s = clock.monotonic_s()
     return account
 

@@ -28,6 +28,7 @@ from deploy.serving_settings import GatewaySettings
 from deploy.web.bodies import read_object
 from deploy.web.callers import Caller, Callers
 from deploy.web.errors import ApiError, bad
+from deploy.web.pace import Pace
 from feedback.clock import Clock
 from feedback.intake import contract
 from feedback.intake.contract import Rejected
@@ -38,6 +39,10 @@ IDEMPOTENCY_HEADER = "Idempotency-Key"
 _FIELDS = {"turn_id", "kind", "value", "conversation_id", "event_id", "occurred_at", "source", "user_id", "rubric"}
 _FIELDS |= {"locale", "tags", "choice", "comment"}
 MAX_BYTES = 64_000
+LONG, LONG_REST_S, REST_S = 1_000, 0.015, 0.004
+"""One piece of feedback is taken in REST_S, and of those whose texts have more than LONG characters one in LONG_REST_S: to redact
+these may be some milliseconds' work."""
+
 _NEEDS_SCOPE = {"expert": "label", "system": "ingest"}
 _KINDS = frozenset(get_args(RatingKind))
 
@@ -61,7 +66,7 @@ def feedback_router(
     clock: Clock,
 ) -> APIRouter:
     """The router."""
-    router = APIRouter()
+    router, pace = APIRouter(), Pace(clock)
     limit = min(settings.max_request_bytes, MAX_BYTES)
 
     @router.post("/v1/feedback", status_code=202)
@@ -77,6 +82,8 @@ def feedback_router(
             now_us = clock.now_us()
             documents = rating_events(body, caller, turn_ids, request.headers.get(IDEMPOTENCY_HEADER), now_us)
             ratings = [_rating(document, now_us) for document in documents]
+            length = sum(len(rating.value) for rating in ratings if isinstance(rating.value, str))
+            await clock.sleep(pace.rest_s(LONG_REST_S if length > LONG else REST_S))
             if not await events.send([await _record(rating, redaction) for rating in ratings]):
                 raise not_logged()
         except ApiError as error:

@@ -1,4 +1,5 @@
-"""Request bodies: never more than allowed, and JSON that is safe to keep; what is wrong is said precisely."""
+"""Request bodies: never more than allowed, and JSON that is safe to keep; what is wrong is said precisely, and not at once:
+who hears so at once can send the next one a thousand times a second."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from deploy.web.errors import ApiError, bad
 from deploy.web.headers import header
 from deploy.web.json_shape import MAX_DEPTH, SMALL_BYTES, Shape, harmless
+from deploy.web.pace import kept_waiting
 
 Body = bytes | bytearray
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -23,13 +25,12 @@ _EXPLAINED_NODES = 1_000
 
 async def read_object(request: Request, limit: int) -> dict[str, Any]:
     """The JSON object that is the body, looked at as it comes. Raises what `read_body` and `json_object` raise."""
-    announced = header(request.scope, b"content-length") or ""
-    if announced.isdecimal() and int(announced[:20]) <= SMALL_BYTES:
-        return json_object(await read_body(request, limit))
-    shape = Shape("body")
-    raw = await read_body(request, limit, shape.add)
-    shape.end()
-    return _object(raw, shape, "body")
+    try:
+        return await _read_object(request, limit)
+    except ApiError as error:
+        refused = _bare(error)
+    await kept_waiting(request.scope)
+    raise refused
 
 
 async def read_body(request: Request, limit: int, look: Callable[[bytes], None] | None = None) -> bytearray:
@@ -37,6 +38,31 @@ async def read_body(request: Request, limit: int, look: Callable[[bytes], None] 
 
     `look` sees each piece as it comes; what it raises ends the reading.
     """
+    try:
+        return await _read_body(request, limit, look)
+    except ApiError as error:
+        refused = _bare(error)
+    await kept_waiting(request.scope)
+    raise refused
+
+
+def _bare(error: ApiError) -> ApiError:
+    """The error without the calls that it went through, which would keep the body as long as it is kept waiting."""
+    error.__traceback__ = error.__context__ = None
+    return error
+
+
+async def _read_object(request: Request, limit: int) -> dict[str, Any]:
+    announced = header(request.scope, b"content-length") or ""
+    if announced.isdecimal() and int(announced[:20]) <= SMALL_BYTES:
+        return json_object(await _read_body(request, limit))
+    shape = Shape("body")
+    raw = await _read_body(request, limit, shape.add)
+    shape.end()
+    return _object(raw, shape, "body")
+
+
+async def _read_body(request: Request, limit: int, look: Callable[[bytes], None] | None = None) -> bytearray:
     if (header(request.scope, b"content-encoding") or "identity") != "identity":
         raise ApiError(415, "unsupported_encoding", "send the body without content-encoding")
     announced = header(request.scope, b"content-length") or "0"

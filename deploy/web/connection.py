@@ -7,6 +7,7 @@ breaks this off by us is told why where that is possible, and counted.
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 from typing import Any, Literal, Protocol
 
@@ -20,6 +21,7 @@ from uvicorn.server import ServerState
 
 from deploy.web import metrics
 from deploy.web.errors import ApiError
+from deploy.web.pace import Late
 from feedback.clock import Clock
 
 HEADER_S = 20.0
@@ -41,19 +43,33 @@ PACED_BYTES, PAUSE_S = 1_000_000, 0.005
 in so many seconds: ten megabytes at once would hold up those who chat."""
 
 MAX_HEADER_BYTES, MAX_HEADERS = 65_536, 300
-MAX_AHEAD = 50
+MAX_AHEAD = 20
 """Requests sent before the one under way is answered. Nobody's client does; a quarter of a megabyte has ten thousand."""
 
-MAX_CHUNKS, SMALLEST_CHUNK = 5_000, 32
+MAX_CHUNKS, SMALLEST_CHUNK = 1_000, 32
 """So many chunks of a body may be small ones."""
 
-HEADER_PIECE, BODY_PIECE = 4_096, 32_768
-"""Bytes that are parsed before it is looked whether it is too much: each header, request or chunk costs far more than its bytes."""
+CHUNKS_AT_ONCE = 300
+"""So many chunks are parsed, then comes a pause: a millisecond's work, in which no other thread of this process gets on."""
+
+HEADER_PIECE, BODY_PIECE, CHUNKED_PIECE = 4_096, 32_768, 2_048
+"""Bytes that are parsed before it is looked whether it is too much: each header, request or chunk costs far more than its bytes.
+The last is for a body whose chunks have less than LARGE_CHUNK bytes on average."""
+
+LARGE_CHUNK = 1_024
 
 RETRY_S = 5
 
-Phase = Literal["header", "body", "turned away", "closing"]
-_ALLOWED_S: dict[Phase, float] = {"header": HEADER_S, "body": BODY_S, "turned away": LINGER_S, "closing": STALLED_S}
+Phase = Literal["header", "body", "kept waiting", "turned away", "closing"]
+_ALLOWED_S: dict[Phase, float] = {
+    "header": HEADER_S,
+    "body": BODY_S,
+    "kept waiting": STALLED_S,
+    "turned away": LINGER_S,
+    "closing": STALLED_S,
+}
+_OVER = ("kept waiting", "turned away", "closing")
+"""Of such a client nothing is parsed any more."""
 
 
 class Clients(Protocol):
@@ -91,19 +107,23 @@ class Connection(HttpToolsProtocol):
         app_state: dict[str, Any],
         clients: Clients,
         clock: Clock,
+        late: Late,
         *,
         crowded: bool,
     ) -> None:
         super().__init__(config, state, app_state)
         if crowded:
             self.app = too_many
-        self._clients, self._clock = clients, clock
+        self._clients, self._clock, self._late_answers = clients, clock, late
         self._phase: Phase | None = None
         """What the client is at; None: it waits for an answer, or we for a request."""
         self._since_s = 0.0
         self._bytes = self._chunks = 0
+        self._held, self._chunks_at_once = b"", 0
+        """What has come and is not parsed yet, and the chunks that were parsed since the last pause."""
         self._stalled_s: float | None = None
         self._late = False
+        self._telling: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -113,9 +133,12 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._clients.lost(self)
+        self._held = b""
+        if self._telling is not None:
+            self._telling.cancel()
 
     def data_received(self, data: bytes) -> None:
-        if self._phase == "turned away":
+        if self._phase in ("kept waiting", "turned away"):
             self._pause()
             return
         if self._phase is None:
@@ -123,11 +146,24 @@ class Connection(HttpToolsProtocol):
                 return
             self._begin("header")
         self._clients.busy(self)
-        at = 0
-        while at < len(data) and self._phase not in ("turned away", "closing") and not self.transport.is_closing():
-            size = BODY_PIECE if self._phase == "body" else HEADER_PIECE
+        self._held += data
+        self._feed_held()
+
+    def _feed_held(self) -> None:
+        data, at, self._chunks_at_once = self._held, 0, 0
+        while at < len(data) and self._phase not in _OVER and not self.transport.is_closing():
+            if self._chunks_at_once >= CHUNKS_AT_ONCE:
+                self._pause()
+                break
+            size = self._piece()
             self._feed(data[at : at + size])
             at += size
+        self._held = data[at:]
+
+    def _piece(self) -> int:
+        if self._phase != "body":
+            return HEADER_PIECE
+        return CHUNKED_PIECE if self._bytes < LARGE_CHUNK * self._chunks else BODY_PIECE
 
     def _feed(self, piece: bytes) -> None:
         if self._phase == "header":
@@ -145,6 +181,7 @@ class Connection(HttpToolsProtocol):
 
     def on_chunk_header(self) -> None:
         self._chunks += 1
+        self._chunks_at_once += 1
 
     def on_message_begin(self) -> None:
         if len(self.pipeline) > MAX_AHEAD:  # not one more is parsed; it is cut off, as others' answers are under way
@@ -224,8 +261,13 @@ class Connection(HttpToolsProtocol):
             self.loop.call_later(PAUSE_S, self._read_on)
 
     def _read_on(self) -> None:
+        if self._phase == "kept waiting":
+            return
         self.flow.resting = False
-        if not self.transport.is_closing() and not self.flow.read_paused:
+        if self.transport.is_closing():
+            return
+        self._feed_held()
+        if not (self.flow.resting or self.flow.read_paused or self.transport.is_closing()):
             self.transport.resume_reading()
 
     @property
@@ -257,17 +299,35 @@ class Connection(HttpToolsProtocol):
         return self.transport.abort()
 
     def _turn_away(self, reason: str, error: ApiError) -> None:
-        """Say why, if no other answer is under way, and read no more."""
+        """Say why, if no other answer is under way, and read no more. What no client sends is answered late."""
         metrics.REFUSED.labels(reason=reason).inc()
-        if self.pipeline or (self._answering and (self.cycle.response_started or self._phase != "body")):
-            return self.transport.abort()
-        if self._answering:  # whoever works on it hears that the client is gone
+        unheard = bool(self.pipeline) or (self._answering and (self.cycle.response_started or self._phase != "body"))
+        if self._answering and not unheard:  # whoever works on it hears that the client is gone
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+        if reason == "invalid":
+            self.pipeline.clear()
+            self._begin("kept waiting")
+            self._clients.idle(self)
+            self.flow.resting = True
+            self.transport.pause_reading()
+            self._telling = self.loop.create_task(self._tell_late(None if unheard else error))
+        else:
+            self._tell(None if unheard else error)
+
+    async def _tell_late(self, error: ApiError | None) -> None:
+        await self._late_answers.wait()
+        if not self.transport.is_closing():
+            self._tell(error)
+
+    def _tell(self, error: ApiError | None) -> None:
+        if error is None:
+            return self.transport.abort()
         self.transport.write(_answer(error))
         self.transport.write_eof()
         self._begin("turned away")
-        return None
+        self.flow.resting = self.flow.read_paused = False
+        return self.transport.resume_reading()
 
 
 async def too_many(scope: Scope, receive: Receive, send: Send) -> None:

@@ -11,7 +11,8 @@ import re
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deploy.web.errors import answered, bad, place
+from deploy.web.errors import CLIENT_GONE, answered, bad, place
+from deploy.web.pace import LATE, Late
 from deploy.web.tokens import token_bytes
 
 HEADER = "X-Request-Id"
@@ -22,16 +23,17 @@ log = structlog.get_logger()
 
 
 class Requests:
-    """An ASGI app around another."""
+    """An ASGI app around another. `late` keeps those waiting who are refused, and longer whose body is (deploy.web.bodies)."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, late: Late) -> None:
+        self._app, self._late = app, late
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
+        scope[LATE] = self._late
         name = request_id(scope)
-        said = _Said(send, name)
+        said = _Said(send, name, self._late)
         structlog.contextvars.bind_contextvars(request_id=name.decode())
         try:
             if sum(name == b"host" for name, _ in scope["headers"]) > 1:
@@ -62,13 +64,15 @@ def request_id(scope: Scope) -> bytes:
 class _Said:
     """Passes an answer on, with the request's id."""
 
-    def __init__(self, send: Send, name: bytes) -> None:
-        self._send, self._name = send, name
+    def __init__(self, send: Send, name: bytes, late: Late) -> None:
+        self._send, self._name, self._late = send, name, late
         self.begun = self.complete = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.begun = True
+            if 400 <= message["status"] < CLIENT_GONE:
+                await self._late.refused()
             message["headers"] = [*message.get("headers", ()), (_NAME, self._name)]
         elif not message.get("more_body", False):
             self.complete = True

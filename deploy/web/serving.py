@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from deploy.errors import Failed
 from deploy.web.accepting import Acceptor
 from deploy.web.connection import Connection
+from deploy.web.pace import Late
 from deploy.web.requests import Requests
 from deploy.web.stopping import Stopping
 from feedback.clock import Clock
@@ -44,9 +45,11 @@ class Limits:
 class _Server(uvicorn.Server):
     """A server whose stopping is decided by the role, not by uvicorn's own signal handlers, and whose connections are ours."""
 
-    def __init__(self, config: uvicorn.Config, listening: socket.socket, connections: int, clock: Clock) -> None:
+    def __init__(
+        self, config: uvicorn.Config, listening: socket.socket, connections: int, clock: Clock, late: Late
+    ) -> None:
         super().__init__(config)
-        self._listening, self._clock = listening, clock
+        self._listening, self._clock, self._late = listening, clock, late
         self._acceptor = Acceptor(listening, connections, clock)
         self._accepting: asyncio.Task[None] | None = None
 
@@ -74,8 +77,8 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets=[self._listening])
 
     def _connection(self, crowded: bool) -> Connection:
-        state = self.lifespan.state
-        return Connection(self.config, self.server_state, state, self._acceptor, self._clock, crowded=crowded)
+        state, clients = self.lifespan.state, self._acceptor
+        return Connection(self.config, self.server_state, state, clients, self._clock, self._late, crowded=crowded)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -99,9 +102,9 @@ async def serve(
 ) -> None:
     """Serve until `stop`. From then on requests are refused with a 503; those under way are finished, or ended `within_s`
     later. `around` is put around the app, refusals too."""
-    stoppable = Stopping(app, clock)
+    stoppable, late = Stopping(app, clock), Late(clock)
     config = uvicorn.Config(
-        Requests(around(stoppable)),
+        Requests(around(stoppable), late),
         http=Connection,
         ws="none",
         proxy_headers=False,  # it would believe whoever asks from this machine; deploy.web.addresses knows whom to believe
@@ -112,12 +115,13 @@ async def serve(
         timeout_keep_alive=limits.keep_alive_s,  # type: ignore[arg-type]  # it takes fractions as well
         timeout_graceful_shutdown=CLOSING_S,
     )
-    server = _Server(config, listening, limits.connections, clock)
+    server = _Server(config, listening, limits.connections, clock, late)
     serving = asyncio.create_task(server.serve())
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
         stoppable.stop()
+        late.end()
         if not serving.done():
             await stoppable.finished(within_s)
     finally:

@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.control.store import Control
-from deploy.gateway.events import MAX_LINES, RUN, Account, few_lines, read_events, send_in_runs
+from deploy.gateway.events import MAX_LINES, PAUSE_S, RUN, SLICE_S, Account, few_lines, read_events, send_in_runs
 from deploy.gateway.redaction import Redaction
 from deploy.web.bodies import read_body
 from deploy.web.callers import Caller
 from deploy.web.errors import ApiError
 from deploy.web.json_shape import Shape
+from deploy.web.pace import Pace
 from feedback.intake import contract
 from feedback.intake.contract import Rejected
 from feedback.intake.edge import Edge, Record
@@ -53,7 +54,9 @@ def lines(*events: Any) -> bytes:
 
 
 def taken(raw: bytes, caller: Caller = APP, redaction: Redaction | None = None) -> Account:
-    return asyncio.run(read_events(raw, caller, redaction or Redaction(Edge(KEY), CLOCK), ManualClock(NOW_US)))
+    return asyncio.run(
+        read_events(raw, caller, redaction or Redaction(Edge(KEY), CLOCK), ManualClock(NOW_US), Pace(CLOCK))
+    )
 
 
 def read(*events: Any, caller: Caller = APP) -> tuple[list[dict[str, Any]], int, list[dict[str, Any]]]:
@@ -128,13 +131,35 @@ def test_a_crowded_line_is_refused_before_it_is_read() -> None:
 
 async def test_who_sends_in_bulk_gives_way() -> None:
     body = lines(*(turn(number, reply=f"order {number}") for number in range(3_000)))
-    reading = asyncio.create_task(read_events(body, APP, Redaction(Edge(KEY), CLOCK), CLOCK))
+    reading = asyncio.create_task(read_events(body, APP, Redaction(Edge(KEY), CLOCK), CLOCK, Pace(CLOCK)))
     steps = 0
     while not reading.done():
         await asyncio.sleep(0)
         steps += 1
     assert len((await reading).records) == 3_000
     assert steps > 10
+
+
+class Working(ManualClock):
+    """Whatever is done takes longer than a slice; what is slept is noted."""
+
+    def __init__(self, slept: list[float]) -> None:
+        super().__init__(NOW_US)
+        self._slept = slept
+
+    def monotonic_s(self) -> float:
+        self.set_forward(2 * SLICE_S)
+        return super().monotonic_s()
+
+    async def sleep(self, seconds: float) -> None:
+        self._slept.append(seconds)
+
+
+async def test_all_who_send_in_bulk_give_way_together() -> None:
+    pace, slept = Pace(ManualClock()), list[float]()
+    for _ in range(3):
+        await read_events(lines(turn(1)), APP, Redaction(Edge(KEY), CLOCK), Working(slept), pace)
+    assert slept == pytest.approx([PAUSE_S, 2 * PAUSE_S, 3 * PAUSE_S])
 
 
 class Logged:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,11 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
 
 from deploy.web import bodies
-from deploy.web.bodies import json_object, read_object
-from deploy.web.errors import ApiError
+from deploy.web.bodies import json_object, read_body, read_object
+from deploy.web.errors import ApiError, bad
+from deploy.web.pace import LATE_S, Late
+from deploy.web.requests import Requests
 from tests.deploy.web.test_json_shape import ANYTHING, depth, unkept
+from tests.fakes import ManualClock, until
 
 
 @given(ANYTHING, st.sampled_from([1, 2, 60, 62, 63, 64, 65]), st.booleans(), st.booleans())
@@ -90,3 +95,28 @@ async def test_too_many_bytes_are_refused_as_they_come() -> None:
     with pytest.raises(ApiError) as refused:
         await read_object(request, 100)
     assert (refused.value.status, len(left)) == (413, 8)
+
+
+@pytest.mark.parametrize("raw", [b'{"a":' + b"[" * 70, b"x" * 101, b"no JSON", b"[]", b"\n" * 3], ids=str)
+@pytest.mark.parametrize("whole", [True, False])
+async def test_who_sent_a_body_that_is_refused_is_told_so_late_and_the_body_is_not_kept(
+    raw: bytes, whole: bool
+) -> None:
+    def look(piece: bytes) -> None:
+        raise bad("too many lines")
+
+    clock, told = ManualClock(), list[ApiError]()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        with pytest.raises(ApiError) as refused:
+            await (read_object(Request(scope, receive), 100) if whole else read_body(Request(scope, receive), 10, look))
+        told.append(refused.value)
+
+    request, _ = request_of([raw])
+    answering = asyncio.create_task(Requests(app, Late(clock))({**request.scope, "path": "/"}, request.receive, print))
+    await until(lambda: clock.waiting == 1, "the answer to be kept back")
+    await clock.advance(LATE_S / 2)
+    assert not told
+    await clock.advance(LATE_S / 2)
+    await answering
+    assert told[0].__context__ is None

@@ -23,6 +23,7 @@ from deploy.gateway.app import gateway_app
 from deploy.gateway.control_link import ControlLink
 from deploy.serving_settings import GatewaySettings
 from deploy.settings import Settings
+from deploy.web.pace import Late
 from deploy.web.requests import Requests
 from feedback.intake.edge import Edge
 from tests.deploy.gateways import KEY
@@ -225,7 +226,7 @@ async def test_nobody_is_sent_elsewhere_for_a_slash(port: str, apps: Any, open_p
     path = "/admin/v1/rollout/" if port == "admin" else "/v1/models/"
     client = await open_port(port)
     assert said(await client.get(path)) == (404, "not_found")
-    served = httpx.ASGITransport(Requests(apps(port, require_keys=False)))  # as both are served
+    served = httpx.ASGITransport(Requests(apps(port, require_keys=False), Late(CLOCK)))  # as both are served
     async with httpx.AsyncClient(transport=served, base_url="http://127.0.0.1:8400") as client:
         assert (await client.get(path)).status_code == 200
 

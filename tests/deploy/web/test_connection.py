@@ -15,8 +15,9 @@ from uvicorn.server import ServerState
 
 from deploy.web.connection import (
     BODY_FLOOR,
-    BODY_PIECE,
     BODY_S,
+    CHUNKED_PIECE,
+    CHUNKS_AT_ONCE,
     HEADER_PIECE,
     HEADER_S,
     LINGER_S,
@@ -28,7 +29,8 @@ from deploy.web.connection import (
     STALLED_S,
     Connection,
 )
-from deploy.web.serving import Limits
+from deploy.web.pace import LATE_S, Late
+from deploy.web.serving import Limits, listen, serve
 from tests.deploy.web.ports import GET, Port, opened
 from tests.fakes import ManualClock, until
 
@@ -46,6 +48,12 @@ async def a_late_one_has_gone(port: Port, seconds: float) -> None:
     late = await port.open()
     await port.clock.advance(max(seconds, HEADER_S) + 1)
     assert await late.ended()
+
+
+async def when_it_is_late(port: Port) -> None:
+    """Once the server keeps an answer back, let so much time pass that it says it."""
+    await until(lambda: port.clock.waiting > 0, "the answer to be kept back")
+    await port.clock.advance(LATE_S)
 
 
 async def test_a_header_that_is_not_complete_in_time_is_a_408_however_steadily_it_drips() -> None:
@@ -144,6 +152,7 @@ class Wire:
     """A transport that is open until closed."""
 
     closed = paused = False
+    written = b""
 
     def is_closing(self) -> bool:
         return self.closed
@@ -154,7 +163,8 @@ class Wire:
     def resume_reading(self) -> None:
         self.paused = False
 
-    def write(self, _: bytes) -> None: ...
+    def write(self, data: bytes) -> None:
+        self.written += data
 
     def write_eof(self) -> None: ...
 
@@ -188,7 +198,7 @@ async def never(scope: Scope, receive: Receive, send: Send) -> None:
 def connected(clock: ManualClock, wire: Wire) -> Connection:
     """Somebody on this wire."""
     config = uvicorn.Config(unread, http=Connection, log_config=None)
-    connection = Connection(config, ServerState(), {}, Nobody(), clock, crowded=False)
+    connection = Connection(config, ServerState(), {}, Nobody(), clock, Late(clock), crowded=False)
     connection.connection_made(wire)
     return connection
 
@@ -223,6 +233,7 @@ async def test_what_is_no_http_is_refused_in_the_same_shape(sent: bytes, status:
     async with opened() as port:
         client = await port.open()
         client.send(sent)
+        await when_it_is_late(port)
         assert await client.error() == (status, code)
     assert port.asked == 0
 
@@ -231,6 +242,7 @@ async def test_who_was_turned_away_and_goes_on_sending_is_cut_off() -> None:
     async with opened() as port:
         client = await port.open()
         client.send(b"nonsense\r\n\r\n")
+        await when_it_is_late(port)
         assert (await client.answer())[0] == 400
         client.send(b"more")
         await port.clock.advance(LINGER_S + 1)
@@ -238,13 +250,83 @@ async def test_who_was_turned_away_and_goes_on_sending_is_cut_off() -> None:
 
 
 async def test_who_was_turned_away_is_read_with_pauses() -> None:
-    wire = Wire()
-    connection = connected(ManualClock(), wire)
+    wire, clock = Wire(), ManualClock()
+    connection = connected(clock, wire)
     connection.data_received(b"nonsense\r\n\r\n")
+    await until(lambda: clock.waiting > 0, "the answer to be kept back")
+    await clock.advance(LATE_S)
+    assert wire.written
     assert not wire.paused
     connection.data_received(b"more")
     assert wire.paused
     await until(lambda: not wire.paused, "the end of the pause")
+
+
+async def test_what_no_client_sends_is_told_so_late_and_nothing_is_read_meanwhile() -> None:
+    wire, clock = Wire(), ManualClock()
+    connection = connected(clock, wire)
+    connection.data_received(b"nonsense\r\n\r\n")
+    await until(lambda: clock.waiting > 0, "the answer to be kept back")
+    connection.flow.resume_reading()
+    connection.look(clock.monotonic_s())
+    await clock.advance(LATE_S - MOMENT_S)
+    assert wire.paused
+    assert not wire.written
+    assert not wire.closed
+    await clock.advance(MOMENT_S)
+    assert b"invalid_http" in wire.written
+
+
+async def test_a_pause_that_ends_while_somebody_is_kept_waiting_changes_nothing() -> None:
+    wire, clock = Wire(), ManualClock()
+    connection = connected(clock, wire)
+    connection._pause()
+    connection.data_received(b"nonsense\r\n\r\n")
+    connection._read_on()
+    await until(lambda: clock.waiting > 0, "the answer to be kept back")
+    assert wire.paused
+    assert connection.flow.resting
+
+
+async def test_who_goes_away_while_kept_waiting_is_forgotten() -> None:
+    wire, clock = Wire(), ManualClock()
+    connection = connected(clock, wire)
+    connection.data_received(b"nonsense\r\n\r\n")
+    await until(lambda: clock.waiting > 0, "the answer to be kept back")
+    wire.close()
+    connection.connection_lost(None)
+    await clock.advance(LATE_S)
+    assert not wire.written
+    assert connection._telling is not None
+    await until(connection._telling.done, "the end of the wait")
+
+
+async def test_a_server_that_stops_keeps_nobody_waiting() -> None:
+    listening, stop = listen("127.0.0.1", 0), asyncio.Event()
+    port = Port(number=listening.getsockname()[1])
+    serving = asyncio.create_task(serve(port, listening, stop, 1.0, port.clock))
+    client = await port.open()
+    client.send(b"nonsense\r\n\r\n")
+    await until(lambda: port.clock.waiting > 0, "the answer to be kept back")
+    stop.set()
+    assert await client.error() == (400, "invalid_http")
+    await serving
+
+
+async def test_small_chunks_are_parsed_a_few_at_a_time_with_pauses_and_none_is_lost() -> None:
+    wire = Wire()
+    connection = connected(ManualClock(), wire)
+    connection.app = never
+    chunks = 3 * CHUNKS_AT_ONCE
+    connection.data_received(CHUNKED)
+    connection.data_received(b"2\r\nxy\r\n" * chunks + b"0\r\n\r\n")
+    most = 0
+    while connection._phase == "body":
+        assert wire.paused
+        most, before = max(most, connection._chunks_at_once), connection._chunks
+        await until(lambda: connection._chunks > before or connection._phase is None, "the end of the pause")  # noqa: B023
+    assert most <= CHUNKS_AT_ONCE + CHUNKED_PIECE // 7 + 1
+    assert connection.cycle.body == b"xy" * chunks
 
 
 async def test_a_body_that_nobody_reads_any_more_is_taken_with_pauses_and_the_next_request_is_answered() -> None:
@@ -288,7 +370,7 @@ async def test_a_big_body_is_read_with_pauses_however_eager_the_app_is() -> None
     [
         (b"GET / HTTP/1.1\r\n", b"a:\r\n", 2 * HEADER_PIECE // 4),
         (b"", b"GET / HTTP/1.1\r\n\r\n", MAX_AHEAD),
-        (CHUNKED, b"1\r\nx\r\n", MAX_CHUNKS + BODY_PIECE // 6),
+        (CHUNKED, b"1\r\nx\r\n", MAX_CHUNKS + HEADER_PIECE // 6),
     ],
     ids=["headers", "requests", "chunks"],
 )
@@ -306,8 +388,9 @@ async def test_of_a_packet_full_of_what_costs_much_only_the_beginning_is_parsed(
     wire = Wire()
     connection = connected(ManualClock(), wire)
     connection.app = never
-    connection.data_received(head + one * 100_000)
-    assert connection._phase == "turned away" or wire.closed
+    connection.data_received(head + one * 40_000)
+    await until(lambda: connection._phase == "kept waiting", "the end of it")
+    await until(lambda: not connection.pipeline)
     assert parsed <= most + 10
 
 
@@ -323,6 +406,7 @@ async def test_a_body_in_tiny_chunks_is_refused_and_one_in_many_is_not() -> None
     async with opened() as port:
         client = await port.open()
         client.send(CHUNKED + b"1\r\nx\r\n" * 2 * MAX_CHUNKS)
+        await when_it_is_late(port)
         assert await client.error() == (400, "chunks_too_small")
         client = await port.open()
         client.send(CHUNKED + b"40\r\n" + b"x" * 64 + b"\r\n")
@@ -334,6 +418,7 @@ async def test_who_sends_far_ahead_of_the_answers_is_cut_off() -> None:
     async with opened(go=asyncio.Event()) as port:
         client = await port.open()
         client.send(GET * 3 * MAX_AHEAD)
+        await when_it_is_late(port)
         await until(client.ended, "the end")
     assert port.asked <= 1
 

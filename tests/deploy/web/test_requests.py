@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 import structlog
+from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
+from deploy.web.errors import CLIENT_GONE
+from deploy.web.pace import REFUSED_S, Late
 from deploy.web.requests import Requests
+from tests.fakes import CLOCK, ManualClock, until
 
 
 async def ask(app: Any, *headers: tuple[bytes, bytes], path: str = "/") -> list[Message]:
@@ -25,7 +29,7 @@ async def ask(app: Any, *headers: tuple[bytes, bytes], path: str = "/") -> list[
         return {"type": "http.request"}
 
     scope = {"type": "http", "method": "GET", "path": path, "headers": list(headers)}
-    await asyncio.create_task(Requests(app)(scope, receive, send))
+    await asyncio.create_task(Requests(app, Late(CLOCK))(scope, receive, send))
     return sent
 
 
@@ -50,6 +54,30 @@ async def test_any_other_is_replaced_and_each_request_has_its_own(name: bytes) -
     made = {id_in(await ask(said, (b"x-request-id", name))) for _ in range(2)}
     assert len(made) == 2
     assert all(each.startswith("req_") for each in made)
+
+
+@pytest.mark.parametrize(
+    ("status", "late"), [(400, True), (404, True), (429, True), (200, False), (CLIENT_GONE, False), (503, False)]
+)
+async def test_who_is_refused_is_told_a_little_late(status: int, late: bool) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response(b"", status)(scope, receive, send)
+
+    clock, sent = ManualClock(), list[Message]()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    answering = asyncio.create_task(Requests(app, Late(clock))(scope, receive, send))
+    await until(lambda: clock.waiting > 0 or answering.done(), "the answer, or its being kept back")
+    assert (not sent) == late
+    await clock.advance(REFUSED_S)
+    await answering
+    assert sent[0]["status"] == status
 
 
 async def test_every_log_line_about_a_request_has_its_id_also_in_tasks_that_it_began_and_no_other() -> None:
