@@ -12,6 +12,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 Source = Literal["user", "expert", "judge", "system", "reward_model"]
+BY_PEOPLE: frozenset[Source] = frozenset({"user", "expert"})
 RatingKind = Literal["thumbs", "stars", "pick", "edit", "comment", "signal", "score"]
 Outcome = Literal["ok", "error", "aborted", "filtered"]
 Split = Literal["train", "calibrate", "gate"]

@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from feedback.dataset.tables import ServedTurn
 from feedback.durable import write_json
-from feedback.records import PreferencePair, Provenance
+from feedback.records import BY_PEOPLE, PreferencePair, Provenance
 from models.chat import Chat
 from models.cutting import prompt_room
 from models.length_wish import confirmed_share, length_trend
@@ -134,9 +134,8 @@ def _score(sampled: Sequence[Group], judge: RewardModel) -> list[list[Scored]]:
 
 def _wishes(judge: RewardModel, data: SnapshotData) -> list[tuple[float, float, float, float, float]]:
     """Held-out labels by people, as points of `confirmed_share`."""
-    by_people = {"user", "expert"}
-    pairs = [x for x in data.pairs if x.split == "calibrate" and x.provenance.source in by_people]
-    labels = [x for x in data.labels if x.split == "calibrate" and x.provenance.source in by_people]
+    pairs = [x for x in data.pairs if x.split == "calibrate" and x.provenance.source in BY_PEOPLE]
+    labels = [x for x in data.labels if x.split == "calibrate" and x.provenance.source in BY_PEOPLE]
     rows = [encode(judge.chat, x.prompt, [x.chosen, x.rejected], judge.max_length) for x in pairs]
     rows += [encode(judge.chat, x.prompt, [x.reply], judge.max_length) for x in labels]
     scored = iter(zip(judge.score(rows).mean, (float(len(ids)) for _, replies in rows for ids in replies), strict=True))

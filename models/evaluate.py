@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 import torch
@@ -14,7 +15,7 @@ from msgspec import Struct, to_builtins
 from peft import PeftModel
 
 from feedback.dataset.tables import ServedTurn
-from feedback.records import Message, PreferencePair, UnpairedLabel
+from feedback.records import BY_PEOPLE, Demonstration, Message, PreferencePair, UnpairedLabel
 from feedback.statistics.intervals import wilson
 from models.adapters import make_manifest
 from models.bases import Base
@@ -60,6 +61,13 @@ class SampleStats(Struct, frozen=True):
     count: int
     cut: int
     """Samples that had not ended at their limit."""
+
+
+class Wanted(Struct, frozen=True):
+    """The gate split's replies that people wanted: by a demonstration, a pick, an edit or a rating."""
+
+    count: int
+    median_tokens: float | None
 
 
 class Sample(Struct, frozen=True):
@@ -187,6 +195,18 @@ def describe_samples(chat: Chat, samples: Sequence[Sample], side: Literal["candi
     )
 
 
+def wanted_length(chat: Chat, data: SnapshotData) -> Wanted:
+    """How long the replies are that people wanted."""
+    replies: list[tuple[Demonstration | PreferencePair | UnpairedLabel, str]]
+    replies = [(x, x.reply) for x in data.demonstrations]
+    replies += [(x, x.chosen) for x in data.pairs if x.preference > 0.5]
+    replies += [(x, x.reply) for x in data.labels if x.desirable > 0.5]
+    lengths = [
+        len(chat.content(reply)) for x, reply in replies if x.split == "gate" and x.provenance.source in BY_PEOPLE
+    ]
+    return Wanted(len(lengths), median(lengths) if lengths else None)
+
+
 def evaluate(
     base: Base, chat: Chat, data: SnapshotData, judge: RewardModel, adapter: Path, incumbent: Path | None,
     method: Method, max_length: int, sample_tokens: int, report: Report,
@@ -199,7 +219,8 @@ def evaluate(
     retention = measure_retention(model, chat, replies, max_length)
     del model
     release_memory()
-    stats = {side: describe_samples(chat, samples, side) for side in ("candidate", "incumbent")}
+    stats: dict[str, SampleStats | Wanted] = {"wanted": wanted_length(chat, data)}
+    stats |= {side: describe_samples(chat, samples, side) for side in ("candidate", "incumbent")}
     digest = make_manifest(adapter, base, chat.date).digest
     probes = choose_probes(data.turns, lambda text: len(chat.content(text)))
     model = load_policies(base, adapter, None, torch.float32)  # its weights as they are: in bfloat16 they may be others

@@ -23,6 +23,7 @@ from deploy.web.bodies import read_object
 from deploy.web.callers import Caller, Callers
 from deploy.web.errors import CLIENT_GONE, ApiError, answered
 from deploy.web.headers import header
+from deploy.web.pace import LATE
 from feedback.clock import Clock
 from models.adapters import engine_name
 
@@ -92,6 +93,8 @@ class Chats:
             metrics.chat_requests(refusal.status_code, "none").inc()
             await refusal(scope, receive, send)
             return
+        if (kept := scope.get(LATE)) is not None:
+            kept.at_once = True
         with _Watched(told.turn, receive):
             if told.turn.plan.request.stream:
                 await _Stream(told, send, self._clock).tell()

@@ -19,6 +19,9 @@ from deploy.rules.reasons import Reason
 from deploy.settings import GateSettings
 from feedback.statistics.intervals import wilson
 
+FEW_WANTED = 20
+"""Fewer replies that people wanted tell nothing of their length."""
+
 
 @dataclass(frozen=True)
 class Comparisons:
@@ -76,9 +79,15 @@ class _Stats(Struct, frozen=True):
     language_match: float | None = None
 
 
+class _Wanted(Struct, frozen=True):
+    count: int
+    median_tokens: float | None
+
+
 class _SampleStats(Struct, frozen=True):
     candidate: _Stats
     incumbent: _Stats
+    wanted: _Wanted | None = None
 
 
 class _Probes(Struct, frozen=True):
@@ -159,7 +168,7 @@ def _against_samples(stats: _SampleStats, settings: GateSettings) -> Iterator[Re
     if ours.mean_tokens is not None and ours.mean_tokens <= 0:
         yield Reason("empty")
     else:
-        yield from _lengths(ours, theirs, settings)
+        yield from _lengths(ours, theirs, stats.wanted, settings)
     if ours.repetition is not None and ours.repetition > settings.max_repetition:
         yield Reason("repetition", {"share": ours.repetition, "limit": settings.max_repetition})
     if ours.language_match is not None and theirs.language_match is not None:
@@ -168,17 +177,29 @@ def _against_samples(stats: _SampleStats, settings: GateSettings) -> Iterator[Re
             yield Reason("language", {"limit": settings.max_language_loss, **matches})
 
 
-def _lengths(ours: _Stats, theirs: _Stats, settings: GateSettings) -> Iterator[Reason]:
-    """The means are compared; where replies were cut at their limit, the medians, which it moves once half were cut only."""
+def _lengths(ours: _Stats, theirs: _Stats, wanted: _Wanted | None, settings: GateSettings) -> Iterator[Reason]:
+    """The means are compared; where replies were cut at their limit, the medians, which it moves once half were cut only.
+
+    Who left the incumbent's length for that of the replies that people wanted has done what was asked.
+    """
     by_median = bool(ours.cut or theirs.cut)
     a, b = (s.median_tokens if by_median else s.mean_tokens for s in (ours, theirs))
     if not a or not b:
         return
     figures = {"ratio": max(a / b, b / a), "limit": settings.max_length_ratio, "candidate": a, "incumbent": b}
     longer = a > b
+    if _is_wanted(ours, wanted, settings.max_length_ratio):
+        return
     if figures["ratio"] > settings.max_length_ratio and _known(theirs if longer else ours):
         cut = {"cut": [ours.cut, theirs.cut], "at_least": not _known(ours if longer else theirs)} if by_median else {}
         yield Reason("too_long" if longer else "too_short", figures | cut)
+
+
+def _is_wanted(ours: _Stats, wanted: _Wanted | None, limit: float) -> bool:
+    """Whether replies are about as long as those of the gate split that people wanted, where these are enough to tell."""
+    if wanted is None or wanted.count < FEW_WANTED or not wanted.median_tokens or not ours.median_tokens:
+        return False
+    return _known(ours) and 1 / limit <= ours.median_tokens / wanted.median_tokens <= limit
 
 
 def _known(stats: _Stats) -> bool:

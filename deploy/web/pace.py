@@ -17,28 +17,28 @@ MOST_S = 5.0
 """Nobody rests for longer, however many rest: they would take it for a failure."""
 
 LATE = "trimtab.late"
-"""In a request's scope: the port's `Late`."""
+"""In a request's scope: its `Kept`."""
 
 LATE_S, APART_S = 0.5, 0.01
 """So late somebody who sent too much is told so, and so long after the one before."""
 
 
-REFUSED_S, REFUSED_APART_S = 0.05, 0.005
-"""The same of any other refusal; one of these an honest client may have earned, and another of its own goes on."""
+REFUSED_S, REFUSED_APART_S, REFUSED_MOST_S = 0.05, 0.005, 1.0
+"""The same of any other refusal, and the longest rest: one of these an honest client may have earned."""
 
 
 class Pace:
-    """When each may go on. Belongs to one event loop."""
+    """When each may go on, after `most_s` at the latest. Belongs to one event loop."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, clock: Clock, most_s: float = MOST_S) -> None:
+        self._clock, self._most_s = clock, most_s
         self._over_s = 0.0
 
     def rest_s(self, apart_s: float, least_s: float = 0.0) -> float:
         """How long whoever asks is to rest: until `apart_s` after the one before, and for at least that and `least_s`."""
         now_s = self._clock.monotonic_s()
         over_s = max(self._over_s + apart_s, now_s + max(apart_s, least_s))
-        self._over_s = min(over_s, now_s + MOST_S)
+        self._over_s = min(over_s, now_s + self._most_s)
         return self._over_s - now_s
 
 
@@ -47,7 +47,7 @@ class Late:
 
     def __init__(self, clock: Clock) -> None:
         self._clock, self._over = clock, asyncio.Event()
-        self._pace, self._refused = Pace(clock), Pace(clock)
+        self._pace, self._refused = Pace(clock), Pace(clock, REFUSED_MOST_S)
 
     async def wait(self) -> None:
         """Until it is time for the next answer."""
@@ -62,8 +62,17 @@ class Late:
         self._over.set()
 
 
+class Kept:
+    """One request's place among those who may be kept waiting."""
+
+    def __init__(self, late: Late) -> None:
+        self.late = late
+        self.at_once = False
+        """Whatever is answered from here on is told at once: what an engine refuses is not the sender's fault."""
+
+
 async def kept_waiting(scope: Scope) -> None:
-    """Until whoever sent this request may be told that it is refused."""
-    late: Late | None = scope.get(LATE)
-    if late is not None:
-        await late.wait()
+    """Until whoever sent this request may be told that its body is refused."""
+    kept: Kept | None = scope.get(LATE)
+    if kept is not None:
+        await kept.late.wait()

@@ -12,7 +12,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deploy.web.errors import CLIENT_GONE, answered, bad, place
-from deploy.web.pace import LATE, Late
+from deploy.web.pace import LATE, Kept, Late
 from deploy.web.tokens import token_bytes
 
 HEADER = "X-Request-Id"
@@ -31,9 +31,9 @@ class Requests:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        scope[LATE] = self._late
+        scope[LATE] = kept = Kept(self._late)
         name = request_id(scope)
-        said = _Said(send, name, self._late)
+        said = _Said(send, name, kept)
         structlog.contextvars.bind_contextvars(request_id=name.decode())
         try:
             if sum(name == b"host" for name, _ in scope["headers"]) > 1:
@@ -64,15 +64,15 @@ def request_id(scope: Scope) -> bytes:
 class _Said:
     """Passes an answer on, with the request's id."""
 
-    def __init__(self, send: Send, name: bytes, late: Late) -> None:
-        self._send, self._name, self._late = send, name, late
+    def __init__(self, send: Send, name: bytes, kept: Kept) -> None:
+        self._send, self._name, self._kept = send, name, kept
         self.begun = self.complete = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.begun = True
-            if 400 <= message["status"] < CLIENT_GONE:
-                await self._late.refused()
+            if 400 <= message["status"] < CLIENT_GONE and not self._kept.at_once:
+                await self._kept.late.refused()
             message["headers"] = [*message.get("headers", ()), (_NAME, self._name)]
         elif not message.get("more_body", False):
             self.complete = True

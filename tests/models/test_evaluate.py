@@ -5,12 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 
-from feedback.records import Split
+from feedback.records import Provenance, Split
 from models.bases import Base
-from models.evaluate import Sample, describe_samples, judge_reward, load_policies, sample_both
+from models.evaluate import (
+    Sample,
+    Wanted,
+    describe_samples,
+    judge_reward,
+    load_policies,
+    sample_both,
+    wanted_length,
+)
 from models.policy import with_policy_lora
 from models.reward import Calibration, RewardModel, Rewards
 from models.sampling import PROMPTS_AT_ONCE
@@ -189,3 +198,19 @@ def test_more_prompts_than_go_at_once_are_asked_in_batches_and_another_seed_asks
     assert len(both) == PROMPTS_AT_ONCE + 1
     assert reports == [(1, 2), (2, 2)]
     assert answers(base, chat, adapters[0], None, seed=2)[0] != answers(base, chat, adapters[0], None, seed=1)[0]
+
+
+def test_the_length_that_people_wanted_is_that_of_their_gate_labels(chat: Any) -> None:
+    long = "much " * 40
+    judged = msgspec.structs.replace(
+        thumb(7, "gate", said("a"), long, True), provenance=Provenance(source="judge", event_ids=("e",), at_us=1)
+    )
+    thumbs = [
+        thumb(1, "gate", said("a"), GOOD, True),
+        thumb(2, "gate", said("a"), long, False),
+        thumb(3, "train", said("a"), long, True),
+        judged,
+    ]
+    wanted = wanted_length(chat, data(pairs=[pair(4, "gate", said("a"), GOOD, long)], labels=thumbs))
+    assert wanted == Wanted(2, len(chat.content(GOOD)))
+    assert wanted_length(chat, data()) == Wanted(0, None)

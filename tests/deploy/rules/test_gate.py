@@ -198,3 +198,29 @@ def test_no_number_of_losses_ever_helps(wins: int, ties: int, losses: int) -> No
     now = decide(good_report(), SETTINGS, Comparisons(wins, ties, losses + 200), None)
     worse = decide(good_report(), SETTINGS, Comparisons(wins, ties, losses + 201), None)
     assert rank[worse.name] <= rank[now.name]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "decision"),
+    [
+        ({"count": 20, "median_tokens": 26.0}, "pass"),
+        ({"count": 19, "median_tokens": 26.0}, "reject"),
+        ({"count": 200, "median_tokens": 60.0}, "reject"),
+        ({"count": 0, "median_tokens": None}, "reject"),
+        (None, "reject"),
+    ],
+)
+def test_replies_as_long_as_those_that_people_wanted_are_not_too_short_beside_a_long_winded_incumbent(
+    wanted: Any, decision: str
+) -> None:
+    report = good_report(**sides({"median_tokens": 22.0, "cut": 4}, {"median_tokens": 66.0, "cut": 13}))
+    report["sample_stats"]["wanted"] = wanted
+    decided = decide(report, SETTINGS, WON, None)
+    assert isinstance(decided, {"pass": Pass, "reject": Reject}[decision])
+    assert any(reason.code == "too_short" for reason in decided.reasons) == (decision == "reject")
+
+
+def test_replies_of_which_most_were_cut_are_not_known_to_be_as_long_as_people_wanted() -> None:
+    report = good_report(**sides({"median_tokens": 48.0, "cut": 20}, {"median_tokens": 20.0}))
+    report["sample_stats"]["wanted"] = {"count": 50, "median_tokens": 40.0}
+    assert isinstance(decide(report, SETTINGS, WON, None), Reject)

@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from deploy.web.errors import CLIENT_GONE
-from deploy.web.pace import REFUSED_S, Late
+from deploy.web.pace import LATE, REFUSED_S, Late
 from deploy.web.requests import Requests
 from tests.fakes import CLOCK, ManualClock, until
 
@@ -57,10 +57,15 @@ async def test_any_other_is_replaced_and_each_request_has_its_own(name: bytes) -
 
 
 @pytest.mark.parametrize(
-    ("status", "late"), [(400, True), (404, True), (429, True), (200, False), (CLIENT_GONE, False), (503, False)]
+    ("status", "late"),
+    [(400, True), (404, True), (429, True), (200, False), (CLIENT_GONE, False), (503, False), (-429, False)],
 )
-async def test_who_is_refused_is_told_a_little_late(status: int, late: bool) -> None:
+async def test_who_is_refused_is_told_a_little_late_but_for_what_an_engine_refuses(status: int, late: bool) -> None:
+    by_engine, status = status < 0, abs(status)
+
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if by_engine:
+            scope[LATE].at_once = True
         await Response(b"", status)(scope, receive, send)
 
     clock, sent = ManualClock(), list[Message]()
