@@ -6,9 +6,11 @@ A process of its own: it holds the model twice. What the reader of GGUF files le
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import gguf
 import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
@@ -19,9 +21,9 @@ from models.parent import end_with_parent
 _OF_THE_READER = ("quantization_config", "_model_name_or_path", "_name_or_path", "unk_token_id", "transformers_version")
 
 
-def convert(gguf: Path, directory: Path) -> None:
-    """Write model (bfloat16) and tokenizer of the file `gguf` to `directory`. Raises what its reader raises."""
-    source: dict[str, Any] = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+def convert(file: Path, directory: Path) -> None:
+    """Write model (bfloat16) and tokenizer of the GGUF `file` to `directory`. Raises what its reader raises."""
+    source: dict[str, Any] = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
     model = _fresh(AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32))
     model.save_pretrained(directory)
     _tokenizer(AutoTokenizer.from_pretrained(**source), model.config).save_pretrained(directory)
@@ -65,5 +67,7 @@ def _tokenizer(read: Any, config: Any) -> Any:
 if __name__ == "__main__":
     end_with_parent()
     set_verbosity_error()
+    # transformers reads the file four times, some seconds each
+    gguf.GGUFReader = cache(gguf.GGUFReader)  # type: ignore[assignment,misc]
     disable_progress_bar()
     convert(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -18,7 +18,7 @@ from models.pieces import room_bytes
 from models.ragged import KeyValues, bytes_per_token, can_batch, forward
 
 TEMPERATURE = 0.8
-PROMPTS_AT_ONCE = 16
+PROMPTS_AT_ONCE = 32
 
 
 class Sampled(Struct, frozen=True):
