@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from feedback.records import Provenance, Split
+from models import evaluate
 from models.bases import Base
 from models.evaluate import (
     Sample,
@@ -22,7 +23,6 @@ from models.evaluate import (
 )
 from models.policy import with_policy_lora
 from models.reward import Calibration, RewardModel, Rewards
-from models.sampling import PROMPTS_AT_ONCE
 from models.settings import PolicySettings
 from models.snapshot import SnapshotData
 from tests.models.conftest import TINY
@@ -189,13 +189,14 @@ def test_either_side_is_answered_by_its_own_adapter_and_without_an_incumbent_by_
 
 
 def test_more_prompts_than_go_at_once_are_asked_in_batches_and_another_seed_asks_anew(
-    base: Base, chat: Any, adapters: list[Path]
+    base: Base, chat: Any, adapters: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reports: list[tuple[int, int]] = []
-    turns = [turn(n, "gate", said("x" * (n + 1)), "reply") for n in range(PROMPTS_AT_ONCE + 1)]
+    monkeypatch.setattr(evaluate, "PROMPTS_AT_ONCE", 8)
+    turns = [turn(n, "gate", said("x" * (n + 1)), "reply") for n in range(9)]
     model = load_policies(base, adapters[0] / "adapter", None)
     both = sample_both(model, chat, turns, 96, 4, 1, lambda step, of: reports.append((step, of)))
-    assert len(both) == PROMPTS_AT_ONCE + 1
+    assert len(both) == 9
     assert reports == [(1, 2), (2, 2)]
     assert answers(base, chat, adapters[0], None, seed=2)[0] != answers(base, chat, adapters[0], None, seed=1)[0]
 
