@@ -27,9 +27,9 @@ QUICK = {
         "max_examples": 128,
         "epochs": 1,
         "batch_size": 8,
-        "lora_layers": 15,
+        "lora_layers": 12,
         "learning_rate": 1e-3,
-        "best_of_prompts": 12,
+        "best_of_prompts": 8,
         "sample_tokens": 96,
     },
 }
