@@ -29,7 +29,7 @@ class Held:
 
     @property
     def spread(self) -> Array:
-        return self.rewards.std(axis=1)
+        return np.std(self.rewards, axis=1)
 
     @property
     def error(self) -> Array:

@@ -111,7 +111,7 @@ class Ensemble:
             self._choose(part["member"])
             loss = part["share"] * reward_loss(model, part)
             if number < len(batch["parts"]):
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
             total = total.to(loss.device) + (loss.detach() if number < len(batch["parts"]) else loss)
         return total
 

@@ -25,7 +25,7 @@ def held(rewards: np.ndarray, said: np.ndarray, chats: int = 50) -> Held:
 
 def members(mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
     """Three members with this mean and this standard deviation."""
-    return mean[:, None] + spread[:, None] * np.array([-1.0, 0.0, 1.0]) * math.sqrt(1.5)
+    return np.stack([mean + spread * step * math.sqrt(1.5) for step in (-1.0, 0.0, 1.0)], axis=1)
 
 
 CHANCE = np.random.default_rng(3)

@@ -40,15 +40,12 @@ def make(chat: Chat, tmp_path: Path) -> Any:
     return lambda kind: Ensemble(base, kind, settings, 1)
 
 
-def draw_for(ensemble: Ensemble, member: int) -> None:
-    """As if the bootstrap gave everything to one member."""
-    ensemble._draw = lambda _: [float(n == member) for n in range(HEADS)]  # type: ignore[method-assign]
-
-
-def test_a_member_whose_bootstrap_is_empty_stays_as_it_was(make: Any, chat: Chat, tmp_path: Path) -> None:
+def test_a_member_whose_bootstrap_is_empty_stays_as_it_was(
+    make: Any, chat: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ensemble = make(Kind(True, RANK, "labels"))
     before = {name: weight.clone() for name, weight in ensemble.model.named_parameters() if weight.requires_grad}
-    draw_for(ensemble, 1)
+    monkeypatch.setattr(ensemble, "_draw", lambda _: [0.0, 1.0, 0.0])
     ensemble.fit(EXAMPLES, chat, 96, tmp_path / "work")
     after = dict(ensemble.model.named_parameters())
     mine = slice(RANK, 2 * RANK)
