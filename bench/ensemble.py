@@ -128,13 +128,18 @@ def attempt(kind: str, fold: int, folds: int, snapshot: Path, base: Base, settin
     scores = ensemble.score(rows, chat).numpy()
     score_s = time.perf_counter() - start
     both, single = scores[: 2 * len(pairs)].reshape(len(pairs), 2, -1), scores[2 * len(pairs) :]
-    return Trial(train_s, score_s, peak_bytes, *held(labels, single, pairs, both[:, 0] - both[:, 1]))
+    return Trial(train_s, score_s, peak_bytes, *held(labels, single, pairs, both))
 
 
 def held(
-    labels: Sequence[UnpairedLabel], rewards: np.ndarray, pairs: Sequence[PreferencePair], margins: np.ndarray
+    labels: Sequence[UnpairedLabel], rewards: np.ndarray, pairs: Sequence[PreferencePair], both: np.ndarray
 ) -> tuple[Held, Held]:
-    """Labels and pairs with what the mean member, calibrated on the calibrate split, says of what people said."""
+    """Labels and pairs with what the mean member, calibrated on the calibrate split, says of what people said.
+
+    Rewards are [labels, members] and [pairs, 2, members]: of chosen and rejected.
+    """
+    chosen_first = np.array([1.0 if x.preference > 0.5 else -1.0 for x in pairs])
+    margins, worth = both[:, 0] - both[:, 1], both.mean(axis=2) - both.std(axis=2)
     single, margin = rewards.mean(axis=1).tolist(), margins.mean(axis=1).tolist()
     points = [(r, 1.0, x.desirable, x.weight) for r, x in zip(single, labels, strict=True) if x.split == "calibrate"]
     points += [(m, 0.0, x.preference, x.weight) for m, x in zip(margin, pairs, strict=True) if x.split == "calibrate"]
@@ -142,8 +147,8 @@ def held(
     wanted = [(platt.wanted(r), x.desirable) for r, x in zip(single, labels, strict=True)]
     better = [(sigmoid(platt.slope * m), x.preference) for m, x in zip(margin, pairs, strict=True)]
     return (
-        Held([x.conversation_id for x in labels], rewards, _said(wanted)),
-        Held([x.conversation_id for x in pairs], margins, _said(better)),
+        Held([x.conversation_id for x in labels], rewards, _said(wanted), np.full(len(labels), np.nan)),
+        Held([x.conversation_id for x in pairs], margins, _said(better), chosen_first * (worth[:, 0] - worth[:, 1])),
     )
 
 

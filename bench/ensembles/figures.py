@@ -26,6 +26,8 @@ class Held:
     conversations: Sequence[str]
     rewards: Array
     said: Array
+    worth: Array
+    """By how much the reply that people chose is worth more, as best-of has it (mean less spread); NaN for a label."""
 
     @property
     def spread(self) -> Array:
@@ -37,7 +39,7 @@ class Held:
 
     def at(self, rows: Array) -> Held:
         """These rows only."""
-        return Held([self.conversations[n] for n in rows], self.rewards[rows], self.said[rows])
+        return Held([self.conversations[n] for n in rows], self.rewards[rows], self.said[rows], self.worth[rows])
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,17 @@ class Estimate:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]" if self.value == self.value else "-"
 
 
 def accuracy(held: Held) -> float:
     """The share where the mean reward says what people said; half where it says nothing."""
     return float(((held.said > 0.5) + 0.5 * (held.said == 0.5)).mean())
+
+
+def accuracy_of_worth(held: Held) -> float:
+    """Of pairs the share where best-of, which takes the spread off the mean, would choose as people did."""
+    return float((0.5 + 0.5 * np.sign(held.worth)).mean())
 
 
 def correlation_of_members(held: Held) -> float:
@@ -91,6 +98,7 @@ def doubt_finds_wrong(held: Held) -> float:
 
 FIGURES: dict[str, Callable[[Held], float]] = {
     "accuracy": accuracy,
+    "less spread": accuracy_of_worth,
     "members' correlation": correlation_of_members,
     "spread with error": spread_with_error,
     "at equal confidence": spread_at_equal_confidence,

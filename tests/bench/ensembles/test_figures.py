@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from bench.ensembles.figures import (
     Held,
+    accuracy_of_worth,
     correlation_of_members,
     difference,
     doubt_finds_wrong,
@@ -20,7 +22,7 @@ from bench.ensembles.figures import (
 
 
 def held(rewards: np.ndarray, said: np.ndarray, chats: int = 50) -> Held:
-    return Held([f"c{n % chats}" for n in range(len(said))], rewards, said)
+    return Held([f"c{n % chats}" for n in range(len(said))], rewards, said, np.full(len(said), np.nan))
 
 
 def members(mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
@@ -60,7 +62,7 @@ def test_an_interval_is_over_conversations_and_the_same_every_time() -> None:
     many, few = ([held(rewards, said, chats)] for chats in (200, 4))
     assert estimate(share, many, 200) == estimate(share, many, 200)
     assert estimate(share, many, 200).low < right.mean() < estimate(share, many, 200).high
-    wide, narrow = ([Held([str(hit) for hit in right], rewards, said)], many)
+    wide, narrow = ([replace(many[0], conversations=[str(hit) for hit in right])], many)
     assert estimate(share, wide, 200).high - estimate(share, wide, 200).low > (
         2 * (estimate(share, narrow, 200).high - estimate(share, narrow, 200).low)
     ), "where conversations are of one kind each"
@@ -72,6 +74,13 @@ def test_an_ensemble_beside_itself_differs_by_nothing_whatever_is_drawn() -> Non
     same = [held(members(MARGIN[:200], np.abs(MARGIN[200:400])), np.where(right, 0.7, 0.3))] * 2
     found = difference(spread_with_error, same, same, 50)
     assert (found.value, found.low, found.high) == (0, 0, 0)
+
+
+def test_a_label_has_no_worth_and_equal_worths_are_half_right() -> None:
+    of_labels = held(members(MARGIN[:4], np.ones(4)), np.full(4, 0.7))
+    assert str(estimate(accuracy_of_worth, [of_labels], 20)) == "-"
+    of_pairs = replace(of_labels, worth=np.array([0.3, 0.0, -0.1, 2.0]))
+    assert accuracy_of_worth(of_pairs) == pytest.approx(2.5 / 4)
 
 
 def test_a_fold_where_nothing_was_wrong_says_nothing_of_what_finds_it() -> None:
