@@ -1,7 +1,8 @@
 """The reward model: three heads on one LoRA-adapted base, trained on pairs and unpaired labels, then calibrated.
 
-Each head sees its own bootstrap of the labels (Poisson weights by label id), so that their spread says how unsure the
-model is (arXiv 2310.02743). Rewards are logits: Platt scaling on the calibrate split turns them, or a difference of
+Each head sees its own bootstrap of the labels (Poisson weights by label id; arXiv 2310.02743). Their spread says how far the
+heads disagree, and little of where their mean is wrong. A LoRA for each head disagrees more and says no more, at twice the
+training (bench/ensemble.py), so they share one. Rewards are logits: Platt scaling on the calibrate split turns them, or a difference of
 two, into probabilities.
 """
 

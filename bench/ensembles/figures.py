@@ -31,7 +31,8 @@ class Held:
 
     @property
     def spread(self) -> Array:
-        return np.std(self.rewards, axis=1)
+        spread: Array = self.rewards.std(axis=1)
+        return spread
 
     @property
     def error(self) -> Array:
