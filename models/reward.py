@@ -1,7 +1,8 @@
 """The reward model: three heads on one LoRA-adapted base, trained on pairs and unpaired labels, then calibrated.
 
-Each head sees its own bootstrap of the labels (Poisson weights by label id), so that their spread says how unsure the
-model is (arXiv 2310.02743). Rewards are logits: Platt scaling on the calibrate split turns them, or a difference of
+Each head sees its own bootstrap of the labels (Poisson weights by label id; arXiv 2310.02743). Their spread says how far the
+heads disagree, and little of where their mean is wrong. A LoRA for each head disagrees more and says no more, at twice the
+training (bench/ensemble.py), so they share one. Rewards are logits: Platt scaling on the calibrate split turns them, or a difference of
 two, into probabilities.
 """
 
@@ -75,22 +76,22 @@ class RewardModel:
         if not rows:
             return Rewards([], [])
         try:
-            heads = _score(self._make(), rows, pad_id(self.chat))
+            heads = score_by(rewards, self._make(), rows, pad_id(self.chat))
         finally:
             release_memory()
         return Rewards(heads.mean(dim=1).tolist(), heads.std(dim=1, correction=0).tolist())
 
 
 @torch.no_grad()
-def _score(model: Any, rows: Sequence[Row], pad: int) -> Tensor:
-    """Each head's reward of each reply, [replies, heads], on the CPU."""
+def score_by(read: Callable[[Any, dict[str, Tensor]], Tensor], model: Any, rows: Sequence[Row], pad: int) -> Tensor:
+    """What `read` (such as `rewards`) finds of each reply, [replies, heads], on the CPU."""
     model.eval()
     order = sorted(range(len(rows)), key=lambda n: len(rows[n][0]))
     found: dict[int, Tensor] = {}
     for start in range(0, len(order), _SCORE_BATCH):
         part = order[start : start + _SCORE_BATCH]
         batch = lay_out([rows[n] for n in part], pad, can_share(model))
-        scores = rewards(model, {name: tensor.to(device()) for name, tensor in batch.items()}).cpu()
+        scores = read(model, {name: tensor.to(device()) for name, tensor in batch.items()}).cpu()
         found |= zip(part, scores.split([len(rows[n][1]) for n in part]), strict=True)
     return torch.cat([found[n] for n in range(len(rows))])
 
@@ -211,23 +212,34 @@ def _fit(
     share = can_share(model)
 
     def collate(batch: list[int]) -> dict[str, Any]:
-        # pairs first, so that the loss finds the replies of both kinds by position
-        batch = sorted(batch, key=lambda n: not isinstance(ordered[n], PreferencePair))
-        paired = [x for n in batch if isinstance(x := ordered[n], PreferencePair)]
-        single = [x for n in batch if isinstance(x := ordered[n], UnpairedLabel)]
-        return {
-            "replies": lay_out([rows[n] for n in batch], pad_id(chat), share),
-            "preference": torch.tensor([x.preference for x in paired], dtype=torch.float32),
-            "desirable": torch.tensor([x.desirable for x in single], dtype=torch.float32),
-            "pair_weights": _weights(paired),
-            "label_weights": _weights(single),
-        }
+        return batch_of([ordered[n] for n in batch], [rows[n] for n in batch], pad_id(chat), share, bootstrap)
 
     plan = plan_batches(lengths, settings.batch_size, _SEED, settings.epochs)
     train(
         model, plan, collate, reward_loss, work / "checkpoints",
         learning_rate=rate, seed=_SEED, report=report,
     )  # fmt: skip
+
+
+def batch_of(
+    examples: Sequence[PreferencePair | UnpairedLabel],
+    rows: Sequence[Row],
+    pad: int,
+    share: bool,
+    draw: Callable[[str], list[float]],
+) -> dict[str, Any]:
+    """These examples, of which `rows` has the ids, as `reward_loss` takes them; `draw` says of an id what it weighs for each head."""
+    # pairs first, so that the loss finds the replies of both kinds by position
+    order = sorted(range(len(examples)), key=lambda n: not isinstance(examples[n], PreferencePair))
+    paired = [x for n in order if isinstance(x := examples[n], PreferencePair)]
+    single = [x for n in order if isinstance(x := examples[n], UnpairedLabel)]
+    return {
+        "replies": lay_out([rows[n] for n in order], pad, share),
+        "preference": torch.tensor([x.preference for x in paired], dtype=torch.float32),
+        "desirable": torch.tensor([x.desirable for x in single], dtype=torch.float32),
+        "pair_weights": _weights(paired, draw),
+        "label_weights": _weights(single, draw),
+    }
 
 
 def reward_loss(model: Any, batch: dict[str, Any]) -> Tensor:
@@ -243,9 +255,9 @@ def reward_loss(model: Any, batch: dict[str, Any]) -> Tensor:
     return total / (n + m)
 
 
-def _weights(examples: Sequence[PreferencePair | UnpairedLabel]) -> Tensor:
+def _weights(examples: Sequence[PreferencePair | UnpairedLabel], draw: Callable[[str], list[float]]) -> Tensor:
     """Weight of each example for each head, [n, heads]."""
-    return torch.tensor([[x.weight * w for w in bootstrap(x.id)] for x in examples]).reshape(len(examples), HEADS)
+    return torch.tensor([[x.weight * w for w in draw(x.id)] for x in examples]).reshape(len(examples), HEADS)
 
 
 def _bounded(examples: list[PreferencePair | UnpairedLabel], most: int) -> list[PreferencePair | UnpairedLabel]:

@@ -13,7 +13,7 @@ from models.batches import Row, hidden_states, lay_out
 from models.loading import pad_id
 from models.pieces import split, tokens_at_once
 from models.policy import policy_loss, tensors
-from models.reward import _weights, encode, reward_loss
+from models.reward import batch_of, bootstrap, encode, reward_loss
 from models.tiny import fresh_model
 from tests.models.conftest import TINY
 from tests.models.moved import moved_policy
@@ -83,13 +83,7 @@ def test_a_reward_models_batch_in_pieces_has_the_loss_and_the_gradients_of_the_w
     pairs, labels = examples("dpo"), examples("kto")
     rows = [encode(chat, x.prompt, [x.chosen, x.rejected], 96) for x in pairs]
     rows += [encode(chat, x.prompt, [x.reply], 96) for x in labels]
-    batch = {
-        "replies": lay_out(rows, pad_id(chat)),
-        "preference": torch.tensor([x.preference for x in pairs]),
-        "desirable": torch.tensor([x.desirable for x in labels]),
-        "pair_weights": _weights(pairs),
-        "label_weights": _weights(labels),
-    }
+    batch = batch_of([*pairs, *labels], rows, pad_id(chat), True, bootstrap)
     assert_same(scorer, lambda: reward_loss(scorer, batch), monkeypatch)
 
 

@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,8 +8,25 @@ from hypothesis import strategies as st
 from peft import LoraConfig, TaskType, get_peft_model
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
+from models.bases import Base
 from models.batches import lay_out
-from models.reward import HEADS, Calibration, bootstrap, fit_platt, rewards, sigmoid
+from models.chat import Chat
+from models.loading import load_scorer
+from models.reward import (
+    HEADS,
+    Calibration,
+    RewardModel,
+    bootstrap,
+    fit_platt,
+    load_reward,
+    rewards,
+    save_reward,
+    sigmoid,
+    with_reward_lora,
+)
+from models.settings import RewardSettings
+from models.tiny import fresh_model
+from tests.models.conftest import TINY
 
 
 def test_platt_scaling_finds_the_curve_that_made_the_labels() -> None:
@@ -63,3 +81,26 @@ def test_rewards_keep_their_precision_where_the_model_computes_in_bfloat16() -> 
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         found = rewards(model, lay_out([([3, 4, 5], [[6, 7], [8]])], 0))
     assert not torch.equal(found, found.bfloat16().float())
+
+
+def test_a_reward_model_that_was_kept_scores_as_before(chat: Chat, tmp_path: Path) -> None:
+    fresh_model(chat.tokenizer, TINY, 96).save_pretrained(tmp_path / "base")
+    base = Base(str(tmp_path / "base"), "tiny-0123456789ab", "r", "t", "c")
+    model = with_reward_lora(
+        load_scorer(base.path, HEADS, 1, torch.float32), RewardSettings(lora_rank=4, lora_layers=1)
+    )
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight.normal_(std=0.1)
+    before = RewardModel(lambda: model, chat, 96, Calibration(2.0, -0.5))
+    (tmp_path / "kept").mkdir()
+    save_reward(model, before.calibration, tmp_path / "kept")
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == [
+        "adapter_config.json", "adapter_model.safetensors", "calibration.json",
+    ]  # fmt: skip
+    after = load_reward(tmp_path / "kept", base, chat, 96)
+    rows = [([3, 4, 5], [[6, 7], [8]]), ([3, 4], [[9]])]
+    assert after.calibration == before.calibration
+    assert after.score(rows) == before.score(rows)
+    assert min(after.score(rows).spread) > 0
