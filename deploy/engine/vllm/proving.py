@@ -11,7 +11,7 @@ from deploy.engine.vllm.replica import Replica
 from models.errors import AdapterInvalid
 from models.proof import NotProven, Proven, Record, base_differs, prove
 
-PARALLEL, TOGETHER = 16, 8
+PARALLEL, TOGETHER = 4, 8
 """Requests under way, and contexts in each: the replica has other work."""
 
 Ids = Sequence[int]

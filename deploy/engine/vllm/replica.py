@@ -17,7 +17,7 @@ from deploy.engine.vllm import answers
 from deploy.engine.vllm.answers import NameTaken, NotUnderstood, ReplicaAway
 from feedback.clock import Clock
 
-ANSWER_S, LOAD_S, SCORE_S = 10.0, 120.0, 60.0
+ANSWER_S, LOAD_S, SCORE_S = 10.0, 120.0, 300.0
 """How long an answer may take; a load reads an adapter's files, perhaps over a network; scores wait their turn among chats."""
 MAX_ANSWER_BYTES = 4 << 20
 _OURS = aiohttp.ClientTimeout(total=None)
