@@ -1,6 +1,6 @@
 """What learning rate, and how many layers: short trainings on SmolLM2 and the sample log, each with what came of it.
 
-    python bench/rates.py [--reward 3e-4:10 1e-3:10] [--policy 2e-4:0 1e-3:15] [--labels 160] [--examples 128]
+    python bench/rates.py [--reward 3e-4:10 1e-3:10] [--policy 2e-4:0 1e-3:12] [--labels 160] [--examples 128]
 
 A setting is RATE:LAYERS, the last layers that are adapted (0: all). Of a reward model: seconds with its calibration, and
 accuracy on the pairs of gate and calibration. Of a policy, learned from the log's labels only: seconds, in how many of 40 gate
@@ -121,7 +121,7 @@ def main() -> None:
     """Prints a line for each setting."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reward", nargs="*", default=["3e-4:10", "1e-3:10"], metavar="RATE:LAYERS")
-    parser.add_argument("--policy", nargs="*", default=["2e-4:15", "1e-3:10", "1e-3:15"], metavar="RATE:LAYERS")
+    parser.add_argument("--policy", nargs="*", default=["2e-4:12", "1e-3:12", "1e-3:15"], metavar="RATE:LAYERS")
     parser.add_argument("--labels", type=int, default=160, help="of the reward model [default: 160]")
     parser.add_argument("--examples", type=int, default=128, help="of the policy [default: 128]")
     given = parser.parse_args()
