@@ -93,7 +93,7 @@ def base_of(name: str, data: SnapshotData, state: Path) -> Base:
 
 def split_of(conversation: str, fold: int, folds: int) -> Split:
     """Each conversation is held out of one fold's training; a quarter of those calibrates."""
-    number = int.from_bytes(hashlib.sha256(f"fold {conversation}".encode()).digest()[:4])
+    number = int.from_bytes(hashlib.sha256(f"fold{conversation}".encode()).digest()[:4])
     if number % folds != fold:
         return "train"
     return "gate" if (number // folds) % 4 else "calibrate"
@@ -113,12 +113,14 @@ def attempt(kind: str, fold: int, folds: int, snapshot: Path, base: Base, settin
     _prepare()
     chat = load_chat(base, None)
     data, _ = rendered_only(read_snapshot(snapshot), chat, MOST)
-    data, lengths = fit_lengths(chat, folded(data, fold, folds), base, None)
+    data, lengths = fit_lengths(chat, data, base, None)
+    data = folded(data, fold, folds)
     examples = [x for rows in (data.pairs, data.labels) for x in rows if x.split == "train" and x.weight > 0]
-    examples.sort(key=lambda x: (-x.provenance.at_us, x.id))
+    newest = sorted(examples, key=lambda x: (-x.provenance.at_us, x.id))[: settings.max_labels]
+    examples = sorted(newest, key=lambda x: not isinstance(x, PreferencePair))  # in the order of a real training's
     ensemble = Ensemble(base, KINDS[kind], settings, fold + 1)
     with tempfile.TemporaryDirectory() as work:
-        train_s = ensemble.fit(examples[: settings.max_labels], chat, lengths.max_length, Path(work))
+        train_s = ensemble.fit(examples, chat, lengths.max_length, Path(work))
     peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     pairs = [x for x in data.pairs if x.split != "train" and x.preference != 0.5]
     labels = [x for x in data.labels if x.split != "train" and x.desirable != 0.5]
