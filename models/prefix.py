@@ -42,7 +42,7 @@ class Prefix:
 
     @contextmanager
     def begun_at(self, layer: int) -> Iterator[None]:
-        """The same passes, in the same order, of which nothing has changed before the layer."""
+        """The same passes, in the same order and without a gradient, of which nothing has changed before the layer."""
         if not self._layers:
             yield
             return
