@@ -38,6 +38,11 @@ def turn(conversation: str = "c-1", tenant: str = "acme") -> str:
     return TurnIds(KEY).seal(TurnId(tenant, conversation, "incumbent", None))
 
 
+def altered(turn_id: str) -> str:
+    """The same but for its last letter."""
+    return turn_id[:-1] + ("A" if turn_id[-1] != "A" else "B")
+
+
 def thumb(turn_id: str | None = None, **fields: Any) -> dict[str, Any]:
     return {"turn_id": turn_id or turn(), "kind": "thumbs", "value": True} | fields
 
@@ -89,7 +94,7 @@ async def test_feedback_is_taken_before_its_turn_is_known(gateway: Gateway) -> N
 @pytest.mark.parametrize(
     ("body", "status", "param"),
     [
-        (thumb(turn()[:-1] + ("A" if turn()[-1] != "A" else "B")), 400, "turn_id"),
+        (thumb(altered(turn())), 400, "turn_id"),
         (thumb("some-turn", conversation_id="c"), 401, "turn_id"),
         ({"kind": "stars", "value": 5, "conversation_id": "c"}, 401, "turn_id"),
         (thumb(user_id="ann"), 403, "user_id"),
