@@ -94,7 +94,7 @@ class Chats:
             await refusal(scope, receive, send)
             return
         if (kept := scope.get(LATE)) is not None:
-            kept.at_once = True
+            kept.at_once = True  # what an engine refuses is not the sender's fault
         with _Watched(told.turn, receive):
             if told.turn.plan.request.stream:
                 await _Stream(told, send, self._clock).tell()

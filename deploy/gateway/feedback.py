@@ -39,9 +39,9 @@ IDEMPOTENCY_HEADER = "Idempotency-Key"
 _FIELDS = {"turn_id", "kind", "value", "conversation_id", "event_id", "occurred_at", "source", "user_id", "rubric"}
 _FIELDS |= {"locale", "tags", "choice", "comment"}
 MAX_BYTES = 64_000
-LONG, LONG_REST_S, REST_S = 1_000, 0.015, 0.004
-"""One piece of feedback is taken in REST_S, and of those whose texts have more than LONG characters one in LONG_REST_S: to redact
-these may be some milliseconds' work."""
+LONG, LONG_REST_S = 1_000, 0.015
+"""Feedback whose texts have more than LONG characters is taken one after another, in LONG_REST_S each: to redact it may be some
+milliseconds' work."""
 
 _NEEDS_SCOPE = {"expert": "label", "system": "ingest"}
 _KINDS = frozenset(get_args(RatingKind))
@@ -83,7 +83,8 @@ def feedback_router(
             documents = rating_events(body, caller, turn_ids, request.headers.get(IDEMPOTENCY_HEADER), now_us)
             ratings = [_rating(document, now_us) for document in documents]
             length = sum(len(rating.value) for rating in ratings if isinstance(rating.value, str))
-            await clock.sleep(pace.rest_s(LONG_REST_S if length > LONG else REST_S))
+            if length > LONG:
+                await clock.sleep(pace.rest_s(LONG_REST_S))
             if not await events.send([await _record(rating, redaction) for rating in ratings]):
                 raise not_logged()
         except ApiError as error:

@@ -80,7 +80,7 @@ async def _serve_chats(
     await engine.start()
     sending = asyncio.create_task(spool.run(partial(_producer, role)))
     taking_over = asyncio.create_task(take_over(state, spool, role.clock))
-    limits = Limits(settings.gateway.max_connections, settings.gateway.keep_alive_s)
+    limits = Limits(settings.gateway.max_connections, settings.gateway.keep_alive_s, at_once=False)
     serving = asyncio.create_task(
         serve(app, listening, stop, role.finish_s, role.clock, limits, pages(settings.gateway))
     )

@@ -65,14 +65,13 @@ class Late:
 class Kept:
     """One request's place among those who may be kept waiting."""
 
-    def __init__(self, late: Late) -> None:
-        self.late = late
-        self.at_once = False
-        """Whatever is answered from here on is told at once: what an engine refuses is not the sender's fault."""
+    def __init__(self, late: Late, at_once: bool = False) -> None:
+        self.late, self.at_once = late, at_once
+        """`at_once`: whatever is answered from here on is told at once."""
 
 
 async def kept_waiting(scope: Scope) -> None:
     """Until whoever sent this request may be told that its body is refused."""
     kept: Kept | None = scope.get(LATE)
-    if kept is not None:
+    if kept is not None and not kept.at_once:
         await kept.late.wait()

@@ -23,15 +23,16 @@ log = structlog.get_logger()
 
 
 class Requests:
-    """An ASGI app around another. `late` keeps those waiting who are refused, and longer whose body is (deploy.web.bodies)."""
+    """An ASGI app around another. `late` keeps those waiting who are refused, and longer whose body is (deploy.web.bodies), but
+    for a port whose refusals are told `at_once`."""
 
-    def __init__(self, app: ASGIApp, late: Late) -> None:
-        self._app, self._late = app, late
+    def __init__(self, app: ASGIApp, late: Late, *, at_once: bool = False) -> None:
+        self._app, self._late, self._at_once = app, late, at_once
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        scope[LATE] = kept = Kept(self._late)
+        scope[LATE] = kept = Kept(self._late, self._at_once)
         name = request_id(scope)
         said = _Said(send, name, kept)
         structlog.contextvars.bind_contextvars(request_id=name.decode())

@@ -40,6 +40,8 @@ class Limits:
 
     connections: int = 1_000
     keep_alive_s: float = 75
+    at_once: bool = True
+    """Whether who is refused is told so at once: not on a port that strangers reach."""
 
 
 class _Server(uvicorn.Server):
@@ -104,7 +106,7 @@ async def serve(
     later. `around` is put around the app, refusals too."""
     stoppable, late = Stopping(app, clock), Late(clock)
     config = uvicorn.Config(
-        Requests(around(stoppable), late),
+        Requests(around(stoppable), late, at_once=limits.at_once),
         http=Connection,
         ws="none",
         proxy_headers=False,  # it would believe whoever asks from this machine; deploy.web.addresses knows whom to believe
