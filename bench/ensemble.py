@@ -17,9 +17,7 @@ import argparse
 import hashlib
 import json
 import multiprocessing
-import os
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -40,6 +38,8 @@ from rich.table import Table  # noqa: E402
 
 from bench.ensembles.figures import FIGURES, Held, difference, estimate  # noqa: E402
 from bench.ensembles.members import KINDS, Ensemble  # noqa: E402
+from bench.learning.sample_log import sealed  # noqa: E402
+from deploy.training.base import QUICK  # noqa: E402
 from feedback.records import PreferencePair, Split, UnpairedLabel  # noqa: E402
 from models.bases import SMOLLM2, TINY, Base, find_base  # noqa: E402
 from models.lengths import MOST, fit_lengths  # noqa: E402
@@ -51,13 +51,9 @@ from models.smollm2 import install_smollm2  # noqa: E402
 from models.snapshot import SnapshotData, read_snapshot  # noqa: E402
 from models.tiny import train_tiny  # noqa: E402
 
-LOG = ROOT / "examples" / "support.jsonl.gz"
 TODAY = next(iter(KINDS))
-SETTINGS = {
-    TINY: RewardSettings(),
-    SMOLLM2: RewardSettings(learning_rate=1e-3, lora_layers=10, max_labels=160, epochs=1, batch_size=8),
-}
-QUICK = RewardSettings(max_labels=64, epochs=1, batch_size=8)
+SETTINGS = {TINY: RewardSettings(), SMOLLM2: RewardSettings(**QUICK["reward"])}
+FEW = RewardSettings(max_labels=64, epochs=1, batch_size=8)
 
 
 @dataclass(frozen=True)
@@ -69,16 +65,6 @@ class Trial:
     peak_bytes: int
     labels: Held
     pairs: Held
-
-
-def sealed(given: Path | None, work: Path) -> Path:
-    """The snapshot given, or that of the sample log."""
-    if given is not None:
-        return given
-    command = [sys.executable, "-m", "deploy.cli", "replay", "--no-train", str(LOG)]
-    environment = os.environ | {"TRIMTAB_STATE": str(work), "PYTHONPATH": str(ROOT)}
-    subprocess.run(command, check=True, env=environment, cwd=work, stdout=sys.stderr)
-    return next((work / "snapshots").iterdir())
 
 
 def base_of(name: str, data: SnapshotData, state: Path) -> Base:
@@ -208,7 +194,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", type=Path, metavar="FILE")
     chosen = parser.parse_args(arguments)
-    name, settings = (TINY, QUICK) if chosen.quick else (chosen.base, SETTINGS[chosen.base])
+    name, settings = (TINY, FEW) if chosen.quick else (chosen.base, SETTINGS[chosen.base])
     kinds = [kind for kind in KINDS if kind == TODAY or any(text in kind for text in chosen.kind)]
     with tempfile.TemporaryDirectory() as temporary:
         work, trials = Path(temporary), dict[str, list[Trial]]({kind: [] for kind in kinds})

@@ -11,7 +11,6 @@ how many facts it lost the answer. One epoch each, in batches of eight. The same
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from msgspec import Struct
 
+from bench.learning.sample_log import ROOT, sealed
 from deploy.replay.compared import order_numbers
+from deploy.training.base import QUICK
 from feedback.statistics.intervals import wilson
 from models.bases import Base
 from models.chat import Chat
@@ -39,10 +40,9 @@ from models.settings import PolicySettings, RewardSettings
 from models.smollm2 import install_smollm2
 from models.snapshot import SnapshotData, read_snapshot
 
-ROOT = Path(__file__).resolve().parents[1]
-KEPT, LOG = ROOT / ".make" / "real", ROOT / "examples" / "support.jsonl.gz"
+KEPT = ROOT / ".make" / "real"
 PROMPTS, TOKENS, SEED, THREADS = 40, 96, 5, 2
-SHORT: dict[str, Any] = {"epochs": 1, "batch_size": 8}
+SHORT = {name: QUICK["reward"][name] for name in ("epochs", "batch_size")}
 
 
 class Sample(Struct, frozen=True):
@@ -54,14 +54,11 @@ class Sample(Struct, frozen=True):
     max_length: int
 
 
-def sealed(work: Path) -> Sample:
+def read_log(work: Path) -> Sample:
     """SmolLM2 is kept where `make real` keeps it."""
-    command = [sys.executable, "-P", "-m", "deploy.cli", "replay", "--no-train", "--state", str(work), str(LOG)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
     base = install_smollm2(KEPT, lambda *_: None)
     chat = load_chat(base, "2026-01-01")
-    [snapshot] = (path for path in (work / "snapshots").iterdir() if not path.name.startswith("."))
-    data, _ = rendered_only(read_snapshot(snapshot), chat, MOST)
+    data, _ = rendered_only(read_snapshot(sealed(work)), chat, MOST)
     data, lengths = fit_lengths(chat, data, base, None)
     return Sample(base, chat, data, lengths.max_length)
 
@@ -122,13 +119,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reward", nargs="*", default=["3e-4:10", "1e-3:10"], metavar="RATE:LAYERS")
     parser.add_argument("--policy", nargs="*", default=["2e-4:12", "1e-3:12", "1e-3:15"], metavar="RATE:LAYERS")
-    parser.add_argument("--labels", type=int, default=160, help="of the reward model [default: 160]")
-    parser.add_argument("--examples", type=int, default=128, help="of the policy [default: 128]")
+    parser.add_argument(
+        "--labels", type=int, default=QUICK["reward"]["max_labels"], help="of the reward model [default: 160]"
+    )
+    parser.add_argument(
+        "--examples", type=int, default=QUICK["policy"]["max_examples"], help="of the policy [default: 128]"
+    )
     given = parser.parse_args()
     prepare_torch(THREADS)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        log = sealed(work / "state")
+        log = read_log(work / "state")
         for text in given.reward:
             rewarding = RewardSettings(max_labels=given.labels, **SHORT, **setting(text))
             print(f"reward {text:>9}  {reward(log, rewarding, work / f'reward-{text}')}", flush=True)

@@ -181,9 +181,10 @@ def read_adapter(path: Path, expected_digest: str) -> Adapter:
         weights = _read_file(path / "adapter" / WEIGHTS, MAX_WEIGHT_BYTES)
     except OSError as error:
         raise AdapterInvalid(f"{path} can't be read: {error.strerror}: {error.filename}") from None
-    rank, modules = _check_config(_json_object(config, CONFIG), manifest.base_name)
+    content = _json_object(config, CONFIG)
+    rank, modules = _check_config(content, manifest.base_name)
     matrices = check_weights(weights, rank, modules)
-    _check_layers(_json_object(config, CONFIG).get("layers_to_transform"), matrices)
+    _check_layers(content.get("layers_to_transform"), matrices)
     adapter = Adapter(manifest, config, weights, matrices)
     _check_digest(path, adapter, expected_digest)
     return adapter

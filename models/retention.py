@@ -24,7 +24,7 @@ from models.facts import FACTS, Fact
 from models.loading import pad_id
 from models.prefix import beside_base
 from models.reward import encode
-from models.sampling import PROMPTS_AT_ONCE, Sampled, sample
+from models.sampling import Sampled, sample
 
 _ANSWER_TOKENS = 32
 _ROWS_AT_ONCE = 8
@@ -62,9 +62,9 @@ def measure_retention(
     room = prompt_room(max_length, _ANSWER_TOKENS)
     prompts = [chat.prompt([{"role": "user", "content": fact.question}], room) for fact in facts]
     most = min(_ANSWER_TOKENS, max_length - max(map(len, prompts)))
-    ours = _answers(model, chat, prompts, most)
+    ours = sample(model, chat, prompts, 1, most, 0, temperature=0.0)
     with model.disable_adapter():
-        theirs = _answers(model, chat, prompts, most)
+        theirs = sample(model, chat, prompts, 1, most, 0, temperature=0.0)
     answered = [_row(chat, *answer) for answer in zip(prompts, ours, strict=True)]
     sampled: list[Row] = []
     for messages, reply in replies:
@@ -107,11 +107,6 @@ def mean_kl(model: Any, rows: Sequence[Row], pad: int) -> float:
 def _kl(ours: Tensor, theirs: Tensor) -> Tensor:
     p, q = ours.log_softmax(-1), theirs.log_softmax(-1)
     return (p.exp() * (p - q)).sum()
-
-
-def _answers(model: Any, chat: Chat, prompts: Sequence[list[int]], most: int) -> list[Sampled]:
-    parts = [prompts[i : i + PROMPTS_AT_ONCE] for i in range(0, len(prompts), PROMPTS_AT_ONCE)]
-    return [answer for part in parts for answer in sample(model, chat, part, 1, most, 0, temperature=0.0)]
 
 
 def _row(chat: Chat, prompt: list[int], answer: Sampled) -> Row:

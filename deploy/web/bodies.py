@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import msgspec
 from fastapi import Request
@@ -18,6 +18,7 @@ from deploy.web.json_shape import MAX_DEPTH, SMALL_BYTES, Shape, harmless
 from deploy.web.pace import kept_waiting
 
 Body = bytes | bytearray
+T = TypeVar("T")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _EXPLAINED_BYTES = 65_536
 _EXPLAINED_NODES = 1_000
@@ -25,12 +26,7 @@ _EXPLAINED_NODES = 1_000
 
 async def read_object(request: Request, limit: int) -> dict[str, Any]:
     """The JSON object that is the body, looked at as it comes. Raises what `read_body` and `json_object` raise."""
-    try:
-        return await _read_object(request, limit)
-    except ApiError as error:
-        refused = _bare(error)
-    await kept_waiting(request.scope)
-    raise refused
+    return await _or_refused_late(request, _read_object(request, limit))
 
 
 async def read_body(request: Request, limit: int, look: Callable[[bytes], None] | None = None) -> bytearray:
@@ -38,18 +34,18 @@ async def read_body(request: Request, limit: int, look: Callable[[bytes], None] 
 
     `look` sees each piece as it comes; what it raises ends the reading.
     """
+    return await _or_refused_late(request, _read_body(request, limit, look))
+
+
+async def _or_refused_late(request: Request, reading: Awaitable[T]) -> T:
+    """What is read, or its refusal, late, and without the calls that it went through: they would keep the body meanwhile."""
     try:
-        return await _read_body(request, limit, look)
+        return await reading
     except ApiError as error:
-        refused = _bare(error)
+        refused = error
+        refused.__traceback__ = refused.__context__ = None
     await kept_waiting(request.scope)
     raise refused
-
-
-def _bare(error: ApiError) -> ApiError:
-    """The error without the calls that it went through, which would keep the body as long as it is kept waiting."""
-    error.__traceback__ = error.__context__ = None
-    return error
 
 
 async def _read_object(request: Request, limit: int) -> dict[str, Any]:
