@@ -183,7 +183,7 @@ class Run:
     def promote(self, digest: str) -> None:
         """To its first share, once the server serves it; then what a person sees of it."""
         self.team.run("promote", "--reason", "a canary")
-        self.team.wait(lambda: self._served(digest), f"vLLM to serve {engine_name(digest)}", PROVED_WITHIN_S, 2.0)
+        self.team.wait(lambda: self._served(digest), f"vLLM to serve {engine_name(digest)}", PROVED_WITHIN_S, 10.0)
         self.team.run("status")
 
     def _served(self, digest: str) -> bool:

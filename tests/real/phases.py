@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 import time
 from collections import defaultdict
@@ -22,7 +23,7 @@ class Phase:
     name: str
     seconds: float
     peak_bytes: int | None
-    """Of this process and those below it, what they share counted once; None where there is no /proc."""
+    """Resident, of this process and those below it, what they share counted for each; None where there is no /proc."""
 
 
 class Phases:
@@ -89,16 +90,18 @@ def _peak(root: int) -> Iterator[list[int]]:
 
 
 def tree_bytes(root: int, proc: Path = PROC) -> int:
-    """Proportional memory (PSS) of a process and all below it; 0 where `proc` tells nothing."""
+    """Resident memory of a process and all below it; 0 where `proc` tells nothing.
+
+    What they share counts for each: telling it apart (PSS) walks every page, and made a training a third slower.
+    """
     below: dict[int, list[int]] = defaultdict(list)
     for stat in proc.glob("[0-9]*/stat"):
         with suppress(OSError, ValueError, IndexError):  # it has ended
             below[int(stat.read_text().rpartition(")")[2].split()[1])].append(int(stat.parent.name))
-    total, waiting = 0, [root]
+    pages, waiting = 0, [root]
     while waiting:
         process = waiting.pop()
         waiting += below[process]
         with suppress(OSError):
-            lines = (proc / str(process) / "smaps_rollup").read_text().splitlines()
-            total += sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return total
+            pages += int((proc / str(process) / "statm").read_text().split()[1])
+    return pages * resource.getpagesize()

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import re
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -63,13 +64,13 @@ def _rated(user: str, by: str, up: bool) -> Rated:
 
 
 def test_memory_is_that_of_a_process_and_of_all_below_it(tmp_path: Path) -> None:
-    for process, parent, kib in [(1, 0, 5), (7, 1, 30), (8, 7, 200), (9, 8, 1_000), (10, 1, 7_000)]:
+    for process, parent, pages in [(1, 0, 5), (7, 1, 30), (8, 7, 200), (9, 8, 1_000), (10, 1, 7_000)]:
         folder = tmp_path / f"{process}"
         folder.mkdir()
         (folder / "stat").write_text(f"{process} (a ) b) S {parent} 1 1")
-        (folder / "smaps_rollup").write_text(f"00-ff ---p [rollup]\nRss: 99999 kB\nPss: {kib} kB\nPss_Dirty: 1 kB\n")
-    (tmp_path / "8" / "smaps_rollup").unlink()  # has ended meanwhile
-    assert tree_bytes(7, tmp_path) == 1_030 * 1_024
+        (folder / "statm").write_text(f"99999 {pages} 3 1 0 4 0\n")
+    (tmp_path / "8" / "statm").unlink()  # has ended meanwhile
+    assert tree_bytes(7, tmp_path) == 1_030 * resource.getpagesize()
     assert tree_bytes(os.getpid(), tmp_path / "none") == 0
 
 
