@@ -30,6 +30,9 @@ READY_WITHIN_S = 600.0
 """It imports torch three times over, in one process after another."""
 SHUTDOWN_S, GONE_WITHIN_S = 5, 60.0
 MAX_RANK, SLOTS = 16, 2
+BLOCK = 32
+"""Tokens that the server keeps together; of 128, as it would on a CPU, a proof's contexts hardly find one again."""
+
 LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 _ENVIRONMENT = {
@@ -120,7 +123,7 @@ def _start(base: Base, folder: Path, options: Sequence[str]) -> Vllm:
     command = [str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", f"--model={base.path}"]
     command += [f"--served-model-name={SERVED_AS}", "--host=127.0.0.1", f"--port={port}"]
     command += ["--enable-lora", f"--max-lora-rank={MAX_RANK}", f"--max-loras={SLOTS}", "--max-cpu-loras=8"]
-    command += [f"--shutdown-timeout={SHUTDOWN_S}", *options]
+    command += [f"--shutdown-timeout={SHUTDOWN_S}", f"--block-size={BLOCK}", *options]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV_", "VLLM_"))}
     environment = kept | _ENVIRONMENT | {"VLLM_CACHE_ROOT": str(folder / "cache")}
 
