@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import resource
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
+from bench.peers.processes import resident_bytes
+
 LOOK_EVERY_S = 1.0
-PROC = Path("/proc")
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def _peak(root: int) -> Iterator[list[int]]:
 
     def look() -> None:
         while True:
-            if size := tree_bytes(root):
+            if size := resident_bytes(root):
                 seen.append(size)
             if over.wait(LOOK_EVERY_S):
                 return
@@ -87,21 +85,3 @@ def _peak(root: int) -> Iterator[list[int]]:
     finally:
         over.set()
         looking.join()
-
-
-def tree_bytes(root: int, proc: Path = PROC) -> int:
-    """Resident memory of a process and all below it; 0 where `proc` tells nothing.
-
-    What they share counts for each: telling it apart (PSS) walks every page, and made a training a third slower.
-    """
-    below: dict[int, list[int]] = defaultdict(list)
-    for stat in proc.glob("[0-9]*/stat"):
-        with suppress(OSError, ValueError, IndexError):  # it has ended
-            below[int(stat.read_text().rpartition(")")[2].split()[1])].append(int(stat.parent.name))
-    pages, waiting = 0, [root]
-    while waiting:
-        process = waiting.pop()
-        waiting += below[process]
-        with suppress(OSError):
-            pages += int((proc / str(process) / "statm").read_text().split()[1])
-    return pages * resource.getpagesize()

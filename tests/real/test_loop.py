@@ -6,7 +6,6 @@ import gzip
 import json
 import os
 import re
-import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from tests.deploy.commands import SAMPLE
 from tests.engine.server import need
 from tests.real.customers import TURNS_EACH, Question, Rated, arms, fresh_orders, names, questions
 from tests.real.loop import ENGINE, TRAINING, USERS, main, settings_of
-from tests.real.phases import Phases, tree_bytes
+from tests.real.phases import Phases
 from tests.real.team import LoopFailed
 
 
@@ -61,17 +60,6 @@ def test_an_arms_interval_counts_its_customers_not_their_turns() -> None:
 
 def _rated(user: str, by: str, up: bool) -> Rated:
     return Rated(Question(user, "K-101", "?"), "t", by, "K-101" if up else "no", tokens=10, seconds=2.0)
-
-
-def test_memory_is_that_of_a_process_and_of_all_below_it(tmp_path: Path) -> None:
-    for process, parent, pages in [(1, 0, 5), (7, 1, 30), (8, 7, 200), (9, 8, 1_000), (10, 1, 7_000)]:
-        folder = tmp_path / f"{process}"
-        folder.mkdir()
-        (folder / "stat").write_text(f"{process} (a ) b) S {parent} 1 1")
-        (folder / "statm").write_text(f"99999 {pages} 3 1 0 4 0\n")
-    (tmp_path / "8" / "statm").unlink()  # has ended meanwhile
-    assert tree_bytes(7, tmp_path) == 1_030 * resource.getpagesize()
-    assert tree_bytes(os.getpid(), tmp_path / "none") == 0
 
 
 def test_what_fails_is_known_by_its_phase() -> None:
