@@ -5,10 +5,11 @@
     python -P bench/gateway.py --profile               where ours spends its CPU
 
 Ours keeps every turn on disk before its last piece is sent, and redacts it; the others, as they are configured here, keep
-nothing. Each runs on one core, all the time; the upstream and the load share another, and are the same for all. A turn is: as
-many answers as it gives on 32 connections, plain and streaming, then plain ones at 500 a second (Poisson, waits counted from
-when a request was due). CPU is that of the whole process tree, from /proc. `direct` is the load on the upstream: what it
-reaches is the most that could be seen here. One contestant runs twice: what differs between these two is noise.
+nothing, and `bare` does nothing but pass on, in Python: what that costs on this machine. Each runs on one core, all the time;
+the upstream and the load share another, and are the same for all. A turn is: as many answers as it gives on 32 connections,
+plain and streaming, then plain ones at 500 a second (Poisson, waits counted from when a request was due). CPU is that of the
+whole process tree, from /proc. `direct` is the load on the upstream: what it reaches is the most that could be seen here. One
+contestant runs twice: what differs between these two is noise.
 `make peers` fetches the others; who is missing is left out.
 """
 

@@ -63,6 +63,11 @@ def ours(port: int, upstream: int, folder: Path) -> Start:
     return Start([sys.executable, "-P", "-m", "deploy.cli", "gateway", *where, *ports], environment)
 
 
+def bare(port: int, upstream: int, folder: Path) -> Start:
+    """Nothing but passing on, in Python: what server and client cost on this machine."""
+    return Start([sys.executable, "-P", str(ROOT / "bench" / "peers" / "bare.py"), str(port), str(upstream)])
+
+
 def portkey(port: int, upstream: int, folder: Path) -> Start:
     """Portkey's open gateway on Node; where to ask is in the request's headers."""
     command = ["node", str(_there(PORTKEY / "build" / "start-server.js")), f"--port={port}", "--headless"]
@@ -119,8 +124,10 @@ def _portkey_version() -> str:
 
 
 OURS = Contestant("ours", "Apache-2.0", lambda: version("trimtab"), ours)
+BARE = Contestant("bare (Python)", "Apache-2.0", lambda: version("trimtab"), bare)
 CONTESTANTS = (
     OURS,
+    BARE,
     Contestant("Portkey (Node)", "MIT", _portkey_version, portkey),
     Contestant("LiteLLM (Python)", "MIT", lambda: _from_lock("litellm"), litellm),
     Contestant("Ferro (Go)", "Apache-2.0", lambda: _from_lock("ferrogw"), ferro),

@@ -11,7 +11,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -292,7 +292,8 @@ class Spool:
         rows, releases = _in_order(jobs)
         sent = [row for job in jobs for row in job.sent]
         with self._lock:
-            with transaction(self._connection):
+            alone = not releases and not sent and len(rows) <= RUN  # a statement is a transaction by itself
+            with nullcontext() if alone else transaction(self._connection):
                 if releases:
                     self._connection.execute(_RELEASE, (_json(releases),))
                 if sent:
