@@ -5,11 +5,11 @@ from __future__ import annotations
 import xxhash
 
 
-def turn_digest(tenant: str, turn_id: str) -> bytes:
-    """16 bytes that name a turn."""
-    return xxhash.xxh3_128_digest(f"{tenant}\0{turn_id}".encode())
+def digest_of(*names: str) -> bytes:
+    """16 bytes that name a turn by its key, or an event by its tenant and id."""
+    return xxhash.xxh3_128_digest("\0".join(names).encode())
 
 
-def payload_of(tenant: str, turn_id: str, content_hash: str) -> bytes:
+def payload_of(tenant: str, conversation_id: str, turn_id: str, content_hash: str) -> bytes:
     """16 bytes that name what a turn says, all but the hashed user id."""
-    return xxhash.xxh3_128_digest(f"{tenant}\0{turn_id}\0{content_hash}".encode())
+    return digest_of(tenant, conversation_id, turn_id, content_hash)

@@ -18,8 +18,8 @@ Outcome = Literal["ok", "error", "aborted", "filtered"]
 Split = Literal["train", "calibrate", "gate"]
 Signal = Literal["regenerate", "copy", "abandon", "escalate", "rephrase"]
 
-TurnKey = tuple[str, str]
-"""(tenant, turn_id): what names a turn everywhere."""
+TurnKey = tuple[str, str, str]
+"""(tenant, conversation_id, turn_id): what names a turn everywhere; many senders count the turns of each conversation."""
 
 RATED_BY = frozenset({"thumbs", "stars", "pick", "edit"})
 """A turn without a live rating of these kinds is unrated, and a question for the judge."""
@@ -73,6 +73,11 @@ class Turn(Struct, frozen=True, gc=False, kw_only=True, tag_field="event", tag="
     """0-99, from the raw user id (the conversation where there is none): decides the split, for ever."""
     extra: dict[str, Any] = {}
 
+    @property
+    def key(self) -> TurnKey:
+        """What names it."""
+        return self.tenant, self.conversation_id, self.turn_id
+
 
 class Rating(Struct, frozen=True, gc=False, kw_only=True, tag_field="event", tag="rating", omit_defaults=True):
     """One thing that someone said of a reply, or (`turn_id` None) of a whole conversation."""
@@ -92,6 +97,11 @@ class Rating(Struct, frozen=True, gc=False, kw_only=True, tag_field="event", tag
     tags: dict[str, str] = {}
     bucket: int = 0
     extra: dict[str, Any] = {}
+
+    @property
+    def key(self) -> TurnKey | None:
+        """What names the turn that it is of; None where it is of a whole conversation."""
+        return None if self.turn_id is None else (self.tenant, self.conversation_id, self.turn_id)
 
 
 class JudgeRequest(Struct, frozen=True, gc=False, kw_only=True):

@@ -173,7 +173,7 @@ def _comparable(group: Sequence[Scored]) -> Iterator[list[Scored]]:
 
 def _pair(turn: ServedTurn, best: Scored, worst: Scored, preference: float, weight: float) -> SampledPair:
     return SampledPair(
-        id=f"reward_model:{turn.tenant}:{turn.turn_id}",
+        id=f"reward_model:{turn.tenant}:{turn.conversation_id}:{turn.turn_id}",
         prompt=turn.prompt,
         chosen=best.reply,
         rejected=worst.reply,

@@ -36,6 +36,7 @@ def account(
         "duplicates": intake.duplicates,
         "dead_letters": dict(intake.dead_letters),
         "orphan_ratings": counts.orphan_ratings,
+        "too_old_ratings": counts.too_old_ratings,
         "judged": counts.judged,
         "unjudged": dict(counts.unjudged),
         "pairs": dict(counts.pairs),
@@ -94,6 +95,8 @@ def print_account(console: Console, document: Mapping[str, Any], candidate: Mapp
         table.add_row("dead letters", _bars(document["dead_letters"]))
     table.add_row("judge", f"{document['judged']:,} judged; unjudged: {_listed(document['unjudged'])}")
     table.add_row("orphan ratings", f"{document['orphan_ratings']:,}")
+    if document["too_old_ratings"]:
+        table.add_row("ratings of turns older than the window", f"{document['too_old_ratings']:,}")
     console.print(table)
     console.print(
         f"[bold]Snapshot[/bold] {document['snapshot']} in {seconds['seal']:.1f} s  {document['dataset_hash']}"

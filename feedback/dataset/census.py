@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from feedback.content import untrainable
 from feedback.dataset.near_duplicates import prompt_key
-from feedback.digests import payload_of, turn_digest
+from feedback.digests import digest_of, payload_of
 from feedback.records import Split, Turn, TurnKey
 from feedback.splits import split_of
 
@@ -34,7 +34,7 @@ class Census:
     """One row for each turn, in the order of `turn`."""
 
     turn: Column
-    """(n, 2) uint64: the digest of the tenant and the turn id."""
+    """(n, 2) uint64: the digest of the turn's key."""
     payload: Column
     """(n, 2) uint64: the digest of the turn and its content hash, see `payload_of`."""
     occurred_at_us: Column
@@ -62,7 +62,7 @@ class Census:
 
     def rows_of(self, turns: Iterable[TurnKey]) -> Rows:
         """Where these turns are; -1 for one that there is not."""
-        digests = _pairs(b"".join(turn_digest(*key) for key in turns))
+        digests = _pairs(b"".join(digest_of(*key) for key in turns))
         if not len(self) or not len(digests):
             return np.full(len(digests), -1)
         found = np.minimum(np.searchsorted(self.turn[:, 0], digests[:, 0]), len(self) - 1)
@@ -100,16 +100,17 @@ def take(turns: Iterable[tuple[Turn, str]]) -> Census:
     reasons: dict[str | None, int] = {None: 0}
     code = {name: number for number, name in enumerate(SPLITS)}
     for turn, content_hash in turns:
-        tenant, why = turn.tenant, untrainable(turn)
-        in_conversation = _conversation(tenant, turn.conversation_id)
-        turn_ += turn_digest(tenant, turn.turn_id)
-        event += turn_digest(tenant, turn.event_id)
-        payload += payload_of(tenant, turn.turn_id, content_hash)
+        tenant, conversation_id, why = turn.tenant, turn.conversation_id, untrainable(turn)
+        in_conversation = _conversation(tenant, conversation_id)
+        turn_ += digest_of(tenant, conversation_id, turn.turn_id)
+        event += digest_of(tenant, turn.event_id)
+        payload += payload_of(tenant, conversation_id, turn.turn_id, content_hash)
         occurred.append(turn.occurred_at_us)
         conversation.append(in_conversation)
         person.append(in_conversation if turn.user_id is None else _half("user", tenant, turn.user_id))
         prompt.append(_half(prompt_key(turn)) if why is None else 0)
-        replaces.append(0 if turn.replaces in (None, turn.turn_id) else _first_half(tenant, turn.replaces or ""))
+        replaced = None if turn.replaces == turn.turn_id else turn.replaces
+        replaces.append(0 if replaced is None else _first_half(tenant, conversation_id, replaced))
         split.append(code[split_of(turn.bucket)])
         locale.append(locales.setdefault(turn.locale, min(len(locales), 65_535)))
         reason.append(reasons.setdefault(why, len(reasons)))
@@ -182,5 +183,5 @@ def _conversation(tenant: str, conversation_id: str) -> int:
     return _half("in", tenant, conversation_id)
 
 
-def _first_half(tenant: str, turn_id: str) -> int:
-    return int.from_bytes(turn_digest(tenant, turn_id)[:8], "big")
+def _first_half(*key: str) -> int:
+    return int.from_bytes(digest_of(*key)[:8], "big")

@@ -29,7 +29,7 @@ from feedback.labels.uses import Use
 from feedback.records import Judgement, Pick, Rating, Turn, TurnKey
 from feedback.settings import WindowSettings
 
-RULES_VERSION = "2"
+RULES_VERSION = "3"
 """Raise it when a rule of exchanges, pairing, window or splits changes: the same facts then make another dataset."""
 
 
@@ -44,6 +44,9 @@ class FactsReader(Protocol):
     def turns_before(self, until_us: int) -> int:
         """How many facts of turns are older."""
 
+    def known_before(self, until_us: int, turns: Set[TurnKey]) -> Set[TurnKey]:
+        """Those of the turns of which there is an older fact."""
+
     def ratings(self, since_us: int = ..., until_us: int = ...) -> Iterable[tuple[Rating, str]]:
         """Ratings with their content hashes."""
 
@@ -57,7 +60,7 @@ class Counts(Struct, frozen=True, kw_only=True):
     turns: int
     """Distinct turns."""
     older_turns: int = 0
-    """Facts of turns that are too old: they are not read, and what was said of them lately is an orphan."""
+    """Facts of turns that are older than the window: they are not read."""
     ratings: dict[str, int]
     """Distinct ratings by kind; the sum equals that of `rating_uses`."""
     rating_uses: dict[str, int]
@@ -67,6 +70,9 @@ class Counts(Struct, frozen=True, kw_only=True):
     duplicates: int
     conflicts: int
     orphan_ratings: int
+    """Ratings of a turn that their conversation does not have."""
+    too_old_ratings: int = 0
+    """Ratings of a turn that is older than the window."""
     orphan_verdicts: int
     conversation_ratings: dict[str, int]
     """Live ratings of whole conversations by kind; they train nothing by themselves."""
@@ -101,7 +107,11 @@ def compute(facts: FactsReader, as_of_us: int, settings: WindowSettings) -> tupl
     since_us = max(as_of_us - settings.max_age_s * 1_000_000, 0)
     counted = census.take(facts.turns(since_us, as_of_us))
     said = exchanges.said(
-        facts.ratings(since_us, as_of_us), facts.verdicts(since_us, as_of_us), counted.known, as_of_us
+        facts.ratings(since_us, as_of_us),
+        facts.verdicts(since_us, as_of_us),
+        counted.known,
+        as_of_us,
+        lambda turns: facts.known_before(since_us, turns),
     )
     kept, joined, dropped = _in_play(facts, since_us, as_of_us, counted, said, settings)
     answered = pairing.answers(joined)
@@ -150,7 +160,7 @@ def _compared(counted: Census, said: Said) -> Rows:
     for key, ratings in said.ratings.items():
         for rating in ratings:
             if isinstance(rating.value, Pick):
-                compared |= {key, (rating.tenant, rating.value.over)}
+                compared |= {key, (*key[:2], rating.value.over)}
             elif rating.kind == "signal" and rating.value == "regenerate":
                 regenerated.add(key)
     for key, verdicts in said.verdicts.items():
@@ -174,20 +184,21 @@ def _outlines(
     outlines: dict[TurnKey, Outline] = {}
     prompts: dict[TurnKey, str] = {}
     for turn, content_hash in turns:
-        key = (turn.tenant, turn.turn_id)
+        key = turn.key
         held = outlines.get(key)
         if held is not None:
             if held.user_id != turn.user_id:  # payloads that differ in nothing else belong to nobody
                 outlines[key] = msgspec.structs.replace(held, user_id=None)
             continue
         outlines[key] = outline(turn)
-        if payload_of(turn.tenant, turn.turn_id, content_hash) in candidates:
+        if payload_of(*key, content_hash) in candidates:
             prompts[key] = prompt_key(turn)
     return outlines, prompts
 
 
 def _texts(turns: Iterable[tuple[Turn, str]]) -> dict[TurnKey, Text]:
-    return {(turn.tenant, turn.turn_id): trainable_text(turn) for turn, _ in turns if untrainable(turn) is None}
+    readable = (turn for turn, _ in turns if untrainable(turn) is None)
+    return {turn.key: trainable_text(turn) for turn in readable}
 
 
 def _served(turn: Outline, text: Text) -> ServedTurn:
@@ -240,6 +251,7 @@ def _counts(
         duplicates=counted.duplicates + said.duplicates,
         conflicts=counted.conflicts + said.conflicts,
         orphan_ratings=len(said.orphans),
+        too_old_ratings=said.fates.get("too_old", 0),
         orphan_verdicts=said.orphan_verdicts,
         conversation_ratings=dict(Counter(rating.kind for rating in said.conversation_ratings)),
         unrated=unrated,

@@ -118,7 +118,7 @@ def _capped(census: Census, rows: Rows, settings: WindowSettings, times: int, dr
     rows = _few_of_each(census.person[rows], rows, times * settings.max_per_user, "user_cap", dropped)
     locales = census.locale[rows]
     if len(np.unique(locales)) > 1:
-        room = int(settings.max_exchanges * settings.max_locale_share)
+        room = max(int(settings.max_exchanges * settings.max_locale_share), 1)
         rows = _few_of_each(locales, rows, times * room, "locale_cap", dropped)
     dropped["window_full"] += max(len(rows) - times * settings.max_exchanges, 0)
     return rows[: times * settings.max_exchanges]

@@ -24,7 +24,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from feedback.digests import payload_of
 from feedback.facts.tables import SCHEMA, TABLE_OF_TOPIC, TABLES, TableName, app_of, day_of, held
 from feedback.intake.contract import typed_value
-from feedback.records import Judgement, Rating, Turn, Unjudged, Verdict
+from feedback.records import Judgement, Rating, Turn, TurnKey, Unjudged, Verdict
 
 THREADS = False
 """pyarrow's own threads abort a process that ends right after a read (7 of 30 short commands on a busy machine)."""
@@ -43,6 +43,7 @@ _decode: Callable[[str], Turn | Rating | Verdict | Unjudged] = msgspec.json.Deco
 Positions = dict[str, int]
 """How far the labels of each partition of each log were read, by `tables.app_of`: the offset that comes next."""
 
+PAYLOAD = ("tenant", "conversation_id", "turn_id", "content_hash")
 LABEL_TABLES: tuple[TableName, ...] = ("ratings", "verdicts")
 _TOPICS = {table: topic for topic, table in TABLE_OF_TOPIC.items()}
 
@@ -80,6 +81,19 @@ class Facts:
         older = (pc.field("day") <= day_of(until_us)) & (pc.field("occurred_at_us") < until_us)
         with _whole("turns"):
             return 0 if table is None else int(_dataset(table).count_rows(filter=older, use_threads=THREADS))
+
+    def known_before(self, until_us: int, turns: Set[TurnKey]) -> Set[TurnKey]:
+        """Those of the turns of which there is an older fact."""
+        table, found = self._table("turns") if turns else None, set[TurnKey]()
+        if table is None:
+            return found
+        names = pa.array(sorted({turn_id for _, _, turn_id in turns}))
+        where = (pc.field("day") <= day_of(until_us)) & (pc.field("occurred_at_us") < until_us)
+        for batch in _scanned(table, "turns", ["tenant", "conversation_id", "turn_id"], where):
+            # as part of `where` it would find nothing: the files keep no statistics of ids
+            named = batch.filter(pc.is_in(batch.column("turn_id"), names))
+            found |= turns & set(zip(*(column.to_pylist() for column in named.columns), strict=True))
+        return found
 
     def ratings(self, since_us: int = 0, until_us: int = 2**62) -> Iterator[tuple[Rating, str]]:
         """Ratings with their content hashes."""
@@ -151,9 +165,9 @@ class Facts:
             return
         span = (pc.field("occurred_at_us") >= since_us) & (pc.field("occurred_at_us") <= until_us)
         days = (pc.field("day") >= day_of(since_us)) & (pc.field("day") <= day_of(until_us))
-        for batch in _scanned(table, name, ["tenant", "turn_id", "content_hash", "record"], days & span):
+        for batch in _scanned(table, name, [*PAYLOAD, "record"], days & span):
             if only is not None:
-                names = (batch.column(name).to_pylist() for name in ("tenant", "turn_id", "content_hash"))
+                names = (batch.column(name).to_pylist() for name in PAYLOAD)
                 batch = batch.filter(pa.array([payload_of(*name) in only for name in zip(*names, strict=True)]))
             hashes = batch.column("content_hash").to_pylist()
             for record, content_hash in zip(batch.column("record").to_pylist(), hashes, strict=True):

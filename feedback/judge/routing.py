@@ -40,10 +40,10 @@ class State:
 def step(state: State, event: Turn | Rating | None, received_at_us: int, now_us: int) -> list[JudgeRequest]:
     """Take one event in (None: only the clock moved) and answer the questions that are due now."""
     if isinstance(event, Rating):
-        if event.turn_id is not None and event.kind in RATED_BY and event.value is not None:
-            _settle(state, (event.tenant, event.turn_id), received_at_us)
+        if event.key is not None and event.kind in RATED_BY and event.value is not None:
+            _settle(state, event.key, received_at_us)
     elif event is not None:
-        key = (event.tenant, event.turn_id)
+        key = event.key
         if key not in state.settled and key not in state.waiting and untrainable(event) is None:
             _wait(state, key, event, received_at_us + state.grace_us)
     due = _due(state, now_us)
@@ -64,11 +64,7 @@ def merge(state: State, other: State) -> None:
 
 def unrouted(turns: Iterable[Turn], settled: Container[TurnKey]) -> list[JudgeRequest]:
     """Questions for every turn but those that somebody rated or a verdict speaks of, sorted by id."""
-    open_turns = {
-        (turn.tenant, turn.turn_id): turn
-        for turn in turns
-        if (turn.tenant, turn.turn_id) not in settled and untrainable(turn) is None
-    }
+    open_turns = {turn.key: turn for turn in turns if turn.key not in settled and untrainable(turn) is None}
     return sorted(_questions(open_turns), key=lambda request: request.request_id)
 
 
@@ -100,9 +96,9 @@ def unjudged(request: JudgeRequest, reason: str, now_us: int) -> Unjudged:
     )
 
 
-def request_id(tenant: str, turn_id: str, other_turn_id: str | None = None) -> str:
+def request_id(turn: TurnKey, other_turn_id: str | None = None) -> str:
     """The id of a question: the same for the same turns, whoever asks and when."""
-    text = "\x00".join((tenant, turn_id, other_turn_id or ""))
+    text = "\x00".join((*turn, other_turn_id or ""))
     return f"q-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
@@ -110,7 +106,7 @@ def _wait(state: State, key: TurnKey, turn: Turn, due_us: int) -> None:
     state.waiting[key] = (due_us, turn)
     heappush(state.timers, (due_us, key))
     if turn.replaces is not None:
-        state.replacing.setdefault((turn.tenant, turn.replaces), set()).add(key)
+        state.replacing.setdefault((*key[:2], turn.replaces), set()).add(key)
 
 
 def _settle(state: State, key: TurnKey, at_us: int) -> None:
@@ -119,7 +115,7 @@ def _settle(state: State, key: TurnKey, at_us: int) -> None:
     state.settled[key] = at_us + state.grace_us
     _, turn = state.waiting.pop(key, (0, None))
     if turn is not None and turn.replaces is not None:
-        replaced = (turn.tenant, turn.replaces)
+        replaced = (*key[:2], turn.replaces)
         state.replacing[replaced].discard(key)
         if not state.replacing[replaced]:
             del state.replacing[replaced]
@@ -162,7 +158,7 @@ def _together(state: State, key: TurnKey) -> set[TurnKey]:
     while open_ends:
         at = open_ends.pop()
         turn = state.waiting[at][1]
-        links = {(at, (turn.tenant, turn.replaces or ""))} | {(other, at) for other in state.replacing.get(at, ())}
+        links = {(at, (*at[:2], turn.replaces or ""))} | {(other, at) for other in state.replacing.get(at, ())}
         for second, first in links:
             if first in state.waiting and _comparable(state.waiting[second][1], state.waiting[first][1]):
                 new = {second, first} - found
@@ -172,11 +168,9 @@ def _together(state: State, key: TurnKey) -> set[TurnKey]:
 
 
 def _comparable(second: Turn, first: Turn) -> bool:
-    """Whether `second` is another reply, in the same conversation, to what `first` answers."""
-    return (
-        second.turn_id != first.turn_id
-        and second.conversation_id == first.conversation_id
-        and (second.messages == first.messages or prompt_of(second.messages) == prompt_of(first.messages))
+    """Whether `second` is another reply to what `first`, of the same conversation, answers."""
+    return second.turn_id != first.turn_id and (
+        second.messages == first.messages or prompt_of(second.messages) == prompt_of(first.messages)
     )
 
 
@@ -185,7 +179,7 @@ def _questions(turns: Mapping[TurnKey, Turn]) -> Iterator[JudgeRequest]:
     compared: set[TurnKey] = set()
     for key in sorted([key for key, turn in turns.items() if turn.replaces is not None]):
         turn = turns[key]
-        replaced = (turn.tenant, turn.replaces or "")
+        replaced = (*key[:2], turn.replaces or "")
         first = turns.get(replaced)
         if first is not None and not compared & {key, replaced} and _comparable(turn, first):
             compared |= {key, replaced}
@@ -199,7 +193,7 @@ def _request(turn: Turn, other: Turn | None) -> JudgeRequest:
     reply = text_of(turn.reply)
     assert reply is not None  # an untrainable turn never comes this far
     return JudgeRequest(
-        request_id=request_id(turn.tenant, turn.turn_id, other.turn_id if other else None),
+        request_id=request_id(turn.key, other.turn_id if other else None),
         tenant=turn.tenant,
         conversation_id=turn.conversation_id,
         turn_id=turn.turn_id,

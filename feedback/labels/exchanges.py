@@ -27,9 +27,10 @@ Event = TypeVar("Event", Rating, Judgement)
 _MANY_SUBJECTS = frozenset({"pick", "score"})
 """A null of these kinds names no subject: it takes back all that the rater gave of the kind, on that turn, until then."""
 
-Fate = Literal["revised", "retraction", "conversation", "orphan"]
+Fate = Literal["revised", "retraction", "conversation", "too_old", "orphan"]
 """What became of a rating that does not stand on an exchange: a later word of the same rater took its place or took it
-back; it is that taking back; it speaks of a whole conversation; its turn is not known."""
+back; it is that taking back; it speaks of a whole conversation; its turn is older than the window; its conversation has no such
+turn."""
 
 
 class Exchange(Struct, frozen=True, kw_only=True):
@@ -79,26 +80,29 @@ def said(
     verdicts: Iterable[Judgement],
     known: Callable[[Set[TurnKey]], Set[TurnKey]],
     as_of_us: int,
+    older: Callable[[Set[TurnKey]], Set[TurnKey]] = lambda _: frozenset(),
 ) -> Said:
-    """What the facts up to `as_of_us` say; `known` tells which turns there are."""
+    """What the facts up to `as_of_us` say; `known` tells which turns there are, `older` which there were before."""
     given = distinct((_lean(rating), name) for rating, name in ratings if rating.occurred_at_us <= as_of_us)
     judgements = _by_id(_lean(verdict) for verdict in verdicts if verdict.occurred_at_us <= as_of_us)
-    rated = {(rating.tenant, rating.turn_id) for _, rating in given.events.values() if rating.turn_id is not None}
-    turns = known(rated | {key for judgement in judgements for key in _turns_of(judgement)})
+    rated = {key for _, rating in given.events.values() if (key := rating.key) is not None}
+    turns = known(rated | {key for judgement in judgements for key in turns_of(judgement)})
+    gone = older(rated - turns)
 
     fates: Counter[Fate] = Counter()
     placed: list[Rating] = []
     of_conversation: list[Rating] = []
     orphans: list[Rating] = []
+    fates["too_old"] = sum(rating.key in gone for _, rating in given.events.values())
     for _, rating in given.events.values():
-        if rating.turn_id is None:
+        if rating.key is None:
             of_conversation.append(rating)
-        else:
-            (placed if (rating.tenant, rating.turn_id) in turns else orphans).append(rating)
+        elif rating.key not in gone:
+            (placed if rating.key in turns else orphans).append(rating)
     live: defaultdict[TurnKey, list[Rating]] = defaultdict(list)
     for rating in live_ratings(placed, fates):
-        assert rating.turn_id is not None
-        live[rating.tenant, rating.turn_id].append(rating)
+        assert rating.key is not None
+        live[rating.key].append(rating)
     live_of_conversation = live_ratings(of_conversation, fates)
     fates["conversation"] += len(live_of_conversation)
     fates["orphan"] += len(orphans)
@@ -120,11 +124,10 @@ def said(
 
 def join(turns: Iterable[Outline], said: Said) -> dict[TurnKey, Exchange]:
     """Each of these turns with what was said of it."""
-    joined = {}
-    for turn in turns:
-        key = (turn.tenant, turn.turn_id)
-        joined[key] = Exchange(turn=turn, ratings=said.ratings.get(key, ()), verdicts=said.verdicts.get(key, ()))
-    return joined
+    return {
+        turn.key: Exchange(turn=turn, ratings=said.ratings.get(turn.key, ()), verdicts=said.verdicts.get(turn.key, ()))
+        for turn in turns
+    }
 
 
 def distinct(facts: Iterable[tuple[Rating, str]]) -> Distinct:
@@ -182,8 +185,7 @@ def is_rated(ratings: Iterable[Rating]) -> bool:
 
 def _rater_on(rating: Rating) -> Hashable:
     """Who speaks, of what, in what kind. Raters without an id are one rater per turn and source."""
-    return (rating.tenant, rating.conversation_id if rating.turn_id is None else None, rating.turn_id,
-            rating.source, rating.user_id, rating.kind)  # fmt: skip
+    return (rating.tenant, rating.conversation_id, rating.turn_id, rating.source, rating.user_id, rating.kind)
 
 
 def _subject(rating: Rating) -> Hashable:
@@ -191,7 +193,7 @@ def _subject(rating: Rating) -> Hashable:
     value = rating.value
     if isinstance(value, Pick):
         question = tuple(sorted((rating.turn_id or "", value.over)))
-        return ("pick", rating.tenant, rating.source, rating.user_id, question)
+        return ("pick", rating.tenant, rating.conversation_id, rating.source, rating.user_id, question)
     return (_rater_on(rating), rating.rubric, value.name if isinstance(value, Score) else None)
 
 
@@ -216,10 +218,11 @@ def _by_id(judgements: Iterable[Judgement]) -> list[Judgement]:
     return list(by_id.values())
 
 
-def _turns_of(judgement: Judgement) -> Iterator[TurnKey]:
-    yield judgement.tenant, judgement.turn_id
+def turns_of(judgement: Judgement) -> Iterator[TurnKey]:
+    """The turn that a judgement is of, and the one that it compares it with."""
+    yield judgement.tenant, judgement.conversation_id, judgement.turn_id
     if judgement.other_turn_id is not None:
-        yield judgement.tenant, judgement.other_turn_id
+        yield judgement.tenant, judgement.conversation_id, judgement.other_turn_id
 
 
 def _judgements(
@@ -230,17 +233,17 @@ def _judgements(
     unjudged: dict[TurnKey, Unjudged] = {}
     orphans = 0
     for judgement in judgements:
-        turn_key = (judgement.tenant, judgement.turn_id)
+        turn_key, *_ = turns_of(judgement)
         if turn_key not in known:
             orphans += 1
         elif isinstance(judgement, Verdict):
-            question = (judgement.tenant, frozenset((judgement.turn_id, judgement.other_turn_id)))
+            question = (turn_key[:2], frozenset((judgement.turn_id, judgement.other_turn_id)))
             of_question[question] = max(judgement, of_question.get(question, judgement), key=_verdict_order)
         else:
             unjudged[turn_key] = max(judgement, unjudged.get(turn_key, judgement), key=_verdict_order)
     judged: defaultdict[TurnKey, list[Verdict]] = defaultdict(list)
     for verdict in of_question.values():
-        for key in set(_turns_of(verdict)) & known:
+        for key in set(turns_of(verdict)) & known:
             judged[key].append(verdict)
     return judged, unjudged, orphans
 

@@ -9,7 +9,7 @@ import xxhash
 from msgspec import Struct
 
 from feedback.content import prompt_of, text_of, untrainable
-from feedback.records import Split, Turn
+from feedback.records import Split, Turn, TurnKey
 from feedback.splits import split_of
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -34,6 +34,11 @@ class Outline(Struct, frozen=True, kw_only=True):
     """What it answers: the plain text, or all that was sent where that is not just text."""
     reply: bytes
     """The reply without space around it."""
+
+    @property
+    def key(self) -> TurnKey:
+        """What names the turn."""
+        return self.tenant, self.conversation_id, self.turn_id
 
 
 def outline(turn: Turn) -> Outline:

@@ -25,8 +25,8 @@ from feedback.labels.uses import Use, Uses, label_id, place_of, unusable
 from feedback.labels.votes import Decision, Vote, comparison_votes, decide, event_ids, quality_votes, speaks
 from feedback.records import Demonstration, PreferencePair, Rating, TurnKey, UnpairedLabel, Verdict
 
-Question = tuple[str, str, str]
-"""(tenant, turn id, turn id): which of two replies is better; the ids in order."""
+Question = tuple[str, str, str, str]
+"""(tenant, conversation id, turn id, turn id): which of two replies is better; the turn ids in order."""
 
 
 class Labels(Struct, frozen=True):
@@ -47,7 +47,7 @@ class Answers(Struct, frozen=True):
 
     def compared_with(self, kept: Set[TurnKey]) -> set[TurnKey]:
         """The turns whose replies are compared with those of turns in `kept`."""
-        sides = [{(tenant, a), (tenant, b)} for tenant, a, b in self.comparisons]
+        sides = [set(_sides(question)) for question in self.comparisons]
         return {key for both in sides if both & kept for key in both - kept}
 
 
@@ -98,7 +98,7 @@ def unused(said: Said, turns: Iterable[tuple[TurnKey, Use]]) -> Uses:
 
 def _count_idle(key: TurnKey, ratings: Iterable[Rating], verdicts: Iterable[Verdict], uses: Uses) -> None:
     uses.ratings["inert"] += sum(_is_inert(rating) for rating in ratings)
-    uses.verdicts["neutral"] += sum(verdict.turn_id == key[1] and not speaks(verdict) for verdict in verdicts)
+    uses.verdicts["neutral"] += sum(verdict.turn_id == key[2] and not speaks(verdict) for verdict in verdicts)
 
 
 def _is_inert(rating: Rating) -> bool:
@@ -136,7 +136,7 @@ def _unpaired(
 def _unpaired_label(turn: Outline, text: Text, decision: Decision) -> UnpairedLabel:
     kinds = {vote.kind for vote in decision.counted}
     return UnpairedLabel(
-        id=label_id("quality", turn.tenant, turn.turn_id),
+        id=label_id("quality", turn.tenant, turn.conversation_id, turn.turn_id),
         **place_of(turn, text),
         reply=text.reply,
         kind="thumbs"
@@ -174,15 +174,15 @@ def _comparisons(
     exchanges: Mapping[TurnKey, Exchange], qualities: Mapping[TurnKey, Decision]
 ) -> dict[Question, list[Vote]]:
     votes: defaultdict[Question, list[Vote]] = defaultdict(list)
-    for (tenant, _), exchange in exchanges.items():
+    for (tenant, conversation_id, _), exchange in exchanges.items():
         for (a, b), vote in comparison_votes(exchange):
-            votes[tenant, a, b].append(vote)
+            votes[tenant, conversation_id, a, b].append(vote)
     for first, second in {*named_replacements(exchanges), *signalled_replacements(exchanges)}:
         earned = qualities.get(second)
         if earned is not None and earned.value > 0.5 and qualities[first].value < 0.5:
-            a, b = sorted((first[1], second[1]))
-            value = earned.value if a == second[1] else 1 - earned.value
-            votes[first[0], a, b].append(_regenerated(exchanges[second].turn, value, earned.counted))
+            a, b = sorted((first[2], second[2]))
+            value = earned.value if a == second[2] else 1 - earned.value
+            votes[first[0], first[1], a, b].append(_regenerated(exchanges[second].turn, value, earned.counted))
     return votes
 
 
@@ -195,31 +195,36 @@ def _regenerated(second: Outline, value: float, earned: tuple[Vote, ...] = ()) -
 
 def _incomparable(question: Question, exchanges: Mapping[TurnKey, Exchange], kept: Set[TurnKey]) -> Use | None:
     """Why the two replies can't make a pair; None where they can. A pair never spans two splits."""
-    tenant, a, b = question
-    if a == b or (tenant, a) not in exchanges or (tenant, b) not in exchanges:
+    a, b = _sides(question)
+    if a == b or a not in exchanges or b not in exchanges:
         return "mismatched"
-    one, other = exchanges[tenant, a].turn, exchanges[tenant, b].turn
+    one, other = exchanges[a].turn, exchanges[b].turn
     if one.untrainable or other.untrainable:
         return "untrainable"
     if (one.context, one.split) != (other.context, other.split):
         return "mismatched"
-    if (tenant, a) not in kept and (tenant, b) not in kept:
+    if a not in kept and b not in kept:
         return "outside_window"
     return "neutral" if one.reply == other.reply else None
+
+
+def _sides(question: Question) -> tuple[TurnKey, TurnKey]:
+    tenant, conversation_id, a, b = question
+    return (tenant, conversation_id, a), (tenant, conversation_id, b)
 
 
 def _pair(
     question: Question, exchanges: Mapping[TurnKey, Exchange], texts: Mapping[TurnKey, Text], decision: Decision
 ) -> PreferencePair:
-    tenant, a, b = question
+    a, b = _sides(question)
     best, worst = (a, b) if decision.value > 0.5 else (b, a)
-    turn = exchanges[tenant, best].turn
+    turn = exchanges[best].turn
     kind = decision.counted[0].kind
     return PreferencePair(
         id=label_id("comparison", *question),
-        **place_of(turn, texts[tenant, best]),
-        chosen=texts[tenant, best].reply,
-        rejected=texts[tenant, worst].reply,
+        **place_of(turn, texts[best]),
+        chosen=texts[best].reply,
+        rejected=texts[worst].reply,
         how="verdict" if kind == "verdict" else "regenerate" if kind == "signal" else "pick",
         preference=max(decision.value, 1 - decision.value),
         weight=decision.weight,

@@ -16,9 +16,9 @@ def named_replacements(exchanges: Mapping[TurnKey, Exchange]) -> Iterator[tuple[
         turn = exchange.turn
         if turn.replaces is None or turn.replaces == turn.turn_id:
             continue
-        first = exchanges.get((turn.tenant, turn.replaces))
-        if first is not None and first.turn.conversation_id == turn.conversation_id:
-            yield (turn.tenant, turn.replaces), key
+        first = (turn.tenant, turn.conversation_id, turn.replaces)
+        if first in exchanges:
+            yield first, key
 
 
 def signalled_replacements(exchanges: Mapping[TurnKey, Exchange]) -> Iterator[tuple[TurnKey, TurnKey]]:
@@ -29,7 +29,7 @@ def signalled_replacements(exchanges: Mapping[TurnKey, Exchange]) -> Iterator[tu
         if any(rating.kind == "signal" and rating.value == "regenerate" for rating in exchange.ratings)
     }
     conversations: defaultdict[tuple[str, str], list[Outline]] = defaultdict(list)
-    with_signals = {(key[0], exchanges[key].turn.conversation_id) for key in signalled}
+    with_signals = {key[:2] for key in signalled}
     for exchange in exchanges.values():
         turn = exchange.turn
         if (turn.tenant, turn.conversation_id) in with_signals:
@@ -42,7 +42,7 @@ def signalled_replacements(exchanges: Mapping[TurnKey, Exchange]) -> Iterator[tu
             if _served_order(turn) > _served_order(first) and turn.context == first.context
         ]
         if later:
-            yield key, (key[0], min(later, key=_served_order).turn_id)
+            yield key, (*key[:2], min(later, key=_served_order).turn_id)
 
 
 def _served_order(turn: Outline) -> tuple[int, str]:

@@ -12,6 +12,7 @@ from feedback.clock import Clock
 from feedback.facts.reader import Facts
 from feedback.judge import routing
 from feedback.judge.routing import State
+from feedback.labels.exchanges import turns_of
 from feedback.records import JudgeRequest, Rating, Turn
 
 LOOK_BACK_US = 86_400_000_000
@@ -46,11 +47,9 @@ class WaitingTurns:
         if not new:
             return states
         since_us = now_us - self._grace_us - LOOK_BACK_US
-        judged = {
-            (verdict.tenant, turn) for verdict in facts.verdicts() for turn in (verdict.turn_id, verdict.other_turn_id)
-        }
+        judged = {key for verdict in facts.verdicts() for key in turns_of(verdict)}
         for partition, at_us, event in sorted(facts.received_since(since_us), key=lambda item: item[1]):
-            if partition in new and (event.tenant, event.turn_id) not in judged:
+            if partition in new and event.key not in judged:
                 # the clock stands still while this is read: what is due is routed by the first `due`
                 routing.step(states[partition], event, at_us, 0)
         return states

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from feedback.digests import payload_of
-from feedback.records import Judgement, Rating, Turn, Unjudged, Verdict
+from feedback.records import Judgement, Rating, Turn, TurnKey, Unjudged, Verdict
 
 START_US = 1_700_000_000_000_000
 MINUTE_US = 60_000_000
@@ -104,10 +104,13 @@ class MemoryFacts:
 
     def turns(self, since_us: int = 0, until_us: int = 2**62, only: Set[bytes] | None = None) -> list[tuple[Turn, str]]:
         turns = [(e, content_hash(e)) for e in self._between(since_us, until_us) if isinstance(e, Turn)]
-        return [(e, name) for e, name in turns if only is None or payload_of(e.tenant, e.turn_id, name) in only]
+        return [(e, name) for e, name in turns if only is None or payload_of(*e.key, name) in only]
 
     def turns_before(self, until_us: int) -> int:
         return len(self.turns(until_us=until_us - 1))
+
+    def known_before(self, until_us: int, turns: Set[TurnKey]) -> Set[TurnKey]:
+        return turns & {e.key for e in self.events if isinstance(e, Turn) and e.occurred_at_us < until_us}
 
     def ratings(self, since_us: int = 0, until_us: int = 2**62) -> list[tuple[Rating, str]]:
         return [(e, content_hash(e)) for e in self._between(since_us, until_us) if isinstance(e, Rating)]

@@ -5,11 +5,11 @@ from hypothesis import strategies as st
 
 from feedback.dataset import census
 from feedback.dataset.census import Census
-from feedback.digests import turn_digest
+from feedback.digests import digest_of
 from feedback.records import Turn
 from tests.feedback.builders import MemoryFacts, content_hash, turn
 
-Payload = tuple[str, str, str]
+Payload = tuple[str, str, str, str]
 
 
 def taken(*turns: Turn) -> Census:
@@ -17,10 +17,10 @@ def taken(*turns: Turn) -> Census:
 
 
 def counting(*turns: Turn) -> set[Payload]:
-    """Which payloads count, as (tenant, turn id, content hash)."""
+    """Which payloads count, as (tenant, conversation id, turn id, content hash)."""
     counted = taken(*turns)
-    wanted = counted.payloads(counted.rows_of({(t.tenant, t.turn_id) for t in turns}))
-    return {(t.tenant, t.turn_id, name) for t, name in MemoryFacts(turns).turns(only=wanted)}
+    wanted = counted.payloads(counted.rows_of({t.key for t in turns}))
+    return {(*t.key, name) for t, name in MemoryFacts(turns).turns(only=wanted)}
 
 
 TURNS = st.builds(
@@ -39,16 +39,16 @@ def test_each_turn_counts_once_whatever_the_order_and_everything_is_accounted_fo
     counted = taken(*turns)
     events = defaultdict(set)
     for event in turns:
-        events[event.tenant, event.event_id].add((event.tenant, event.turn_id, content_hash(event)))
+        events[event.tenant, event.event_id].add((*event.key, content_hash(event)))
     assert counted.duplicates == len(turns) - len(events)
     found = counting(*turns)
-    assert len(counted) == len(found) == len({(tenant, name) for tenant, name, _ in found})
+    assert len(counted) == len(found) == len({payload[:-1] for payload in found})
     assert found <= set().union(*events.values())
     # an event whose payloads all lost to others is the only way for a turn id not to count
     for payloads in events.values():
         if len(payloads) == 1:
-            ((tenant, name, _),) = payloads
-            assert (tenant, name) in {key[:2] for key in found}
+            ((*turn_key, _),) = payloads
+            assert tuple(turn_key) in {payload[:-1] for payload in found}
     order.shuffle(turns)  # type: ignore[attr-defined]
     assert counting(*turns, *turns[:3]) == found
     assert taken(*turns).person.tolist() == counted.person.tolist()
@@ -75,14 +75,16 @@ def test_payloads_that_differ_only_in_the_hashed_user_belong_to_nobody() -> None
 
 def test_the_same_ids_in_two_tenants_are_two_turns() -> None:
     assert len(taken(turn("t1"), turn("t1", tenant="other"))) == 2
-    assert turn_digest("a", "b") != turn_digest("b", "a")
+    assert digest_of("a", "b") != digest_of("b", "a")
 
 
 def test_a_turn_that_there_is_not_is_unknown() -> None:
     counted = taken(turn("t1"), turn("t2"))
-    assert counted.known({("default", "t1"), ("default", "t3"), ("other", "t2")}) == {("default", "t1")}
-    assert taken().known({("default", "t1")}) == set()
-    assert (counted.rows_of([("default", "t3")]) == [-1]).all()
+    assert counted.known({("default", "c1", "t1"), ("default", "c1", "t3"), ("other", "c1", "t2")}) == {
+        ("default", "c1", "t1")
+    }
+    assert taken().known({("default", "c1", "t1")}) == set()
+    assert (counted.rows_of([("default", "c1", "t3")]) == [-1]).all()
 
 
 def test_turns_that_took_anothers_place_are_found_with_those_others() -> None:
@@ -94,12 +96,12 @@ def test_turns_that_took_anothers_place_are_found_with_those_others() -> None:
         turn("t5", replaces="t5"),
     ]
     counted = taken(*turns)
-    expected = counted.rows_of(("default", name) for name in ("t1", "t2", "t3"))
+    expected = counted.rows_of(("default", "c1", name) for name in ("t1", "t2", "t3"))
     assert sorted(counted.replaced().tolist()) == sorted(expected.tolist())
 
 
 def test_the_other_turns_of_a_conversation_are_found() -> None:
     counted = taken(turn("t1", conversation_id="a"), turn("t2", conversation_id="b"), turn("t3", conversation_id="a"))
-    expected = counted.rows_of(("default", name) for name in ("t1", "t3"))
+    expected = counted.rows_of(("default", "a", name) for name in ("t1", "t3"))
     assert sorted(counted.beside(expected[:1]).tolist()) == sorted(expected.tolist())
     assert counted.beside(expected[:0]).tolist() == []

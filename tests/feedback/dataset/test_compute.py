@@ -245,7 +245,7 @@ def test_the_hash_covers_what_was_said(changed: list[Event]) -> None:
 
 def test_the_hash_of_a_known_dataset_never_changes_within_a_rules_version() -> None:
     # If a rule was meant to change, raise RULES_VERSION and write the new hash down.
-    assert (RULES_VERSION, dataset_hash(*EVENTS)[:23]) == ("2", "sha256:d6b5469ce8d2dc46")
+    assert (RULES_VERSION, dataset_hash(*EVENTS)[:23]) == ("3", "sha256:a0c7f332c30e4c6e")
 
 
 def test_turns_beyond_the_age_are_not_looked_at_and_the_very_moment_is_in() -> None:
@@ -254,4 +254,32 @@ def test_turns_beyond_the_age_are_not_looked_at_and_the_very_moment_is_in() -> N
     late = rating("a", "old", "thumbs", True, occurred_at_us=AS_OF_US)
     content, counts = compute(MemoryFacts([old, just, late]), AS_OF_US, WindowSettings(max_age_s=60))
     assert [row["turn_id"] for row in content["turns"]] == ["just"]
-    assert (counts.turns, counts.older_turns, counts.orphan_ratings) == (1, 1, 1)
+    assert (counts.turns, counts.older_turns, counts.orphan_ratings, counts.too_old_ratings) == (1, 1, 0, 1)
+
+
+def test_turns_that_each_conversation_counts_for_itself_are_apart() -> None:
+    conversations = ("a", "b", "c")
+    turns = [
+        turn("2", conversation_id=name, event_id=f"s{name}", messages=says(f"what of {name}?"))
+        for name in conversations
+    ]
+    given = [rating(f"r{name}", "2", "thumbs", name != "b", conversation_id=name) for name in conversations]
+    content, counts = made(*turns, *given)
+    assert {(x.conversation_id, x.desirable) for x in content["unpaired"]} == {("a", 1.0), ("b", 0.0), ("c", 1.0)}
+    assert (counts.turns, counts.conflicts, counts.orphan_ratings) == (3, 0, 0)
+
+
+def test_a_rating_of_a_turn_that_its_conversation_does_not_have_is_an_orphan() -> None:
+    content, counts = made(turn("t1"), rating("a", "t1", "thumbs", True, conversation_id="another"))
+    assert not content["unpaired"]
+    assert (counts.orphan_ratings, counts.rating_uses) == (1, {"orphan": 1})
+
+
+def test_a_pick_and_a_reply_that_replaces_look_in_their_own_conversation() -> None:
+    here, there = (
+        turn("t1", event_id="s1"),
+        turn("t2", conversation_id="another", event_id="s2", messages=says("what about t1?")),
+    )
+    content, counts = made(here, there, rating("a", "t1", "pick", Pick("t2")))
+    assert not content["pairs"]
+    assert counts.rating_uses == {"mismatched": 1}

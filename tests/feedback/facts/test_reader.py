@@ -15,6 +15,7 @@ from feedback.facts.tables import Batch, Row
 from feedback.facts.writer import FactsWriter
 from feedback.records import Rating, Unjudged, Verdict
 from tests.fakes import CLOCK
+from tests.feedback import builders
 from tests.feedback.facts.test_writer import batch, log_of, turn
 
 START_US = 1_767_268_800_000_000
@@ -101,6 +102,17 @@ def test_where_no_positions_are_known_the_time_of_receipt_counts(tmp_path: Path,
     log.write(rating("a"), at_us=START_US)
     log.write(rating("b"), at_us=START_US + 1)
     assert Facts(tmp_path).labels_since(START_US, KINDS) == (1, 0)
+
+
+def test_turns_before_a_moment_are_known_by_their_conversation(tmp_path: Path) -> None:
+    old, new = (builders.turn(name, occurred_at_us=START_US + n) for n, name in enumerate(("t1", "t2")))
+    rows = tuple(Row(each, "h", "d", offset, START_US) for offset, each in enumerate((old, new)))
+    FactsWriter(tmp_path, lambda topic: "log", CLOCK).commit([Batch("turns.served", 0, rows, 2)])
+    asked = {old.key, new.key, ("default", "another", "t1")}
+    assert Facts(tmp_path).known_before(START_US + 1, asked) == {old.key}
+    assert (
+        Facts(tmp_path / "none").known_before(START_US, asked) == Facts(tmp_path).known_before(START_US, set()) == set()
+    )
 
 
 def test_no_facts_have_no_labels(tmp_path: Path) -> None:

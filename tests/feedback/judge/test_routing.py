@@ -140,7 +140,8 @@ def test_an_event_costs_the_same_however_many_turns_wait() -> None:
 
 
 def test_other_turns_have_other_questions() -> None:
-    assert len({request_id("d", "a"), request_id("e", "a"), request_id("d", "a", "b"), request_id("d", "b", "a")}) == 4
+    keys = [("d", "c", "a"), ("e", "c", "a"), ("d", "d", "a"), ("d", "c", "b")]
+    assert len({request_id(key, other) for key in keys for other in (None, "o")}) == 8
 
 
 names = st.sampled_from("abcdef")

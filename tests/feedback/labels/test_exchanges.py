@@ -29,7 +29,7 @@ def joined(*events: Turn | Rating | Judgement) -> dict[TurnKey, Exchange]:
 
 def exchange(*events: Turn | Rating | Judgement, of: str = "t1") -> Exchange:
     """The exchange of one turn."""
-    return joined(*events)["default", of]
+    return joined(*events)["default", "c1", of]
 
 
 def later(minutes: int) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def test_what_happened_after_as_of_is_left_out() -> None:
         verdict("v", "t1", **later(6)),
     ]
     state = heard(*events, as_of_us=START_US + 5 * MINUTE_US)
-    assert [r.event_id for r in state.ratings["default", "t1"]] == ["a"]
+    assert [r.event_id for r in state.ratings["default", "c1", "t1"]] == ["a"]
     assert state.verdicts == {}
 
 
@@ -75,8 +75,8 @@ def test_the_latest_verdict_counts_per_question() -> None:
     old, new = verdict("v1", "t1", score=0.1), verdict("v2", "t1", score=0.9, **later(8))
     comparison = verdict("v3", "t1", other_turn_id="t2", preference=0.7)
     state = heard(turn("t1"), turn("t2"), new, old, comparison)
-    assert [v.verdict_id for v in state.verdicts["default", "t1"]] == ["v3", "v2"]
-    assert [v.verdict_id for v in state.verdicts["default", "t2"]] == ["v3"]
+    assert [v.verdict_id for v in state.verdicts["default", "c1", "t1"]] == ["v3", "v2"]
+    assert [v.verdict_id for v in state.verdicts["default", "c1", "t2"]] == ["v3"]
 
 
 def test_comparisons_of_two_replies_are_one_question_in_either_direction() -> None:
@@ -93,7 +93,7 @@ def test_a_verdict_counts_before_the_lack_of_one_under_the_same_id() -> None:
 
 def test_the_latest_reason_why_there_is_no_verdict_is_kept() -> None:
     state = heard(turn("t1"), unjudged("v2", "t1", "timeout", **later(8)), unjudged("v1", "t1", "budget"))
-    assert state.unjudged["default", "t1"].reason == "timeout"
+    assert state.unjudged["default", "c1", "t1"].reason == "timeout"
 
 
 def test_verdicts_of_unknown_turns_are_counted() -> None:

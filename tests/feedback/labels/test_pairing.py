@@ -32,8 +32,8 @@ def learn(*events: Event, kept: set[str] | None = None, max_user_edits: int = 20
     turns = [turn for turn, _ in facts.turns()]
     heard = said(facts.ratings(), facts.verdicts(), census.take(facts.turns()).known, AS_OF_US)
     exchanges = join(map(outline, turns), heard)
-    texts = {(turn.tenant, turn.turn_id): trainable_text(turn) for turn in turns if untrainable(turn) is None}
-    inside: set[TurnKey] = {key for key in exchanges if kept is None or key[1] in kept}
+    texts = {turn.key: trainable_text(turn) for turn in turns if untrainable(turn) is None}
+    inside: set[TurnKey] = {key for key in exchanges if kept is None or key[2] in kept}
     return labels(exchanges, answers(exchanges), inside, texts, max_user_edits, Uses())
 
 

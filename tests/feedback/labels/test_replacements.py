@@ -7,7 +7,7 @@ from tests.feedback.builders import MINUTE_US, START_US, rating, says, turn
 from tests.feedback.labels.test_exchanges import joined
 from tests.feedback.labels.test_pairing import ONE, TWO, Event, learn
 
-FIRST, SECOND = ("default", "t1"), ("default", "t2")
+FIRST, SECOND = ("default", "c1", "t1"), ("default", "c1", "t2")
 
 
 def replaced(*events: Event) -> tuple[list[tuple[TurnKey, TurnKey]], list[tuple[TurnKey, TurnKey]]]:
@@ -94,4 +94,4 @@ def test_of_several_second_replies_a_signal_means_the_next_also_among_turns_of_o
 def test_a_reply_regenerated_twice_is_a_chain() -> None:
     third = turn("t3", messages=ONE.messages, occurred_at_us=TWO.occurred_at_us + MINUTE_US)
     signals = [rating(f"s{i}", f"t{i}", "signal", "regenerate") for i in (1, 2)]
-    assert sorted(replaced(third, TWO, ONE, *signals)[1]) == [(FIRST, SECOND), (SECOND, ("default", "t3"))]
+    assert sorted(replaced(third, TWO, ONE, *signals)[1]) == [(FIRST, SECOND), (SECOND, ("default", "c1", "t3"))]

@@ -142,4 +142,4 @@ def test_a_worker_that_takes_over_at_any_moment_asks_what_the_first_would_have_a
 
 def test_the_question_has_the_id_that_a_replay_gives_it() -> None:
     (request,) = took_over({0}, Received((0, NOW_US, turn("t1"))), ManualClock()).due(NOW_US + GRACE_US)
-    assert request.request_id == request_id("default", "t1")
+    assert request.request_id == request_id(("default", "c1", "t1"))
