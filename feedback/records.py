@@ -18,6 +18,12 @@ Outcome = Literal["ok", "error", "aborted", "filtered"]
 Split = Literal["train", "calibrate", "gate"]
 Signal = Literal["regenerate", "copy", "abandon", "escalate", "rephrase"]
 
+Origin = Literal["gateway", "label", "ingest", "feedback"]
+"""By which way an event came in, stamped at the edge: a chat that this gateway served; a key that may label; a file, a topic
+or a key that ingests; whoever was shown a reply."""
+RANKS: dict[Origin, int] = {"gateway": 3, "label": 2, "ingest": 1, "feedback": 0}
+"""Of several payloads under one id those of the highest rank count: who may say little can't say it in another's name."""
+
 TurnKey = tuple[str, str, str]
 """(tenant, conversation_id, turn_id): what names a turn everywhere; many senders count the turns of each conversation."""
 
@@ -72,6 +78,7 @@ class Turn(Struct, frozen=True, gc=False, kw_only=True, tag_field="event", tag="
     bucket: int = 0
     """0-99, from the raw user id (the conversation where there is none): decides the split, for ever."""
     extra: dict[str, Any] = {}
+    origin: Origin = "ingest"
 
     @property
     def key(self) -> TurnKey:
@@ -97,6 +104,7 @@ class Rating(Struct, frozen=True, gc=False, kw_only=True, tag_field="event", tag
     tags: dict[str, str] = {}
     bucket: int = 0
     extra: dict[str, Any] = {}
+    origin: Origin = "ingest"
 
     @property
     def key(self) -> TurnKey | None:

@@ -15,6 +15,7 @@ from typing import Any, get_args
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
+from msgspec.structs import replace
 
 from deploy.gateway import metrics
 from deploy.gateway.choices import picked, rated_turn
@@ -102,7 +103,8 @@ def _rating(document: dict[str, Any], now_us: int) -> Rating:
     if isinstance(event, Rejected):
         raise bad(event.message, event.field or None, event.code)
     assert isinstance(event, Rating)
-    return event
+    # only a key with the scope label makes an expert's
+    return replace(event, origin="label" if event.source == "expert" else "feedback")
 
 
 async def _record(rating: Rating, redaction: Redaction) -> Record:

@@ -194,6 +194,7 @@ def turn_of(plan: Plan, cost: dict[str, Any], messages: list[Message]) -> Turn:
         rollout=plan.rollout,
         outcome="aborted",
         usage=cost,
+        origin="gateway",
     )
 
 

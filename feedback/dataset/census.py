@@ -1,7 +1,8 @@
 """All turns, a hundred bytes each: what is needed to tell which of millions a snapshot is made of.
 
-Of several payloads under one event id, or several events under one turn id, the one with the smallest digest counts;
-payloads that differ in nothing but the hashed user id belong to nobody. So the order of facts and their duplicates do
+Of several payloads under one event id, or several events under one turn id, those of the highest origin count (see
+`records.RANKS`), and of these the one with the smallest digest; payloads of one origin that differ in nothing but the hashed
+user id belong to nobody. So the order of facts and their duplicates do
 not matter. Ids and texts are there as xxh3 digests, 128 bits wide where they name a turn.
 """
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from feedback.content import untrainable
 from feedback.dataset.near_duplicates import prompt_key
 from feedback.digests import digest_of, payload_of
-from feedback.records import Split, Turn, TurnKey
+from feedback.records import RANKS, Split, Turn, TurnKey
 from feedback.splits import split_of
 
 Column = NDArray[Any]
@@ -95,7 +96,7 @@ def take(turns: Iterable[tuple[Turn, str]]) -> Census:
     """Count the turns, given with their content hashes: in any order, with duplicates and conflicting payloads."""
     turn_, event, payload = bytearray(), bytearray(), bytearray()
     occurred, person, conversation, prompt, replaces = array("q"), array("Q"), array("Q"), array("Q"), array("Q")
-    split, locale, reason = array("B"), array("H"), array("B")
+    split, locale, reason, rank = array("B"), array("H"), array("B"), array("b")
     locales: dict[str | None, int] = {}
     reasons: dict[str | None, int] = {None: 0}
     code = {name: number for number, name in enumerate(SPLITS)}
@@ -111,6 +112,7 @@ def take(turns: Iterable[tuple[Turn, str]]) -> Census:
         prompt.append(_half(prompt_key(turn)) if why is None else 0)
         replaced = None if turn.replaces == turn.turn_id else turn.replaces
         replaces.append(0 if replaced is None else _first_half(tenant, conversation_id, replaced))
+        rank.append(RANKS[turn.origin])
         split.append(code[split_of(turn.bucket)])
         locale.append(locales.setdefault(turn.locale, min(len(locales), 65_535)))
         reason.append(reasons.setdefault(why, len(reasons)))
@@ -129,28 +131,33 @@ def take(turns: Iterable[tuple[Turn, str]]) -> Census:
         duplicates=0,
         conflicts=0,
     )
-    return _distinct(every, _pairs(event))
+    return _distinct(every, _pairs(event), np.frombuffer(rank, dtype=np.int8))
 
 
-def _distinct(every: Census, event: Column) -> Census:
+def _distinct(every: Census, event: Column, rank: Column) -> Census:
     """One row for each turn, of facts with duplicates."""
     if not len(every):
         return every
-    order = np.lexsort((every.payload[:, 1], every.payload[:, 0], event[:, 1], event[:, 0]))
+    order = np.lexsort((every.payload[:, 1], every.payload[:, 0], -rank, event[:, 1], event[:, 0]))
     new_event = _changes(event[order])
     new_payload = new_event | _changes(every.payload[order])
     starts = np.flatnonzero(new_event)
     of_event = np.cumsum(new_event) - 1
     first = order[starts]
     of_payload = np.cumsum(new_payload)
-    same = ~new_event & (of_payload == of_payload[starts][of_event])
+    same = ~new_event & (of_payload == of_payload[starts][of_event]) & (rank[order] == rank[first][of_event])
     disputed = np.unique(of_event[same & (every.person[order] != every.person[first][of_event])])
     person = every.person.copy()
     person[first[disputed]] = every.conversation[first[disputed]]
 
-    turns = first[
-        np.lexsort((every.payload[first, 1], every.payload[first, 0], every.turn[first, 1], every.turn[first, 0]))
-    ]
+    of_turn = (
+        every.payload[first, 1],
+        every.payload[first, 0],
+        -rank[first],
+        every.turn[first, 1],
+        every.turn[first, 0],
+    )
+    turns = first[np.lexsort(of_turn)]
     new_turn = _changes(every.turn[turns])
     kept = turns[new_turn]
     conflicting_events = np.unique(of_event[new_payload & ~new_event]).size

@@ -26,7 +26,7 @@ from feedback.labels.exchanges import Exchange, Said, is_rated
 from feedback.labels.outline import Outline, outline
 from feedback.labels.pairing import Labels
 from feedback.labels.uses import Use
-from feedback.records import Judgement, Pick, Rating, Turn, TurnKey
+from feedback.records import RANKS, Judgement, Pick, Rating, Turn, TurnKey
 from feedback.settings import WindowSettings
 
 RULES_VERSION = "3"
@@ -186,9 +186,11 @@ def _outlines(
     for turn, content_hash in turns:
         key = turn.key
         held = outlines.get(key)
-        if held is not None:
+        if held is not None and held.origin == turn.origin:
             if held.user_id != turn.user_id:  # payloads that differ in nothing else belong to nobody
                 outlines[key] = msgspec.structs.replace(held, user_id=None)
+            continue
+        if held is not None and RANKS[held.origin] > RANKS[turn.origin]:
             continue
         outlines[key] = outline(turn)
         if payload_of(*key, content_hash) in candidates:

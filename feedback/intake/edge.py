@@ -116,5 +116,6 @@ def parts_of(event: Turn | Rating) -> dict[str, Any]:
 
 
 def content_hash(event: Turn | Rating) -> str:
-    """Hash of what an event says, hex; the hashed user id is not part of it, so that it does not depend on the key."""
-    return hashlib.sha256(_encode(msgspec.structs.replace(event, user_id=None))).hexdigest()
+    """Hash of what an event says, hex; neither the hashed user id is part of it, so that it does not depend on the key, nor
+    which way it came."""
+    return hashlib.sha256(_encode(msgspec.structs.replace(event, user_id=None, origin="ingest"))).hexdigest()

@@ -1,7 +1,8 @@
 """What was said: of all ratings and verdicts, what counts, and each turn with what counts of it.
 
 Order-free and indifferent to duplicates, so that any replay of a log gives the same exchanges:
-- of several payloads under one event id the one with the smaller content hash counts (of turns: see census.py);
+- of several payloads under one event id those of the highest origin count (see `records.RANKS`), and of these the one with
+  the smaller content hash (of turns: see census.py);
 - of one rater's ratings of one kind on one turn (of `score`: of one name; of rubric items: of one item; of picks: of one
   question, whichever of its two turns was rated) the greatest (`occurred_at_us`, `event_id`) counts, and a null takes it
   back;
@@ -19,7 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from feedback.labels.outline import Outline
-from feedback.records import RATED_BY, Judgement, Pick, Rating, Score, TurnKey, Unjudged, Verdict
+from feedback.records import RANKS, RATED_BY, Judgement, Pick, Rating, Score, TurnKey, Unjudged, Verdict
 
 _NOTHING: dict[str, Any] = {}
 Event = TypeVar("Event", Rating, Judgement)
@@ -131,10 +132,10 @@ def join(turns: Iterable[Outline], said: Said) -> dict[TurnKey, Exchange]:
 
 
 def distinct(facts: Iterable[tuple[Rating, str]]) -> Distinct:
-    """One payload per (tenant, event id), the one with the smaller content hash.
+    """One payload per (tenant, event id), of the highest origin, and of these the one with the smaller content hash.
 
-    The hash does not cover the hashed user id, and nothing may depend on that id's value: payloads that differ in
-    nothing else belong to nobody.
+    The hash does not cover the hashed user id, and nothing may depend on that id's value: payloads of one origin that differ
+    in nothing else belong to nobody.
     """
     events: dict[tuple[str, str], tuple[str, Rating]] = {}
     conflicting = set()
@@ -148,10 +149,15 @@ def distinct(facts: Iterable[tuple[Rating, str]]) -> Distinct:
         duplicates += 1
         if held[0] != content_hash:
             conflicting.add(key)
-            events[key] = min(held, (content_hash, event), key=lambda payload: payload[0])
+        if (held[0], held[1].origin) != (content_hash, event.origin):
+            events[key] = min(held, (content_hash, event), key=_payload_rank)
         elif held[1].user_id != event.user_id:
             events[key] = (content_hash, msgspec.structs.replace(event, user_id=None))
     return Distinct(events, duplicates, len(conflicting))
+
+
+def _payload_rank(payload: tuple[str, Rating]) -> tuple[int, str]:
+    return -RANKS[payload[1].origin], payload[0]
 
 
 def live_ratings(ratings: Iterable[Rating], fates: Counter[Fate]) -> list[Rating]:

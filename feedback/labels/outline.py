@@ -9,7 +9,7 @@ import xxhash
 from msgspec import Struct
 
 from feedback.content import prompt_of, text_of, untrainable
-from feedback.records import Split, Turn, TurnKey
+from feedback.records import Origin, Split, Turn, TurnKey
 from feedback.splits import split_of
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -27,6 +27,7 @@ class Outline(Struct, frozen=True, kw_only=True):
     split: Split
     locale: str | None
     user_id: str | None
+    origin: Origin
     replaces: str | None
     untrainable: str | None
     """Why nothing may be learned from it, as a reason code; None where it may."""
@@ -54,6 +55,7 @@ def outline(turn: Turn) -> Outline:
         split=split_of(turn.bucket),
         locale=None if turn.locale is None else sys.intern(turn.locale),
         user_id=turn.user_id,
+        origin=turn.origin,
         replaces=turn.replaces,
         untrainable=untrainable(turn),
         context=_digest(_encode(turn.messages if plain is None else plain)),

@@ -92,8 +92,10 @@ def unjudged(verdict_id: str, turn_id: str, reason: str, **changes: Any) -> Unju
 
 
 def content_hash(event: Turn | Rating) -> str:
-    """Like the edge's: covers all but the hashed user id."""
-    return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(event, user_id=None))).hexdigest()
+    """Like the edge's: covers all but the hashed user id and the origin."""
+    return hashlib.sha256(
+        msgspec.json.encode(msgspec.structs.replace(event, user_id=None, origin="ingest"))
+    ).hexdigest()
 
 
 class MemoryFacts:

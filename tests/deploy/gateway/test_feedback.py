@@ -70,7 +70,9 @@ async def test_the_sealed_turn_id_is_all_that_is_needed(gateway: Gateway) -> Non
         "source": "user",
         "kind": "thumbs",
         "value": False,
+        "origin": "feedback",
     }
+    assert served["origin"] == "gateway"
 
 
 async def test_each_choice_of_a_reply_is_rated_by_its_number_and_picked_over_another(gateway: Gateway) -> None:
@@ -152,6 +154,7 @@ async def test_the_credential_decides_the_source(gateway: Gateway) -> None:
     for key, source in asked:
         assert (await give(gateway, thumb(source=source), key)).status_code == 202
     assert [event["source"] for event in gateway.events()] == ["user", "expert", "user", "system"]
+    assert [event["origin"] for event in gateway.events()] == ["feedback", "label", "feedback", "feedback"]
     assert (await give(gateway, thumb(source="expert"), keys[0])).status_code == 403
 
 

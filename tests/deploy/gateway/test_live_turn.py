@@ -23,9 +23,10 @@ from deploy.gateway.turn_ids import TurnId, TurnIds
 from deploy.rules.assignment import Arm
 from deploy.web.bodies import json_object
 from deploy.web.errors import ApiError
+from feedback.intake import contract
 from feedback.intake.contract import MAX_EVENT_BYTES, OLDEST_US
 from feedback.intake.edge import Edge, Record
-from feedback.records import Outcome
+from feedback.records import Outcome, Turn
 from tests.fakes import CLOCK
 
 EDGE = Edge(b"key")
@@ -72,14 +73,19 @@ def by_the_wire(plan: Plan, text: str, outcome: Outcome, finish_reason: str | No
     }
     document = {name: value for name, value in event.items() if value is not None}
     room, whole = MAX_EVENT_BYTES, len(document["messages"])
-    record = EDGE.record_of(document, NOW_US)
-    while isinstance(record, Record) and len(record.value) > MAX_EVENT_BYTES and document["messages"]:
+    record = _as_served(document)
+    while len(record.value) > MAX_EVENT_BYTES and document["messages"]:
         room //= 2
         kept = newest(document["messages"], room)
         document = document | {"messages": kept, "truncated": whole - len(kept)}
-        record = EDGE.record_of(document, NOW_US)
-    assert isinstance(record, Record), record
+        record = _as_served(document)
     return record
+
+
+def _as_served(document: dict[str, Any]) -> Record:
+    event = contract.parse_object(document, NOW_US)
+    assert isinstance(event, Turn), event
+    return EDGE.signed(EDGE.redacted(replace(event, origin="gateway")))
 
 
 async def logged(plan: Plan, ended: Ended) -> tuple[Record, Record]:

@@ -137,7 +137,11 @@ def turns(draw: st.DrawFn) -> Turn:
         bucket=splits.bucket(user or "c1", "default"),
         replaces=draw(st.one_of(st.none(), TURN_IDS)),
         locale=draw(st.sampled_from(["en", "de"])),
+        origin=draw(ORIGINS),
     )
+
+
+ORIGINS = st.sampled_from(["ingest", "ingest", "gateway", "feedback"])
 
 
 @st.composite
@@ -145,7 +149,7 @@ def ratings(draw: st.DrawFn) -> Rating:
     kind, value = draw(VALUES)
     of_turn = draw(TURN_IDS) if kind in contract.NEEDS_TURN else draw(st.one_of(st.none(), TURN_IDS))
     source = draw(st.sampled_from(["user", "expert", "system"]))
-    changes = {"source": source, "user_id": draw(USERS), "occurred_at_us": draw(TIMES)}
+    changes = {"source": source, "user_id": draw(USERS), "occurred_at_us": draw(TIMES), "origin": draw(ORIGINS)}
     return rating("r" + draw(EVENT_IDS), of_turn, kind, value, **changes)
 
 
@@ -267,6 +271,31 @@ def test_turns_that_each_conversation_counts_for_itself_are_apart() -> None:
     content, counts = made(*turns, *given)
     assert {(x.conversation_id, x.desirable) for x in content["unpaired"]} == {("a", 1.0), ("b", 0.0), ("c", 1.0)}
     assert (counts.turns, counts.conflicts, counts.orphan_ratings) == (3, 0, 0)
+
+
+@pytest.mark.parametrize("event_id", ["s1", "another"])
+def test_a_turn_that_was_served_here_is_not_told_anew_by_whoever_may_ingest(event_id: str) -> None:
+    served = turn("t1", event_id="s1", reply="fine", origin="gateway")
+    others = [turn("t1", event_id=event_id, reply=f"buy {n}", user_id="another") for n in range(20)]
+    content, counts = made(*others[:10], served, *others[10:], rating("a", "t1", "thumbs", True))
+    (label,) = content["unpaired"]
+    assert (label.reply, counts.turns, counts.conflicts > 0) == ("fine", 1, True)
+
+
+def test_what_whoever_was_shown_a_reply_sends_takes_no_experts_edit_away() -> None:
+    edits = [rating(f"e{n}", f"t{n}", "edit", "over there", source="expert", user_id="expert") for n in range(20)]
+    served = [turn(f"t{n}", messages=says(f"question {n} of {n * n}?"), user_id=f"u{n}") for n in range(20)]
+    comments = [rating(f"e{n}", f"t{n}", "comment", "x", origin="feedback") for n in range(20)]
+    content, counts = made(*comments, *served, *edits, *comments)
+    assert len(content["demonstrations"]) == 20
+    assert counts.rating_uses == {"used": 20}
+
+
+def test_the_same_event_by_two_ways_is_a_duplicate_and_no_conflict() -> None:
+    by_file, by_gateway = turn("t1", user_id="one"), turn("t1", user_id="other", origin="gateway")
+    for events in ([by_file, by_gateway], [by_gateway, by_file]):
+        _, counts = made(*events)
+        assert (counts.turns, counts.duplicates, counts.conflicts) == (1, 1, 0)
 
 
 def test_a_rating_of_a_turn_that_its_conversation_does_not_have_is_an_orphan() -> None:
