@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import xxhash
+
+MASK = "personal"
+_HASHED = re.compile(rf"{MASK}-[0-9a-f]{{32}}")
+"""An id in which personal data was found, see privacy/ids.py."""
+
+
+def masked(kept: str) -> str:
+    """The id as hashes of content cover it: all that were hashed are alike."""
+    return MASK if kept.startswith(MASK) and _HASHED.fullmatch(kept) else kept
 
 
 def digest_of(*names: str) -> bytes:
@@ -11,5 +22,6 @@ def digest_of(*names: str) -> bytes:
 
 
 def payload_of(tenant: str, conversation_id: str, turn_id: str, content_hash: str) -> bytes:
-    """16 bytes that name what a turn says, all but the hashed user id."""
-    return digest_of(tenant, conversation_id, turn_id, content_hash)
+    """16 bytes that name what a turn says, all but ids that were hashed: of two payloads the smaller digest counts, whatever
+    the key is."""
+    return digest_of(tenant, masked(conversation_id), masked(turn_id), content_hash)

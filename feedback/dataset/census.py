@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from feedback.content import untrainable
 from feedback.dataset.near_duplicates import prompt_key
-from feedback.digests import digest_of, payload_of
+from feedback.digests import MASK, digest_of, masked, payload_of
 from feedback.records import RANKS, Split, Turn, TurnKey
 from feedback.splits import split_of
 
@@ -38,6 +38,8 @@ class Census:
     """(n, 2) uint64: the digest of the turn's key."""
     payload: Column
     """(n, 2) uint64: the digest of the turn and its content hash, see `payload_of`."""
+    lot: Column
+    """uint64: by which samples are drawn; of the turn's key, or of what it says where an id in that was hashed with a key."""
     occurred_at_us: Column
     person: Column
     """uint64: whose turn it is, the user's or where there is none the conversation's; its value never matters."""
@@ -96,6 +98,7 @@ def take(turns: Iterable[tuple[Turn, str]]) -> Census:
     """Count the turns, given with their content hashes: in any order, with duplicates and conflicting payloads."""
     turn_, event, payload = bytearray(), bytearray(), bytearray()
     occurred, person, conversation, prompt, replaces = array("q"), array("Q"), array("Q"), array("Q"), array("Q")
+    lot = array("Q")
     split, locale, reason, rank = array("B"), array("H"), array("B"), array("b")
     locales: dict[str | None, int] = {}
     reasons: dict[str | None, int] = {None: 0}
@@ -103,7 +106,8 @@ def take(turns: Iterable[tuple[Turn, str]]) -> Census:
     for turn, content_hash in turns:
         tenant, conversation_id, why = turn.tenant, turn.conversation_id, untrainable(turn)
         in_conversation = _conversation(tenant, conversation_id)
-        turn_ += digest_of(tenant, conversation_id, turn.turn_id)
+        turn_ += digest_of(*turn.key)
+        lot.append(_half(content_hash) if MASK in map(masked, turn.key) else _first_half(*turn.key))
         event += digest_of(tenant, turn.event_id)
         payload += payload_of(tenant, conversation_id, turn.turn_id, content_hash)
         occurred.append(turn.occurred_at_us)
@@ -119,6 +123,7 @@ def take(turns: Iterable[tuple[Turn, str]]) -> Census:
     every = Census(
         turn=_pairs(turn_),
         payload=_pairs(payload),
+        lot=np.frombuffer(lot, dtype=np.uint64),
         occurred_at_us=np.frombuffer(occurred, dtype=np.int64),
         person=np.frombuffer(person, dtype=np.uint64),
         conversation=np.frombuffer(conversation, dtype=np.uint64),
@@ -162,7 +167,18 @@ def _distinct(every: Census, event: Column, rank: Column) -> Census:
     kept = turns[new_turn]
     conflicting_events = np.unique(of_event[new_payload & ~new_event]).size
     shared_turns = np.unique((np.cumsum(new_turn) - 1)[~new_turn]).size
-    columns = ("turn", "payload", "occurred_at_us", "conversation", "prompt", "replaces", "split", "locale", "reason")
+    columns = (
+        "turn",
+        "payload",
+        "lot",
+        "occurred_at_us",
+        "conversation",
+        "prompt",
+        "replaces",
+        "split",
+        "locale",
+        "reason",
+    )
     return replace(
         every,
         **{name: getattr(every, name)[kept] for name in columns},

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Struct
 
+from feedback.digests import MASK, masked
 from feedback.records import Demonstration, Message, PreferencePair, Split, UnpairedLabel
 
 TableName = Literal["pairs", "unpaired", "demonstrations", "turns"]
@@ -83,25 +84,34 @@ def sorted_rows(records: Iterable[Record]) -> list[Row]:
     return sorted((row_of(record) for record in records), key=id_of)
 
 
-def id_of(row: Row) -> tuple[str, str]:
+def id_of(row: Row) -> tuple[str, ...]:
     """What names a row in its table, whatever it says."""
-    return row["tenant"], row["id"] if "id" in row else row["turn_id"]
+    return (row["tenant"], row["id"]) if "id" in row else (row["tenant"], row["turn_id"], row["conversation_id"])
 
 
 def canonical(row: Row) -> bytes:
-    """What a row says, as bytes; who said it (a keyed hash) is not part of it."""
+    """What a row says, as bytes; who said it, and ids that were hashed (with a key), are not part of it."""
+    row = row | {name: masked(row[name]) for name in ("id", "turn_id", "conversation_id") if name in row}
     if "provenance" in row:
-        row = {**row, "provenance": {**msgspec.json.decode(row["provenance"]), "rater": None}}
+        told = msgspec.json.decode(row["provenance"])
+        events = {name: sorted(map(masked, told[name])) for name in ("event_ids", "superseded") if name in told}
+        row = {**row, "provenance": {**told, **events, "rater": None}}
     return _encode(row)
 
 
 def hash_of(tables: Mapping[TableName, Iterable[Row]], as_of_us: int, rules_version: str) -> str:
-    """`sha256:<hex>` of the rows (each table in order of `id_of`), the moment and the rules."""
+    """`sha256:<hex>` of the rows (each table in order of `id_of`, last those whose ids were hashed), the moment and the rules."""
     digest = hashlib.sha256(_encode({"as_of_us": as_of_us, "rules_version": rules_version}))
     for table in TABLES:
         digest.update(b"\n" + table.encode())
+        hashed = []
         for row in tables[table]:
-            digest.update(b"\n" + canonical(row))
+            if any(part.startswith(MASK) and masked(part) == MASK for part in id_of(row)):
+                hashed.append(canonical(row))
+            else:
+                digest.update(b"\n" + canonical(row))
+        for content in sorted(hashed):
+            digest.update(b"\n" + content)
     return f"sha256:{digest.hexdigest()}"
 
 

@@ -45,7 +45,7 @@ class Window:
 def candidates(census: Census, standing: Column, settings: WindowSettings) -> Window:
     """What may be in the window, as far as can be told without texts; `standing` is one of RATED, SPOKEN_OF, NEITHER."""
     rows = np.flatnonzero(census.reason == census.reasons.index(None))
-    rows = rows[np.lexsort((census.turn[rows, 1], census.turn[rows, 0], standing[rows]))]
+    rows = rows[np.lexsort((census.lot[rows], standing[rows]))]
     dropped: Counter[Drop] = Counter()
     prompts = _numbered(census.prompt[rows]) * len(SPLITS) + census.split[rows]
     rows = _few_of_each(prompts, rows, settings.max_per_prompt, "near_duplicate", dropped)

@@ -15,10 +15,12 @@ import msgspec
 from msgspec import Struct
 
 from feedback import splits
+from feedback.digests import MASK, masked
 from feedback.intake import contract
 from feedback.intake.contract import Rejected
+from feedback.privacy.ids import PersonalIds
 from feedback.privacy.redact import Redactor
-from feedback.records import Message, Rating, Turn
+from feedback.records import Message, Pick, Rating, Turn
 
 SIGNATURE_HEADER = "trimtab-edge"
 Event = TypeVar("Event", bound=Turn | Rating)
@@ -42,6 +44,7 @@ class Edge:
     def __init__(self, key: bytes) -> None:
         self._key = key
         self._redactor = Redactor(key)
+        self._personal_ids = PersonalIds(key)
 
     def record(self, raw: bytes, now_us: int) -> Record | Rejected:
         """The record of an event's bytes, or why they are none."""
@@ -87,7 +90,20 @@ class Edge:
             bucket=splits.bucket(event.user_id or event.conversation_id, event.tenant),
             user_id=None if event.user_id is None else self._redactor.user(event.user_id),
             **redacted,
+            **self._ids(event),
         )
+
+    def _ids(self, event: Turn | Rating) -> dict[str, Any]:
+        """What stands for the event's ids."""
+        kept = self._personal_ids.kept
+        ids: dict[str, Any] = {"event_id": kept(event.event_id), "conversation_id": kept(event.conversation_id)}
+        if event.turn_id is not None:
+            ids["turn_id"] = kept(event.turn_id)
+        if isinstance(event, Turn):
+            return ids if event.replaces is None else ids | {"replaces": kept(event.replaces)}
+        if isinstance(event.value, Pick):
+            return ids | {"value": msgspec.structs.replace(event.value, over=kept(event.value.over))}
+        return ids
 
     def _within(self, work_us: int | None) -> Redactor:
         return self._redactor if work_us is None else self._redactor.within(work_us)
@@ -116,6 +132,17 @@ def parts_of(event: Turn | Rating) -> dict[str, Any]:
 
 
 def content_hash(event: Turn | Rating) -> str:
-    """Hash of what an event says, hex; neither the hashed user id is part of it, so that it does not depend on the key, nor
-    which way it came."""
-    return hashlib.sha256(_encode(msgspec.structs.replace(event, user_id=None, origin="ingest"))).hexdigest()
+    """Hash of what an event says, hex; no hashed id is part of it, so that it does not depend on the key, nor which way it
+    came."""
+    return hashlib.sha256(
+        _encode(msgspec.structs.replace(event, user_id=None, origin="ingest", **_masked(event)))
+    ).hexdigest()
+
+
+def _masked(event: Turn | Rating) -> dict[str, Any]:
+    """The ids that were hashed, alike."""
+    names = ("event_id", "conversation_id", "turn_id", *(("replaces",) if isinstance(event, Turn) else ()))
+    ids = {name: masked(kept) for name in names if (kept := getattr(event, name)) is not None and kept.startswith(MASK)}
+    if isinstance(event, Rating) and isinstance(event.value, Pick):
+        return ids | {"value": msgspec.structs.replace(event.value, over=masked(event.value.over))}
+    return ids

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Set
 
 from feedback.content import Text
+from feedback.digests import masked
 from feedback.labels.exchanges import Exchange
 from feedback.labels.outline import Outline, text_digest
 from feedback.labels.uses import Uses, label_id, place_of, unusable
@@ -47,8 +48,8 @@ def edits(
             demonstration = _demonstration(turn, texts[key], edit, USER_EDIT_WEIGHT, provenance)
             by_users[edit.tenant, *rater].append(demonstration)
     for theirs in by_users.values():
-        # An id is a hash of the event's, so the smallest are a fair sample.
-        demonstrations += sorted(theirs, key=lambda demonstration: demonstration.id)[:max_user_edits]
+        # An id is a hash of the event's, so the smallest are a fair sample; of those made with a key, what they say decides.
+        demonstrations += sorted(theirs, key=lambda edit: (masked(edit.id), edit.reply))[:max_user_edits]
         uses.ratings["used"] += min(len(theirs), max_user_edits)
         uses.ratings["over_edit_cap"] += max(len(theirs) - max_user_edits, 0)
     return pairs, demonstrations

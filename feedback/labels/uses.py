@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from feedback.content import Text
+from feedback.digests import MASK, masked
 from feedback.labels.outline import Outline
 from feedback.labels.votes import Decision, Vote
 
@@ -67,5 +68,9 @@ def place_of(turn: Outline, text: Text) -> dict[str, Any]:
 
 
 def label_id(*question: str) -> str:
-    """The id of the label that answers a question: the same question has the same id whatever the answer."""
-    return hashlib.sha256(msgspec.json.encode(question)).hexdigest()[:32]
+    """The id of the label that answers a question: the same question has the same id whatever the answer.
+
+    It is one of those that depend on the key where an id in the question does.
+    """
+    name = hashlib.sha256(msgspec.json.encode(question)).hexdigest()[:32]
+    return f"{MASK}-{name}" if any(masked(part) == MASK for part in question) else name

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
-import msgspec
-
 from feedback.digests import payload_of
+from feedback.intake.edge import content_hash
 from feedback.records import Judgement, Rating, Turn, TurnKey, Unjudged, Verdict
 
 START_US = 1_700_000_000_000_000
@@ -89,13 +87,6 @@ def unjudged(verdict_id: str, turn_id: str, reason: str, **changes: Any) -> Unju
         "reason": reason,
     }
     return Unjudged(**(fields | changes))
-
-
-def content_hash(event: Turn | Rating) -> str:
-    """Like the edge's: covers all but the hashed user id and the origin."""
-    return hashlib.sha256(
-        msgspec.json.encode(msgspec.structs.replace(event, user_id=None, origin="ingest"))
-    ).hexdigest()
 
 
 class MemoryFacts:

@@ -11,6 +11,7 @@ from feedback.dataset import window
 from feedback.dataset.compute import RULES_VERSION, Counts, compute
 from feedback.dataset.tables import TABLES, TableName, hash_of, record_of
 from feedback.intake import contract
+from feedback.intake.edge import Edge
 from feedback.records import Judgement, Pick, Rating, Score, Turn, Unjudged, Verdict
 from feedback.settings import WindowSettings
 from tests.feedback.builders import (
@@ -195,6 +196,28 @@ def test_the_key_that_user_ids_are_hashed_with_does_not_show(events: list[Event]
         return event
 
     assert dataset_hash(*map(rekeyed, events), **TIGHT) == dataset_hash(*events, **TIGHT)
+
+
+@settings(max_examples=100)
+@given(HISTORIES)
+def test_the_key_that_personal_ids_are_hashed_with_does_not_show(events: list[Event]) -> None:
+    personal = [event for event in events if isinstance(event, Turn | Rating)]
+
+    def dialled(event: Turn | Rating) -> Turn | Rating:
+        numbers = {name: f"+49170123456{name[1]}" for name in ("t1", "t2", "t3", "t4")}
+        changes: dict[str, Any] = {"conversation_id": "+491701234567", "turn_id": numbers.get(event.turn_id or "")}
+        if isinstance(event, Turn):
+            changes["replaces"] = numbers.get(event.replaces or "")
+        elif isinstance(event.value, Pick):
+            changes["value"] = Pick(numbers[event.value.over], event.value.tie)
+        return msgspec.structs.replace(event, **changes)
+
+    def kept(key: bytes) -> list[Event]:
+        return [Edge(key).redacted(dialled(event)) for event in personal]
+
+    assert not any("4917" in msgspec.json.encode(event).decode() for event in kept(b"a"))
+    loose = {"max_user_edits": 1}
+    assert len({dataset_hash(*kept(key), **loose) for key in (b"a", b"b", b"c")}) == 1
 
 
 @settings(max_examples=200)
