@@ -27,8 +27,9 @@ IDS = frozenset(
     }
 )
 _WHOLE = frozenset({"schema", "truncated"})
-_LEFT_OUT = frozenset({"tags", "tenant", "outcome", "truncated"})
-"""Fields with a default, where null says no more than silence. Not `train`: whether to learn from people is not guessed."""
+_LEFT_OUT = frozenset({"tags", "outcome", "truncated"})
+"""Fields with a default, where null says no more than silence. Not `train` nor
+`tenant`: whether to learn from people, and whose they are, is not guessed."""
 _EXACT = 2**53
 """Beyond it a float is no longer one whole number."""
 

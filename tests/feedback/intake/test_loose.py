@@ -103,11 +103,12 @@ def test_whole_floats_count_where_the_contract_wants_integers() -> None:
     assert isinstance(parsed(TURN, truncated=2.5), Rejected)
 
 
-def test_null_says_no_more_than_silence_but_whether_to_learn_is_not_guessed() -> None:
-    turn = parsed(TURN, tenant=None, outcome=None, truncated=None, locale="", user_id=None, usage=None)
+def test_null_says_no_more_than_silence_but_whether_to_learn_and_whose_it_is_are_not_guessed() -> None:
+    turn = parsed(TURN, outcome=None, truncated=None, locale="", user_id=None, usage=None)
     assert isinstance(turn, Turn)
     assert turn == parsed(TURN)
     assert isinstance(parsed(TURN, train=None), Rejected)
+    assert isinstance(parsed(TURN, tenant=None), Rejected)
 
 
 @pytest.mark.parametrize(
