@@ -39,7 +39,8 @@ def load(raw: bytes) -> tuple[dict[str, Any], int]:
         raw, replaced = repaired(raw)
         document = _decoded(raw)
     if not isinstance(document, dict):
-        raise Refusal("not_an_object", "", "JSON, but no object")
+        several = ": send the events of a list one by one" if isinstance(document, list) else ""
+        raise Refusal("not_an_object", "", f"JSON, but no object{several}")
     refuse_duplicate_keys(raw, document)
     return document, replaced
 

@@ -20,7 +20,10 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 class Line(Struct, frozen=True):
-    """One line that is not blank. `rejected` says why it is no candidate for an event at all."""
+    """One line that is not blank, or one element of an array (then `number` is its place, from 1).
+
+    `rejected` says why it is no candidate for an event at all.
+    """
 
     number: int
     raw: bytes
