@@ -9,12 +9,15 @@ from typing import get_args
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from feedback.intake.contract import Code
+from feedback.intake.contract import REPLACED, Code
 from feedback.judge.prompt import Reason
 from feedback.records import Judgement, Rating, Turn, Unjudged
 
 EVENTS = Counter("trimtab_events_total", "Records read by the ingest hop.", ["topic", "outcome"])
 DEAD_LETTERS = Counter("trimtab_dead_letters_total", "Records put aside as dead letters.", ["reason"])
+REPLACED_SURROGATES = Counter(
+    "trimtab_replaced_surrogates_total", "Events taken in with U+FFFD for halves of surrogate pairs."
+)
 RATINGS = Counter("trimtab_ratings_total", "Ratings taken in.", ["kind", "source"])
 RECEIPT_DELAY_SECONDS = Histogram(
     "trimtab_receipt_delay_seconds",
@@ -62,6 +65,8 @@ def observe_events(events: Sequence[tuple[Turn | Rating, int]], topic: str) -> N
     for event, _ in events:
         if isinstance(event, Rating):
             RATINGS.labels(kind=event.kind, source=event.source).inc()
+        if event.extra and REPLACED in event.extra:
+            REPLACED_SURROGATES.inc()
     EVENTS.labels(topic=topic, outcome="accepted").inc(len(delays))
 
 

@@ -17,7 +17,7 @@ from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
 from deploy.settings import Settings
-from feedback.intake.contract import MAX_EVENT_BYTES
+from feedback.intake.contract import MAX_EVENT_BYTES, REPLACED
 from feedback.intake.wire import WireRating, WireTurn
 from feedback.records import RatingKind, Signal
 from feedback.settings import Section
@@ -65,10 +65,11 @@ def events_reference() -> str:
     """The fields of the two events that come in."""
     parts = [
         "# Events\n",
-        "One JSON object per Kafka record or line of a file, at most "
+        "One JSON object per Kafka record, line of a file or element of a file that is one JSON array, at most "
         f"{MAX_EVENT_BYTES:,} bytes, with `event` naming its kind. `occurred_at` is an RFC 3339 time with an offset, or a "
-        "number of seconds since the epoch. Unknown fields are kept in `extra`. Anything that does not fit becomes a dead "
-        "letter with a reason that names the field (`trimtab dead-letters ls`).\n",
+        "number of seconds since the epoch. Ids that are whole numbers are taken as text, and `5.0` is 5. Half of a surrogate "
+        f"pair becomes U+FFFD; `extra.{REPLACED}` says how many did. Unknown fields are kept in `extra`. Anything that does "
+        "not fit becomes a dead letter with a reason that names the field (`trimtab dead-letters ls`).\n",
     ]
     for name, wire in (("turn", WireTurn), ("rating", WireRating)):
         schema = msgspec.json.schema(wire)["$defs"][wire.__name__]

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import msgspec
 from fastapi import APIRouter, Request
 
 from deploy.gateway.event_log import EventLog
@@ -28,6 +27,7 @@ from deploy.web.pace import Pace
 from feedback.clock import Clock
 from feedback.intake import contract
 from feedback.intake.contract import Rejected
+from feedback.intake.decoding import BOM, load
 from feedback.intake.edge import Record
 from feedback.records import Rating, Turn
 
@@ -125,7 +125,7 @@ async def read_events(
 
 def _lines(raw: bytes | bytearray) -> Iterator[bytes]:
     """One by one: all fifty thousand at once would take a while."""
-    begin = 0
+    begin = len(BOM) if raw.startswith(BOM) else 0
     while (end := raw.find(b"\n", begin)) >= 0:
         yield bytes(raw[begin:end])
         begin = end + 1
@@ -144,7 +144,7 @@ def _event(line: bytes, caller: Caller, now_us: int) -> Turn | Rating | Rejected
     if isinstance(event, Rejected):
         return event
     if shape.unkept is not None:
-        return Rejected("bad_value", unkept_in(msgspec.json.decode(line)) or "", f"the line {shape.unkept}")
+        return Rejected("bad_value", unkept_in(load(line)[0]) or "", f"the line {shape.unkept}")
     if isinstance(event, Rating) and event.source == "expert" and not caller.allows("label"):
         return Rejected("bad_value", "source", "source expert needs a key with the scope label")
     return event

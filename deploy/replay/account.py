@@ -34,6 +34,7 @@ def account(
         "turns": intake.turns,
         "ratings": dict(intake.ratings),
         "duplicates": intake.duplicates,
+        "replaced_surrogates": intake.replaced_surrogates,
         "dead_letters": dict(intake.dead_letters),
         "orphan_ratings": counts.orphan_ratings,
         "too_old_ratings": counts.too_old_ratings,
@@ -93,6 +94,9 @@ def print_account(console: Console, document: Mapping[str, Any], candidate: Mapp
     table.add_row("ratings", _bars(document["ratings"]))
     if dead:
         table.add_row("dead letters", _bars(document["dead_letters"]))
+    if document["replaced_surrogates"]:
+        held = f"{document['replaced_surrogates']:,} events held halves of surrogate pairs: U+FFFD stands for each"
+        table.add_row("replaced", held)
     table.add_row("judge", f"{document['judged']:,} judged; unjudged: {_listed(document['unjudged'])}")
     table.add_row("orphan ratings", f"{document['orphan_ratings']:,}")
     if document["too_old_ratings"]:

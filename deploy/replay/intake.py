@@ -21,6 +21,7 @@ from msgspec import Struct
 from deploy.errors import Failed
 from feedback.facts.reader import Facts
 from feedback.facts.tables import TABLE_OF_TOPIC
+from feedback.intake.contract import REPLACED
 from feedback.intake.edge import Record
 from feedback.records import RatingKind
 from feedback.topics import DEAD_LETTERS, EVENTS, RATINGS, TURNS
@@ -31,6 +32,7 @@ RUN_HEADER = "trimtab-replay"
 """Names the replay that sent a record."""
 
 KINDS: tuple[str, ...] = get_args(RatingKind)
+_REPLACED = f'"{REPLACED}":'.encode()  # within a text its quotes would be escaped
 
 Offsets = Mapping[int, np.ndarray[Any, np.dtype[np.int64]]]
 """Of one topic: by partition, ascending."""
@@ -44,6 +46,8 @@ class Intake(Struct, frozen=True):
     ratings: dict[str, int]
     duplicates: int
     dead_letters: dict[str, int]
+    replaced_surrogates: int = 0
+    """How many of the events held halves of surrogate pairs, for which U+FFFD stands now."""
 
 
 class Start(Struct, frozen=True):
@@ -74,23 +78,27 @@ def intake(log: Log, facts: Facts, start: Start, read: int) -> Intake:
 
     Raises Failed when the sum is not what was read: an event that nobody can account for must never pass in silence.
     """
-    sent = {topic: _sent(log, topic, start) for topic in EVENTS}
+    found = {topic: _sent(log, topic, start) for topic in EVENTS}
+    sent = {topic: offsets for topic, (offsets, _) in found.items()}
     turns, again = _new(facts, log, TURNS, sent[TURNS])
     ratings, too = _new(facts, log, RATINGS, sent[RATINGS])
     dead = _buried(log, start, sent)
     accounted = turns.total() + ratings.total() + again + too + dead.total()
     if accounted != read:
         raise Failed(f"{read} events were read but {accounted} are accounted for: please report this, with the log")
-    return Intake(read, turns.total(), dict(sorted(ratings.items())), again + too, dict(sorted(dead.items())))
+    replaced = sum(events for _, events in found.values())
+    return Intake(read, turns.total(), dict(sorted(ratings.items())), again + too, dict(sorted(dead.items())), replaced)
 
 
-def _sent(log: Log, topic: str, start: Start) -> Offsets:
-    """The places of our records."""
+def _sent(log: Log, topic: str, start: Start) -> tuple[Offsets, int]:
+    """The places of our records, and in how many something was replaced."""
     offsets: dict[int, array[int]] = {}
+    replaced = 0
     for stored in scan(log, topic, start.of(topic)):
         if start.sent(stored):
             offsets.setdefault(stored.partition, array("q")).append(stored.offset)
-    return {partition: np.frombuffer(found, np.int64) for partition, found in offsets.items()}
+            replaced += _REPLACED in stored.value
+    return {partition: np.frombuffer(found, np.int64) for partition, found in offsets.items()}, replaced
 
 
 def _new(facts: Facts, log: Log, topic: str, sent: Offsets) -> tuple[Counter[str], int]:

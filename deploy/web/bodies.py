@@ -16,6 +16,7 @@ from deploy.web.errors import ApiError, bad
 from deploy.web.headers import header
 from deploy.web.json_shape import MAX_DEPTH, SMALL_BYTES, Shape, harmless
 from deploy.web.pace import kept_waiting
+from feedback.intake.decoding import BOM
 
 Body = bytes | bytearray
 T = TypeVar("T")
@@ -94,7 +95,7 @@ def json_object(raw: Body, what: str = "body") -> dict[str, Any]:
 
 def _object(raw: Body, shape: Shape, what: str) -> dict[str, Any]:
     try:
-        document = msgspec.json.decode(raw)
+        document = msgspec.json.decode(memoryview(raw)[len(BOM) :] if raw.startswith(BOM) else raw)
     except RecursionError:
         raise bad(f"the {what} is nested more than {MAX_DEPTH} deep", code="too_deep") from None
     except UnicodeDecodeError as error:

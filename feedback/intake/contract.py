@@ -6,59 +6,36 @@ the caller keeps the original bytes as a dead letter.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
-from datetime import datetime
 from operator import attrgetter, is_not
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import asdict, astuple, fields, replace
 
 from feedback import topics
+from feedback.intake.decoding import MAX_EVENT_BYTES as MAX_EVENT_BYTES
+from feedback.intake.decoding import load, written_keys
+from feedback.intake.loose import loosened, picked, whole
+from feedback.intake.messages import ROLES as ROLES
+from feedback.intake.messages import check_messages
+from feedback.intake.refusal import Code as Code
+from feedback.intake.refusal import Refusal, shown
+from feedback.intake.refusal import Rejected as Rejected
+from feedback.intake.times import time_us as time_us
 from feedback.intake.wire import DEFAULT_TENANT, SCHEMA, WireRating, WireTurn
 from feedback.records import Pick, Rating, RatingKind, Score, Signal, Turn
 
-MAX_EVENT_BYTES = 1_000_000  # what a Kafka broker takes by default
 MAX_ID_CHARACTERS = 256
 MAX_TAGS = 32
 MAX_AHEAD_US = 3_600_000_000  # clocks may disagree by an hour
 OLDEST_US = 946_684_800_000_000  # 2000-01-01
 
-ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 NEEDS_TURN = frozenset({"thumbs", "pick", "edit", "signal"})
 SIGNALS = frozenset(get_args(Signal))
-
-Code = Literal[
-    "bad_utf8",
-    "bad_json",
-    "too_large",
-    "too_deep",
-    "not_an_object",
-    "duplicate_key",
-    "unknown_kind",
-    "unknown_schema",
-    "missing_field",
-    "wrong_type",
-    "bad_value",
-    "future",
-    "too_old",
-    "wrong_topic",
-    "poison",
-    "truncated_file",
-    "unreadable_file",
-]
-
-
-class Rejected(Struct, frozen=True):
-    """Why some bytes are no event: a code to count by, the field at fault ("" for the whole), a sentence."""
-
-    code: Code
-    field: str
-    message: str
-
+REPLACED = "replaced_surrogates"
+"""In the `extra` of an event: how many halves of surrogate pairs in it were replaced by U+FFFD."""
 
 Wire = WireTurn | WireRating
 _KINDS: dict[str, type[WireTurn] | type[WireRating]] = {"turn": WireTurn, "rating": WireRating}
@@ -68,15 +45,9 @@ _COMMON_IDS = ("event_id", "conversation_id", "tenant", "turn_id", "user_id", "l
 _IDS = {WireTurn: (*_COMMON_IDS, "policy", "replaces"), WireRating: (*_COMMON_IDS, "rubric")}
 _ids_of = {wire: attrgetter(*names) for wire, names in _IDS.items()}
 _decode: Callable[[bytes], Wire] = msgspec.json.Decoder(Wire).decode
-_COLON = re.compile(rb'"\s*:')
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _PATH = re.compile(r" - at (?:key in )?`\$\.?(.*?)`$")
 _MISSING = re.compile(r"missing required field `(\w+)`")
-
-
-class _Reject(Exception):
-    def __init__(self, code: Code, field: str, message: str) -> None:
-        self.rejected = Rejected(code, field, message)
 
 
 def topic_of(event: Turn | Rating) -> str:
@@ -87,26 +58,26 @@ def topic_of(event: Turn | Rating) -> str:
 def parse(raw: bytes, now_us: int) -> Turn | Rating | Rejected:
     """The event that `raw` holds, as it was sent (not yet redacted; `bucket` not yet stamped)."""
     try:
-        return _event(*(_decoded(raw) or _converted(_load(raw))), now_us)
-    except _Reject as reject:
-        return reject.rejected
+        return _event(*(_decoded(raw) or _converted(*load(raw))), now_us)
+    except Refusal as refusal:
+        return refusal.rejected
 
 
 def parse_sent(raw: bytes, now_us: int, tenant: str) -> Turn | Rating | Rejected:
     """Like `parse`, for what somebody sends whose key is of `tenant`: it is that tenant's, and evidence for no rollout."""
     try:
-        wire, extra = _decoded(raw) or _converted(_unclaimed(_load(raw)))
+        wire, extra = _decoded(raw) or _converted(*_unclaimed(*load(raw)))
         return _sent(_event(wire, extra, now_us), tenant, named=wire.tenant is not DEFAULT_TENANT)
-    except _Reject as reject:
-        return reject.rejected
+    except Refusal as refusal:
+        return refusal.rejected
 
 
 def parse_object(document: dict[str, Any], now_us: int) -> Turn | Rating | Rejected:
     """Like `parse`, for a document that is already decoded."""
     try:
         return _event(*_converted(document), now_us)
-    except _Reject as reject:
-        return reject.rejected
+    except Refusal as refusal:
+        return refusal.rejected
 
 
 def typed_value(kind: RatingKind, value: Any) -> Any:
@@ -119,11 +90,12 @@ def typed_value(kind: RatingKind, value: Any) -> Any:
                 return value
             raise ValueError("thumbs take true or false")
         case "stars":
-            if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 5:
-                return value
+            stars = whole(value)
+            if isinstance(stars, int) and not isinstance(stars, bool) and 1 <= stars <= 5:
+                return stars
             raise ValueError("stars take a whole number from 1 to 5")
         case "pick":
-            return _struct(value, Pick, 'a pick takes {"over": turn_id, "tie": true or false}')
+            return _struct(picked(value), Pick, 'a pick takes {"over": turn_id, "tie": true or false}')
         case "score":
             score = _struct(value, Score, 'a score takes {"name": text, "value": 0..1}')
             if not 0 <= score.value <= 1:
@@ -139,18 +111,8 @@ def typed_value(kind: RatingKind, value: Any) -> Any:
             raise ValueError(f"{'an edit' if kind == 'edit' else 'a comment'} takes text")
 
 
-def time_us(value: str | float) -> int:
-    """Microseconds since the epoch of an RFC 3339 time with an offset, or of a number of seconds; raises ValueError."""
-    if isinstance(value, str):
-        moment = datetime.fromisoformat(value)
-        if moment.tzinfo is None:
-            raise ValueError("has no offset (end it with Z or +00:00)")
-        return round(moment.timestamp() * 1_000_000)
-    return round(value * 1_000_000)
-
-
 def _decoded(raw: bytes) -> tuple[Wire, dict[str, Any]] | None:
-    """Most events have our fields and no others; None where that is not so: `_load` and convert them."""
+    """Most events have our fields and no others; None where that is not so: `load` and convert them."""
     try:
         wire = _decode(raw) if len(raw) <= MAX_EVENT_BYTES else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -158,7 +120,7 @@ def _decoded(raw: bytes) -> tuple[Wire, dict[str, Any]] | None:
     if wire is None or wire.schema != SCHEMA:
         return None
     if _may_repeat_keys(raw, wire):
-        _load(raw)  # raises where one is
+        load(raw)  # raises where one is
     return wire, {}
 
 
@@ -169,77 +131,36 @@ def _may_repeat_keys(raw: bytes, wire: Wire) -> bool:
         keys += 1 + len(wire.tags)
     if isinstance(wire, WireTurn):
         keys += sum(map(len, wire.messages)) + len(wire.usage or ())
-    return raw.count(b":") > keys and len(_COLON.findall(raw)) > keys
+    return raw.count(b":") > keys and written_keys(raw) > keys
 
 
-def _load(raw: bytes) -> dict[str, Any]:
-    if len(raw) > MAX_EVENT_BYTES:
-        raise _Reject("too_large", "", f"{len(raw)} bytes; at most {MAX_EVENT_BYTES} are taken")
-    try:
-        document = msgspec.json.decode(raw)
-    except RecursionError:
-        raise _Reject("too_deep", "", "nested too deeply") from None
-    except UnicodeDecodeError as error:
-        raise _Reject("bad_utf8", "", f"no UTF-8 at byte {error.start}") from None
-    except msgspec.DecodeError as error:
-        try:
-            raw.decode("utf-8")
-        except UnicodeDecodeError as bad:
-            raise _Reject("bad_utf8", "", f"no UTF-8 at byte {bad.start}") from None
-        raise _Reject("bad_json", "", f"no valid JSON: {error}") from None
-    if not isinstance(document, dict):
-        raise _Reject("not_an_object", "", "JSON, but no object")
-    if len(_COLON.findall(raw)) > _count_keys(document):
-        _refuse_duplicate_keys(raw)
-    return document
-
-
-def _count_keys(document: dict[str, Any]) -> int:
-    keys, values = len(document), list(document.values())
-    for value in values:  # grows meanwhile
-        if type(value) is dict:
-            keys += len(value)
-            values += value.values()
-        elif type(value) is list:
-            values += value
-    return keys
-
-
-def _refuse_duplicate_keys(raw: bytes) -> None:
-    """The slow, exact check; most events never need it (a `":` inside a text does)."""
-
-    def check(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        seen = dict(pairs)
-        if len(seen) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise _Reject("duplicate_key", twice, f"the key {twice!r} stands there twice")
-        return seen
-
-    try:
-        json.loads(raw, object_pairs_hook=check)
-    except ValueError:  # stricter or laxer than msgspec in a corner: it was valid JSON there
-        return
-
-
-def _converted(document: dict[str, Any]) -> tuple[Wire, dict[str, Any]]:
+def _converted(document: dict[str, Any], replaced: int = 0) -> tuple[Wire, dict[str, Any]]:
     """An event's fields, and whatever else it says."""
     kind = document.get("event")
     if kind is None:
-        raise _Reject("missing_field", "event", "event is missing ('turn' or 'rating')")
+        raise Refusal("missing_field", "event", "event is missing ('turn' or 'rating')")
     if not isinstance(kind, str) or kind not in _KINDS:
-        raise _Reject("unknown_kind", "event", f"event is {_shown(kind)}; known are 'turn' and 'rating'")
+        raise Refusal("unknown_kind", "event", f"event is {shown(kind)}; known are 'turn' and 'rating'")
     schema = document.get("schema", SCHEMA)
     if schema != SCHEMA or isinstance(schema, bool):
-        raise _Reject("unknown_schema", "schema", f"schema is {_shown(schema)}; known is {SCHEMA}")
+        raise Refusal("unknown_schema", "schema", f"schema is {shown(schema)}; known is {SCHEMA}")
     known, extra = document, dict[str, Any]()
     if not document.keys() <= _FIELDS[kind]:
         known = {name: value for name, value in document.items() if name in _FIELDS[kind]}
         extra = {name: value for name, value in document.items() if name not in _FIELDS[kind]}
         inner = extra.pop("extra", {})
         extra = {**(inner if isinstance(inner, dict) else {"extra": inner}), **extra}
+    if replaced:
+        extra = {**extra, REPLACED: replaced}
     try:
         return msgspec.convert(known, _KINDS[kind]), extra
+    except msgspec.ValidationError:
+        return _loosely(known, _KINDS[kind]), extra
+
+
+def _loosely(known: dict[str, Any], kind: type[WireTurn] | type[WireRating]) -> Wire:
+    try:
+        return msgspec.convert(loosened(known), kind)
     except msgspec.ValidationError as error:
         raise _explained(error) from None
 
@@ -250,28 +171,28 @@ def _event(wire: Wire, extra: dict[str, Any], now_us: int) -> Turn | Rating:
     del said["schema"], said["occurred_at"]
     said["occurred_at_us"], said["extra"] = _checked_time(wire.occurred_at, now_us), extra
     if isinstance(wire, WireTurn):
-        _check_messages(wire)
+        check_messages(wire)
         return Turn(**said)
     if wire.turn_id is None and wire.kind in NEEDS_TURN:
-        raise _Reject("missing_field", "turn_id", f"turn_id is missing: {wire.kind} speaks of one reply")
+        raise Refusal("missing_field", "turn_id", f"turn_id is missing: {wire.kind} speaks of one reply")
     try:
         said["value"] = typed_value(wire.kind, wire.value)
     except ValueError as error:
-        raise _Reject("bad_value", "value", f"value is {_shown(wire.value)}: {error}") from None
+        raise Refusal("bad_value", "value", f"value is {shown(wire.value)}: {error}") from None
     return Rating(**said)
 
 
-def _unclaimed(document: dict[str, Any]) -> dict[str, Any]:
+def _unclaimed(document: dict[str, Any], replaced: int) -> tuple[dict[str, Any], int]:
     """A rating knows no `rollout`: it is not kept as extra either."""
     if document.get("event") == "rating":
         document.pop("rollout", None)
-    return document
+    return document, replaced
 
 
 def _sent(event: Turn | Rating, tenant: str, named: bool) -> Turn | Rating:
     """`named`: the event says itself whose it is (one that does not has the default, the very same object)."""
     if named and event.tenant != tenant:
-        raise _Reject("bad_value", "tenant", f"tenant is another than the key's, {tenant!r}")
+        raise Refusal("bad_value", "tenant", f"tenant is another than the key's, {tenant!r}")
     if event.tenant != tenant:
         _check_each_id([("tenant", tenant)])
         event = replace(event, tenant=tenant)
@@ -284,23 +205,25 @@ def without_claim(event: Turn | Rating) -> Turn | Rating:
 
 
 def _check_ids(wire: Wire) -> None:
+    if wire.locale == "":  # many know of none, and say so
+        wire.locale = None
     ids = [value for value in _ids_of[type(wire)](wire) if value is not None]
     together = "".join(ids)
     if not together.isprintable() or "" in ids or len(together) > MAX_ID_CHARACTERS:  # look closer
         _check_each_id([(name, value) for name in _IDS[type(wire)] if (value := getattr(wire, name)) is not None])
     if len(wire.tags) > MAX_TAGS:
-        raise _Reject("bad_value", "tags", f"{len(wire.tags)} tags; at most {MAX_TAGS} are taken")
+        raise Refusal("bad_value", "tags", f"{len(wire.tags)} tags; at most {MAX_TAGS} are taken")
 
 
 def _check_each_id(ids: list[tuple[str, str]]) -> None:
     if _CONTROL.search("".join([value for _, value in ids])) is not None:
         name = next(name for name, value in ids if _CONTROL.search(value))
-        raise _Reject("bad_value", name, f"{name} holds a control character")
+        raise Refusal("bad_value", name, f"{name} holds a control character")
     for name, value in ids:
         if not value:
-            raise _Reject("bad_value", name, f"{name} is empty")
+            raise Refusal("bad_value", name, f"{name} is empty")
         if len(value) > MAX_ID_CHARACTERS:
-            raise _Reject(
+            raise Refusal(
                 "bad_value", name, f"{name} has {len(value)} characters; at most {MAX_ID_CHARACTERS} are taken"
             )
 
@@ -308,51 +231,26 @@ def _check_each_id(ids: list[tuple[str, str]]) -> None:
 def _checked_time(value: str | float, now_us: int) -> int:
     try:
         at_us = time_us(value)
-    except (ValueError, OverflowError) as error:
-        raise _Reject("bad_value", "occurred_at", f"occurred_at is {_shown(value)}: {error}") from None
+    except ValueError as error:
+        raise Refusal("bad_value", "occurred_at", f"occurred_at is {shown(whole(value))}: {error}") from None
     if at_us < OLDEST_US:
-        raise _Reject("too_old", "occurred_at", f"occurred_at is {_shown(value)}: before the year 2000")
+        raise Refusal("too_old", "occurred_at", f"occurred_at is {shown(whole(value))}: before the year 2000")
     if at_us > now_us + MAX_AHEAD_US:
-        raise _Reject("future", "occurred_at", f"occurred_at is {_shown(value)}: more than an hour ahead of the clock")
+        raise Refusal(
+            "future", "occurred_at", f"occurred_at is {shown(whole(value))}: more than an hour ahead of the clock"
+        )
     return at_us
 
 
-def _check_messages(turn: WireTurn) -> None:
-    for position, message in enumerate(turn.messages):
-        role = message.get("role")
-        if type(role) is not str or role not in ROLES or type(message.get("content")) is not str:  # nearly all are so
-            _check_message(message, f"messages[{position}]")
-    if isinstance(turn.reply, dict):
-        _check_message(turn.reply, "reply")
-
-
-def _check_message(message: dict[str, Any], place: str) -> None:
-    role = message.get("role", "assistant" if place == "reply" else None)
-    if role is None:
-        raise _Reject("missing_field", f"{place}.role", f"{place}.role is missing")
-    if role not in ROLES if isinstance(role, str) else True:
-        raise _Reject("bad_value", f"{place}.role", f"{place}.role is {_shown(role)}")
-    content = message.get("content")
-    if not (content is None or isinstance(content, str | list)):
-        raise _Reject("wrong_type", f"{place}.content", f"{place}.content is neither text nor a list of parts")
-    if isinstance(content, list) and not all(isinstance(part, dict) for part in content):
-        raise _Reject("wrong_type", f"{place}.content", f"{place}.content holds a part that is no object")
-
-
-def _explained(error: msgspec.ValidationError) -> _Reject:
+def _explained(error: msgspec.ValidationError) -> Refusal:
     text = str(error)
     if missing := _MISSING.search(text):
-        return _Reject("missing_field", missing[1], f"{missing[1]} is missing")
+        return Refusal("missing_field", missing[1], f"{missing[1]} is missing")
     path = _PATH.search(text)
     field = path[1] if path else ""
     sentence = _PATH.sub("", text)
     code: Code = "bad_value" if sentence.startswith("Invalid enum") else "wrong_type"
-    return _Reject(code, field, f"{field}: {sentence[:1].lower()}{sentence[1:]}")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "…"
+    return Refusal(code, field, f"{field}: {sentence[:1].lower()}{sentence[1:]}")
 
 
 def _struct(value: Any, kind: type[Any], rule: str) -> Any:

@@ -20,7 +20,8 @@ class _Wire(Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
     occurred_at: Annotated[
         str | float,
         Meta(
-            description="When it happened: RFC 3339 with an offset, or seconds since the epoch. At most an hour ahead."
+            description="When it happened: any form of RFC 3339 with an offset, or seconds since the epoch, as number or as "
+            "text; milliseconds are a dead letter that says so. At most an hour ahead."
         ),
     ]
     schema: Annotated[int, Meta(description="Version of this page; another one is a dead letter.")] = SCHEMA
@@ -30,7 +31,11 @@ class _Wire(Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
     ] = None
     locale: Annotated[str | None, Meta(description="Language as BCP 47, for example `de` or `pt-BR`.")] = None
     tags: Annotated[
-        dict[str, str], Meta(description="Whatever you want to slice by later; few different values, at most 32 keys.")
+        dict[str, str],
+        Meta(
+            description="Whatever you want to slice by later; few different values, at most 32 keys. Numbers, `true` and "
+            "`false` become the text that JSON has for them; `null` is left out."
+        ),
     ] = {}
 
 
@@ -40,7 +45,10 @@ class WireTurn(_Wire, kw_only=True, forbid_unknown_fields=True, gc=False, tag_fi
     turn_id: Annotated[str, Meta(description="Names this reply; ratings refer to it.")]
     messages: Annotated[
         list[dict[str, Any]],
-        Meta(description="The context that the reply answers: OpenAI chat messages, verbatim, oldest first."),
+        Meta(
+            description="The context that the reply answers: OpenAI chat messages, verbatim, oldest first. A user's or "
+            "system's has `content`, an assistant's `content` or `tool_calls`."
+        ),
     ]
     reply: Annotated[
         str | dict[str, Any],

@@ -68,6 +68,7 @@ class Loop:
         thumb = rating("r1", "t1", "thumbs", True)
         streams.observe_events([(thumb, thumb.occurred_at_us + 90_000_000)], "ratings.given")
         streams.DEAD_LETTERS.labels(reason="missing_field").inc()
+        streams.REPLACED_SURROGATES.inc()
         streams.LAG.labels(topic="turns.served", group="trimtab-ingest").set(3 * self.seen)
         for hop in ("events", "requests"):
             streams.HOP_SECONDS.labels(hop=hop).observe(0.02)

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 
-from streams.metrics import observe_all
+from streams.metrics import REPLACED_SURROGATES, observe_all, observe_events
+from tests.feedback.builders import rating, turn
 
 BOUNDS = (1, 10, 60)
 
@@ -23,3 +24,11 @@ def test_observing_many_at_once_is_observing_each(amounts: list[float]) -> None:
         each.observe(amount)
     observe_all(at_once, amounts)
     assert samples(at_once) == samples(each)
+
+
+def test_events_in_which_halves_of_surrogate_pairs_were_replaced_are_counted() -> None:
+    before = REPLACED_SURROGATES._value.get()
+    replaced = turn("t1", extra={"replaced_surrogates": 2})
+    observe_events([(replaced, 0), (turn("t2", extra={"shoe_size": 43}), 0), (turn("t3"), 0)], "turns.served")
+    observe_events([(rating("r1", "t1", "thumbs", True), 0)], "ratings.given")
+    assert REPLACED_SURROGATES._value.get() == before + 1

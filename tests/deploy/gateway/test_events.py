@@ -79,6 +79,15 @@ def test_a_bad_line_is_named_and_the_others_count() -> None:
     assert "policy" in rejected[1]["reason"]
 
 
+def test_byte_order_marks_and_halves_of_surrogate_pairs_refuse_nothing() -> None:
+    bom = b"\xef\xbb\xbf"
+    events, _, rejected = read(bom, bom + lines(turn(1)), turn(2, reply="cut \ud83d"), bom)
+    assert [event["reply"] for event in events] == ["Hello", "cut \ufffd"]
+    assert [entry["line"] for entry in rejected] == [4]
+    _, _, rejected = read(bom, bom + lines(turn(3, reply="\x00")), turn(4, shoe="\ud83d", reply="\x00"))
+    assert [entry["reason"] for entry in rejected] == ["the line holds a NUL character"] * 2
+
+
 def test_what_only_others_may_say_is_rejected() -> None:
     _, _, rejected = read(turn(tenant="other"), rating(3, source="expert"), rating(4, source="judge"))
     assert [word in entry["reason"] for entry, word in zip(rejected, ("tenant", "label", "source"), strict=True)] == [
@@ -109,7 +118,7 @@ def test_every_line_is_accounted_for(events: list[Any]) -> None:
         (turn(mood=json.loads('{"a":' * 64 + "1" + "}" * 64)), "64 deep"),
         (b"[" * 90_000, "nested"),
         (b'{"event":"turn","\xff":1}', "UTF-8"),
-        (json.dumps(turn(reply="X")).encode().replace(b"X", b"\\ud800"), "JSON"),
+        (json.dumps(turn(reply="X")).encode().replace(b"X", b"\\ud80"), "JSON"),
     ],
 )
 def test_what_no_body_may_hold_no_line_may_either(event: Any, said: str) -> None:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,6 +58,13 @@ def test_the_document_accounts_for_every_event_and_is_json() -> None:
     seen = document["turns"] + document["duplicates"]
     assert document["events"] == seen + sum(document["ratings"].values()) + sum(document["dead_letters"].values())
     assert document["seconds"] == {"ingest": 1.23, "seal": 0.5, "train": 61.0}
+
+
+def test_events_in_which_something_was_replaced_are_told_where_there_are_any() -> None:
+    replaced = msgspec.structs.replace(TAKEN, replaced_surrogates=3)
+    assert account(replaced, sealed(), SECONDS, None)["replaced_surrogates"] == 3
+    assert "3 events held halves of surrogate pairs" in printed(None, replaced)
+    assert "surrogate" not in printed(None)
 
 
 def test_labels_without_a_pair_and_ratings_of_whole_conversations_are_told_together() -> None:

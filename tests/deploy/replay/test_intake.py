@@ -141,3 +141,14 @@ def test_a_line_that_nobody_foresaw_is_a_dead_letter(tmp_path: Path, monkeypatch
     assert taken == Intake(10, 9, {}, 0, {"poison": 1})
     (letter,) = dead_letters.read(open_log(state, Settings(), CLOCK))
     assert (letter.file, letter.line, msgspec.json.decode(letter.value)["turn_id"]) == ("e.jsonl", 8, "t7")
+
+
+def test_events_in_which_half_of_a_surrogate_pair_was_replaced_are_counted(tmp_path: Path) -> None:
+    state = open_state(tmp_path / "s")
+    told = event(3) | {"reply": 'It says "replaced_surrogates": 1'}
+    array = msgspec.json.encode([event(1) | {"reply": "HERE"}, event(2), told, rating(1) | {"shoe": "HERE"}])
+    file = tmp_path / "e.json"
+    file.write_bytes(b"\xef\xbb\xbf" + array.replace(b"HERE", rb"cut \ud83d"))
+    taken = asyncio.run(run([file], state, Settings(), open_control(state.control), CLOCK, lambda *_: None))
+    assert taken == Intake(4, 3, {"thumbs": 1}, 0, {}, replaced_surrogates=2)
+    assert {turn.reply for turn, _ in Facts(state.facts).turns()} >= {"cut \ufffd"}

@@ -34,6 +34,14 @@ def test_an_object_is_taken_as_it_is_or_refused(value: Any, deeper: int, lists: 
         assert json_object(raw) == document
 
 
+@pytest.mark.parametrize("body", [bytes, bytearray])
+def test_a_byte_order_mark_before_a_body_is_nothing(body: type) -> None:
+    assert json_object(body(b'\xef\xbb\xbf{"a": "\xef\xbb\xbf"}')) == {"a": "\ufeff"}
+    assert len(json_object(body(b'\xef\xbb\xbf{"a": "' + b"x" * 20_000 + b'"}'))["a"]) == 20_000
+    with pytest.raises(ApiError):
+        json_object(body(b"\xef\xbb\xbf"))
+
+
 @pytest.mark.parametrize(
     ("raw", "param"),
     [

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedback.intake.contract import MAX_EVENT_BYTES, Rejected, parse, parse_object, time_us
+from feedback.intake.contract import MAX_EVENT_BYTES, Rejected, parse, parse_object, parse_sent, time_us
 from feedback.records import Pick, Rating, Score, Turn
 
 NOW_US = 1_790_000_000_000_000
@@ -97,7 +98,7 @@ def test_each_kind_takes_its_value_and_null_takes_it_back(kind: str, value: Any,
         ({"schema": 2}, "unknown_schema", "schema"),
         ({"schema": True}, "unknown_schema", "schema"),
         ({"turn_id": ...}, "missing_field", "turn_id"),
-        ({"turn_id": 7}, "wrong_type", "turn_id"),
+        ({"turn_id": [7]}, "wrong_type", "turn_id"),
         ({"turn_id": ""}, "bad_value", "turn_id"),
         ({"turn_id": "a\nb"}, "bad_value", "turn_id"),
         ({"turn_id": "x" * 300}, "bad_value", "turn_id"),
@@ -114,7 +115,7 @@ def test_each_kind_takes_its_value_and_null_takes_it_back(kind: str, value: Any,
         ({"occurred_at": NOW_US / 1e6 + 3_700}, "future", "occurred_at"),
         ({"occurred_at": "1999-12-31T23:59:59Z"}, "too_old", "occurred_at"),
         ({"outcome": "great"}, "bad_value", "outcome"),
-        ({"tags": {"a": 1}}, "wrong_type", "tags[...]"),
+        ({"tags": {"a": [1]}}, "wrong_type", "tags[...]"),
         ({"tags": {str(i): "x" for i in range(40)}}, "bad_value", "tags"),
     ],
 )
@@ -162,8 +163,8 @@ def test_a_rating_of_a_whole_conversation_needs_no_turn() -> None:
         (b"{", "bad_json"),
         (b"[1]", "not_an_object"),
         (b'{"a": "\xff"}', "bad_utf8"),
-        (b'{"a": "\xed\xa0\x80"}', "bad_utf8"),
-        (b'{"a": "\\ud800"}', "bad_json"),
+        (b'{"a": "\xed\xa0\x80\xff"}', "bad_utf8"),
+        (b'{"a": "\\ud80"}', "bad_json"),
         (b"[" * 100_000, "too_deep"),
         (b'{"a":' * 100_000, "too_deep"),
         (b'{"event": "turn", "event": "turn"}', "duplicate_key"),
@@ -179,24 +180,6 @@ def test_bytes_that_are_no_event_say_why(raw: bytes, code: str) -> None:
 
 def test_text_that_looks_like_a_key_is_no_duplicate() -> None:
     assert isinstance(parsed(TURN, reply='{"role": "user", "role": "user"}'), Turn)
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=8,
-)
-
-
-@given(
-    st.sampled_from([TURN, RATING]),
-    st.dictionaries(
-        st.sampled_from([*TURN, *RATING, "tags", "schema", "outcome", "usage", "extra"]), json_values, max_size=4
-    ),
-)
-def test_any_mutated_event_is_either_an_event_or_rejected_with_a_sentence(base: dict[str, Any], changes: Any) -> None:
-    result = parse(json.dumps({**base, **changes}).encode(), NOW_US)
-    assert isinstance(result, Turn | Rating) or (result.code and result.message)
 
 
 OPTIONAL = {
@@ -215,6 +198,51 @@ OPTIONAL_OF_TURN = {
     "replaces": [None, "t0"],
     "rollout": [None, {"arm": "a"}],
 }
+
+half_texts = st.text(st.characters(codec=None, categories=["Cs", "So"]), max_size=4)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20) | half_texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8) | half_texts, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    st.sampled_from([TURN, RATING]),
+    st.dictionaries(
+        st.sampled_from([*TURN, *RATING, *OPTIONAL, *OPTIONAL_OF_TURN, "rubric", "extra"]), json_values, max_size=4
+    ),
+)
+def test_any_mutated_event_is_either_an_event_or_rejected_with_a_sentence(base: dict[str, Any], changes: Any) -> None:
+    raw = json.dumps({**base, **changes}).encode()
+    for result in (parse(raw, NOW_US), parse_sent(raw, NOW_US, "acme")):
+        assert isinstance(result, Turn | Rating) or (result.code and result.message.strip())
+
+
+@given(json_values)
+def test_any_json_is_either_an_event_or_rejected_with_a_sentence(value: Any) -> None:
+    result = parse(json.dumps(value).encode(), NOW_US)
+    assert isinstance(result, Rejected)
+    assert result.message
+
+
+@given(st.sampled_from([TURN, RATING]), st.data())
+def test_what_is_taken_can_be_kept_and_read_back(base: dict[str, Any], data: st.DataObject) -> None:
+    changes = data.draw(st.dictionaries(st.sampled_from([*base, *OPTIONAL, "usage", "extra"]), json_values, max_size=3))
+    event = parse(json.dumps({**base, **changes}).encode(), NOW_US)
+    if not isinstance(event, Rejected):
+        assert msgspec.json.decode(msgspec.json.encode(event), type=Turn | Rating)
+
+
+@pytest.mark.parametrize("name", [*TURN, "tags", "schema", "usage", "extra", "shoe_size"])
+@pytest.mark.parametrize("depth", [50, 900, 990, 100_000])
+@pytest.mark.parametrize(("opens", "closes"), [("[", "]"), ('{"a":', "}"), ('{"a:": 1, "a":', "}")])
+def test_whatever_is_deep_is_an_event_or_rejected_with_a_sentence(
+    name: str, depth: int, opens: str, closes: str
+) -> None:
+    raw = json.dumps({**TURN, name: "HERE"}).replace('"HERE"', opens * depth + "1" + closes * depth)
+    result = parse(raw.encode(), NOW_US)
+    assert isinstance(result, Turn | Rating) or (result.code and result.message)
 
 
 @st.composite
