@@ -29,7 +29,7 @@ from feedback.labels.uses import Use
 from feedback.records import Judgement, Pick, Rating, Turn, TurnKey
 from feedback.settings import WindowSettings
 
-RULES_VERSION = "2"
+RULES_VERSION = "3"
 """Raise it when a rule of exchanges, pairing, window or splits changes: the same facts then make another dataset."""
 
 

@@ -8,9 +8,10 @@ import msgspec
 import xxhash
 from msgspec import Struct
 
-from feedback.content import prompt_of, text_of, untrainable
+from feedback.content import question_of, text_of, untrainable
 from feedback.records import Split, Turn
 from feedback.splits import split_of
+from feedback.texts import normal_form
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -31,14 +32,14 @@ class Outline(Struct, frozen=True, kw_only=True):
     untrainable: str | None
     """Why nothing may be learned from it, as a reason code; None where it may."""
     context: bytes
-    """What it answers: the plain text, or all that was sent where that is not just text."""
+    """What it answers, whenever it was asked (`question_of`); all that was sent where that is not just text."""
     reply: bytes
-    """The reply without space around it."""
+    """The reply's normal form: equal where replies differ in nothing that is to be seen."""
 
 
 def outline(turn: Turn) -> Outline:
     """The outline of a turn."""
-    plain = prompt_of(turn.messages)
+    question = question_of(turn.messages)
     return Outline(
         tenant=sys.intern(turn.tenant),
         event_id=turn.event_id,
@@ -51,14 +52,14 @@ def outline(turn: Turn) -> Outline:
         user_id=turn.user_id,
         replaces=turn.replaces,
         untrainable=untrainable(turn),
-        context=_digest(_encode(turn.messages if plain is None else plain)),
+        context=_digest(_encode(turn.messages if question is None else question)),
         reply=text_digest(text_of(turn.reply) or ""),
     )
 
 
 def text_digest(text: str) -> bytes:
-    """The digest of a reply, or of what should have been one."""
-    return _digest(text.strip().encode())
+    """The digest of a reply, or of what should have been one: of its normal form."""
+    return _digest(normal_form(text).encode("utf-8", "replace"))
 
 
 def _digest(content: bytes) -> bytes:

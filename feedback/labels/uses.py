@@ -16,6 +16,7 @@ Use = Literal[
     "used",
     "superseded",
     "neutral",
+    "unchanged",
     "mismatched",
     "untrainable",
     "outside_window",
@@ -25,7 +26,7 @@ Use = Literal[
     "over_judge_share",
 ]
 """What a live rating or verdict came to: it is in a label; gave way to a better source; decides nothing (a tie, three
-stars, an unchanged edit); compares replies to different contexts, or an unknown one; its turn may not be learned from, or
+stars, an edit that deletes all); is an edit that changes nothing to be seen; compares replies to different contexts, or an unknown one; its turn may not be learned from, or
 is not in the window; is of a kind that trains nothing; is a user's edit that nobody confirmed, or one too many; is a
 verdict beyond the judge's share."""
 

@@ -73,6 +73,40 @@ def test_replies_to_different_contexts_are_mismatched(other: Turn) -> None:
     assert learned.ratings == {"mismatched": 1}
 
 
+def at(clock: str, question: str = "What is the capital of Peru?") -> list[Any]:
+    return [{"role": "system", "content": f"You are Bo. Current time: {clock}."}, *says(question)]
+
+
+def test_a_pick_and_a_regenerate_compare_the_same_question_although_the_clock_moved_on() -> None:
+    one = turn("t1", messages=at("2025-11-24 10:15:00"), reply="Quito.")
+    two = turn("t2", messages=at("2025-11-24 10:15:20"), reply="Lima.", replaces="t1")
+    (picked,) = learn(one, two, rating("a", "t2", "pick", Pick("t1"))).pairs
+    assert (picked.prompt, picked.chosen, picked.rejected, picked.how) == (two.messages, "Lima.", "Quito.", "pick")
+    (regenerated,) = learn(one, two, rating("a", "t2", "thumbs", True)).pairs
+    assert (regenerated.chosen, regenerated.rejected, regenerated.how) == ("Lima.", "Quito.", "regenerate")
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [at("10:15:20", "What is the capital of Chile?"), at("10:15:20. Be brief"), at("10:15:00", "At 10:15:20?")],
+    ids=["another question", "another system prompt", "another time in the question"],
+)
+def test_other_questions_are_never_paired_whatever_the_clock(messages: list[Any]) -> None:
+    one = turn("t1", messages=at("10:15:00"), reply="Quito.")
+    two = turn("t2", messages=messages, reply="Lima.", replaces="t1")
+    learned = learn(one, two, rating("a", "t2", "pick", Pick("t1")), rating("b", "t2", "thumbs", True))
+    assert learned.pairs == ()
+
+
+def test_a_pick_among_replies_that_look_alike_is_no_pair() -> None:
+    one, two = (
+        turn(f"t{n}", messages=TWO.messages, reply=f"We open{space}at nine.") for n, space in ((1, " "), (2, "\u00a0"))
+    )
+    learned = learn(one, two, rating("a", "t2", "pick", Pick("t1")))
+    assert learned.pairs == ()
+    assert learned.ratings == {"neutral": 1}
+
+
 def test_a_pick_over_itself_is_mismatched() -> None:
     assert learn(ONE, rating("a", "t1", "pick", Pick("t1"))).ratings == {"mismatched": 1}
 
@@ -118,6 +152,10 @@ CALL = {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}
         {"reply": {"role": "assistant", "content": None, "refusal": "no"}},
         {"messages": [IMAGE]},
         {"messages": [*says("a"), CALL, {"role": "tool", "content": "42"}]},
+        {"finish_reason": "length"},
+        {"finish_reason": "content_filter"},
+        {"reply": "\u200b"},
+        {"reply": "<think>unfinished"},
         {"messages": []},
         {"messages": [{"role": "system", "content": "be kind"}]},
     ],
