@@ -5,7 +5,7 @@ Texts are joined from their parts here, and nowhere else; what a model thought i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import Any
 
@@ -34,6 +34,7 @@ CUT = {
 """What engines call the end of a reply that its model had not ended (in small letters), and what OpenAI calls it."""
 
 _CALLED = frozenset({"tool_calls", "function_call", "tool_use", "tool_call"})
+_CALLS = ("tool_calls", "function_call")
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 _THOUGHT_PARTS = frozenset({"reasoning", "thinking", "redacted_thinking", "reasoning_text"})
 
@@ -78,7 +79,7 @@ def text_of(message: str | Message) -> str | None:
     refusals)."""
     if isinstance(message, str):
         return answer_of(message)
-    if len(message) > 2 and any(message.get(key) for key in ("tool_calls", "function_call", "audio", "refusal")):
+    if any(message.get(key) for key in ("tool_calls", "function_call", "audio", "refusal")):
         return None
     content: Any = message.get("content")
     if not isinstance(content, str) and any(text is None for _, text in parts_of(content)):
@@ -92,20 +93,21 @@ def prompt_of(messages: Iterable[Message]) -> list[Message] | None:
     An assistant that calls tools has `tool_calls` too, `{"id", "type", "function": {"name", "arguments"}}` with arguments as
     text, and a tool the `tool_call_id` that it answers: ids are numbers in order, so that they say nothing but that.
     """
-    prompt: list[Message] = []
-    ids: dict[str, str] = {}
-    numbers = count(1)
-    for message in messages:
-        role = message.get("role")
-        plain = _calling(message, ids, numbers) if role == "assistant" and _calls(message) else _saying(message)
-        if plain is None:
-            return None
-        if role in ("tool", "function"):
-            plain |= {"role": "tool"}
-            if (call := ids.get(str(message.get("tool_call_id") or message.get("name")))) is not None:
-                plain["tool_call_id"] = call
-        prompt.append(plain)
-    return prompt
+    prompt = list(_plainly(messages, text_of))
+    whole = all(
+        message["content"] is not None and message["role"] in ROLES and None not in message.get("tool_calls", ())
+        for message in prompt
+    )
+    return prompt if whole else None
+
+
+def readable(messages: Iterable[Message]) -> list[Message]:
+    """As `prompt_of`, but of messages that are not all text: what is no text, or a call without a name, is left out."""
+    found = list[Message]()
+    for message in _plainly(messages, spoken):
+        calls = [call for call in message.pop("tool_calls", ()) if call is not None]
+        found.append(message | {"tool_calls": calls} if calls else message)
+    return found
 
 
 def question_of(messages: Iterable[Message]) -> list[Message] | None:
@@ -123,12 +125,24 @@ def question_of(messages: Iterable[Message]) -> list[Message] | None:
     ]
 
 
-def _saying(message: Message) -> Message | None:
-    text = text_of(message)
-    return None if text is None or message.get("role") not in ROLES else {"role": message["role"], "content": text}
+def _plainly(messages: Iterable[Message], read: Callable[[Message], str | None]) -> Iterator[Message]:
+    """Each message with what `read` finds in it, its calls (None for one that is none), and the call that a tool answers."""
+    numbers, ids = count(1), dict[str, str]()
+    for message in messages:
+        role = message.get("role")
+        given = _given_calls(message) if role == "assistant" else []
+        if given:
+            text = read({name: value for name, value in message.items() if name not in _CALLS})
+            yield {"role": role, "content": text, "tool_calls": [_call(call, ids, numbers) for call in given]}
+        elif role in ("tool", "function"):
+            answers = ids.get(str(message.get("tool_call_id") or message.get("name")))
+            told = {"role": "tool", "content": read(message)}
+            yield told if answers is None else told | {"tool_call_id": answers}
+        else:
+            yield {"role": role, "content": read(message)}
 
 
-def _calls(message: Message) -> list[Any]:
+def _given_calls(message: Message) -> list[Any]:
     """The calls of tools in a message, also the one of former days."""
     calls, former = message.get("tool_calls"), message.get("function_call")
     if isinstance(calls, list) and calls:
@@ -136,28 +150,15 @@ def _calls(message: Message) -> list[Any]:
     return [{"id": former.get("name"), "function": former}] if isinstance(former, dict) and former else []
 
 
-def _calling(message: Message, ids: dict[str, str], numbers: Iterator[int]) -> Message | None:
-    """A message that calls tools; None where what it says or calls is no text. Its calls get their numbers in `ids`."""
-    rest = {name: value for name, value in message.items() if name not in ("tool_calls", "function_call")}
-    text = text_of(rest)
-    calls = [_call(call) for call in _calls(message)]
-    if text is None or None in calls:
-        return None
-    numbered = []
-    for given, call in zip(_calls(message), calls, strict=True):
-        number = ids[str(given.get("id"))] = f"call_{next(numbers)}"
-        numbered.append({"id": number, "type": "function", "function": call})
-    return {"role": "assistant", "content": text, "tool_calls": numbered}
-
-
-def _call(call: Any) -> dict[str, str] | None:
-    """Name and arguments of a call as text; None where it has no name."""
+def _call(call: Any, ids: dict[str, str], numbers: Iterator[int]) -> Message | None:
+    """A call with its number, which `ids` has for its id from now on; None where it has no name."""
     called = (call.get("function") or call.get("custom")) if isinstance(call, dict) else None
     if not isinstance(called, dict) or not isinstance(name := called.get("name"), str) or not name:
         return None
     arguments = called.get("arguments", called.get("input"))
     text = arguments if isinstance(arguments, str) else msgspec.json.encode(arguments or {}).decode()
-    return {"name": name, "arguments": text}
+    number = ids[str(call.get("id"))] = f"call_{next(numbers)}"
+    return {"id": number, "type": "function", "function": {"name": name, "arguments": text}}
 
 
 def is_unredactable(turn: Turn) -> bool:
