@@ -79,9 +79,11 @@ def text_of(message: str | Message) -> str | None:
     refusals)."""
     if isinstance(message, str):
         return answer_of(message)
+    content: Any = message.get("content")
+    if len(message) == 2 and isinstance(content, str):  # by far most messages: role and content
+        return spoken(message)
     if any(message.get(key) for key in ("tool_calls", "function_call", "audio", "refusal")):
         return None
-    content: Any = message.get("content")
     if not isinstance(content, str) and any(text is None for _, text in parts_of(content)):
         return None
     return spoken(message)

@@ -31,7 +31,7 @@ def is_blank(text: str) -> bool:
     >>> is_blank("\\u200b\\ufeff \\u2800"), is_blank("\\u200bok"), is_blank("")
     (True, False, True)
     """
-    return first_visible(text) == len(text)
+    return not "!" <= text[:1] <= "~" and first_visible(text) == len(text)  # most begin with ASCII
 
 
 def normal_form(text: str) -> str:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from feedback.durable import canonical, staged
 from feedback.records import Demonstration, PreferencePair, UnpairedLabel
+from feedback.texts import is_blank
 from models import losses
 from models.adapters import CONFIG, WEIGHTS, adapter_config
 from models.bases import Base
@@ -210,4 +211,4 @@ def _pair_row(chat: Chat, pair: PreferencePair, max_length: int) -> Row:
 
 def _written(example: Example) -> bool:
     replies = [example.chosen, example.rejected] if isinstance(example, PreferencePair) else [example.reply]
-    return all(reply.strip() for reply in replies)
+    return not any(map(is_blank, replies))

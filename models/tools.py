@@ -16,6 +16,7 @@ from jinja2 import TemplateError
 
 from feedback.content import readable
 from feedback.records import Message
+from feedback.texts import is_blank
 from models.shapes import JOINT, Shape, placeholder, shaped
 
 _ARGUMENTS = re.compile('\\{\\s*"(\ue000\\d+\ue001)"\\s*:\\s*0\\s*\\}')
@@ -46,7 +47,7 @@ def as_text(message: Message) -> Message:
         f'{{"name": {_json(call["function"]["name"])}, "arguments": {written(call["function"]["arguments"])}}}'
         for call in message["tool_calls"]
     ]
-    said = [message["content"]] if message["content"].strip() else []
+    said = [] if is_blank(message["content"]) else [message["content"]]
     return {"role": message["role"], "content": "\n".join([*said, *lines])}
 
 
