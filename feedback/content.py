@@ -33,6 +33,8 @@ CUT = {
 }  # fmt: skip
 """What engines call the end of a reply that its model had not ended (in small letters), and what OpenAI calls it."""
 
+CUT_REASONS = frozenset(f"finish_{name}" for name in CUT.values())
+
 _CALLED = frozenset({"tool_calls", "function_call", "tool_use", "tool_call"})
 _CALLS = ("tool_calls", "function_call")
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
@@ -178,10 +180,9 @@ def untrainable(turn: Turn) -> str | None:
         return f"outcome_{turn.outcome}"
     if turn.truncated:
         return "truncated"
-    if turn.finish_reason is not None and (why := _unfinished(turn.finish_reason)) is not None:
-        return why
+    ended = turn.finish_reason and turn.finish_reason.lower()
     reply = text_of(turn.reply)
-    if reply is None:
+    if reply is None or ended in _CALLED:
         return "reply_not_text"
     if is_blank(reply):
         return "reply_empty"
@@ -194,22 +195,19 @@ def untrainable(turn: Turn) -> str | None:
                 return "prompt_not_text"
             text = plain[0]["content"]
         asked = asked or (role == "user" and not is_blank(text))
-    return None if asked else "prompt_empty"
-
-
-def _unfinished(finish_reason: str) -> str | None:
-    """Why a reply that ended so is no answer; None where it may be one.
-
-    A reply that was cut is a beginning: whatever is said of it, nobody knows what it would have been worth.
-    """
-    ended = finish_reason.lower()
-    if ended in _CALLED:
-        return "reply_not_text"
+    if not asked:
+        return "prompt_empty"
     return f"finish_{CUT[ended]}" if ended in CUT else None
 
 
+def is_learnable(reason: str | None) -> bool:
+    """Whether something is learned from a turn that is `untrainable` for this reason: of a reply that was cut, that it is
+    unwanted where people say so. It is a beginning; whoever likes it, nobody knows what it would have been worth."""
+    return reason is None or reason in CUT_REASONS
+
+
 def trainable_text(turn: Turn) -> Text:
-    """The text of a turn that is trainable; raises ValueError for one that is not (ask `untrainable` first)."""
+    """The text of a turn that is learnable; raises ValueError for one that has none (ask `is_learnable` first)."""
     prompt, reply = prompt_of(turn.messages), text_of(turn.reply)
     if prompt is None or reply is None:
         raise ValueError(f"turn {turn.turn_id} is not trainable: {untrainable(turn)}")

@@ -12,11 +12,54 @@ _MONTH = (  # as the first letters say, in English, German, French, Spanish, Ita
     r"(?:jan|feb|fev|fév|mar|mär|mrt|maa|apr|abr|avr|may|mai|mei|mag|maj|jun|jui|giu|jul|lug|aug|aoû|ago|sep|set|okt|oct|out|ott"
     r"|nov|dec|dez|déc|dic|ene|gen|jän)[^\W\d_]{0,8}\.?"
 )
-_WEEKDAYS = (
-    "monday tuesday wednesday thursday friday saturday sunday montag dienstag mittwoch donnerstag freitag samstag sonnabend sonntag"
-    " lundi mardi mercredi jeudi vendredi samedi dimanche lunes martes miércoles jueves viernes sábado domingo lunedì martedì"
-    " mercoledì giovedì venerdì sabato domenica maandag dinsdag woensdag donderdag vrijdag zaterdag zondag 星期 曜日 요일"
-).split()
+_WEEKDAYS = [
+    "monday",
+    "tuesday",
+    "wednesday",
+    "thursday",
+    "friday",
+    "saturday",
+    "sunday",
+    "montag",
+    "dienstag",
+    "mittwoch",
+    "donnerstag",
+    "freitag",
+    "samstag",
+    "sonnabend",
+    "sonntag",
+    "lundi",
+    "mardi",
+    "mercredi",
+    "jeudi",
+    "vendredi",
+    "samedi",
+    "dimanche",
+    "lunes",
+    "martes",
+    "miércoles",
+    "jueves",
+    "viernes",
+    "sábado",
+    "domingo",
+    "lunedì",
+    "martedì",
+    "mercoledì",
+    "giovedì",
+    "venerdì",
+    "sabato",
+    "domenica",
+    "maandag",
+    "dinsdag",
+    "woensdag",
+    "donderdag",
+    "vrijdag",
+    "zaterdag",
+    "zondag",
+    "星期",
+    "曜日",
+    "요일",
+]
 _ZONE = r"(?:\s?(?:(?:UTC|GMT)?[+-]\d{1,2}(?::?\d{2})?|Z|[A-Z]{3,4})\b)"
 _HALF = r"(?:\s?[ap]\.?m\b\.?)"
 _NTH = r"\d{1,2}(?:st|nd|rd|th|er|\.|º)?"
@@ -36,7 +79,9 @@ _NUMBERED = tuple(
 )
 _DAY_BEHIND = re.compile(rf"\s{_NTH}(?![\w:])(?:,?\s(?:de\s|of\s)?\d{{4}}\b)?", re.IGNORECASE)
 _MONTH_BEFORE = re.compile(rf"(?<!\w){_MONTH}$", re.IGNORECASE)
-_WEEKDAY = re.compile(rf"(?<!\w)(?:{'|'.join(_WEEKDAYS[:-3])})|星期[一二三四五六日天]|[月火水木金土日]曜日|[월화수목금토일]요일", re.I)
+_WEEKDAY = re.compile(
+    rf"(?<!\w)(?:{'|'.join(_WEEKDAYS[:-3])})|星期[一二三四五六日天]|[月火水木金土日]曜日|[월화수목금토일]요일", re.I
+)
 _ABBREVIATED = re.compile(r"(?:(?<!\w)[^\W\d_]{2,13}\.?,|(?<!\w)(?:mon|tue|wed|thu|fri|sat|sun)\.?)\s$", re.IGNORECASE)
 _YEAR_BEHIND = re.compile(rf"(?<={MOMENT})\s(?:19|20)\d{{2}}\b")  # as `date` has it
 _DIGIT = re.compile(r"\d")

@@ -16,7 +16,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from feedback.content import untrainable
+from feedback.content import is_learnable, untrainable
 from feedback.dataset.near_duplicates import prompt_key
 from feedback.digests import payload_of, turn_digest
 from feedback.records import Split, Turn, TurnKey
@@ -50,7 +50,7 @@ class Census:
     locale: Column
     """uint16: equal where the locales are."""
     reason: Column
-    """uint8: which of `reasons`, why nothing may be learned from the turn."""
+    """uint8: which of `reasons`, why nothing (or, of a reply that was cut, nothing wanted) may be learned from the turn."""
     reasons: tuple[str | None, ...]
     duplicates: int
     """Facts that repeat an event id."""
@@ -108,7 +108,7 @@ def take(turns: Iterable[tuple[Turn, str]]) -> Census:
         occurred.append(turn.occurred_at_us)
         conversation.append(in_conversation)
         person.append(in_conversation if turn.user_id is None else _half("user", tenant, turn.user_id))
-        prompt.append(_half(prompt_key(turn)) if why is None else 0)
+        prompt.append(_half(prompt_key(turn)) if is_learnable(why) else 0)
         replaces.append(0 if turn.replaces in (None, turn.turn_id) else _first_half(tenant, turn.replaces or ""))
         split.append(code[split_of(turn.bucket)])
         locale.append(locales.setdefault(turn.locale, min(len(locales), 65_535)))

@@ -47,6 +47,8 @@ RECORD: dict[TableName, type[PreferencePair] | type[UnpairedLabel] | type[Demons
 
 _FLOATS = frozenset({"preference", "weight", "desirable"})
 _JSON = frozenset({"prompt", "provenance"})
+_ENDED = frozenset({"ended", "rejected_ended"})
+"""Columns that came later: a snapshot without them is one of replies that all ended."""
 _encode: Callable[[Any], bytes] = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -54,7 +56,8 @@ def schema_of(table: TableName) -> pa.Schema:
     """The parquet schema of a table."""
     fields = []
     for name in RECORD[table].__struct_fields__:
-        kind = pa.float64() if name in _FLOATS else pa.int64() if name.endswith("_us") else pa.string()
+        kind = pa.bool_() if name in _ENDED else pa.float64() if name in _FLOATS else pa.string()
+        kind = pa.int64() if name.endswith("_us") else kind
         fields.append(pa.field(name, kind, nullable=name == "locale"))
     if table != "turns":
         fields.append(pa.field("source", pa.string(), nullable=False))
@@ -89,7 +92,9 @@ def id_of(row: Row) -> tuple[str, str]:
 
 
 def canonical(row: Row) -> bytes:
-    """What a row says, as bytes; who said it (a keyed hash) is not part of it."""
+    """What a row says, as bytes; who said it (a keyed hash) is not part of it, nor that a reply ended, as nearly all do."""
+    if any(row.get(name) for name in _ENDED):
+        row = {name: value for name, value in row.items() if name not in _ENDED or not value}
     if "provenance" in row:
         row = {**row, "provenance": {**msgspec.json.decode(row["provenance"]), "rater": None}}
     return _encode(row)

@@ -61,7 +61,7 @@ def _changing(exchange: Exchange, in_window: bool, uses: Uses) -> tuple[list[Rat
     given = [rating for rating in exchange.ratings if rating.kind == "edit" and rating.source != "system"]
     if not given:
         return [], []
-    why_not = unusable(exchange.turn, in_window)
+    why_not = unusable(exchange.turn, in_window) or ("cut" if exchange.turn.cut else None)
     if why_not is not None:
         uses.ratings[why_not] += len(given)
         return [], []

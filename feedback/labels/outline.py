@@ -8,7 +8,7 @@ import msgspec
 import xxhash
 from msgspec import Struct
 
-from feedback.content import question_of, text_of, untrainable
+from feedback.content import CUT_REASONS, question_of, text_of, untrainable
 from feedback.records import Split, Turn
 from feedback.splits import split_of
 from feedback.texts import normal_form
@@ -35,6 +35,11 @@ class Outline(Struct, frozen=True, kw_only=True):
     """What it answers, whenever it was asked (`question_of`); all that was sent where that is not just text."""
     reply: bytes
     """The reply's normal form: equal where replies differ in nothing that is to be seen."""
+
+    @property
+    def cut(self) -> bool:
+        """Whether the reply was cut, by length or a filter: it may be unwanted, and never wanted."""
+        return self.untrainable in CUT_REASONS
 
 
 def outline(turn: Turn) -> Outline:

@@ -93,7 +93,7 @@ def test_a_reply_that_was_cut_takes_no_edit() -> None:
     learned = learn(turn("t1", finish_reason="length"), by_expert("e", "t1", "edit", "The whole answer."))
     assert not learned.pairs
     assert not learned.demonstrations
-    assert learned.ratings == {"untrainable": 1}
+    assert learned.ratings == {"cut": 1}
 
 
 def test_the_cap_takes_the_same_edits_in_whatever_order_they_come() -> None:

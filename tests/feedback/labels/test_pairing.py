@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from feedback.content import trainable_text, untrainable
+from feedback.content import is_learnable, trainable_text, untrainable
 from feedback.dataset import census
 from feedback.labels.exchanges import join, said
 from feedback.labels.outline import outline
@@ -32,7 +32,7 @@ def learn(*events: Event, kept: set[str] | None = None, max_user_edits: int = 20
     turns = [turn for turn, _ in facts.turns()]
     heard = said(facts.ratings(), facts.verdicts(), census.take(facts.turns()).known, AS_OF_US)
     exchanges = join(map(outline, turns), heard)
-    texts = {(turn.tenant, turn.turn_id): trainable_text(turn) for turn in turns if untrainable(turn) is None}
+    texts = {(turn.tenant, turn.turn_id): trainable_text(turn) for turn in turns if is_learnable(untrainable(turn))}
     inside: set[TurnKey] = {key for key in exchanges if kept is None or key[1] in kept}
     return labels(exchanges, answers(exchanges), inside, texts, max_user_edits, Uses())
 
@@ -71,6 +71,26 @@ def test_replies_to_different_contexts_are_mismatched(other: Turn) -> None:
     learned = learn(ONE, other, rating("a", "t1", "pick", Pick("t2")))
     assert learned.pairs == ()
     assert learned.ratings == {"mismatched": 1}
+
+
+@pytest.mark.parametrize("ended", ["length", "content_filter", "MAX_TOKENS"])
+def test_a_reply_that_was_cut_is_never_wanted_and_may_be_unwanted(ended: str) -> None:
+    cut = turn("t1", messages=TWO.messages, reply="It is wh", finish_reason=ended)
+    liked = learn(cut, rating("a", "t1", "thumbs", True))
+    assert (liked.unpaired, liked.ratings) == ((), {"cut": 1})
+    (label,) = learn(cut, rating("a", "t1", "thumbs", False)).unpaired
+    assert (label.reply, label.desirable, label.ended) == ("It is wh", 0.0, False)
+    (label,) = learn(cut, rating("a", "t1", "stars", 2)).unpaired
+    assert (label.desirable, label.ended) == (0.0, False)
+    picked = learn(cut, TWO, rating("a", "t1", "pick", Pick("t2")))
+    assert (picked.pairs, picked.ratings) == ((), {"cut": 1})
+    (pair,) = learn(cut, TWO, rating("a", "t2", "pick", Pick("t1"))).pairs
+    assert (pair.chosen, pair.rejected, pair.rejected_ended) == ("there", "It is wh", False)
+
+
+def test_a_reply_that_ended_is_learned_with_its_end() -> None:
+    learned = learn(ONE, TWO, rating("a", "t2", "pick", Pick("t1")), rating("b", "t1", "thumbs", False))
+    assert [pair.rejected_ended for pair in learned.pairs] + [label.ended for label in learned.unpaired] == [True, True]
 
 
 def at(clock: str, question: str = "What is the capital of Peru?") -> list[Any]:
@@ -152,9 +172,8 @@ CALL = {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}
         {"reply": {"role": "assistant", "content": None, "refusal": "no"}},
         {"messages": [IMAGE]},
         {"messages": [*says("a"), CALL, {"role": "tool", "content": "42"}]},
-        {"finish_reason": "length"},
-        {"finish_reason": "content_filter"},
         {"reply": "\u200b"},
+        {"reply": "", "finish_reason": "length"},
         {"reply": "<think>unfinished"},
         {"messages": []},
         {"messages": [{"role": "system", "content": "be kind"}]},
