@@ -57,9 +57,9 @@ def parts_of(content: Any) -> list[tuple[str, str | None]]:
     for part in parts:
         if not isinstance(part, dict):
             found.append(("text", part) if isinstance(part, str) else ("part", None))
-        elif (kind := part.get("type")) not in _THOUGHT_PARTS:
+        elif (kind := str(part.get("type") or "part")) not in _THOUGHT_PARTS:
             text = part.get("text") if kind in _TEXT_PARTS else None
-            found.append((str(kind or "part"), text if isinstance(text, str) else None))
+            found.append((kind, text if isinstance(text, str) else None))
     return found
 
 

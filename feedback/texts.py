@@ -7,10 +7,10 @@ import unicodedata
 
 _IGNORABLE = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
-    "\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+    "\ufff0-\ufffc\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 """What Unicode calls default ignorable (soft hyphens, Hangul fillers, zero widths, directions, variation selectors, tags), and
-marks between lines."""
+marks between lines and for objects that are not there."""
 _CONTROLS = "\x00-\x1f\x7f-\x9f"
 _SPACES = "\\s\u2800"
 _BLANK = re.compile(f"[{_SPACES}{_CONTROLS}{_IGNORABLE}]*")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedback.content import UNREDACTABLE, prompt_of, question_of, text_of, trainable_text, untrainable
+from feedback.content import UNREDACTABLE, prompt_of, question_of, readable, text_of, trainable_text, untrainable
 from feedback.dataset import census
 from feedback.texts import is_blank
 from tests.feedback.builders import rating, says, turn
@@ -158,3 +158,32 @@ def test_a_turn_has_a_text_to_learn_from_exactly_where_no_reason_speaks_against_
             trainable_text(served)
     else:
         assert untrainable(served) in ("reply_empty", "prompt_empty")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["id", "type", "text", "function", "custom", "name", "arguments", "input"]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+ANYTHING = st.fixed_dictionaries(
+    {"role": st.sampled_from(["system", "user", "assistant", "tool", "function"])},
+    optional=dict.fromkeys(("content", "tool_calls", "function_call", "tool_call_id", "name", "refusal"), JSON),
+)
+
+
+@given(st.lists(ANYTHING, max_size=4))
+def test_whatever_a_message_holds_it_is_said_plainly_or_not_at_all(messages: list[dict[str, Any]]) -> None:
+    found = readable(messages)
+    assert all(isinstance(message["content"], str) for message in found)
+    assert readable(found) == found
+    prompt = prompt_of(messages)
+    if prompt is not None:
+        assert found == prompt == prompt_of(prompt)
+    assert untrainable(turn("t", messages=messages, reply=messages[0] if messages else "ok")) != ""

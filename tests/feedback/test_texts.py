@@ -22,6 +22,7 @@ INVISIBLE = {
     "grapheme joiner": "\u034f",
     "mongolian vowel separator": "\u180e",
     "tag": "\U000e0041",
+    "an object that is not there": "\ufffc",
     "nul": "\x00",
     "escape": "\x1b",
     "next line": "\x85",

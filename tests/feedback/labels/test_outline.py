@@ -24,6 +24,12 @@ def test_texts_that_are_the_same_have_one_digest_however_they_were_sent() -> Non
     assert (parts.context, parts.reply) == (plain.context, plain.reply)
 
 
+def test_what_was_thought_before_a_reply_or_in_its_history_makes_no_other_one() -> None:
+    thinking = outline(turn("t1", messages=says("a", "<think>x</think>b", "c"), reply="<think>y</think>\nhere"))
+    plain = outline(turn("t1", messages=says("a", "b", "c"), reply="here"))
+    assert (thinking.context, thinking.reply) == (plain.context, plain.reply)
+
+
 @pytest.mark.parametrize(
     "messages",
     [
