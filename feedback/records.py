@@ -209,6 +209,8 @@ class PreferencePair(Struct, frozen=True, kw_only=True):
     turn_id: str
     locale: str | None
     provenance: Provenance
+    rejected_ended: bool = True
+    """False: it was cut, so that its end is none to learn of."""
 
 
 class UnpairedLabel(Struct, frozen=True, kw_only=True):
@@ -226,6 +228,8 @@ class UnpairedLabel(Struct, frozen=True, kw_only=True):
     turn_id: str
     locale: str | None
     provenance: Provenance
+    ended: bool = True
+    """False: it was cut, so that its end is none to learn of; it is unwanted then."""
 
 
 class Demonstration(Struct, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from msgspec import Struct
 from feedback.dataset.tables import ServedTurn
 from feedback.durable import write_json
 from feedback.records import BY_PEOPLE, PreferencePair, Provenance
+from feedback.texts import is_blank
 from models.chat import Chat
 from models.cutting import prompt_room
 from models.length_wish import confirmed_share, length_trend
@@ -166,7 +167,7 @@ def best_and_worst(group: Sequence[Scored], trend: float, slope: float) -> tuple
 def _comparable(group: Sequence[Scored]) -> Iterator[list[Scored]]:
     """Those that say different things and can be compared: first the complete ones, then the beginnings."""
     for ended in (True, False):
-        written = [s for s in group if s.reply.strip() and s.ended == ended]
+        written = [s for s in group if not is_blank(s.reply) and s.ended == ended]
         if len({s.reply for s in written}) > 1:
             yield written
 

@@ -23,11 +23,14 @@ from typing import Any
 from jinja2 import TemplateError
 from msgspec import Struct
 
+from feedback.content import readable
 from feedback.privacy.remembered import Remembered
 from feedback.records import Message
+from feedback.texts import is_blank
 from models.cutting import fewest_dropped, share
 from models.errors import JobFailed, Unrenderable
 from models.shapes import JOINT, Shape, find_shape, placeholder, shaped
+from models.tools import as_text, form_of, said_by_template, slots, uses_tools, without_orphans
 
 TINY_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
@@ -38,7 +41,6 @@ TINY_MARKERS = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 _ROLES = {"system": "system", "developer": "system", "assistant": "assistant"}
 _QUESTION = {"role": "user", "content": "-"}
 _THOUGHT = re.compile(r"<(think|thinking|thought|reasoning)>\s*$")
-_THOUGHT_ENDS = "</think>"
 _PLACEHOLDER = re.compile("\ue000(\\d+)\ue001")
 _CACHED_TEXTS_BYTES = 128_000_000
 _CACHED_SKELETONS_BYTES = 16_000_000
@@ -48,20 +50,18 @@ _MOST_CHARACTERS = 32
 """That a token is reckoned to stand for; the few that stand for more are runs of blanks or dashes."""
 
 
-def text_of(content: Any) -> str:
-    """The text of a message's content: a string, or the text parts of a list of parts; anything else is no text."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
-        return "\n".join(part for part in parts if isinstance(part, str))
-    return ""
+def plain(messages: Sequence[Message]) -> list[Message]:
+    """Messages as role and text, calls of tools as `feedback.content.readable` has them; thoughts and empty messages go.
 
-
-def plain(messages: Sequence[Message]) -> list[dict[str, str]]:
-    """Messages as role and text: `developer` speaks as system, `tool` and unknown roles as user; empty ones go."""
-    texts = [(_ROLES.get(str(message.get("role")), "user"), text_of(message.get("content"))) for message in messages]
-    return [{"role": role, "content": text} for role, text in texts if text and not text.isspace()]
+    `developer` speaks as system, unknown roles as user, and so does a tool that answers no call here.
+    """
+    told = list[Message]()
+    for message in readable(messages):
+        answers = "tool_call_id" in message
+        if answers or "tool_calls" in message or not is_blank(message["content"]):
+            role = "tool" if answers else _ROLES.get(str(message["role"]), "user")
+            told.append(message | {"role": role})
+    return told
 
 
 class Fitted(Struct, frozen=True):
@@ -164,7 +164,7 @@ class Chat:
         closes = False
         for ids, index in self._pieces(kept, open_reply=False):
             if index is not None:
-                closes = kept[index]["role"] == "assistant"
+                closes = kept[index]["role"] == "assistant" and "tool_calls" not in kept[index]
                 pieces.append((list(ids), closes))
             elif closes:
                 cut = len(self.closing)
@@ -179,21 +179,24 @@ class Chat:
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 
-    def _that_may_fit(self, messages: list[dict[str, str]], room: int) -> tuple[list[Any], list[Any]]:
+    def _that_may_fit(self, messages: list[Message], room: int) -> tuple[list[Message], list[Message]]:
         """The leading system message and the newest others, of so many characters at most; of the last one its end."""
         head = messages[:1] if messages[0]["role"] == "system" else []
-        tail, used = list[dict[str, str]](), 0
+        tail, used = list[Message](), 0
         for message in reversed(messages[len(head) :]):
-            used += len(message["content"])
+            used += (
+                sum(len(text) for text, _ in slots([message])) if "tool_calls" in message else len(message["content"])
+            )
             if used > room and tail:
                 break
             tail.append(message | {"content": message["content"][-room:]})
         return [message | {"content": message["content"][:room]} for message in head], tail[::-1]
 
     def _cut(
-        self, head: list[Any], last: list[Any], room: int
+        self, head: list[Message], last: list[Message], room: int
     ) -> tuple[list[tuple[Sequence[int], int | None]], tuple[bool, bool]]:
         """Of a system message its beginning, of the last one its end, between whole markers; and which of them was cut."""
+        last = [as_text(message) for message in last]
         pieces = self._pieces(head + last, open_reply=True)
         sizes = [sum(len(ids) for ids, index in pieces if index == n) for n in range(len(head + last))]
         left = room - _size(pieces) + sum(sizes)
@@ -205,41 +208,60 @@ class Chat:
             pieces = [(ids if index is None else ids[kept[index]], index) for ids, index in pieces]
         return pieces, (bool(head) and first < sizes[0], bool(last) and end < sizes[-1])
 
-    def _pieces(self, messages: list[dict[str, str]], open_reply: bool) -> list[tuple[Sequence[int], int | None]]:
+    def _pieces(self, messages: list[Message], open_reply: bool) -> list[tuple[Sequence[int], int | None]]:
         """Ids in order; with the message's index where they are its text, None where they are the template's."""
-        form = tuple(m["role"] for m in messages), open_reply
+        texts = [(message["content"], number) for number, message in enumerate(messages)]
+        skeleton = None
+        if uses_tools(messages):
+            messages = without_orphans(messages)
+            skeleton = self._tool_skeleton(messages, open_reply)
+            messages, texts = [as_text(message) for message in messages], slots(messages)
+        if skeleton is None:
+            texts = [(message["content"], number) for number, message in enumerate(messages)]
+            skeleton = self._skeleton(tuple(m["role"] for m in messages), open_reply)
+        return [
+            (part, None) if isinstance(part, tuple) else (self.content(texts[part][0]), texts[part][1])
+            for part in skeleton
+        ]
+
+    def _skeleton(self, roles: tuple[str, ...], open_reply: bool) -> list[tuple[int, ...] | int]:
+        form = roles, open_reply
         skeleton = self._skeletons.get(form)
         if skeleton is None:
             skeleton = self._make_skeleton(*form)
             self._skeletons.set(form, skeleton, 100 * (len(form[0]) + 1))
-        return [
-            (part, None) if isinstance(part, tuple) else (self.content(self._kept(messages, part)), part)
-            for part in skeleton
-        ]
+        return skeleton
 
-    def _kept(self, messages: list[dict[str, str]], number: int) -> str:
-        """A message's text; of an assistant's before the last the answer alone, where the template forgets thoughts."""
-        text = messages[number]["content"]
-        if self.shape.forgets and messages[number]["role"] == "assistant" and number < len(messages) - 1:
-            return text.rpartition(_THOUGHT_ENDS)[2].lstrip("\n")
-        return text
+    def _tool_skeleton(self, messages: list[Message], open_reply: bool) -> list[tuple[int, ...] | int] | None:
+        """As `_skeleton`, with indices of `slots`; None where the template does not say calls of tools so."""
+        form = form_of(messages), open_reply
+        skeleton = self._skeletons.get(form)
+        if skeleton is None:
+            text = said_by_template(messages, self.shape, lambda said: self._text(said, open_reply))
+            skeleton = [] if text is None else self._split(text)
+            self._skeletons.set(form, skeleton, 100 * (len(form[0]) + 1))
+        return skeleton or None
 
     def _make_skeleton(self, roles: tuple[str, ...], open_reply: bool) -> list[tuple[int, ...] | int]:
         """What the template makes of messages with these roles: ids of its own text, and indices where theirs go."""
-        marked = [
+        marked: list[Message] = [
             {"role": role, "content": JOINT.join(map(placeholder, numbers)) or " "}
             for role, numbers in shaped(roles, self.shape)
         ]
-        parts = _PLACEHOLDER.split(self._render(marked, open_reply))
+        return self._split(self._render(marked, open_reply))
+
+    def _split(self, text: str) -> list[tuple[int, ...] | int]:
+        """Ids of what a template said, and the numbers of its placeholders."""
+        parts = _PLACEHOLDER.split(text)
         return [int(part) if n % 2 else tuple(self._markup(part)) for n, part in enumerate(parts) if part]
 
-    def _render(self, messages: list[dict[str, str]], open_reply: bool) -> str:
+    def _render(self, messages: list[Message], open_reply: bool) -> str:
         try:
             return self._text(messages, open_reply)
         except TemplateError as error:
             raise Unrenderable(f"the base model's chat template refuses a conversation: {error}") from None
 
-    def _text(self, messages: list[dict[str, str]], open_reply: bool) -> str:
+    def _text(self, messages: list[Message], open_reply: bool) -> str:
         text: str = self.tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=open_reply, enable_thinking=False, **self._day
         )

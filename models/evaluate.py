@@ -14,12 +14,13 @@ import torch
 from msgspec import Struct, to_builtins
 from peft import PeftModel
 
+from feedback.content import joined
 from feedback.dataset.tables import ServedTurn
 from feedback.records import BY_PEOPLE, Demonstration, Message, PreferencePair, UnpairedLabel
 from feedback.statistics.intervals import wilson
 from models.adapters import make_manifest
 from models.bases import Base
-from models.chat import Chat, text_of
+from models.chat import Chat
 from models.cutting import prompt_room
 from models.loading import load_causal, release_memory, training_dtype
 from models.loop import Report
@@ -182,7 +183,7 @@ def describe_samples(chat: Chat, samples: Sequence[Sample], side: Literal["candi
     replies = [getattr(sample, side) for sample in samples]
     ended = [getattr(sample, f"{side}_ended") for sample in samples]
     tokens = [len(chat.content(reply)) for reply in replies]
-    prompts = ["\n".join(text_of(m.get("content")) for m in s.prompt if m.get("role") == "user") for s in samples]
+    prompts = ["\n".join(joined(m.get("content")) for m in s.prompt if m.get("role") == "user") for s in samples]
     matches = [language_match(p, s.locale, r) for p, s, r in zip(prompts, samples, replies, strict=True)]
     decided = [match for match in matches if match is not None]
     return SampleStats(

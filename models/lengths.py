@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from feedback.records import Demonstration, Message, PreferencePair, UnpairedLabel
+from feedback.texts import is_blank
 from models.bases import Base
 from models.chat import Chat
 from models.context import context_of
@@ -140,7 +141,7 @@ def not_learned(data: SnapshotData, cuts: Cuts, max_length: int) -> list[str]:
             f"{max_length} tokens (raise base.max_length, or name a base that reads more)"
         )
     replies = [reply for x in _of(data, "train") for reply in _replies(x)]
-    empty = sum(not reply.strip() for reply in replies)
+    empty = sum(map(is_blank, replies))
     if empty:
         found.append(f"{empty} of {len(replies)} replies: they are empty, and no policy learns from them")
     return found
@@ -149,7 +150,7 @@ def not_learned(data: SnapshotData, cuts: Cuts, max_length: int) -> list[str]:
 def teaches(data: SnapshotData) -> bool:
     """Whether the train split has a pair or a label for the reward model, and a reply that is not empty for the policy."""
     rated = any(not isinstance(x, Demonstration) for x in _of(data, "train"))
-    return rated and any(all(reply.strip() for reply in _replies(x)) for x in _of(data, "train"))
+    return rated and any(not any(map(is_blank, _replies(x))) for x in _of(data, "train"))
 
 
 def _count(cuts: Cuts, chat: Chat, example: Example, max_length: int) -> bool:

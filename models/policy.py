@@ -20,6 +20,7 @@ from torch import Tensor
 
 from feedback.durable import canonical, staged
 from feedback.records import Demonstration, PreferencePair, UnpairedLabel
+from feedback.texts import is_blank
 from models import losses
 from models.adapters import CONFIG, WEIGHTS, adapter_config
 from models.bases import Base
@@ -162,7 +163,10 @@ def tensors(
     else:
         labels = [x for x in batch if isinstance(x, UnpairedLabel)]
         others = [*labels[1:], labels[0]]
-        rows = [encode(chat, x.prompt, [x.reply, y.reply], max_length) for x, y in zip(labels, others, strict=True)]
+        rows = [
+            _ended(chat, encode(chat, x.prompt, [x.reply, y.reply], max_length), x.ended, y.ended)
+            for x, y in zip(labels, others, strict=True)
+        ]
         target = [x.desirable for x in labels]
     return {
         "kind": kind,
@@ -203,11 +207,17 @@ def save_adapter(model: Any, base: Base, settings: PolicySettings, path: Path) -
 
 
 def _pair_row(chat: Chat, pair: PreferencePair, max_length: int) -> Row:
-    prompt, replies = encode(chat, pair.prompt, [pair.chosen, pair.rejected], max_length)
-    cut = isinstance(pair, SampledPair) and not pair.ended
-    return prompt, [chat.without_end(ids) for ids in replies] if cut else replies
+    row = encode(chat, pair.prompt, [pair.chosen, pair.rejected], max_length)
+    whole = not isinstance(pair, SampledPair) or pair.ended
+    return _ended(chat, row, whole, whole and pair.rejected_ended)
+
+
+def _ended(chat: Chat, row: Row, *ended: bool) -> Row:
+    """The row; of replies that have not ended, without their ends."""
+    prompt, replies = row
+    return prompt, [ids if whole else chat.without_end(ids) for ids, whole in zip(replies, ended, strict=True)]
 
 
 def _written(example: Example) -> bool:
     replies = [example.chosen, example.rejected] if isinstance(example, PreferencePair) else [example.reply]
-    return all(reply.strip() for reply in replies)
+    return not any(map(is_blank, replies))

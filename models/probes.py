@@ -19,6 +19,7 @@ from peft.tuners.lora import LoraLayer
 
 from feedback.dataset.tables import ServedTurn
 from feedback.records import Message
+from feedback.texts import is_blank
 from models.adapters import Adapter, AdapterInvalid
 from models.bases import Base
 from models.batches import Row, lay_out, token_logps
@@ -53,7 +54,7 @@ class Probe(Struct, frozen=True):
 
 def choose_probes(turns: Sequence[ServedTurn], tokens: Callable[[str], int]) -> list[Probe]:
     """Exchanges of the gate split with 240 of their replies' `tokens`, and fixed ones, together 480; of a reply 48 count."""
-    own = [Probe(turn.prompt, turn.reply) for turn in choose_prompts(turns, "gate", _OWN) if turn.reply.strip()]
+    own = [Probe(turn.prompt, turn.reply) for turn in choose_prompts(turns, "gate", _OWN) if not is_blank(turn.reply)]
     fixed = [Probe([{"role": "user", "content": prompt}], reply) for prompt, reply in EXCHANGES]
     chosen = _until(own, _OWN_TOKENS, tokens)
     have = sum(min(tokens(probe.reply), _REPLY_TOKENS) for probe in chosen)

@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from jinja2 import TemplateError
 from msgspec import Struct
 
-Messages = list[dict[str, str]]
+from feedback.records import Message
+
+Messages = list[Message]
 Render = Callable[[Messages, bool], str]
 Turn = tuple[str, list[int]]
 """A role, and which messages make up its text."""
@@ -31,8 +33,6 @@ class Shape(Struct, frozen=True):
     """No two turns of one role in a row."""
     user_first: bool
     """No assistant before the first user."""
-    forgets: bool
-    """It leaves out what an assistant thought in earlier turns."""
 
 
 def placeholder(number: int) -> str:
@@ -57,14 +57,13 @@ def find_shape(render: Render) -> Shape:
         system_first=folds or refuses("system", *alternating, "system", *alternating),
         merges=refuses("user", "user", "assistant") or refuses("user", "assistant", "assistant", "user", "assistant"),
         user_first=refuses("assistant", "user", "assistant") or refuses(*first, "assistant", "user", "assistant"),
-        forgets=_forgets(render),
     )
 
 
 def shaped(roles: Sequence[str], shape: Shape) -> list[Turn]:
     """The turns that messages of these roles become.
 
-    >>> gemma = Shape(folds=True, system_first=True, merges=True, user_first=True, forgets=False)
+    >>> gemma = Shape(folds=True, system_first=True, merges=True, user_first=True)
     >>> shaped(["system", "user", "user", "assistant", "system", "user"], gemma)
     [('user', [0, 1, 2]), ('assistant', [3]), ('user', [4, 5])]
     """
@@ -120,13 +119,3 @@ def _refusal(render: Render, *roles: str, reply: bool = False) -> str | None:
         return str(error) or type(error).__name__
     lost = [role for n, role in enumerate(roles) if placeholder(n) not in text]
     return f"it leaves out what the {lost[0]} says" if lost else None
-
-
-def _forgets(render: Render) -> bool:
-    thought, answer = placeholder(1), placeholder(2)
-    talk = [("user", placeholder(0)), ("assistant", f"<think>\n{thought}\n</think>\n\n{answer}"), ("user", "-")]
-    try:
-        text = render([{"role": role, "content": content} for role, content in talk], True)
-    except TemplateError:
-        return False
-    return answer in text and thought not in text

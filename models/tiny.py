@@ -17,6 +17,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 
 from feedback.dataset.tables import ServedTurn
 from feedback.durable import canonical, sha256_file, staged, write_json
+from feedback.records import Message
 from models.bases import MARKER, TINY, Base, describe, tiny_content, tiny_pointer
 from models.batches import lay_out_text, plan_by_tokens, reply_logps
 from models.chat import TINY_MARKERS, TINY_TEMPLATE, Chat, plain
@@ -62,7 +63,7 @@ def train_tiny(
     return _keep(model, tokenizer, tiny_pointer(base, tiny, state), tiny_content(base, tiny))
 
 
-def longest_contexts(turns: Sequence[ServedTurn]) -> list[list[dict[str, str]]]:
+def longest_contexts(turns: Sequence[ServedTurn]) -> list[list[Message]]:
     """Each conversation once: its turn with the most messages, with that turn's reply."""
     longest: dict[str, ServedTurn] = {}
     for turn in turns:
@@ -73,7 +74,7 @@ def longest_contexts(turns: Sequence[ServedTurn]) -> list[list[dict[str, str]]]:
     return [plain([*turn.prompt, {"role": "assistant", "content": turn.reply}]) for _, turn in chosen]
 
 
-def windows(chat: Chat, messages: list[dict[str, str]], max_tokens: int) -> list[Pieces]:
+def windows(chat: Chat, messages: list[Message], max_tokens: int) -> list[Pieces]:
     """A conversation as sequences of at most `max_tokens`, cut between messages; those without a target go."""
     found: list[Pieces] = []
     current: Pieces = []
@@ -98,7 +99,7 @@ def _size(turn: ServedTurn) -> tuple[int, int, str]:
     return len(turn.prompt), turn.occurred_at_us, turn.turn_id
 
 
-def train_tokenizer(conversations: list[list[dict[str, str]]], vocabulary: int, path: Path) -> Any:
+def train_tokenizer(conversations: list[list[Message]], vocabulary: int, path: Path) -> Any:
     """The tokenizer kept in `path`; trained on these conversations if it is not there yet."""
     if not path.exists():
         tokenizer = Tokenizer(models.BPE())

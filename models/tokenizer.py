@@ -14,6 +14,7 @@ import jinja2
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
+from feedback.records import Message
 from models.bases import Base, chat_template
 from models.chat import Chat
 from models.errors import JobFailed
@@ -73,7 +74,7 @@ class Tokenizer:
 
     def apply_chat_template(
         self,
-        messages: Sequence[dict[str, str]],
+        messages: Sequence[Message],
         *,
         tokenize: bool = False,
         add_generation_prompt: bool = False,

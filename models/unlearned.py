@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from feedback.records import Demonstration, PreferencePair, UnpairedLabel
+from feedback.texts import is_blank
 from models.snapshot import SnapshotData
 
 FEW = 20
@@ -44,7 +45,7 @@ def _replies(data: SnapshotData, tokens: Callable[[str], int]) -> Iterator[str]:
     rows: list[PreferencePair | UnpairedLabel | Demonstration] = [*data.pairs, *data.labels, *data.demonstrations]
     used = [x for x in rows if x.split == "train" and x.weight > 0]
     replies = [r for x in used for r in ([x.chosen, x.rejected] if isinstance(x, PreferencePair) else [x.reply])]
-    written = [reply for reply in replies if reply.strip()]
+    written = [reply for reply in replies if not is_blank(reply)]
     if written and all(tokens(reply) <= 1 for reply in written):
         yield f"all {len(written)} replies are of one token: how to go on after it can't be learned"
 

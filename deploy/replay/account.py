@@ -41,8 +41,10 @@ def account(
         "judged": counts.judged,
         "unjudged": dict(counts.unjudged),
         "pairs": dict(counts.pairs),
-        "unpaired": _sum(counts.unpaired, counts.conversation_ratings),
+        "unpaired": dict(counts.unpaired),
         "demonstrations": counts.demonstrations,
+        "conversation_ratings": dict(counts.conversation_ratings),
+        "untrainable": dict(counts.untrainable),
         "snapshot": sealed.name,
         "dataset_hash": sealed.dataset_hash,
     }
@@ -109,6 +111,10 @@ def print_account(console: Console, document: Mapping[str, Any], candidate: Mapp
     table.add_row("pairs", _bars(document["pairs"]))
     table.add_row("unpaired labels", _bars(document["unpaired"]))
     table.add_row("demonstrations", f"{document['demonstrations']:,}")
+    if document["conversation_ratings"]:
+        table.add_row("train nothing", f"{_listed(document['conversation_ratings'])}, of whole conversations")
+    if document["untrainable"]:
+        table.add_row("can't be learned from", _listed(document["untrainable"]))
     console.print(table)
     if candidate is not None:
         _print_candidate(console, document, candidate)
@@ -146,7 +152,3 @@ def _bars(figures: Mapping[str, int]) -> str:
 
 def _listed(figures: Mapping[str, int]) -> str:
     return ", ".join(f"{value:,} {shown(name)}" for name, value in sorted(figures.items())) or "none"
-
-
-def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
-    return {name: one.get(name, 0) + other.get(name, 0) for name in sorted({*one, *other})}

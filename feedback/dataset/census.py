@@ -17,7 +17,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from feedback.content import untrainable
+from feedback.content import is_learnable, untrainable
 from feedback.dataset.near_duplicates import prompt_key
 from feedback.digests import MASK, digest_of, masked, payload_of
 from feedback.records import RANKS, Split, Turn, TurnKey
@@ -53,7 +53,7 @@ class Census:
     locale: Column
     """uint16: equal where the locales are."""
     reason: Column
-    """uint8: which of `reasons`, why nothing may be learned from the turn."""
+    """uint8: which of `reasons`, why nothing (or, of a reply that was cut, nothing wanted) may be learned from the turn."""
     reasons: tuple[str | None, ...]
     duplicates: int
     """Facts that repeat an event id."""
@@ -113,7 +113,7 @@ def take(turns: Iterable[tuple[Turn, str]]) -> Census:
         occurred.append(turn.occurred_at_us)
         conversation.append(in_conversation)
         person.append(in_conversation if turn.user_id is None else _half("user", tenant, turn.user_id))
-        prompt.append(_half(prompt_key(turn)) if why is None else 0)
+        prompt.append(_half(prompt_key(turn)) if is_learnable(why) else 0)
         replaced = None if turn.replaces == turn.turn_id else turn.replaces
         replaces.append(0 if replaced is None else _first_half(tenant, conversation_id, replaced))
         rank.append(RANKS[turn.origin])

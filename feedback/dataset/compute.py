@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from feedback.content import Text, trainable_text, untrainable
+from feedback.content import Text, is_learnable, trainable_text, untrainable
 from feedback.dataset import census, tables, window
 from feedback.dataset.census import Census, Column, Rows
 from feedback.dataset.near_duplicates import prompt_key
@@ -83,7 +83,7 @@ class Counts(Struct, frozen=True, kw_only=True):
     unjudged: dict[str, int]
     """Unrated turns without a verdict, by the latest reason."""
     untrainable: dict[str, int]
-    """Turns that may not or cannot be learned from, by reason."""
+    """Turns that may not or cannot be learned from, by reason; of replies that were cut (`finish_…`), only as unwanted."""
     dropped: dict[str, int]
     """Trainable turns that are not in the window, by reason."""
     in_window: int
@@ -124,7 +124,9 @@ def compute(facts: FactsReader, as_of_us: int, settings: WindowSettings) -> tupl
         "pairs": tables.sorted_rows(labels.pairs),
         "unpaired": tables.sorted_rows(labels.unpaired),
         "demonstrations": tables.sorted_rows(labels.demonstrations),
-        "turns": tables.sorted_rows(_served(joined[key].turn, texts[key]) for key in kept),
+        "turns": tables.sorted_rows(
+            _served(joined[key].turn, texts[key]) for key in kept if joined[key].turn.untrainable is None
+        ),
     }
     return content, _counts(facts.turns_before(since_us), counted, said, len(kept), dropped, labels, content)
 
@@ -174,7 +176,7 @@ def _compared(counted: Census, said: Said) -> Rows:
 def _elsewhere(counted: Census, turns: Set[TurnKey]) -> Iterator[tuple[TurnKey, Use]]:
     """Why each of these turns gives no label."""
     for key, reason in zip(turns, counted.reason[counted.rows_of(turns)].tolist(), strict=True):
-        yield key, "outside_window" if counted.reasons[reason] is None else "untrainable"
+        yield key, "outside_window" if is_learnable(counted.reasons[reason]) else "untrainable"
 
 
 def _outlines(
@@ -199,7 +201,7 @@ def _outlines(
 
 
 def _texts(turns: Iterable[tuple[Turn, str]]) -> dict[TurnKey, Text]:
-    readable = (turn for turn, _ in turns if untrainable(turn) is None)
+    readable = (turn for turn, _ in turns if is_learnable(untrainable(turn)))
     return {turn.key: trainable_text(turn) for turn in readable}
 
 

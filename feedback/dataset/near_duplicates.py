@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 from rensa import RMinHash, RMinHashLSH
 
-from feedback.content import text_of
+from feedback.content import spoken
 from feedback.records import Turn
 
 SHINGLE_TOKENS = 3
@@ -36,10 +36,10 @@ def prompt_key(turn: Turn) -> str:
 
     Not the whole context: in a chat it grows turn by turn, so that two turns would be alike just for being late.
     """
-    spoken = [message for message in turn.messages if message.get("role") in ("user", "assistant")]
-    last = max((i for i, message in enumerate(spoken) if message["role"] == "user"), default=-1)
-    texts = [text_of(message) or "" for message in spoken[max(last - 1, 0) : last + 1]]
-    if len(texts) == 2 and spoken[last - 1]["role"] == "user":
+    talk = [message for message in turn.messages if message.get("role") in ("user", "assistant")]
+    last = max((i for i, message in enumerate(talk) if message["role"] == "user"), default=-1)
+    texts = [spoken(message) for message in talk[max(last - 1, 0) : last + 1]]
+    if len(texts) == 2 and talk[last - 1]["role"] == "user":
         texts = texts[1:]
     return " ".join(unicodedata.normalize("NFKC", "\n".join(texts)).casefold().split())
 

@@ -48,6 +48,8 @@ RECORD: dict[TableName, type[PreferencePair] | type[UnpairedLabel] | type[Demons
 
 _FLOATS = frozenset({"preference", "weight", "desirable"})
 _JSON = frozenset({"prompt", "provenance"})
+_ENDED = frozenset({"ended", "rejected_ended"})
+"""Columns that came later: a snapshot without them is one of replies that all ended."""
 _encode: Callable[[Any], bytes] = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -55,7 +57,8 @@ def schema_of(table: TableName) -> pa.Schema:
     """The parquet schema of a table."""
     fields = []
     for name in RECORD[table].__struct_fields__:
-        kind = pa.float64() if name in _FLOATS else pa.int64() if name.endswith("_us") else pa.string()
+        kind = pa.bool_() if name in _ENDED else pa.float64() if name in _FLOATS else pa.string()
+        kind = pa.int64() if name.endswith("_us") else kind
         fields.append(pa.field(name, kind, nullable=name == "locale"))
     if table != "turns":
         fields.append(pa.field("source", pa.string(), nullable=False))
@@ -90,8 +93,11 @@ def id_of(row: Row) -> tuple[str, ...]:
 
 
 def canonical(row: Row) -> bytes:
-    """What a row says, as bytes; who said it, and ids that were hashed (with a key), are not part of it."""
+    """What a row says, as bytes; not part of it: who said it, ids that were hashed (with a key), and that a reply ended, as
+    nearly all do."""
     row = row | {name: masked(row[name]) for name in ("id", "turn_id", "conversation_id") if name in row}
+    if any(row.get(name) for name in _ENDED):
+        row = {name: value for name, value in row.items() if name not in _ENDED or not value}
     if "provenance" in row:
         told = msgspec.json.decode(row["provenance"])
         events = {name: sorted(map(masked, told[name])) for name in ("event_ids", "superseded") if name in told}

@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 
+from feedback.content import CUT_REASONS
 from feedback.dataset.census import SPLITS, Census, Column, Rows
 from feedback.dataset.near_duplicates import NearDuplicates
 from feedback.records import PreferencePair, UnpairedLabel
@@ -44,7 +45,9 @@ class Window:
 
 def candidates(census: Census, standing: Column, settings: WindowSettings) -> Window:
     """What may be in the window, as far as can be told without texts; `standing` is one of RATED, SPOKEN_OF, NEITHER."""
-    rows = np.flatnonzero(census.reason == census.reasons.index(None))
+    cut = [at for at, reason in enumerate(census.reasons) if reason in CUT_REASONS]
+    spoken_of = np.isin(census.reason, cut) & (standing != NEITHER)
+    rows = np.flatnonzero((census.reason == census.reasons.index(None)) | spoken_of)
     rows = rows[np.lexsort((census.lot[rows], standing[rows]))]
     dropped: Counter[Drop] = Counter()
     prompts = _numbered(census.prompt[rows]) * len(SPLITS) + census.split[rows]

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from feedback.content import parts_of, spoken
 from feedback.judge.rubric import Rubric
 from feedback.records import JudgeRequest, Message
 
@@ -180,14 +181,9 @@ def _defused(text: str, fence: str) -> str:
 
 def _spoken(message: Message) -> str:
     """One message of the context as text: what is not text is named, not shown."""
-    content = message.get("content")
-    if isinstance(content, list):
-        content = "\n".join(
-            str(part.get("text", "")) if part.get("type") == "text" else f"({part.get('type', 'part')})"
-            for part in content
-        )
+    named = "".join(f"\n({kind})" for kind, text in parts_of(message.get("content")) if text is None)
     calls = " (calls a tool)" if message.get("tool_calls") else ""
-    return f"{message.get('role', 'user')}: {content or ''}{calls}"
+    return f"{message.get('role', 'user')}: {spoken(message)}{named}{calls}"
 
 
 def _messages(rubric: Rubric, parts: _Parts, task: str) -> list[dict[str, str]]:

@@ -16,7 +16,7 @@ from heapq import heappop, heappush
 
 import xxhash
 
-from feedback.content import prompt_of, text_of, untrainable
+from feedback.content import question_of, text_of, untrainable
 from feedback.records import RATED_BY, JudgeRequest, Rating, Turn, TurnKey, Unjudged
 
 MAX_HALVINGS = 30
@@ -170,7 +170,7 @@ def _together(state: State, key: TurnKey) -> set[TurnKey]:
 def _comparable(second: Turn, first: Turn) -> bool:
     """Whether `second` is another reply to what `first`, of the same conversation, answers."""
     return second.turn_id != first.turn_id and (
-        second.messages == first.messages or prompt_of(second.messages) == prompt_of(first.messages)
+        second.messages == first.messages or question_of(second.messages) == question_of(first.messages)
     )
 
 

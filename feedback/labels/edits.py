@@ -16,6 +16,8 @@ from feedback.labels.outline import Outline, text_digest
 from feedback.labels.uses import Uses, label_id, place_of, unusable
 from feedback.labels.votes import SOURCE_WEIGHT, USER_EDIT_WEIGHT, Decision, Vote, decide, event_ids
 from feedback.records import Demonstration, PreferencePair, Provenance, Rating, TurnKey
+from feedback.texts import is_blank
+from feedback.thoughts import answer_of
 
 
 def edits(
@@ -60,13 +62,14 @@ def _changing(exchange: Exchange, in_window: bool, uses: Uses) -> tuple[list[Rat
     given = [rating for rating in exchange.ratings if rating.kind == "edit" and rating.source != "system"]
     if not given:
         return [], []
-    why_not = unusable(exchange.turn, in_window)
+    why_not = unusable(exchange.turn, in_window) or ("cut" if exchange.turn.cut else None)
     if why_not is not None:
         uses.ratings[why_not] += len(given)
         return [], []
-    unchanged = (text_digest(""), exchange.turn.reply)
-    changing = [edit for edit in given if text_digest(_edited(edit)) not in unchanged]
-    uses.ratings["neutral"] += len(given) - len(changing)
+    telling = [edit for edit in given if not is_blank(_edited(edit))]
+    changing = [edit for edit in telling if text_digest(_edited(edit)) != exchange.turn.reply]
+    uses.ratings["neutral"] += len(given) - len(telling)
+    uses.ratings["unchanged"] += len(telling) - len(changing)
     experts = [edit for edit in changing if edit.source == "expert"]
     return experts, [edit for edit in changing if edit.source == "user"]
 
@@ -79,7 +82,7 @@ def _found_wanting(quality: Decision | None) -> tuple[Vote, ...]:
 
 
 def _edited(edit: Rating) -> str:
-    return edit.value if isinstance(edit.value, str) else ""
+    return answer_of(edit.value) if isinstance(edit.value, str) else ""
 
 
 def _provenance(edit: Rating, agreeing: tuple[Vote, ...] = (), superseded: tuple[str, ...] = ()) -> Provenance:

@@ -8,9 +8,10 @@ import msgspec
 import xxhash
 from msgspec import Struct
 
-from feedback.content import prompt_of, text_of, untrainable
+from feedback.content import CUT_REASONS, question_of, text_of, untrainable
 from feedback.records import Origin, Split, Turn, TurnKey
 from feedback.splits import split_of
+from feedback.texts import normal_form
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -32,9 +33,14 @@ class Outline(Struct, frozen=True, kw_only=True):
     untrainable: str | None
     """Why nothing may be learned from it, as a reason code; None where it may."""
     context: bytes
-    """What it answers: the plain text, or all that was sent where that is not just text."""
+    """What it answers, whenever it was asked (`question_of`); all that was sent where that is not just text."""
     reply: bytes
-    """The reply without space around it."""
+    """The reply's normal form: equal where replies differ in nothing that is to be seen."""
+
+    @property
+    def cut(self) -> bool:
+        """Whether the reply was cut, by length or a filter: it may be unwanted, and never wanted."""
+        return self.untrainable in CUT_REASONS
 
     @property
     def key(self) -> TurnKey:
@@ -44,7 +50,7 @@ class Outline(Struct, frozen=True, kw_only=True):
 
 def outline(turn: Turn) -> Outline:
     """The outline of a turn."""
-    plain = prompt_of(turn.messages)
+    question = question_of(turn.messages)
     return Outline(
         tenant=sys.intern(turn.tenant),
         event_id=turn.event_id,
@@ -58,14 +64,14 @@ def outline(turn: Turn) -> Outline:
         origin=turn.origin,
         replaces=turn.replaces,
         untrainable=untrainable(turn),
-        context=_digest(_encode(turn.messages if plain is None else plain)),
+        context=_digest(_encode(turn.messages if question is None else question)),
         reply=text_digest(text_of(turn.reply) or ""),
     )
 
 
 def text_digest(text: str) -> bytes:
-    """The digest of a reply, or of what should have been one."""
-    return _digest(text.strip().encode())
+    """The digest of a reply, or of what should have been one: of its normal form."""
+    return _digest(normal_form(text).encode("utf-8", "replace"))
 
 
 def _digest(content: bytes) -> bytes:

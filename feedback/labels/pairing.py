@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Set
 
 from msgspec import Struct
 
-from feedback.content import Text
+from feedback.content import Text, is_learnable
 from feedback.labels.edits import edits
 from feedback.labels.exchanges import Exchange, Said
 from feedback.labels.outline import Outline
@@ -127,6 +127,8 @@ def _unpaired(
     for key, decision in qualities.items():
         turn = exchanges[key].turn
         use = unusable(turn, key in kept) or ("neutral" if decision.value == 0.5 else "used")
+        if use == "used" and turn.cut and decision.value > 0.5:
+            use = "cut"
         uses.count(decision, use)
         if use == "used":
             unpaired.append(_unpaired_label(turn, texts[key], decision))
@@ -146,7 +148,8 @@ def _unpaired_label(turn: Outline, text: Text, decision: Decision) -> UnpairedLa
         else "verdict"
         if "verdict" in kinds
         else "signal",
-        desirable=decision.value,
+        desirable=0.0 if turn.cut else decision.value,  # what is a little wanted is not wanted at all
+        ended=not turn.cut,
         weight=decision.weight,
         provenance=decision.provenance(),
     )
@@ -164,6 +167,8 @@ def _compared(
         decision = decide(votes)
         assert decision is not None, "a question is only there because of a vote"
         use = _incomparable(question, exchanges, kept) or ("neutral" if decision.value == 0.5 else "used")
+        if use == "used" and exchanges[_ranked(question, decision)[0]].turn.cut:
+            use = "cut"
         uses.count(decision, use)
         if use == "used":
             pairs.append(_pair(question, exchanges, texts, decision))
@@ -199,7 +204,7 @@ def _incomparable(question: Question, exchanges: Mapping[TurnKey, Exchange], kep
     if a == b or a not in exchanges or b not in exchanges:
         return "mismatched"
     one, other = exchanges[a].turn, exchanges[b].turn
-    if one.untrainable or other.untrainable:
+    if not (is_learnable(one.untrainable) and is_learnable(other.untrainable)):
         return "untrainable"
     if (one.context, one.split) != (other.context, other.split):
         return "mismatched"
@@ -216,8 +221,7 @@ def _sides(question: Question) -> tuple[TurnKey, TurnKey]:
 def _pair(
     question: Question, exchanges: Mapping[TurnKey, Exchange], texts: Mapping[TurnKey, Text], decision: Decision
 ) -> PreferencePair:
-    a, b = _sides(question)
-    best, worst = (a, b) if decision.value > 0.5 else (b, a)
+    best, worst = _ranked(question, decision)
     turn = exchanges[best].turn
     kind = decision.counted[0].kind
     return PreferencePair(
@@ -225,11 +229,18 @@ def _pair(
         **place_of(turn, texts[best]),
         chosen=texts[best].reply,
         rejected=texts[worst].reply,
+        rejected_ended=not exchanges[worst].turn.cut,
         how="verdict" if kind == "verdict" else "regenerate" if kind == "signal" else "pick",
         preference=max(decision.value, 1 - decision.value),
         weight=decision.weight,
         provenance=decision.provenance(),
     )
+
+
+def _ranked(question: Question, decision: Decision) -> tuple[TurnKey, TurnKey]:
+    """The turn whose reply is the better one, and the other."""
+    a, b = _sides(question)
+    return (a, b) if decision.value > 0.5 else (b, a)
 
 
 def _by_id(label: PreferencePair | UnpairedLabel | Demonstration) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from feedback.content import Text
+from feedback.content import Text, is_learnable
 from feedback.digests import MASK, masked
 from feedback.labels.outline import Outline
 from feedback.labels.votes import Decision, Vote
@@ -17,6 +17,8 @@ Use = Literal[
     "used",
     "superseded",
     "neutral",
+    "unchanged",
+    "cut",
     "mismatched",
     "untrainable",
     "outside_window",
@@ -26,7 +28,8 @@ Use = Literal[
     "over_judge_share",
 ]
 """What a live rating or verdict came to: it is in a label; gave way to a better source; decides nothing (a tie, three
-stars, an unchanged edit); compares replies to different contexts, or an unknown one; its turn may not be learned from, or
+stars, an edit that deletes all); is an edit that changes nothing to be seen; praises or edits a
+reply that was cut; compares replies to different contexts, or an unknown one; its turn may not be learned from, or
 is not in the window; is of a kind that trains nothing; is a user's edit that nobody confirmed, or one too many; is a
 verdict beyond the judge's share."""
 
@@ -50,7 +53,7 @@ class Uses:
 
 def unusable(turn: Outline, in_window: bool) -> Use | None:
     """Why a turn gives no labels; None where it does."""
-    if turn.untrainable is not None:
+    if not is_learnable(turn.untrainable):
         return "untrainable"
     return None if in_window else "outside_window"
 

@@ -71,6 +71,21 @@ def test_an_empty_reply_teaches_nothing() -> None:
     assert choose_examples(data(pair(1, "train", said("a"), "b", " ")), [], 10)["dpo"] == []
 
 
+def test_a_logged_reply_that_was_cut_is_learned_without_an_end(chat: Any) -> None:
+    def targets(kind: Any, *examples: Any) -> list[int]:
+        found: list[int] = tensors(chat, kind, examples, 96, share=True)["replies"]["targets"].tolist()
+        return found
+
+    end = chat.closing[-1]
+    whole = pair(1, "train", said("a"), "good", "bad one")
+    assert targets("dpo", whole).count(end) == 2
+    cut = targets("dpo", msgspec.structs.replace(whole, rejected_ended=False))
+    assert cut == [*chat.content("good"), *chat.closing, *chat.content("bad one")]
+    one, two = (thumb(n, "train", said("a"), f"reply {n}", False) for n in (1, 2))
+    assert targets("kto", one, two).count(end) == 4
+    assert targets("kto", msgspec.structs.replace(one, ended=False), two).count(end) == 2
+
+
 def test_every_batch_is_of_one_kind_and_every_example_is_seen_each_epoch(chat: Any) -> None:
     examples = choose_examples(
         data(*[demonstration(n) for n in range(5)], *[thumb(n, "train", said("a"), "b", True) for n in range(5, 22)]), [], 99

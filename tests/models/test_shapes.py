@@ -15,15 +15,15 @@ from models.shapes import Shape
 from tests.models.templates import FAMILIES, chat_of
 
 SHAPES = {
-    "chatml": Shape(False, False, False, False, False),
-    "llama 3": Shape(False, False, False, False, False),
-    "gemma": Shape(True, True, True, True, False),
-    "mistral": Shape(False, True, True, True, False),
-    "no system, silently": Shape(True, True, False, False, False),
-    "system first": Shape(False, True, False, False, False),
-    "qwen 3": Shape(False, False, False, False, True),
-    "opens a thought": Shape(False, False, False, False, False),
-    "a date of its own": Shape(False, False, False, False, False),
+    "chatml": Shape(False, False, False, False),
+    "llama 3": Shape(False, False, False, False),
+    "gemma": Shape(True, True, True, True),
+    "mistral": Shape(False, True, True, True),
+    "no system, silently": Shape(True, True, False, False),
+    "system first": Shape(False, True, False, False),
+    "qwen 3": Shape(False, False, False, False),
+    "opens a thought": Shape(False, False, False, False),
+    "a date of its own": Shape(False, False, False, False),
 }
 DAY = "2026-11-27"
 
@@ -84,10 +84,10 @@ def test_no_reply_begins_within_a_thought(spoken: Chat) -> None:
     assert text.count("<think>") == text.count("</think>")
 
 
-def test_a_thought_of_before_is_said_again_only_where_the_template_does_so(spoken: Chat, family: str) -> None:
+def test_a_thought_of_before_is_said_again_to_no_base(spoken: Chat) -> None:
     history = [*talk("user"), {"role": "assistant", "content": "<think>\nhm\n</think>\n\nWell."}, *talk("user")]
     text = spoken.tokenizer.decode(spoken.prompt(history, 400))
-    assert ("hm" in text) != (family == "qwen 3")
+    assert "hm" not in text
     assert "Well." in text
 
 

@@ -15,9 +15,10 @@ import structlog
 from deploy.engine.port import EngineFailed
 from deploy.engine.thread import STOPPING
 from deploy.engine.vllm.templated import without_markers
+from feedback.content import joined
 from feedback.records import Message
 from models.bases import Base
-from models.chat import Chat, plain, text_of
+from models.chat import Chat, plain
 from models.context import context_of
 from models.errors import JobFailed
 from models.markers import markers_of
@@ -129,7 +130,7 @@ class Prompts:
         return await self._by(messages, lambda: without_markers(messages, template.markers))
 
     async def _by(self, messages: Sequence[Message], make: Callable[[], T]) -> T:
-        long = sum(len(text_of(message.get("content"))) for message in messages) > LONG
+        long = sum(len(joined(message.get("content"))) for message in messages) > LONG
         try:
             making = asyncio.get_running_loop().run_in_executor(self._threads[long], make)
         except RuntimeError:  # the threads are shut down

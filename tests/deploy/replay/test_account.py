@@ -67,10 +67,18 @@ def test_events_in_which_something_was_replaced_are_told_where_there_are_any() -
     assert "surrogate" not in printed(None)
 
 
-def test_labels_without_a_pair_and_ratings_of_whole_conversations_are_told_together() -> None:
-    told = sealed(turn("t1"), rating("a", "t1", "thumbs", True), rating("b", None, "stars", 4))
-    assert told.counts.unpaired == {"thumbs": 1}
-    assert account(TAKEN, told, SECONDS, None)["unpaired"] == {"stars": 1, "thumbs": 1}
+def test_labels_are_those_of_the_snapshot_and_ratings_of_whole_conversations_are_told_apart() -> None:
+    cut = turn("t2", finish_reason="length")
+    told = sealed(turn("t1"), rating("a", "t1", "thumbs", True), rating("b", None, "stars", 4), cut)
+    document = account(TAKEN, told, SECONDS, None)
+    assert document["unpaired"] == told.counts.unpaired == {"thumbs": 1}
+    assert document["conversation_ratings"] == {"stars": 1}
+    assert document["untrainable"] == told.counts.untrainable == {"finish_length": 1}
+    console = Console(file=io.StringIO(), width=120)
+    print_account(console, document, None)
+    screen = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "1 stars, of whole conversations" in screen
+    assert "1 finish_length" in screen
 
 
 def test_without_a_training_nothing_is_said_of_one() -> None:

@@ -72,6 +72,16 @@ def test_verdicts_beyond_the_judges_share_are_left_out_and_counted() -> None:
     assert len(content["unpaired"]) == 3
 
 
+def test_of_replies_that_were_cut_only_those_that_people_dislike_are_learned_from_and_all_are_counted() -> None:
+    cut = [turn(f"t{n}", messages=says(f"question {n}"), finish_reason="length") for n in range(3)]
+    filtered = turn("t3", messages=says("question 3"), finish_reason="content_filter")
+    content, counts = made(*cut, filtered, rating("a", "t0", "thumbs", True), rating("b", "t1", "thumbs", False))
+    assert [(label.turn_id, label.desirable, label.ended) for label in content["unpaired"]] == [("t1", 0.0, False)]
+    assert content["turns"] == []
+    assert counts.untrainable == {"finish_length": 3, "finish_content_filter": 1}
+    assert counts.rating_uses == {"used": 1, "cut": 1}
+
+
 def test_unrated_turns_without_a_verdict_are_counted_by_the_latest_reason() -> None:
     lacks = unjudged("u1", "t1", "budget"), unjudged("u2", "t2", "budget"), unjudged("u3", "t3", "timeout")
     counts = made(turn("t1"), turn("t2"), turn("t3"), turn("t4"), *lacks, rating("a", "t2", "thumbs", True))[1]

@@ -47,6 +47,11 @@ def test_what_is_found_is_alike_and_the_same_text_always_is(prompts: list[str], 
         ([*says("first"), *says("second")], "second"),
         ([{"role": "system", "content": "be kind"}, *says("Straße")], "strasse"),
         ([*says("question"), {"role": "assistant", "content": "after"}], "question"),
+        (
+            [{"role": "user", "content": [{"type": "text", "text": "one"}, {"type": "input_text", "text": "two"}]}],
+            "one two",
+        ),
+        (says("a", "<think>hm</think>b", "c"), "b c"),
     ],
 )
 def test_prompts_are_compared_by_the_last_user_message_and_the_answer_before_it(messages: list[Any], key: str) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ def test_columns_are_the_fields_of_the_records(tmp_path: Path) -> None:
     pairs = pq.read_table(seal(tmp_path, *EVENTS).path / "pairs.parquet")
     assert pairs.column_names == [
         "id", "prompt", "chosen", "rejected", "how", "preference", "weight", "split", "tenant", "conversation_id",
-        "turn_id", "locale", "provenance", "source",
+        "turn_id", "locale", "provenance", "rejected_ended", "source",
     ]  # fmt: skip
     row = next(row for row in pairs.to_pylist() if row["how"] == "pick")
     assert json.loads(row["prompt"]) == says("where is it?")
@@ -42,6 +43,23 @@ def test_records_read_back_are_those_that_were_sealed(tmp_path: Path) -> None:
 def test_the_hash_covers_the_moment_and_the_rules(tmp_path: Path) -> None:
     assert dataset_hash(*EVENTS, rules_version="0") != dataset_hash(*EVENTS)
     assert seal(tmp_path, *EVENTS, as_of_us=AS_OF_US + 1).dataset_hash != dataset_hash(*EVENTS)
+
+
+def test_a_snapshot_from_before_it_was_known_what_ended_is_read_and_has_its_hash(tmp_path: Path) -> None:
+    sealed = seal(tmp_path, *EVENTS)
+    before = [
+        {name: value for name, value in row.items() if name != "rejected_ended"}
+        for row in tables.read(sealed.path, "pairs")
+    ]
+    schema = schema_of("pairs").remove(schema_of("pairs").names.index("rejected_ended"))
+    pq.write_table(pa.Table.from_pylist(before, schema=schema), sealed.path / "pairs.parquet")
+    assert snapshot.verify(sealed.path).dataset_hash == sealed.dataset_hash
+    assert [pair.rejected_ended for pair in snapshot.read(sealed.path, "pairs")] == [True, True]
+
+
+def test_that_a_reply_was_cut_is_part_of_what_a_row_says(tmp_path: Path) -> None:
+    row = next(tables.read(seal(tmp_path, *EVENTS).path, "pairs"))
+    assert canonical(row | {"rejected_ended": False}) != canonical(row)
 
 
 MESSAGES = st.lists(st.fixed_dictionaries({"role": st.just("user"), "content": st.text(max_size=9)}), max_size=2)

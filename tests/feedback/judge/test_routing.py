@@ -65,6 +65,23 @@ def test_a_regenerated_reply_is_compared_with_the_one_it_replaced() -> None:
     assert (request.reply, request.other_reply) == ("reply b", "reply a")
 
 
+def test_a_regenerated_reply_is_compared_although_the_clock_of_the_system_moved_on() -> None:
+    def at(clock: str) -> list[Any]:
+        return [{"role": "system", "content": f"It is {clock}."}, {"role": "user", "content": "where?"}]
+
+    (request,) = run([turn("a", messages=at("10:15:00")), turn("b", messages=at("10:15:20"), replaces="a")])
+    assert (request.turn_id, request.other_turn_id) == ("b", "a")
+
+
+def test_the_judge_is_asked_about_the_answer_and_not_about_its_thoughts() -> None:
+    thinking = {
+        "role": "assistant",
+        "content": [{"type": "text", "text": "<think>hm</think>Yes,"}, {"type": "text", "text": "at nine."}],
+    }
+    assert [request.reply for request in run([turn("a", reply=thinking)])] == ["Yes,\nat nine."]
+    assert run([turn("a", reply="<think>hm"), turn("b", reply="\u200b"), turn("c", finish_reason="length")]) == []
+
+
 def test_a_rated_one_of_two_leaves_a_single_question() -> None:
     (request,) = run([turn("a"), turn("b", replaces="a"), thumbs("a")])
     assert (request.turn_id, request.other_turn_id) == ("b", None)

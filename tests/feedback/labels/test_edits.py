@@ -57,12 +57,43 @@ def test_edits_are_capped_per_user() -> None:
     assert learned.ratings == {"used": 5, "over_edit_cap": 1}
 
 
-@pytest.mark.parametrize("text", ["here", " here\n", "", "  "])
-def test_an_edit_that_changes_nothing_or_deletes_everything_is_neutral(text: str) -> None:
+@pytest.mark.parametrize("text", ["", "  ", "\u200b", "<think>shorter?"])
+def test_an_edit_that_deletes_everything_is_neutral(text: str) -> None:
     learned = learn(ONE, by_expert("e", "t1", "edit", text))
     assert not learned.pairs
     assert not learned.demonstrations
     assert learned.ratings == {"neutral": 1}
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        ("here", "here"),
+        ("here", " here\n"),
+        ("Natürlich, das Café.", "Natu\u0308rlich, das Cafe\u0301."),
+        ("Um neun.\r\nDanke.", "Um neun.\nDanke."),
+        ("We open at nine.", "We open\u00a0at\u200b nine."),
+        ("<think>hm</think>here", "here"),
+    ],
+    ids=["the same", "space around it", "decomposed", "line ends", "no-break space", "the thought taken out"],
+)
+def test_an_edit_that_changes_nothing_to_be_seen_is_none_and_is_counted(reply: str, text: str) -> None:
+    learned = learn(turn("t1", reply=reply), by_expert("e", "t1", "edit", text))
+    assert not learned.pairs
+    assert not learned.demonstrations
+    assert learned.ratings == {"unchanged": 1}
+
+
+def test_an_edit_is_learned_without_its_thoughts() -> None:
+    learned = learn(ONE, by_expert("e", "t1", "edit", "<think>shorter</think>\nThere."))
+    assert [d.reply for d in learned.demonstrations] == [p.chosen for p in learned.pairs] == ["There."]
+
+
+def test_a_reply_that_was_cut_takes_no_edit() -> None:
+    learned = learn(turn("t1", finish_reason="length"), by_expert("e", "t1", "edit", "The whole answer."))
+    assert not learned.pairs
+    assert not learned.demonstrations
+    assert learned.ratings == {"cut": 1}
 
 
 def test_the_cap_takes_the_same_edits_in_whatever_order_they_come() -> None:

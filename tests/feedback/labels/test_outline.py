@@ -13,7 +13,7 @@ IN_PARTS = [{"type": "text", "text": "he"}, {"type": "text", "text": "re"}]
 
 
 def test_texts_that_are_the_same_have_one_digest_however_they_were_sent() -> None:
-    plain = outline(turn("t1", messages=says("here"), reply="here"))
+    plain = outline(turn("t1", messages=says("he\nre"), reply="he\nre"))
     parts = outline(
         turn(
             "t1",
@@ -22,6 +22,12 @@ def test_texts_that_are_the_same_have_one_digest_however_they_were_sent() -> Non
         )
     )
     assert (parts.context, parts.reply) == (plain.context, plain.reply)
+
+
+def test_what_was_thought_before_a_reply_or_in_its_history_makes_no_other_one() -> None:
+    thinking = outline(turn("t1", messages=says("a", "<think>x</think>b", "c"), reply="<think>y</think>\nhere"))
+    plain = outline(turn("t1", messages=says("a", "b", "c"), reply="here"))
+    assert (thinking.context, thinking.reply) == (plain.context, plain.reply)
 
 
 @pytest.mark.parametrize(
@@ -46,8 +52,8 @@ def test_two_contexts_that_are_not_just_text_are_the_same_only_if_all_that_was_s
 
 
 @given(st.text(alphabet=" \n\tab"), st.text(alphabet=" \n\tab"))
-def test_space_around_a_reply_is_no_difference_and_all_else_is(one: str, other: str) -> None:
-    assert (text_digest(one) == text_digest(other)) == (one.strip() == other.strip())
+def test_how_much_space_a_reply_has_is_no_difference_and_all_else_is(one: str, other: str) -> None:
+    assert (text_digest(one) == text_digest(other)) == (one.split() == other.split())
 
 
 def test_an_outline_tells_split_and_reason_and_holds_no_text() -> None:

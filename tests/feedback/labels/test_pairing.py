@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from feedback.content import trainable_text, untrainable
+from feedback.content import is_learnable, trainable_text, untrainable
 from feedback.dataset import census
 from feedback.labels.exchanges import join, said
 from feedback.labels.outline import outline
@@ -32,7 +32,7 @@ def learn(*events: Event, kept: set[str] | None = None, max_user_edits: int = 20
     turns = [turn for turn, _ in facts.turns()]
     heard = said(facts.ratings(), facts.verdicts(), census.take(facts.turns()).known, AS_OF_US)
     exchanges = join(map(outline, turns), heard)
-    texts = {turn.key: trainable_text(turn) for turn in turns if untrainable(turn) is None}
+    texts = {turn.key: trainable_text(turn) for turn in turns if is_learnable(untrainable(turn))}
     inside: set[TurnKey] = {key for key in exchanges if kept is None or key[2] in kept}
     return labels(exchanges, answers(exchanges), inside, texts, max_user_edits, Uses())
 
@@ -71,6 +71,60 @@ def test_replies_to_different_contexts_are_mismatched(other: Turn) -> None:
     learned = learn(ONE, other, rating("a", "t1", "pick", Pick("t2")))
     assert learned.pairs == ()
     assert learned.ratings == {"mismatched": 1}
+
+
+@pytest.mark.parametrize("ended", ["length", "content_filter", "MAX_TOKENS"])
+def test_a_reply_that_was_cut_is_never_wanted_and_may_be_unwanted(ended: str) -> None:
+    cut = turn("t1", messages=TWO.messages, reply="It is wh", finish_reason=ended)
+    liked = learn(cut, rating("a", "t1", "thumbs", True))
+    assert (liked.unpaired, liked.ratings) == ((), {"cut": 1})
+    (label,) = learn(cut, rating("a", "t1", "thumbs", False)).unpaired
+    assert (label.reply, label.desirable, label.ended) == ("It is wh", 0.0, False)
+    (label,) = learn(cut, rating("a", "t1", "stars", 2)).unpaired
+    assert (label.desirable, label.ended) == (0.0, False)
+    picked = learn(cut, TWO, rating("a", "t1", "pick", Pick("t2")))
+    assert (picked.pairs, picked.ratings) == ((), {"cut": 1})
+    (pair,) = learn(cut, TWO, rating("a", "t2", "pick", Pick("t1"))).pairs
+    assert (pair.chosen, pair.rejected, pair.rejected_ended) == ("there", "It is wh", False)
+
+
+def test_a_reply_that_ended_is_learned_with_its_end() -> None:
+    learned = learn(ONE, TWO, rating("a", "t2", "pick", Pick("t1")), rating("b", "t1", "thumbs", False))
+    assert [pair.rejected_ended for pair in learned.pairs] + [label.ended for label in learned.unpaired] == [True, True]
+
+
+def at(clock: str, question: str = "What is the capital of Peru?") -> list[Any]:
+    return [{"role": "system", "content": f"You are Bo. Current time: {clock}."}, *says(question)]
+
+
+def test_a_pick_and_a_regenerate_compare_the_same_question_although_the_clock_moved_on() -> None:
+    one = turn("t1", messages=at("2025-11-24 10:15:00"), reply="Quito.")
+    two = turn("t2", messages=at("2025-11-24 10:15:20"), reply="Lima.", replaces="t1")
+    (picked,) = learn(one, two, rating("a", "t2", "pick", Pick("t1"))).pairs
+    assert (picked.prompt, picked.chosen, picked.rejected, picked.how) == (two.messages, "Lima.", "Quito.", "pick")
+    (regenerated,) = learn(one, two, rating("a", "t2", "thumbs", True)).pairs
+    assert (regenerated.chosen, regenerated.rejected, regenerated.how) == ("Lima.", "Quito.", "regenerate")
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [at("10:15:20", "What is the capital of Chile?"), at("10:15:20. Be brief"), at("10:15:00", "At 10:15:20?")],
+    ids=["another question", "another system prompt", "another time in the question"],
+)
+def test_other_questions_are_never_paired_whatever_the_clock(messages: list[Any]) -> None:
+    one = turn("t1", messages=at("10:15:00"), reply="Quito.")
+    two = turn("t2", messages=messages, reply="Lima.", replaces="t1")
+    learned = learn(one, two, rating("a", "t2", "pick", Pick("t1")), rating("b", "t2", "thumbs", True))
+    assert learned.pairs == ()
+
+
+def test_a_pick_among_replies_that_look_alike_is_no_pair() -> None:
+    one, two = (
+        turn(f"t{n}", messages=TWO.messages, reply=f"We open{space}at nine.") for n, space in ((1, " "), (2, "\u00a0"))
+    )
+    learned = learn(one, two, rating("a", "t2", "pick", Pick("t1")))
+    assert learned.pairs == ()
+    assert learned.ratings == {"neutral": 1}
 
 
 def test_a_pick_over_itself_is_mismatched() -> None:
@@ -118,6 +172,9 @@ CALL = {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}
         {"reply": {"role": "assistant", "content": None, "refusal": "no"}},
         {"messages": [IMAGE]},
         {"messages": [*says("a"), CALL, {"role": "tool", "content": "42"}]},
+        {"reply": "\u200b"},
+        {"reply": "", "finish_reason": "length"},
+        {"reply": "<think>unfinished"},
         {"messages": []},
         {"messages": [{"role": "system", "content": "be kind"}]},
     ],
