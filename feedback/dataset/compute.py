@@ -135,12 +135,14 @@ def _in_play(
     facts: FactsReader, since_us: int, as_of_us: int, counted: Census, said: Said, settings: WindowSettings
 ) -> tuple[set[TurnKey], dict[TurnKey, Exchange], dict[Drop, int]]:
     """The turns in the window; they and those that may be compared with them, as exchanges; and the others by reason."""
-    before = window.candidates(counted, _standing(counted, said), settings)
+    standing = _standing(counted, said)
+    before = window.candidates(counted, standing, settings)
     compared = _compared(counted, said)
     wanted = counted.payloads(np.union1d(compared, before.rows))
     outlines, prompts = _outlines(facts.turns(since_us, as_of_us, wanted), counted.payloads(before.rows))
     name_of = dict(zip(counted.rows_of(outlines).tolist(), outlines, strict=True))
-    chosen = window.select(counted, before, [prompts[name_of[row]] for row in before.rows.tolist()], settings)
+    asked = [prompts[name_of[row]] for row in before.rows.tolist()]
+    chosen = window.select(counted, before, standing, asked, settings)
     kept = {name_of[row] for row in chosen.rows.tolist()}
     in_play = kept | {name_of[row] for row in compared.tolist()}
     return kept, exchanges.join((outlines[key] for key in in_play), said), dict(chosen.dropped)

@@ -9,8 +9,8 @@ rated stays before what was judged before what nobody spoke of.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,11 +23,15 @@ from feedback.records import PreferencePair, UnpairedLabel
 from feedback.settings import WindowSettings
 
 Drop = Literal["like_gate", "near_duplicate", "user_cap", "locale_cap", "window_full"]
-"""Why a turn that may be learned from is not in the window: a train prompt that nearly duplicates a gate prompt; enough of
-such prompts; enough of that user; of that locale; enough in all."""
+"""Why a turn that may be learned from is not in the window: a train prompt that nearly duplicates a rare gate prompt which
+people rated; enough of such prompts; enough of that user; of that locale; enough in all."""
 
 RATED, SPOKEN_OF, NEITHER = 0, 1, 2
 """How a turn stands: rated by people, judged or otherwise spoken of, neither."""
+
+FEW_PEOPLE = 5
+"""What more people asked is common: it stays in train as in gate, else a gate's many questions would leave little to learn
+from."""
 
 ROOM_BEFORE_TEXTS = 2
 """Of so many times a window's size the texts are compared; what then falls out leaves a window full, as a rule."""
@@ -55,13 +59,17 @@ def candidates(census: Census, standing: Column, settings: WindowSettings) -> Wi
     return Window(_capped(census, rows, settings, ROOM_BEFORE_TEXTS, dropped), dropped)
 
 
-def select(census: Census, before: Window, prompts: Sequence[str], settings: WindowSettings) -> Window:
+def select(
+    census: Census, before: Window, standing: Column, prompts: Sequence[str], settings: WindowSettings
+) -> Window:
     """The window, of its candidates and their prompt keys."""
     dropped = Counter(before.dropped)
     splits = census.split[before.rows].tolist()
     kept = _few_alike(splits, prompts, settings.near_duplicate, settings.max_per_prompt)
     dropped["near_duplicate"] += len(before.rows) - len(kept)
-    unlike = _unlike_gate(splits, prompts, kept, settings.near_duplicate)
+    judging = {prompts[at] for at in kept if splits[at] == GATE and standing[before.rows[at]] == RATED}
+    rare = _rare(census, judging, dict(zip(prompts, before.rows.tolist(), strict=True)), settings.near_duplicate)
+    unlike = [at for at in kept if splits[at] != TRAIN or prompts[at] not in rare]
     dropped["like_gate"] += len(kept) - len(unlike)
     return Window(_capped(census, before.rows[unlike], settings, 1, dropped), +dropped)
 
@@ -105,14 +113,24 @@ def _few_alike(splits: Sequence[int], prompts: Sequence[str], threshold: float, 
     return sorted(kept)
 
 
-def _unlike_gate(splits: Sequence[int], prompts: Sequence[str], places: list[int], threshold: float) -> Rows:
-    """The places but those of train prompts that nearly duplicate a gate prompt."""
-    gate = NearDuplicates(threshold)
-    for at in places:
-        if splits[at] == GATE:
-            gate.add(prompts[at])
-    unlike = [at for at in places if splits[at] != TRAIN or gate.first_like(prompts[at]) is None]
-    return np.array(unlike, dtype=np.intp)
+def _rare(census: Census, judging: Iterable[str], row_of: Mapping[str, int], threshold: float) -> set[str]:
+    """Of the prompts, each with a row where it stands, those that nearly duplicate one of `judging` which few people asked."""
+    judged, alike = NearDuplicates(threshold), defaultdict[str, list[str]](list)
+    for prompt in sorted(judging):
+        judged.add(prompt)
+    for prompt in row_of:
+        if (leader := judged.first_like(prompt)) is not None:
+            alike[leader].append(prompt)
+    by_prompt = np.argsort(census.prompt, kind="stable") if alike else np.empty(0, dtype=np.intp)
+    asked = census.prompt[by_prompt]
+
+    def people(prompt: str) -> set[int]:
+        digest = census.prompt[row_of[prompt]]
+        first, last = np.searchsorted(asked, digest, "left"), np.searchsorted(asked, digest, "right")
+        return set(census.person[by_prompt[first:last]].tolist())
+
+    few = (prompts for prompts in alike.values() if len(set().union(*map(people, prompts))) <= FEW_PEOPLE)
+    return {prompt for prompts in few for prompt in prompts}
 
 
 def _capped(census: Census, rows: Rows, settings: WindowSettings, times: int, dropped: Counter[Drop]) -> Rows:

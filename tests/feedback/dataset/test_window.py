@@ -77,7 +77,22 @@ def test_train_prompts_like_a_gate_prompt_are_dropped_whatever_came_first() -> N
         asks("other", UNLIKE),
         asks("calibrate", LONG, bucket=CALIBRATE),
     ]
-    assert sealed(*turns) == (["calibrate", "gate", "other"], {"like_gate": 2})
+    thumb = rating("a", "gate", "thumbs", True)
+    assert sealed(*turns, thumb) == (["calibrate", "gate", "other"], {"like_gate": 2})
+
+
+def test_a_gate_turn_that_nobody_rated_takes_no_train_turn_away() -> None:
+    turns = [asks("gate", LONG, bucket=GATE), asks("same", LONG), asks("like", LIKE_LONG)]
+    assert sealed(*turns, verdict("v", "gate", score=1.0)) == (["gate", "like", "same"], {})
+
+
+@pytest.mark.parametrize(("people", "stays"), [(5, False), (6, True)])
+def test_what_many_people_asked_stays_in_train_although_a_gate_turn_was_rated(people: int, stays: bool) -> None:
+    turns = [asks(f"t{n}", [LONG, LIKE_LONG][n % 2], user_id=f"u{n}") for n in range(people - 1)]
+    again = asks("again", LONG, user_id="u1")
+    gate = asks("gate", LONG, user_id="another", bucket=GATE)
+    kept, why = sealed(*turns, again, gate, rating("a", "gate", "thumbs", True), max_per_prompt=20)
+    assert (len(kept), why) == ((people + 1, {}) if stays else (1, {"like_gate": people}))
 
 
 def test_the_threshold_of_likeness_is_the_setting() -> None:
