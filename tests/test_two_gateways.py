@@ -154,7 +154,7 @@ def test_what_one_has_answered_is_rated_at_the_other_and_becomes_a_label(two: Se
     def labels() -> list[Any]:
         known = census.take(two.facts.turns()).known
         said = exchanges.said(two.facts.ratings(), [], known, 2**62)
-        return [rating for (_, rated), ratings in said.ratings.items() if rated == turn_id for rating in ratings]
+        return [rating for (*_, rated), ratings in said.ratings.items() if rated == turn_id for rating in ratings]
 
     wait_for(lambda: bool(labels()), "the thumb at its turn")
     assert [(rating.kind, rating.value) for rating in labels()] == [("thumbs", False)]

@@ -219,7 +219,7 @@ def test_a_thumb_with_nothing_but_its_turn_id_is_joined(loop: Loop, service: Ser
     def labels() -> list[Any]:
         facts = Facts(loop.state / "facts")
         said = exchanges.said(facts.ratings(), [], census.take(facts.turns()).known, 2**62)
-        return [rating for (_, rated), ratings in said.ratings.items() if rated == turn_id for rating in ratings]
+        return [rating for (*_, rated), ratings in said.ratings.items() if rated == turn_id for rating in ratings]
 
     wait_for(lambda: bool(labels()), "the thumb at its turn")
     assert [(rating.kind, rating.value) for rating in labels()] == [("thumbs", True)]
