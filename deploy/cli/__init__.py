@@ -12,7 +12,10 @@ from typing import TextIO
 
 import click
 
+from deploy.cli.groups import Group
+
 COMMANDS = {
+    "init": "init",
     "up": "up",
     "replay": "replay",
     "worker": "roles",
@@ -42,11 +45,12 @@ COMMANDS = {
     "config": "config",
     "engine": "engine",
     "doctor": "doctor",
+    "version": "version",
 }
 """Each command and the module that defines it, as a function or group of the same name (with _ for -)."""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """Imports a command's module only when that command is asked for, so that `trimtab status` never waits for torch."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -78,7 +82,7 @@ def main() -> None:
     _say_at_once(sys.argv[1:], sys.stderr)
     from deploy.cli import common  # takes a second or two on a small machine
 
-    sys.exit(common.run(lambda: trimtab.main(standalone_mode=False)))
+    sys.exit(common.run(lambda: trimtab.main(standalone_mode=False), "--json" in sys.argv))
 
 
 def _say_at_once(words: Sequence[str], terminal: TextIO) -> None:

@@ -8,6 +8,7 @@ import click
 from rich.table import Table
 
 from deploy.cli.common import DONE, FAILED, Context, pass_context, print_json, stdout
+from deploy.cli.groups import Group
 from feedback.facts.reader import Facts
 from feedback.facts.writer import FactsWriter
 from feedback.intake.edge import Edge
@@ -18,7 +19,7 @@ SHOWN = 200
 """Characters of a list of offsets."""
 
 
-@click.group()
+@click.group(cls=Group)
 def audit() -> None:
     """Compare the log with the facts, offset by offset.
 

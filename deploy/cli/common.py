@@ -159,25 +159,33 @@ def exit_code_of(error: BaseException) -> tuple[int, str] | None:
     return None
 
 
-def run(command: Callable[[], object]) -> int:
-    """Run a click command and turn how it ended into an exit code; expected errors become one sentence on stderr."""
+def run(command: Callable[[], object], as_json: bool = False) -> int:
+    """Run a click command and turn how it ended into an exit code; expected errors become one sentence on stderr, or where
+    JSON is asked for a document on stdout: `{"error": {"message": …, "exit_code": …}}`."""
+
+    def failed(code: int, sentence: str, prefix: str = "trimtab: ") -> int:
+        if as_json:
+            print_json({"error": {"message": sentence, "exit_code": code}})
+        else:
+            stderr.print(prefix + sentence, markup=False, soft_wrap=True)
+        return code
+
     try:
         result = command()
         return result if isinstance(result, int) else DONE
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
+        if as_json:
+            return failed(error.exit_code, error.format_message())
         error.show(sys.stderr)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        stderr.print("stopped")
-        return FAILED
+        return failed(FAILED, "stopped", "")
     except BrokenPipeError:
         return DONE
     except Exception as error:
         known = exit_code_of(error)
         if known is None:
             raise
-        code, sentence = known
-        stderr.print(f"trimtab: {sentence}", markup=False, soft_wrap=True)
-        return code
+        return failed(*known)

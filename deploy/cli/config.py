@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
+from deploy.cli.groups import Group
 from deploy.cli.reference import config_reference
 from deploy.settings import Settings
 
 
-@click.group()
+@click.group(cls=Group)
 def config() -> None:
     """The configuration file trimtab.toml.
 

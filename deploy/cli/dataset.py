@@ -9,6 +9,7 @@ import msgspec
 from rich.table import Table
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
+from deploy.cli.groups import Group
 from deploy.errors import Failed
 from deploy.text import moment, shown
 from deploy.training.train import seal_now
@@ -16,7 +17,7 @@ from feedback.dataset import snapshot
 from feedback.dataset.snapshot import Manifest, SnapshotError
 
 
-@click.group()
+@click.group(cls=Group)
 def dataset() -> None:
     """Sealed snapshots: what a training learns from.
 

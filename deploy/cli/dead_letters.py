@@ -9,6 +9,7 @@ import click
 from rich.table import Table
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
+from deploy.cli.groups import Group
 from deploy.errors import Failed
 from deploy.text import iso, moment, plain, shown
 from feedback.intake.edge import Edge
@@ -20,7 +21,7 @@ MAX_AGE_S = 1e10
 """Longer ago than any letter."""
 
 
-@click.group("dead-letters")
+@click.group("dead-letters", cls=Group)
 def dead_letters() -> None:
     """What could not be taken in, kept with its original bytes and the reason.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deploy.cli.common import FAILED, Context, pass_context, print_json, stdout
+from deploy.cli.groups import Group
 from deploy.errors import Failed
 from deploy.parts import engine_in_use
 from deploy.rules.schedule import NOT_TRAINED
@@ -30,7 +31,7 @@ _MADE = {
 }
 
 
-@click.group()
+@click.group(cls=Group)
 def engine() -> None:
     """What replies come from, as [engine] in trimtab.toml says.
 

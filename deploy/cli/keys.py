@@ -9,6 +9,7 @@ from rich.table import Table
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
 from deploy.cli.decide import actor, operations
+from deploy.cli.groups import Group
 from deploy.control.keys import SCOPES, Key
 from deploy.decisions.operations import one_line
 from deploy.text import iso, shown
@@ -16,7 +17,7 @@ from deploy.text import iso, shown
 DAY_US = 86_400 * 1_000_000
 
 
-@click.group()
+@click.group(cls=Group)
 def keys() -> None:
     """Bearer keys: who may do what, for which tenant.
 

@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
+from deploy.cli.groups import Group
 from deploy.errors import Failed
 from deploy.parts import load_rubric
 from feedback.judge import rubric as rubrics
@@ -16,7 +17,7 @@ from feedback.judge.rubric import Rubric, RubricError
 RUBRIC_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.group()
+@click.group(cls=Group)
 def rubric() -> None:
     """What the judge goes by: named items with weights, versioned by the hash of what they say.
 

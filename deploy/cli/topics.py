@@ -9,6 +9,7 @@ from msgspec import to_builtins
 from rich.table import Table
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
+from deploy.cli.groups import Group
 from deploy.errors import Failed
 from deploy.parts import connect_log
 from feedback.topics import TOPICS
@@ -16,7 +17,7 @@ from streams.app import GROUPS
 from streams.log import DAY_S, Log, LogError, standings
 
 
-@click.group()
+@click.group(cls=Group)
 def topics() -> None:
     """The topics through which events flow, on Kafka or in log.db.
 

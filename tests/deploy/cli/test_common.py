@@ -65,6 +65,22 @@ def test_what_a_person_can_mend_ends_in_one_sentence(error: BaseException, code:
     assert ended(error) == (code, sentence)
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [(Failed("no such thing"), 1, "no such thing"), (click.UsageError("no such option"), 2, "no such option")],
+)
+def test_an_error_is_a_document_where_json_is_asked_for(error: BaseException, code: int, message: str) -> None:
+    def command() -> None:
+        raise error
+
+    with streams() as (out, told):
+        assert common.run(command, as_json=True) == code
+        assert (json.loads(out.getvalue()), told.getvalue()) == (
+            {"error": {"message": message, "exit_code": code}},
+            b"",
+        )
+
+
 def test_a_database_that_may_not_be_written_is_about_its_owner() -> None:
     code, sentence = ended(sqlite3.OperationalError("attempt to write a readonly database"))
     assert (code, "check its owner and permissions" in sentence) == (1, True)
