@@ -52,12 +52,11 @@ def parts_of(content: Any) -> list[tuple[str, str | None]]:
     """The parts of a message's content, but for thoughts: type, and text where it is one. A string is one part, null none."""
     if content is None:
         return []
-    parts = content if isinstance(content, list) else [content]
+    if not isinstance(content, list):
+        return [("text", content) if isinstance(content, str) else ("part", None)]
     found = list[tuple[str, str | None]]()
-    for part in parts:
-        if not isinstance(part, dict):
-            found.append(("text", part) if isinstance(part, str) else ("part", None))
-        elif (kind := str(part.get("type") or "part")) not in _THOUGHT_PARTS:
+    for part in content:
+        if (kind := str(part.get("type") or "part")) not in _THOUGHT_PARTS:  # a part is an object: intake saw to that
             text = part.get("text") if kind in _TEXT_PARTS else None
             found.append((kind, text if isinstance(text, str) else None))
     return found

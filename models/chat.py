@@ -30,7 +30,7 @@ from feedback.texts import is_blank
 from models.cutting import fewest_dropped, share
 from models.errors import JobFailed, Unrenderable
 from models.shapes import JOINT, Shape, find_shape, placeholder, shaped
-from models.tools import as_text, form_of, said_by_template, slots, uses_tools, without_orphans
+from models.tools import as_text, form_of, said_by_template, slots, spread, uses_tools, without_orphans
 
 TINY_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
@@ -210,13 +210,11 @@ class Chat:
 
     def _pieces(self, messages: list[Message], open_reply: bool) -> list[tuple[Sequence[int], int | None]]:
         """Ids in order; with the message's index where they are its text, None where they are the template's."""
-        texts = [(message["content"], number) for number, message in enumerate(messages)]
-        skeleton = None
-        if uses_tools(messages):
-            messages = without_orphans(messages)
-            skeleton = self._tool_skeleton(messages, open_reply)
-            messages, texts = [as_text(message) for message in messages], slots(messages)
-        if skeleton is None:
+        found = self._with_tools(without_orphans(messages), open_reply) if uses_tools(messages) else None
+        if found is not None:
+            skeleton, texts = found
+        else:
+            messages = [as_text(message) for message in messages]
             texts = [(message["content"], number) for number, message in enumerate(messages)]
             skeleton = self._skeleton(tuple(m["role"] for m in messages), open_reply)
         return [
@@ -232,15 +230,22 @@ class Chat:
             self._skeletons.set(form, skeleton, 100 * (len(form[0]) + 1))
         return skeleton
 
-    def _tool_skeleton(self, messages: list[Message], open_reply: bool) -> list[tuple[int, ...] | int] | None:
-        """As `_skeleton`, with indices of `slots`; None where the template does not say calls of tools so."""
-        form = form_of(messages), open_reply
-        skeleton = self._skeletons.get(form)
-        if skeleton is None:
-            text = said_by_template(messages, self.shape, lambda said: self._text(said, open_reply))
-            skeleton = [] if text is None else self._split(text)
-            self._skeletons.set(form, skeleton, 100 * (len(form[0]) + 1))
-        return skeleton or None
+    def _with_tools(
+        self, messages: list[Message], open_reply: bool
+    ) -> tuple[list[tuple[int, ...] | int], list[tuple[str, int]]] | None:
+        """As `_skeleton`, with the texts (models.tools.slots) that its indices mean; None where the template says no calls."""
+        for shown in (messages, spread(messages)):
+            if shown is None:
+                continue
+            form = form_of(shown), open_reply
+            skeleton = self._skeletons.get(form)
+            if skeleton is None:
+                text = said_by_template(shown, self.shape, lambda said: self._text(said, open_reply))
+                skeleton = [] if text is None else self._split(text)
+                self._skeletons.set(form, skeleton, 100 * (len(form[0]) + 1))
+            if skeleton:
+                return skeleton, slots(shown)
+        return None
 
     def _make_skeleton(self, roles: tuple[str, ...], open_reply: bool) -> list[tuple[int, ...] | int]:
         """What the template makes of messages with these roles: ids of its own text, and indices where theirs go."""

@@ -1,7 +1,7 @@
 """Calls of tools in a conversation, as a base's chat template says them, and as text where it says none. No torch.
 
 A template is shown the calls with placeholders for what somebody wrote: names, arguments, what a tool answered. Arguments are
-an object, as engines give them to templates, which write it as JSON.
+an object, as engines give them to templates, which write it as JSON, or its members one by one.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from typing import Any
 
 from jinja2 import TemplateError
@@ -63,22 +64,51 @@ def written(arguments: str) -> str:
         return arguments
 
 
+def spread(messages: Sequence[Message]) -> list[Message] | None:
+    """The same with arguments as objects, for templates that write them one by one; None where some are no object."""
+    found = list[Message]()
+    for message in messages:
+        calls = []
+        for call in message.get("tool_calls", ()):
+            try:
+                arguments = json.loads(call["function"]["arguments"])
+            except (ValueError, RecursionError):
+                return None
+            if not isinstance(arguments, dict):
+                return None
+            calls.append(call | {"function": call["function"] | {"arguments": arguments}})
+        found.append(message | {"tool_calls": calls} if calls else message)
+    return found
+
+
 def slots(messages: Sequence[Message]) -> list[tuple[str, int]]:
     """All that somebody wrote, each with the number of its message, in the order of placeholders."""
     found = list[tuple[str, int]]()
     for number, message in enumerate(messages):
         found.append((message["content"], number))
         for call in message.get("tool_calls", ()):
-            found += [(call["function"]["name"], number), (written(call["function"]["arguments"]), number)]
+            texts = [call["function"]["name"], *_texts(call["function"]["arguments"])]
+            found += [(text, number) for text in texts]
     return found
+
+
+def _texts(arguments: str | dict[str, Any]) -> list[str]:
+    """Arguments in one text, or names and values in turn."""
+    if isinstance(arguments, str):
+        return [written(arguments)]
+    return [
+        text for name, value in arguments.items() for text in (name, value if isinstance(value, str) else _json(value))
+    ]
 
 
 def form_of(messages: Sequence[Message]) -> tuple[str, ...]:
     """What of messages (`without_orphans`) decides how a template puts them: nothing that somebody wrote."""
-    return tuple(
-        f"{message['role']} {bool(message['content'])} {len(message.get('tool_calls', ()))} {message.get('tool_call_id')}"
-        for message in messages
-    )
+    forms = list[str]()
+    for message in messages:
+        calls = [call["function"]["arguments"] for call in message.get("tool_calls", ())]
+        shown = ["whole" if isinstance(arguments, str) else [bool(t) for t in _texts(arguments)] for arguments in calls]
+        forms.append(f"{message['role']} {bool(message['content'])} {shown} {message.get('tool_call_id')}")
+    return tuple(forms)
 
 
 def said_by_template(messages: Sequence[Message], shape: Shape, render: Callable[[list[Message]], str]) -> str | None:
@@ -98,7 +128,8 @@ def said_by_template(messages: Sequence[Message], shape: Shape, render: Callable
     except TemplateError:
         return None
     wanted = [placeholder(at) for at, (content, _) in enumerate(slots(messages)) if content]
-    whole = objects == sum(len(message.get("tool_calls", ())) for message in messages)
+    calls = [call["function"]["arguments"] for message in messages for call in message.get("tool_calls", ())]
+    whole = objects == sum(isinstance(arguments, str) for arguments in calls)
     return text if whole and all(text.count(mark) == 1 for mark in wanted) else None
 
 
@@ -106,15 +137,20 @@ def _marked(message: Message, mark: int) -> Message:
     content = placeholder(mark) if message["content"] else ""
     if message["role"] == "tool":
         return {"role": "tool", "content": content, "tool_call_id": _id(message["tool_call_id"])}
+    marks = map(placeholder, count(mark + 1))
     calls = [
         {
             "id": _id(call["id"]),
             "type": "function",
-            "function": {"name": placeholder(mark + 1 + 2 * n), "arguments": {placeholder(mark + 2 + 2 * n): 0}},
+            "function": {"name": next(marks), "arguments": _marked_arguments(call["function"]["arguments"], marks)},
         }
-        for n, call in enumerate(message["tool_calls"])
+        for call in message["tool_calls"]
     ]
     return {"role": "assistant", "content": content, "tool_calls": calls}
+
+
+def _marked_arguments(arguments: str | dict[str, Any], marks: Iterator[str]) -> dict[str, Any]:
+    return {next(marks): 0} if isinstance(arguments, str) else {next(marks): next(marks) for _ in arguments}
 
 
 def _id(number: str) -> str:

@@ -99,12 +99,14 @@ def test_assignments_and_keys_stand(control: Control) -> None:
     assert [key.name for key in control.keys.list() if key.revoked_at_us is None] == ["support-app"]
 
 
-def test_the_facts_make_the_dataset_that_they_made(state: State) -> None:
+def test_the_facts_make_the_dataset_that_they_made_and_what_is_learned_from_since(state: State) -> None:
     facts = Facts(state.facts)
     newest = snapshot.list_snapshots(state.snapshots)[-1]
     assert snapshot.verify(state.snapshots / newest.name) == newest
-    sealed = snapshot.seal(facts, newest.as_of_us, Settings().window, state.root / "again")
-    assert sealed.dataset_hash == newest.dataset_hash
+    sealed = snapshot.seal(facts, newest.as_of_us, Settings().window, state.root / "again", newest.rules_version)
+    changes = snapshot.diff(state.snapshots / newest.name, sealed.path)
+    assert {(change.removed, change.changed) for change in changes.values()} == {(0, 0)}
+    assert changes["turns"].added == 1  # a turn behind a call of a tool is learned from since version 3 of the rules
 
 
 def test_dead_letters_are_still_there(state: State) -> None:

@@ -174,7 +174,8 @@ JSON = st.recursive(
 )
 ANYTHING = st.fixed_dictionaries(
     {"role": st.sampled_from(["system", "user", "assistant", "tool", "function"])},
-    optional=dict.fromkeys(("content", "tool_calls", "function_call", "tool_call_id", "name", "refusal"), JSON),
+    optional=dict.fromkeys(("tool_calls", "function_call", "tool_call_id", "name", "refusal"), JSON)
+    | {"content": st.none() | st.text(max_size=5) | st.lists(st.dictionaries(st.sampled_from(["type", "text"]), JSON))},
 )
 
 

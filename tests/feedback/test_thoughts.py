@@ -60,10 +60,11 @@ PIECES = st.lists(
 
 
 @given(PIECES)
-def test_an_answer_is_made_of_pieces_of_the_text_and_never_longer(pieces: list[str]) -> None:
+def test_an_answer_is_made_of_pieces_of_the_text_and_holds_no_thought(pieces: list[str]) -> None:
     text = "".join(pieces)
     rest = iter(text)
     assert all(character in rest for character in answer_of(text))  # in order
+    assert answer_of(answer_of(text)) == answer_of(text)
 
 
 @given(st.text(alphabet="ab <>/\n"), st.text(alphabet="ab ").map(str.lstrip))
