@@ -226,8 +226,12 @@ def test_a_thumb_with_nothing_but_its_turn_id_is_joined(loop: Loop, service: Ser
 
 
 def test_a_turn_that_nobody_rates_is_judged_after_its_grace_period(loop: Loop, client: openai.OpenAI) -> None:
-    once: Any = [{"role": "user", "content": "Do you ship to Lyon?"}]
-    asked = client.chat.completions.create(model="trimtab", messages=once, max_tokens=8)
+    def reply(place: str) -> Any:
+        once: Any = [{"role": "user", "content": f"Do you ship to {place}?"}]
+        return client.chat.completions.create(model="trimtab", messages=once, max_tokens=200)
+
+    # one that was cut is no whole reply, and is not judged
+    asked = next(it for it in map(reply, ("Lyon", "Bern", "Oslo", "Rome", "Kyiv")) if it.choices[0].finish_reason == "stop")
 
     def verdicts() -> list[Verdict]:
         found = Facts(loop.state / "facts").verdicts()

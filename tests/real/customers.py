@@ -28,7 +28,7 @@ CLOSINGS = ("", " Thank you.", " I have been waiting for a week.", " Please let 
 RULE = "thumbs up if the reply names the order's number, else thumbs down"
 TURNS_EACH = 2
 AT_ONCE = 4
-REPLY_TOKENS = 64
+REPLY_TOKENS = 128
 ANSWER_S = 120.0
 CONFIDENCE = 0.975
 """Of each bound: 95% for the interval."""

@@ -240,7 +240,8 @@ class Run:
         return str(done["candidate"]) if done else None
 
     def learned_from(self, name: str, rated: Sequence[Rated]) -> int:
-        """How many of these thumbs the snapshot has: of prompts that are nearly alike it keeps a few."""
+        """How many of these thumbs the snapshot has: of prompts that are nearly alike it keeps a few, of replies that were cut
+        only thumbs down."""
         ours = {one.turn_id for one in rated}
         labels = snapshot.read(self.team.state / "snapshots" / name, "unpaired")
         return len({label.turn_id for label in labels if label.turn_id in ours})
