@@ -15,6 +15,7 @@ import click
 COMMANDS = {
     "up": "up",
     "replay": "replay",
+    "import": "import_",
     "worker": "roles",
     "gateway": "roles",
     "trainer": "roles",
@@ -56,7 +57,8 @@ class LazyGroup(click.Group):
         module = COMMANDS.get(cmd_name)
         if module is None:
             return None
-        command = getattr(importlib.import_module(f"deploy.cli.{module}"), cmd_name.replace("-", "_"))
+        named = module if cmd_name == "import" else cmd_name.replace("-", "_")  # Python keeps that word for itself
+        command = getattr(importlib.import_module(f"deploy.cli.{module}"), named)
         assert isinstance(command, click.Command)
         return command
 
