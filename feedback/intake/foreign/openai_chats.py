@@ -68,7 +68,7 @@ def _turn(said: dict[str, Any], messages: list[Any], choice: Any, number: int, c
 
 def _preference(document: dict[str, Any], number: int, conversion: Conversion) -> list[Line | None] | None:
     messages = document["input"].get("messages")
-    outputs = [document.get(name) for name in ("preferred_output", "non_preferred_output")]
+    outputs: list[Any] = [document.get(name) for name in ("preferred_output", "non_preferred_output")]
     if not isinstance(messages, list) or not all(isinstance(one, list) and len(one) == 1 for one in outputs):
         conversion.lose("a preference whose outputs are not one message each", f"line {number}")
         return []
