@@ -72,12 +72,12 @@ def write_parquet(path: Path, table: TableName, split: Split, target: Path) -> i
     """The rows as the snapshot has them, with weights and provenance; returns how many."""
     load_manifest(path)
     schema, rows = tables.schema_of(table), 0
-    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
-        with pq.ParquetFile(path / f"{table}.parquet") as file:
-            for batch in file.iter_batches(batch_size=1_000):
-                kept = [row for row in batch.to_pylist() if row["split"] == split]
-                rows += len(kept)
-                writer.write_table(pa.Table.from_pylist(kept, schema=schema))
+    source = path / f"{table}.parquet"
+    with pq.ParquetWriter(target, schema, compression="zstd") as writer, pq.ParquetFile(source) as file:
+        for batch in file.iter_batches(batch_size=1_000):
+            kept = [row for row in batch.to_pylist() if row["split"] == split]
+            rows += len(kept)
+            writer.write_table(pa.Table.from_pylist(kept, schema=schema))
     return rows
 
 
