@@ -13,7 +13,17 @@ from tests.deploy.cli.test_common import exactly, typed
 FILES = Path(__file__).parents[2] / "feedback" / "intake" / "foreign"
 OPENAI = (str(FILES / "openai.jsonl"), "--format", "openai", "--time", "2026-01-01T00:00:00Z")
 WEBUI = (str(FILES / "open-webui.json"), "--format", "open-webui")
-TABLE = (str(FILES / "ratings.csv"), "--format", "csv", "--map", "prompt=question", "--map", "reply=answer")
+TABLE = (
+    str(FILES / "ratings.csv"),
+    "--format",
+    "csv",
+    "--map",
+    "prompt=question",
+    "--map",
+    "reply=answer",
+    "--map",
+    "rating=thumb",
+)
 
 
 def counts(lost: dict[str, Any]) -> list[int]:
@@ -55,7 +65,7 @@ def test_a_column_that_is_missing_is_named_beside_those_there_are(tmp_path: Path
     code, out, error = typed(tmp_path / "s", "import", *TABLE[:3])
     assert (code, out, (tmp_path / "s").exists()) == (1, "", False)
     assert "no column for prompt, reply" in error
-    assert "'question', 'answer', 'rating'" in error
+    assert "'question', 'answer', 'thumb'" in error
 
 
 @pytest.mark.parametrize(
