@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from feedback.intake.contract import MAX_EVENT_BYTES
 from feedback.intake.event_files import Line
 from feedback.intake.foreign.converting import Conversion, NotThis, guess, name_of
 
@@ -31,16 +32,21 @@ THUMBS = WANTED | UNWANTED
 def read(path: Path, conversion: Conversion) -> Iterator[Line]:
     """The events of a file; raises NotThis, naming the columns that there are where a needed one is missing."""
     guess(path)
+    csv.field_size_limit(MAX_EVENT_BYTES)
     encoding, dialect = _sniffed(path)
     with path.open(encoding=encoding, newline="", errors="replace") as file:
-        table = csv.DictReader(file, dialect=dialect, strict=True)
+        table = csv.DictReader(file, dialect=dialect)
         columns = _columns(path, table, conversion)
         stars = _stars(path, encoding, dialect, columns)
-        try:
-            for row in table:
-                yield from _row(row, columns, stars, table.line_num, conversion)
-        except csv.Error as error:
-            conversion.lose(f"the table breaks off: {error}", f"line {table.line_num}")
+        while True:
+            try:
+                row = next(table)
+            except StopIteration:
+                return
+            except csv.Error as error:  # a field beyond all measure: the rows behind it still come
+                conversion.lose(f"a row that can't be read: {error}", f"line {table.line_num}")
+                continue
+            yield from _row(row, columns, stars, table.line_num, conversion)
 
 
 def _columns(path: Path, table: csv.DictReader[str], conversion: Conversion) -> dict[str, str]:
