@@ -73,10 +73,14 @@ def _stars(path: Path, encoding: str, dialect: type[csv.Dialect], columns: dict[
     if "rating" not in columns:
         return False
     with path.open(encoding=encoding, newline="", errors="replace") as file:
-        try:
-            said = {(row.get(columns["rating"]) or "").strip().lower() for row in csv.DictReader(file, dialect=dialect)}
-        except csv.Error:
-            return False
+        table, said = csv.DictReader(file, dialect=dialect), set[str]()
+        while True:
+            try:
+                said.add((next(table).get(columns["rating"]) or "").strip().lower())
+            except StopIteration:
+                break
+            except csv.Error:  # counted when the rows are read
+                continue
     return bool(said & set("2345"))
 
 
