@@ -1,7 +1,8 @@
 """Dead letters: what could not be taken in, kept with its original bytes and the reason, on the topic `dead.letters`.
 
 They are the raw zone: never redacted, never exported. `redrive` sends the original bytes through the edge again; an event
-keeps its identity, so redriving one that got through after all adds nothing.
+keeps its identity, so redriving one that got through after all adds nothing. `purge` removes their bytes for good; what is
+left says where each stood and what it hashes to, so that the audit misses nothing.
 """
 
 from __future__ import annotations
@@ -40,6 +41,17 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
     id: str = ""
     """`partition-offset` on the dead-letter topic; given by the log."""
     redriven: bool = False
+
+    @property
+    def refused(self) -> Refused:
+        """What was refused: however often it is sent, it is one letter."""
+        return (self.topic, self.partition, self.offset, self.value) if self.offset is not None else (
+            self.file, self.line, None, self.value
+        )  # fmt: skip
+
+
+Refused = tuple[str | None, int | None, int | None, bytes]
+"""A place on a topic, or a line of a file, and the bytes: a topic or file that was made anew may have others there."""
 
 
 VERSION = version("trimtab")
@@ -91,17 +103,58 @@ def dead_letter(
 
 def read(log: Log, starts: dict[int, int] | None = None) -> Iterator[DeadLetter]:
     """Dead letters, from `starts` (offset by partition) or from the oldest kept. One for each record that was refused, the
-    first: a hop that was killed, or got no answer, sends its letters again."""
-    done = {record.key.decode() for record in scan(log, REDRIVEN)}
+    first: a hop that was killed, or got no answer, sends its letters again. Those that were purged are not among them."""
+    done = {record.key.decode(): bool(record.value) for record in scan(log, REDRIVEN)}
     seen: set[int] = set()
     for record in scan(log, DEAD_LETTERS, starts):
         letter = decode(record)
-        if letter.offset is not None:
-            place = hash((letter.topic, letter.partition, letter.offset, letter.value))  # of millions, 8 bytes each
-            if place in seen:
-                continue
-            seen.add(place)
-        yield msgspec.structs.replace(letter, redriven=letter.id in done)
+        if done.get(letter.id):
+            continue
+        what = hash(letter.refused)  # of millions, 8 bytes each
+        if what not in seen:
+            seen.add(what)
+            yield msgspec.structs.replace(letter, redriven=letter.id in done)
+
+
+def lines_kept(log: Log) -> set[int]:
+    """The lines of files that have a letter, by the hash of what was `refused`."""
+    return {hash(letter.refused) for letter in read(log) if letter.file is not None}
+
+
+def purge(log: Log, letters: Iterable[DeadLetter]) -> int:
+    """Remove letters for good, and whatever was sent of them twice; returns how many records of the log they were.
+
+    Marked first: if this is cut short they are gone for everybody who reads, and the next purge removes the bytes. A log whose
+    records can't be removed one by one (Kafka) lets them go with the topic's retention.
+    """
+    chosen = {hash(letter.refused) for letter in letters}
+    purged = {record.key for record in scan(log, REDRIVEN) if record.value}
+    places = dict[int, list[int]]()
+    marks = list[Record]()
+    for record in scan(log, DEAD_LETTERS):
+        letter = decode(record)
+        name = letter.id.encode()
+        if name not in purged and hash(letter.refused) not in chosen:
+            continue
+        places.setdefault(record.partition, []).append(record.offset)
+        if name not in purged:
+            marks.append(Record(REDRIVEN, name, msgspec.json.encode(_without_bytes(letter))))
+    log.append(marks)
+    log.forget(DEAD_LETTERS, places)
+    return len(marks)
+
+
+def purged(log: Log) -> Iterator[DeadLetter]:
+    """Letters that were purged, without their bytes."""
+    for record in scan(log, REDRIVEN):
+        if record.value:
+            yield _decode(record.value)
+
+
+def _without_bytes(letter: DeadLetter) -> DeadLetter:
+    """What the audit goes by. What was wrong is not kept: a sentence may quote what was sent."""
+    digest = letter.digest or hashlib.sha256(letter.value).hexdigest()
+    return msgspec.structs.replace(letter, value=b"", digest=digest, field="", message="", redriven=True)
 
 
 def decode(record: Stored) -> DeadLetter:
@@ -124,14 +177,18 @@ def redrive(
     return outcome
 
 
-def selection(reason: str | None, since_us: int | None, ids: tuple[str, ...]) -> Callable[[DeadLetter], bool]:
-    """Which letters are meant: those not yet redriven, of this reason, this recent, of these ids."""
+def selection(
+    reason: str | None, since_us: int | None, ids: tuple[str, ...], until_us: int | None = None, redriven: bool = False
+) -> Callable[[DeadLetter], bool]:
+    """Which letters are meant: of this reason, this recent and this old, of these ids; not those that were redriven, unless
+    told so."""
 
     def selected(letter: DeadLetter) -> bool:
         return (
-            not letter.redriven
+            (redriven or not letter.redriven)
             and (reason is None or letter.reason == reason)
             and (since_us is None or letter.at_us >= since_us)
+            and (until_us is None or letter.at_us <= until_us)
             and (not ids or letter.id in ids)
         )
 

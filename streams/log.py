@@ -6,7 +6,7 @@ names on both; a prefix that a cluster's topics may carry never shows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from msgspec import Struct
@@ -105,6 +105,9 @@ class Log(Protocol):
 
     def trim(self, before_us: int, groups: Mapping[str, str]) -> int:
         """Remove what is done and older than this; `groups` names each topic's group. Returns how many records went."""
+
+    def forget(self, topic: str, places: Mapping[int, Collection[int]]) -> int:
+        """Remove the records at these offsets (by partition), where one can be removed at all. Returns how many went."""
 
     def close(self) -> None: ...
 

@@ -130,6 +130,14 @@ def environment(home: Path) -> dict[str, str]:
 RUBRIC = 'name = "mine"\ninstructions = "Judge."\nitems = [{name = "correct", description = "It is right."}]\n'
 
 
+FOREIGN = {
+    "chats.jsonl": "openai.jsonl",
+    "chat-export.json": "open-webui.json",
+    "feedback-export.json": "open-webui.json",
+    "ratings.csv": "ratings.csv",
+}
+
+
 def furnish(folder: Path) -> None:
     """The files that the pages' commands name."""
     (folder / "examples").mkdir()
@@ -139,6 +147,9 @@ def furnish(folder: Path) -> None:
     (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     for day in ("monday", "tuesday"):
         shutil.copy(ROOT / SAMPLE, folder / f"{day}.jsonl.gz")
+    foreign = ROOT / "tests" / "feedback" / "intake" / "foreign"
+    for name, file in FOREIGN.items():
+        shutil.copy(foreign / file, folder / name)
     for name in ("my-rubric.toml", "old.toml", "new.toml"):
         (folder / name).write_text(RUBRIC)
     (folder / "key.txt").write_text("sk-example\n")

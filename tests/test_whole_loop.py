@@ -231,7 +231,9 @@ def test_a_turn_that_nobody_rates_is_judged_after_its_grace_period(loop: Loop, c
         return client.chat.completions.create(model="trimtab", messages=once, max_tokens=200)
 
     # one that was cut is no whole reply, and is not judged
-    asked = next(it for it in map(reply, ("Lyon", "Bern", "Oslo", "Rome", "Kyiv")) if it.choices[0].finish_reason == "stop")
+    asked = next(
+        it for it in map(reply, ("Lyon", "Bern", "Oslo", "Rome", "Kyiv")) if it.choices[0].finish_reason == "stop"
+    )
 
     def verdicts() -> list[Verdict]:
         found = Facts(loop.state / "facts").verdicts()

@@ -18,6 +18,7 @@ COMMANDS = {
     "init": "init",
     "up": "up",
     "replay": "replay",
+    "import": "import_",
     "worker": "roles",
     "gateway": "roles",
     "trainer": "roles",
@@ -60,7 +61,8 @@ class LazyGroup(Group):
         module = COMMANDS.get(cmd_name)
         if module is None:
             return None
-        command = getattr(importlib.import_module(f"deploy.cli.{module}"), cmd_name.replace("-", "_"))
+        named = module if cmd_name == "import" else cmd_name.replace("-", "_")  # Python keeps that word for itself
+        command = getattr(importlib.import_module(f"deploy.cli.{module}"), named)
         assert isinstance(command, click.Command)
         return command
 

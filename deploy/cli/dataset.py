@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 import click
 import msgspec
 from rich.table import Table
 
-from deploy.cli.common import Context, pass_context, print_json, stdout
+from deploy.cli.common import Context, pass_context, print_json, stderr, stdout
 from deploy.cli.groups import Group
 from deploy.errors import Failed
 from deploy.text import moment, shown
 from deploy.training.train import seal_now
-from feedback.dataset import snapshot
+from feedback.dataset import exporting, snapshot
+from feedback.dataset.exporting import SHAPES
 from feedback.dataset.snapshot import Manifest, SnapshotError
+from feedback.dataset.tables import TableName
+from feedback.records import Split
+
+NAMES: dict[str, TableName] = {
+    "pairs": "pairs", "labels": "unpaired", "unpaired": "unpaired", "demonstrations": "demonstrations",
+}  # fmt: skip
+HELD_OUT: dict[str, str] = {"gate": "gates", "calibrate": "calibrates"}
 
 
 @click.group(cls=Group)
@@ -27,6 +38,7 @@ def dataset() -> None:
       trimtab dataset ls
       trimtab dataset show 20261120
       trimtab dataset export 20261120 > rows.jsonl
+      trimtab dataset export --format trl --table pairs --out pairs.jsonl
       trimtab dataset diff 20261113 20261120
     """
 
@@ -107,13 +119,99 @@ def show(context: Context, name: str) -> None:
 
 
 @dataset.command()
-@click.argument("name")
+@click.argument("name", required=False)
+@click.option(
+    "--format",
+    "shape",
+    type=click.Choice(("jsonl", *SHAPES)),
+    default="jsonl",
+    show_default=True,
+    help="All rows as they are; or one table for TRL, for OpenAI's fine-tuning, or as parquet.",
+)
+@click.option(
+    "--table", type=click.Choice(tuple(NAMES)), help="Which rows [default: pairs]; not for jsonl, which has all."
+)
+@click.option(
+    "--split", type=click.Choice(get_args(Split)), help="Whose rows [default: train]; not for jsonl, which has all."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="File, or directory, to write to [default: stdout].")
 @pass_context(with_json=False, looks=True)
-def export(context: Context, name: str) -> None:
-    """Write a snapshot's rows to stdout as JSON lines, each naming its table (it holds redacted chats: keep it private)."""
-    path = _find(context, name)
-    for line in snapshot.export(path):
-        click.echo(line)
+def export(
+    context: Context, name: str | None, shape: str, table: str | None, split: Split | None, out: Path | None
+) -> None:
+    """Write a snapshot's rows (it holds redacted chats: keep it private). NAME: the start of its name [default: the newest].
+
+    \b
+    Examples:
+      trimtab dataset export 20261120 > rows.jsonl
+      trimtab dataset export --format trl --table pairs --out pairs.jsonl
+      trimtab dataset export 20261120 --format openai --table demonstrations --out exported/
+    """
+    path = _find(context, name or _newest(context))
+    if shape == "jsonl":
+        if table or split:
+            raise click.UsageError("--table and --split go with --format trl, openai or parquet: jsonl has all rows")
+        _write(snapshot.export(path), out, f"{path.name}.jsonl")
+        return
+    _export_table(path, shape, NAMES[table or "pairs"], split or "train", out)
+
+
+def _export_table(path: Path, shape: str, table: TableName, split: Split, out: Path | None) -> None:
+    if split != "train":
+        stderr.print(f"these rows are of the {split} split: what {HELD_OUT[split]} must never train", soft_wrap=True)
+    if shape == "parquet":
+        if out is None:
+            raise click.UsageError("parquet needs --out: a terminal can't show it")
+        target = _target(out, f"{table}.parquet")
+        with _replacing(target) as fresh:
+            rows, left = exporting.write_parquet(path, table, split, fresh), 0
+    else:
+        told = exporting.Told()
+        try:
+            lines = exporting.lines(path, shape, table, split, told)
+        except SnapshotError as error:
+            raise click.UsageError(str(error)) from None
+        _write(lines, out, f"{table}.jsonl")
+        rows, left = told.rows, told.undecided
+    undecided = f"; {left:,} that prefer neither were left out" if left else ""
+    stderr.print(f"{rows:,} rows of {table}, {split} split{undecided}", soft_wrap=True)
+
+
+def _write(lines: Iterable[str], out: Path | None, name: str) -> None:
+    if out is None:
+        for line in lines:
+            click.echo(line)
+        return
+    with _replacing(_target(out, name)) as fresh, fresh.open("w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
+
+
+def _target(out: Path, name: str) -> Path:
+    """The file itself; in a directory, which is made where none is named by a suffix, the file of this name."""
+    if out.is_dir() or not out.suffix:
+        out.mkdir(parents=True, exist_ok=True)
+        return out / name
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """A private file that takes the target's place once it is complete."""
+    fresh = target.with_name(f".{target.name}.part")
+    fresh.touch(mode=0o600)
+    try:
+        yield fresh
+        fresh.replace(target)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _newest(context: Context) -> str:
+    names = [manifest.name for manifest in snapshot.list_snapshots(context.state.snapshots)]
+    if not names:
+        raise Failed("there is no snapshot yet: `trimtab dataset seal` seals one")
+    return names[-1]
 
 
 @dataset.command()

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import base64
+import sys
 from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
 
 import click
 from rich.table import Table
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
+from deploy.cli.decide import actor
 from deploy.cli.groups import Group
+from deploy.control.history import Entry
 from deploy.errors import Failed
 from deploy.text import iso, moment, plain, shown
 from feedback.intake.edge import Edge
@@ -31,6 +36,7 @@ def dead_letters() -> None:
       trimtab dead-letters show 2-17
       trimtab dead-letters redrive --reason future            # only says what it would do
       trimtab dead-letters redrive --reason future --yes
+      trimtab dead-letters purge --older-than-s 604800
     """
 
 
@@ -82,11 +88,8 @@ def show(context: Context, letter_id: str) -> None:
 def redrive(context: Context, ids: tuple[str, ...], reason: str | None, newer_than_s: float | None, yes: bool) -> None:
     """Send dead letters through the edge again; events keep their identity, so nothing is counted twice."""
     now_us = context.clock.now_us()
-    since_us = None if newer_than_s is None else now_us - _age_us(newer_than_s)
-    found = _read(context)
-    if unknown := sorted(set(ids) - {letter.id for letter in found}):
-        raise Failed(_unknown(", ".join(unknown)))
-    chosen = list(filter(letters.selection(reason, since_us, ids), found))
+    since_us = None if newer_than_s is None else now_us - _age_us(newer_than_s, "--newer-than-s")
+    chosen = _chosen(_read(context), ids, letters.selection(reason, since_us, ids))
     if not yes:
         if context.as_json:
             print_json({"would_redrive": [letter.id for letter in chosen]})
@@ -106,13 +109,59 @@ def redrive(context: Context, ids: tuple[str, ...], reason: str | None, newer_th
         stdout.print(f"  {letter.id}  {shown(rejected.message, 100)}")
 
 
+@dead_letters.command()
+@click.argument("ids", nargs=-1)
+@click.option("--reason", help="Letters with this reason code.")
+@click.option("--older-than-s", type=float, help="Letters that are at least so many seconds old.")
+@click.option("--yes", is_flag=True, help="Do it without a question.")
+@pass_context()
+def purge(context: Context, ids: tuple[str, ...], reason: str | None, older_than_s: float | None, yes: bool) -> None:
+    """Remove dead letters for good, redriven ones too; the history tells of it. What is replayed later may be refused anew.
+
+    On Kafka they are not shown any more, and their bytes go with the topic's retention.
+    """
+    now_us = context.clock.now_us()
+    until_us = None if older_than_s is None else now_us - _age_us(older_than_s, "--older-than-s")
+    chosen = _chosen(_read(context), ids, letters.selection(reason, None, ids, until_us, redriven=True))
+    counted = dict(Counter(letter.reason for letter in chosen).most_common())
+    told = ", ".join(f"{number:,} {shown(code)}" for code, number in counted.items()) or "none"
+    if chosen and not yes and not context.as_json and sys.stdin.isatty() and sys.stdout.isatty():
+        yes = click.confirm(f"Remove {len(chosen):,} dead letters for good ({told})?", abort=True)
+    if not yes:
+        if context.as_json:
+            print_json({"would_purge": [letter.id for letter in chosen]})
+        else:
+            stdout.print(f"{len(chosen):,} dead letters would be removed for good ({told}); --yes does it")
+        return
+    if chosen:
+        _note(context, counted, told, now_us)
+        letters.purge(context.log, chosen)
+    if context.as_json:
+        print_json({"purged": len(chosen), "reasons": counted})
+    else:
+        stdout.print(f"{len(chosen):,} removed ({told})")
+
+
+def _note(context: Context, counted: dict[str, int], told: str, now_us: int) -> None:
+    """Written before anything is removed: what is gone without a word nobody finds again."""
+    with closing(context.control) as control, control.change() as tx:
+        tx.append(Entry(now_us, actor(), "dead-letters purge", None, None, None, told, {"reasons": counted}))
+
+
+def _chosen(found: list[DeadLetter], ids: tuple[str, ...], wanted: Callable[[DeadLetter], bool]) -> list[DeadLetter]:
+    """Those that are wanted; raises Failed where an id is nobody's."""
+    if unknown := sorted(set(ids) - {letter.id for letter in found}):
+        raise Failed(_unknown(", ".join(unknown)))
+    return list(filter(wanted, found))
+
+
 def _unknown(ids: str) -> str:
     return f"there is no dead letter {ids}: `trimtab dead-letters ls` lists them"
 
 
-def _age_us(seconds: float) -> int:
+def _age_us(seconds: float, option: str) -> int:
     if not 0 <= seconds <= MAX_AGE_S:  # and so not for what is no number
-        raise click.BadParameter(f"{seconds} is no age: give seconds, 0 or more", param_hint="'--newer-than-s'")
+        raise click.BadParameter(f"{seconds} is no age: give seconds, 0 or more", param_hint=f"'{option}'")
     return int(seconds * 1e6)
 
 

@@ -10,6 +10,7 @@ import secrets
 from array import array
 from collections import Counter
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, get_args
 
 import msgspec
@@ -73,8 +74,9 @@ class Start(Struct, frozen=True):
         return {partition: end for (name, partition), end in self.ends.items() if name == topic}
 
 
-def intake(log: Log, facts: Facts, start: Start, read: int) -> Intake:
-    """What became of the `read` lines that were sent since `start`; everything has to be done.
+def intake(log: Log, facts: Facts, start: Start, read: int, known: Mapping[str, int] = MappingProxyType({})) -> Intake:
+    """What became of the `read` lines that were sent since `start`; everything has to be done. `known`: lines that were not
+    sent, for they have their dead letters already.
 
     Raises Failed when the sum is not what was read: an event that nobody can account for must never pass in silence.
     """
@@ -82,7 +84,7 @@ def intake(log: Log, facts: Facts, start: Start, read: int) -> Intake:
     sent = {topic: offsets for topic, (offsets, _) in found.items()}
     turns, again = _new(facts, log, TURNS, sent[TURNS])
     ratings, too = _new(facts, log, RATINGS, sent[RATINGS])
-    dead = _buried(log, start, sent)
+    dead = _buried(log, start, sent) + Counter(known)
     accounted = turns.total() + ratings.total() + again + too + dead.total()
     if accounted != read:
         raise Failed(f"{read} events were read but {accounted} are accounted for: please report this, with the log")

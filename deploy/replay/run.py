@@ -6,7 +6,9 @@ events take. The replay may be killed at any moment: run again, it ends in the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,11 @@ from feedback.intake.event_files import Line, lines
 from feedback.judge import routing
 from feedback.labels import exchanges
 from streams import dead_letters
+from streams.log import Log
 from streams.worker import Worker
+
+Reader = Callable[[Path, Callable[[int], object]], Iterator[Line]]
+"""Reads a file as events, a line each, and tells how many bytes of it were read so far."""
 
 SEND_EVERY = 500
 """Lines that are sent together."""
@@ -39,6 +45,8 @@ async def run(
     control: Control,
     clock: Clock,
     progress: Callable[[str, int, int], object],
+    reader: Reader = lines,
+    judges: bool = True,
 ) -> Intake:
     """Take the files in, judge what nobody rated (where there is a judge), and account for every line.
 
@@ -48,14 +56,15 @@ async def run(
     start = Start.now(log)
     facts = Facts(state.facts)
     edge = Edge(state.secret("edge"))
-    ask = make_ask(settings.judge, control, clock, lambda: newest_event_us(facts))
+    ask = make_ask(settings.judge, control, clock, lambda: newest_event_us(facts)) if judges else None
     async with open_worker(log, state, settings, edge, ask, None, clock) as worker:
-        read = await feed(files, worker, edge, start, clock, lambda done: progress("reading", done, 0))
+        sender = Sender(worker, edge, start, clock, log)
+        read = await feed(files, reader, sender, lambda done: progress("reading", done, 0))
         waiting = sum((await worker.lag()).values())
         await worker.drained(lambda lag: progress("taking in", waiting - min(waiting, sum(lag.values())), waiting))
         if ask is not None:
             await _judge(worker, facts, progress)
-    return intake(log, facts, start, read)
+    return intake(log, facts, start, read, sender.known)
 
 
 async def _judge(worker: Worker, facts: Facts, progress: Callable[[str, int, int], object]) -> None:
@@ -71,37 +80,57 @@ async def _judge(worker: Worker, facts: Facts, progress: Callable[[str, int, int
     )
 
 
-async def feed(
-    files: Sequence[Path], worker: Worker, edge: Edge, start: Start, clock: Clock, progress: Callable[[int], object]
-) -> int:
+class Sender:
+    """Sends lines as one run's records. A line that has its dead letter already gets no other: it is only counted."""
+
+    def __init__(self, worker: Worker, edge: Edge, start: Start, clock: Clock, log: Log) -> None:
+        self._worker, self._edge, self._start, self._clock, self._log = worker, edge, start, clock, log
+        self.known = Counter[str]()
+        """Lines that were refused as they were in an earlier run, by reason."""
+
+    async def send(self, lines: Sequence[Line], path: Path) -> None:
+        """Send lines of one file; raises what the producer raises."""
+        made = [self._record(line, path) for line in lines]
+        await self._worker.producer.send([record for record in made if record is not None])
+
+    def _record(self, line: Line, path: Path) -> Record | None:
+        now_us = self._clock.now_us()
+        try:
+            made = line.rejected or self._edge.record(line.raw, now_us)
+        except Exception as error:  # what nobody foresaw stops no replay either
+            made = Rejected("poison", "", f"{type(error).__name__}: {error}")
+        if isinstance(made, Rejected):
+            if hash((path.name, line.number, None, line.raw)) in self._kept:
+                self.known[made.code] += 1
+                return None
+            made = dead_letters.dead_letter(made, line.raw, now_us, file=path.name, line=line.number)
+        return self._start.marked(made)
+
+    @cached_property
+    def _kept(self) -> set[int]:
+        """Of the runs before this one; looked up once something is refused."""
+        return dead_letters.lines_kept(self._log)
+
+
+async def feed(files: Sequence[Path], read: Reader, sender: Sender, progress: Callable[[int], object]) -> int:
     """Send every line of the files; returns how many lines were read (blank ones do not count)."""
     count, before = 0, 0
     for path in files:
-        waiting: list[Record] = []
+        waiting: list[Line] = []
         at = 0
 
         def note(position: int) -> None:
             nonlocal at
             at = position
 
-        for line in lines(path, note):
-            waiting.append(_record(line, path, edge, start, clock.now_us()))
+        for line in read(path, note):
+            waiting.append(line)
             count += 1
             if len(waiting) >= SEND_EVERY:
-                await worker.producer.send(waiting)
+                await sender.send(waiting, path)
                 waiting = []
                 progress(before + at)
-        await worker.producer.send(waiting)
+        await sender.send(waiting, path)
         before += path.stat().st_size
         progress(before)
     return count
-
-
-def _record(line: Line, path: Path, edge: Edge, start: Start, now_us: int) -> Record:
-    try:
-        made = line.rejected or edge.record(line.raw, now_us)
-    except Exception as error:  # what nobody foresaw stops no replay either
-        made = Rejected("poison", "", f"{type(error).__name__}: {error}")
-    if isinstance(made, Rejected):
-        made = dead_letters.dead_letter(made, line.raw, now_us, file=path.name, line=line.number)
-    return start.marked(made)

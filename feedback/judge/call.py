@@ -7,6 +7,7 @@ believed to have the right shape or size.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from email.utils import parsedate_to_datetime
@@ -50,6 +51,8 @@ class Answer(Struct, frozen=True):
     text: str = ""
     reason: Reason | None = None
     detail: str = ""
+    cut: bool = False
+    """The model was not done: its tokens were used up."""
 
 
 class CallFailed(Exception):
@@ -90,9 +93,28 @@ class Dialect(Struct, frozen=True):
         return options
 
 
+class _Part(Struct, frozen=True):
+    type: str = "text"
+    text: str | None = None
+
+
 class _Message(Struct, frozen=True):
-    content: str | None = None
+    content: str | list[_Part] | None = None
     refusal: str | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+
+    @property
+    def text(self) -> str:
+        """What was answered; parts that are no text (a thought, say) are none of it."""
+        if isinstance(self.content, list):
+            return "".join(part.text or "" for part in self.content if part.type in ("text", "output_text"))
+        return self.content or ""
+
+    @property
+    def thought(self) -> str:
+        """Where some servers put the whole answer of a model that did not think."""
+        return next((text for text in (self.reasoning_content, self.reasoning) if isinstance(text, str)), "")
 
 
 class _Choice(Struct, frozen=True):
@@ -240,7 +262,7 @@ async def _body(response: Any) -> bytes:
 
 def _completion(body: bytes) -> _Completion:
     try:
-        return msgspec.json.decode(body, type=_Completion)
+        return msgspec.json.decode(body.removeprefix(codecs.BOM_UTF8), type=_Completion)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CallFailed("unparsable", f"the server's answer is no completion: {error}", None, billed=True) from None
 
@@ -258,7 +280,11 @@ def _answer(completion: _Completion, spent: Tokens) -> Answer:
     choice = completion.choices[0]
     if choice.message.refusal or choice.finish_reason == "content_filter":
         return Answer(spent, reason="refused", detail="the judge declined to answer")
-    return Answer(spent, text=choice.message.content or "")
+    cut = choice.finish_reason == "length"
+    text = choice.message.text
+    if not text.strip() and not cut:  # a thought that was cut short is a draft
+        text = choice.message.thought
+    return Answer(spent, text=text, cut=cut)
 
 
 def _said(error: openai.APIStatusError) -> str:

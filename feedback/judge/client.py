@@ -17,7 +17,8 @@ from feedback.clock import Clock
 from feedback.judge import prompt
 from feedback.judge.call import Answer, Caller, Tokens, open_client, worst
 from feedback.judge.ledger import Ledger, Refusal, Reservation, lot_of
-from feedback.judge.prompt import Prompt, Reason, Scores, Unparsable, Winner
+from feedback.judge.prompt import Prompt, Reason, Scores, Winner
+from feedback.judge.reading import Unparsable
 from feedback.judge.rubric import Rubric
 from feedback.records import Judgement, JudgeRequest, Unjudged, Verdict
 from feedback.settings import JudgeSettings, read_key
@@ -104,23 +105,32 @@ class Judge:
     def _read(self, request: JudgeRequest, prompts: list[Prompt], answers: list[Answer]) -> Judgement:
         read: list[Scores | Winner] = []
         failed: list[tuple[Reason, str]] = []
-        for answer in answers:
+        for asked, answer in zip(prompts, answers, strict=True):
             if answer.reason is not None:
                 failed.append((answer.reason, answer.detail))
                 continue
             try:
-                single = request.other_reply is None
-                read.append(
-                    prompt.read_scores(answer.text, self._rubric) if single else prompt.read_winner(answer.text)
-                )
+                read.append(self._answer(asked, answer, single=request.other_reply is None))
             except Unparsable as error:
-                failed.append(("unparsable", str(error)))
+                cut = (
+                    f" (cut off after {self._settings.max_tokens} tokens: raise judge.max_tokens)" if answer.cut else ""
+                )
+                failed.append(("unparsable", f"{error}{cut}"))
         if failed:
             reason, detail = min(failed, key=lambda failure: failure[0] != "unreachable")  # that one can be asked later
             if read and reason != "unreachable":
                 reason, detail = "order_failed", f"{reason}: {detail}"
             return self._unjudged(request, prompts, reason, detail, answers)
         return self._verdict(request, prompts, answers, read)
+
+    def _answer(self, asked: Prompt, answer: Answer, single: bool) -> Scores | Winner:
+        """What one answer says; raises Unparsable."""
+        question = asked.messages[-1]["content"]
+        return (
+            prompt.read_scores(answer.text, self._rubric, question)
+            if single
+            else prompt.read_winner(answer.text, question)
+        )
 
     def _verdict(
         self, request: JudgeRequest, prompts: list[Prompt], answers: list[Answer], read: Sequence[Scores | Winner]

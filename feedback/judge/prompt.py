@@ -16,6 +16,8 @@ import msgspec
 from msgspec import Struct
 
 from feedback.content import parts_of, spoken
+from feedback.judge import reading
+from feedback.judge.reading import Unparsable
 from feedback.judge.rubric import Rubric
 from feedback.records import JudgeRequest, Message
 
@@ -53,10 +55,6 @@ class Prompt(Struct, frozen=True):
         return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()[:16]
 
 
-class Unparsable(Exception):
-    """An answer that is not what was asked for."""
-
-
 class Scores(Struct, frozen=True):
     """A single reply's scores, each within 0..1."""
 
@@ -71,6 +69,11 @@ class Winner(Struct, frozen=True):
     first: float
     confidence: float
     rationale: str
+
+    @property
+    def leader(self) -> int:
+        """1 where the reply shown first is better, -1 where the other one is, 0 for neither."""
+        return (self.first > 0.5) - (self.first < 0.5)
 
 
 def ask_scores(request: JudgeRequest, rubric: Rubric) -> Prompt:
@@ -108,30 +111,14 @@ def ask_winner(request: JudgeRequest, rubric: Rubric, swapped: bool) -> Prompt:
     return Prompt(_messages(rubric, parts, task), schema)
 
 
-def read_scores(text: str, rubric: Rubric) -> Scores:
-    """The scores in the judge's answer; raises Unparsable."""
-    answer = _answer(text)
-    scores = answer.get("scores")
-    if not isinstance(scores, dict):
-        raise Unparsable("the answer has no `scores`")
-    items = {}
-    for item in rubric.items:
-        value = scores.get(item.name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value not in (1, 2, 3, 4, 5):
-            raise Unparsable(f"the score of {item.name} is {str(value)[:20]!r}, not a whole number from 1 to 5")
-        items[item.name] = (value - 1) / 4
-    return Scores(items, _confidence(answer), _rationale(answer))
+def read_scores(text: str, rubric: Rubric, asked: str = "") -> Scores:
+    """The scores in the judge's answer to the question `asked`; raises Unparsable."""
+    return reading.answer(text, "scores", lambda answer: _scores(answer, rubric), lambda scores: scores.items, asked)
 
 
-def read_winner(text: str) -> Winner:
-    """The winner in the judge's answer; raises Unparsable."""
-    answer = _answer(text)
-    winner = str(answer.get("winner")).strip().lower()
-    confidence = _confidence(answer)
-    lead = {"1": 0.5, "2": -0.5, "tie": 0.0}.get(winner)
-    if lead is None:
-        raise Unparsable(f"the winner is {winner[:20]!r}, not 1, 2 or tie")
-    return Winner(0.5 + lead * confidence, confidence, _rationale(answer))
+def read_winner(text: str, asked: str = "") -> Winner:
+    """The winner in the judge's answer to the question `asked`; raises Unparsable."""
+    return reading.answer(text, "winner", _winner, lambda winner: winner.leader, asked)
 
 
 def combine(straight: Winner, swapped: Winner) -> tuple[float, float, float]:
@@ -209,25 +196,39 @@ def _object(**properties: Any) -> dict[str, Any]:
     }
 
 
-def _answer(text: str) -> dict[str, Any]:
-    stripped = text.strip()
-    if stripped.startswith("```"):  # some servers wrap JSON in a code block even when told not to
-        stripped = stripped.strip("`").removeprefix("json").strip()
-    try:
-        answer = msgspec.json.decode(stripped.encode("utf-8", "replace"))
-    except (msgspec.DecodeError, RecursionError):
-        raise Unparsable("the answer is not JSON") from None
-    if not isinstance(answer, dict):
-        raise Unparsable("the answer is JSON, but no object")
-    return answer
+def _scores(answer: dict[str, Any], rubric: Rubric) -> Scores:
+    scores = answer["scores"]
+    if not isinstance(scores, dict):
+        raise Unparsable(f"the scores are {str(scores)[:20]!r}, not an object with one number per item")
+    items = {}
+    for item in rubric.items:
+        if item.name not in scores:
+            raise Unparsable(f"the score of {item.name} is missing")
+        value = scores[item.name]
+        if isinstance(value, bool) or not isinstance(value, int | float) or value not in (1, 2, 3, 4, 5):
+            raise Unparsable(f"the score of {item.name} is {str(value)[:20]!r}, not a whole number from 1 to 5")
+        items[item.name] = (value - 1) / 4
+    return Scores(items, _confidence(answer), _rationale(answer))
+
+
+def _winner(answer: dict[str, Any]) -> Winner:
+    winner = str(answer["winner"]).strip().lower()
+    confidence = _confidence(answer)
+    lead = {"1": 0.5, "2": -0.5, "tie": 0.0}.get(winner)
+    if lead is None:
+        raise Unparsable(f"the winner is {winner[:20]!r}, not 1, 2 or tie")
+    return Winner(0.5 + lead * confidence, confidence, _rationale(answer))
 
 
 def _confidence(answer: dict[str, Any]) -> float:
-    value = answer.get("confidence")
+    if "confidence" not in answer:
+        raise Unparsable("the confidence is missing")
+    value = answer["confidence"]
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise Unparsable(f"the confidence is {str(value)[:20]!r}, not a number from 0 to 1")
     return float(value)
 
 
 def _rationale(answer: dict[str, Any]) -> str:
-    return str(answer.get("rationale", ""))[:MAX_RATIONALE_CHARACTERS]
+    text = str(answer.get("rationale", ""))[:MAX_RATIONALE_CHARACTERS]
+    return text.encode("utf-8", "replace").decode("utf-8")  # an escape may name half a character

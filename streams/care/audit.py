@@ -10,6 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 import msgspec
 import pyarrow.compute as pc
@@ -56,7 +57,7 @@ class Finding:
 def audit(log: Log, facts: Facts) -> Iterator[Finding]:
     """Each partition of each topic that becomes facts."""
     buried: dict[tuple[str | None, int | None], dict[int, str]] = {}
-    for letter in dead_letters.read(log):
+    for letter in chain(dead_letters.read(log), dead_letters.purged(log)):
         if letter.offset is not None:
             buried.setdefault((letter.topic, letter.partition), {})[letter.offset] = letter.digest or _digest(
                 letter.value

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -158,6 +158,10 @@ class KafkaLog:
 
     def trim(self, before_us: int, groups: Mapping[str, str]) -> int:
         """Nothing: each topic's retention does it."""
+        return 0
+
+    def forget(self, topic: str, places: Mapping[int, Collection[int]]) -> int:
+        """Nothing: a cluster removes what is oldest, never one record."""
         return 0
 
     def close(self) -> None:

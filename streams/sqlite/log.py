@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import threading
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -163,6 +163,22 @@ class SqliteLog:
                         "DELETE FROM records WHERE partition_id = ? AND offset < ? AND at_us < ?",
                         (partition_id, done.get((topic, partition), 0), before_us),
                     ).rowcount
+        return removed
+
+    def forget(self, topic: str, places: Mapping[int, Collection[int]]) -> int:
+        """Remove the records at these offsets, by partition; their bytes are overwritten. Returns how many went."""
+        removed = 0
+        with self._lock:
+            self._connection.execute("PRAGMA secure_delete = ON")
+        with self._transaction():
+            ids = {partition: row_id for partition, row_id, _ in self._found(topic)}
+            for partition, offsets in places.items():
+                rows = [(ids[partition], offset) for offset in offsets]
+                delete = "DELETE FROM records WHERE partition_id = ? AND offset = ?"
+                removed += self._connection.executemany(delete, rows).rowcount if rows else 0
+        with self._lock:
+            self._connection.execute("PRAGMA secure_delete = OFF")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()  # as far as no reader needs it
         return removed
 
     def close(self) -> None:

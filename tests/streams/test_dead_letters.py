@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+
+import pytest
 
 from feedback.facts.reader import Facts
 from feedback.intake.contract import Rejected
@@ -13,7 +16,7 @@ from streams.app import GROUPS
 from streams.care.audit import audit
 from streams.care.migrate import migrate
 from streams.dead_letters import MAX_MESSAGE, dead_letter
-from streams.log import MAX_RECORD_BYTES
+from streams.log import MAX_RECORD_BYTES, scan
 from streams.sqlite.log import SqliteLog
 from tests.fakes import CLOCK
 from tests.streams.test_worker import KEY, drain
@@ -44,10 +47,47 @@ def test_other_bytes_from_the_same_place_are_another_letter(tmp_path: Path) -> N
     assert len(list(dead_letters.read(log))) == 2
 
 
-def test_lines_of_files_are_told_each_time(tmp_path: Path) -> None:
+def test_a_line_of_a_file_that_was_replayed_twice_is_one_letter(tmp_path: Path) -> None:
     log = log_in(tmp_path)
-    log.append([dead_letter(REASON, b"{no json", 0, file="a.jsonl", line=7)] * 2)
-    assert len(list(dead_letters.read(log))) == 2
+    line = partial(dead_letter, REASON, b"{no json", 0)
+    log.append([line(file="a.jsonl", line=7)] * 2 + [line(file="a.jsonl", line=8), line(file="b.jsonl", line=7)])
+    assert [(found.file, found.line) for found in dead_letters.read(log)] == [
+        ("a.jsonl", 7),
+        ("a.jsonl", 8),
+        ("b.jsonl", 7),
+    ]
+
+
+async def test_the_audit_misses_nothing_of_what_was_purged(tmp_path: Path) -> None:
+    log = log_in(tmp_path)
+    await drain(tmp_path, log, [Record(TURNS, b"k", b"{no json")])
+    assert dead_letters.purge(log, dead_letters.read(log)) == 1
+    assert list(dead_letters.read(log)) == []
+    findings = list(audit(log, Facts(tmp_path / "facts")))
+    assert sum(finding.dead_letters for finding in findings) == 1
+    assert all(finding.good for finding in findings)
+    assert [(gone.value, gone.message) for gone in dead_letters.purged(log)] == [(b"", "")]
+
+
+def test_whatever_was_sent_twice_is_purged_together(tmp_path: Path) -> None:
+    log = log_in(tmp_path)
+    log.append([letter(1, at_us=1), letter(2, at_us=2), letter(1, at_us=3)])
+    first, _ = dead_letters.read(log)
+    assert dead_letters.purge(log, [first]) == 2
+    assert [found.offset for found in dead_letters.read(log)] == [2]
+    assert [dead_letters.decode(stored).offset for stored in scan(log, DEAD_LETTERS)] == [2]
+
+
+def test_a_purge_that_was_cut_short_is_finished_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = log_in(tmp_path)
+    log.append([letter(1)])
+    with monkeypatch.context() as patched:
+        patched.setattr(log, "forget", lambda *_: 0)  # what a cluster does, too
+        dead_letters.purge(log, dead_letters.read(log))
+    assert list(dead_letters.read(log)) == []
+    assert len(list(scan(log, DEAD_LETTERS))) == 1
+    assert dead_letters.purge(log, []) == 0
+    assert list(scan(log, DEAD_LETTERS)) == []
 
 
 async def test_the_audit_counts_a_letter_that_came_twice_once(tmp_path: Path) -> None:

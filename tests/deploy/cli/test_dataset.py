@@ -6,6 +6,7 @@ import json
 import tarfile
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from deploy.state import open_state
@@ -91,3 +92,56 @@ def test_what_is_known_now_is_sealed_when_somebody_asks(tmp_path: Path) -> None:
     made = document(state, "dataset", "seal")
     assert [one["name"] for one in document(state, "dataset", "ls")] == [made["name"]]
     assert typed(state, "dataset", "seal")[1].startswith("sealed ")
+
+
+@pytest.mark.parametrize(
+    ("shape", "table", "keys"),
+    [
+        ("trl", "pairs", {"prompt", "chosen", "rejected"}),
+        ("trl", "labels", {"prompt", "completion", "label"}),
+        ("trl", "demonstrations", {"messages"}),
+        ("openai", "pairs", {"input", "preferred_output", "non_preferred_output"}),
+        ("openai", "demonstrations", {"messages"}),
+    ],
+)
+def test_a_table_is_exported_as_others_train_on_it_and_only_its_train_split(
+    sealed: Path, tmp_path: Path, shape: str, table: str, keys: set[str]
+) -> None:
+    out = tmp_path / "rows.jsonl"
+    words = ("dataset", "export", SECOND, "--format", shape, "--table", table, "--out", str(out))
+    code, printed, error = typed(sealed, *words)
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert (code, printed) == (0, "")
+    assert error.startswith(f"{len(rows):,} rows of")
+    assert all(row.keys() == keys for row in rows)
+    assert out.stat().st_mode & 0o777 == 0o600
+    name = {"labels": "unpaired"}.get(table, table)
+    told = [json.loads(line) for line in exactly(sealed, "dataset", "export", SECOND)[1].splitlines()]
+    train = [row for row in told if row["table"] == name and row["split"] == "train"]
+    train = [row for row in train if row.get("preference", row.get("desirable")) != 0.5]
+    assert len(rows) == len(train)
+
+
+def test_what_gates_is_exported_by_name_only_and_said_not_to_train(sealed: Path, tmp_path: Path) -> None:
+    words = ("dataset", "export", SECOND, "--format", "trl", "--table", "labels")
+    code, _, error = typed(sealed, *words, "--split", "gate")
+    assert (code, "what gates must never train" in error) == (0, True)
+    assert "must never train" not in typed(sealed, *words)[2]
+
+
+def test_parquet_keeps_every_column(sealed: Path, tmp_path: Path) -> None:
+    words = ("dataset", "export", "--format", "parquet", "--table", "labels")
+    assert typed(sealed, *words, "--out", str(tmp_path / "out"))[0] == 0
+    rows = pq.read_table(tmp_path / "out" / "unpaired.parquet").to_pylist()
+    assert {row["split"] for row in rows} == {"train"}
+    assert {"weight", "provenance", "source"} <= rows[0].keys()
+    assert typed(sealed, *words)[0] == 2
+
+
+def test_openai_has_no_single_labels(sealed: Path) -> None:
+    code, _, error = typed(sealed, "dataset", "export", "--format", "openai", "--table", "labels")
+    assert (code, "no rows for single labels" in error) == (2, True)
+
+
+def test_rows_as_they_are_take_no_table(sealed: Path) -> None:
+    assert typed(sealed, "dataset", "export", "--table", "pairs")[0] == 2

@@ -83,3 +83,41 @@ def test_what_is_still_no_event_is_refused_once_more(buried: Buried) -> None:
 def test_an_age_that_is_none_is_wrong_usage(buried: Buried, seconds: str) -> None:
     code, _, error = typed(buried(), "dead-letters", "redrive", "--newer-than-s", seconds)
     assert (code, "Invalid value for '--newer-than-s'" in error) == (2, True)
+
+
+def test_nothing_is_purged_without_a_yes(buried: Buried) -> None:
+    state = buried(b"x", b"y")
+    ids = [letter["id"] for letter in document(state, "dead-letters", "ls")]
+    assert document(state, "dead-letters", "purge") == {"would_purge": ids}
+    code, out, _ = typed(state, "dead-letters", "purge")
+    assert (code, out) == (0, "2 dead letters would be removed for good (2 bad_json); --yes does it")
+    assert len(document(state, "dead-letters", "ls")) == 2
+    assert document(state, "history") == []
+
+
+def test_a_purged_letter_is_gone_with_its_bytes_and_the_history_tells_of_it(buried: Buried) -> None:
+    state = buried(b"very secret", b"stays")
+    first, second = document(state, "dead-letters", "ls")
+    assert document(state, "dead-letters", "purge", first["id"], "--yes") == {"purged": 1, "reasons": {"bad_json": 1}}
+    assert document(state, "dead-letters", "ls") == [second]
+    assert typed(state, "dead-letters", "show", first["id"])[0] == 1
+    (entry,) = document(state, "history")
+    assert (entry["action"], entry["reason"]) == ("dead-letters purge", "1 bad_json")
+    for file in state.glob("log.db*"):
+        assert b"very secret" not in file.read_bytes()
+
+
+def test_letters_are_purged_by_reason_and_age(buried: Buried) -> None:
+    state = buried(b"x", at_us=CLOCK.now_us())
+    assert document(state, "dead-letters", "purge", "--reason", "future", "--yes")["purged"] == 0
+    assert document(state, "dead-letters", "purge", "--older-than-s", "1e9", "--yes")["purged"] == 0
+    code, out, _ = typed(state, "dead-letters", "purge", "--reason", "bad_json", "--older-than-s", "0", "--yes")
+    assert (code, out) == (0, "1 removed (1 bad_json)")
+    assert typed(state, "dead-letters", "purge", "--yes")[:2] == (0, "0 removed (none)")
+
+
+@pytest.mark.parametrize("seconds", ["nan", "-1"])
+def test_an_age_that_is_none_purges_nothing(buried: Buried, seconds: str) -> None:
+    code, _, error = typed(buried(b"x"), "dead-letters", "purge", "--older-than-s", seconds, "--yes")
+    assert (code, "Invalid value for '--older-than-s'" in error) == (2, True)
+    assert typed(buried(), "dead-letters", "purge", "9-9", "--yes")[0] == 1

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from deploy.control.store import open_control
 from deploy.errors import Failed
+from deploy.parts import open_log
 from deploy.replay.intake import Intake
 from deploy.replay.run import run
 from deploy.settings import Settings
@@ -25,6 +26,9 @@ from deploy.state import open_state
 from deploy.training.train import newest_event_us, seal_now
 from feedback.facts.reader import Facts
 from feedback.records import Unjudged, Verdict
+from feedback.topics import DEAD_LETTERS
+from streams import dead_letters
+from streams.log import scan
 from tests.deploy.commands import FORKED, ROOT, SAMPLE, answer, trimtab
 from tests.fakes import CLOCK
 from tests.judge_server import judge_server, scores
@@ -92,6 +96,19 @@ def test_a_second_replay_shows_only_duplicates_and_changes_nothing(tmp_path: Pat
     assert (second.turns, second.ratings) == (0, {})
     assert second.dead_letters == first.dead_letters
     assert second.duplicates == first.events - sum(first.dead_letters.values())
+
+
+def test_a_line_that_was_refused_before_is_named_again_and_not_stored_again(tmp_path: Path) -> None:
+    bad = [b"{no json", b"{no json", dump(event(1, reply=7))[0]]
+    file = write(tmp_path / "1.jsonl", [*bad, *dump(event(2))])
+    accounts = [replayed(tmp_path / "s", file)[0].dead_letters for _ in range(3)]
+    assert accounts == [{"bad_json": 2, "wrong_type": 1}] * 3
+    log = open_log(open_state(tmp_path / "s"), Settings(), CLOCK)
+    assert [letter.line for letter in dead_letters.read(log)] == [1, 2, 3]
+    assert len(list(scan(log, DEAD_LETTERS))) == 3
+    dead_letters.purge(log, dead_letters.read(log))
+    assert replayed(tmp_path / "s", file)[0].dead_letters == accounts[0]
+    assert len(list(scan(log, DEAD_LETTERS))) == 3, "what was purged is refused anew"
 
 
 @pytest.mark.slow

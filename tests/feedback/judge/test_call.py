@@ -91,6 +91,36 @@ async def test_what_is_no_completion_is_unparsable(raw: Raw) -> None:
     assert len(server.asked) == 1
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": [{"type": "text", "text": GOOD}]},
+        {"content": [{"type": "text", "text": GOOD[:9]}, {"type": "text", "text": GOOD[9:]}]},
+        {"content": [{"type": "thinking", "thinking": [{"text": "hm"}]}, {"type": "text", "text": GOOD}]},
+        {"content": GOOD, "reasoning_content": "Let me think.", "reasoning": {"odd": 1}},
+        {"content": None, "reasoning_content": GOOD},
+        {"content": "\n", "reasoning": GOOD},
+        {"content": "", "reasoning_content": None, "reasoning": GOOD},
+    ],
+)
+async def test_an_answer_is_found_in_parts_and_beside_thoughts(message: dict[str, Any]) -> None:
+    with judge_server(lambda _: completion(**message)) as server:
+        assert (await ask(server)).text == GOOD
+
+
+async def test_a_thought_that_was_cut_short_is_no_answer() -> None:
+    choice = {"finish_reason": "length", "message": {"content": None, "reasoning_content": GOOD}}
+    with judge_server(lambda _: Raw(json.dumps({"choices": [choice]}).encode())) as server:
+        answer = await ask(server)
+    assert (answer.text, answer.cut) == ("", True)
+
+
+async def test_a_mark_of_byte_order_before_a_completion_is_looked_past() -> None:
+    body = json.dumps({"choices": [{"message": {"content": GOOD}}]}).encode("utf-8-sig")
+    with judge_server(lambda _: Raw(body)) as server:
+        assert (await ask(server)).text == GOOD
+
+
 async def test_an_answer_without_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(call, "MAX_ANSWER_BYTES", 10_000)
     with judge_server(lambda _: "x" * 20_000) as server:

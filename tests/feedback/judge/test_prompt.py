@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from feedback.judge import rubric
 from feedback.judge.prompt import (
     MAX_CONTEXT_CHARACTERS,
-    Unparsable,
     Winner,
     ask_scores,
     ask_winner,
@@ -20,6 +19,7 @@ from feedback.judge.prompt import (
     read_scores,
     read_winner,
 )
+from feedback.judge.reading import Unparsable
 from feedback.records import JudgeRequest
 
 RUBRIC = rubric.load()
