@@ -21,8 +21,6 @@ from feedback.records import Message
 
 CACHED_BYTES = 32_000_000
 CACHED_USERS_BYTES = 4_000_000
-FEW_PASSES = 3
-"""Over a text, where work is limited: what is found, what that lets be found, and that nothing is left."""
 NODE_US = 2
 MAX_DEPTH = 64
 
@@ -87,11 +85,9 @@ class Redactor:
         key = text if region is None else (text, region)
         plain = self._remembered.get(key)
         if plain is None:
-            if self._left_us is None:
-                plain = personal_data.without_personal_data(text, region)
-            else:
+            if self._left_us is not None:
                 self._spend(self._left_us, personal_data.work_us(text))
-                plain = personal_data.without_personal_data(text, region, FEW_PASSES)
+            plain = personal_data.without_personal_data(text, region)
             self._remembered.set(key, plain, getsizeof(text) + (0 if plain is text else getsizeof(plain)))
         return plain
 
