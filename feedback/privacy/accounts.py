@@ -23,7 +23,8 @@ def iban_length(written: str) -> int:
     if not size or len(places) < size:
         return 0
     end = places[size - 1] + 1
-    if written[end : end + 1] not in ("", " ", "-"):
+    after = written[end : end + 1]
+    if after == "_" or after.isascii() and after.isalnum():
         return 0
     number = "".join(written[place] for place in places[:size])
     return end if iban.is_valid(number, check_country=False) else 0

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from feedback.privacy.network import Span
 
 _LETTERS = r"0-9A-Za-z\u00c0-\u052f\u0300-\u036f"
-_LOCAL = re.compile(rf"[{_LETTERS}.!#$%&'*+/=?^_`{{|}}~\-]+$")
+_LOCAL = re.compile(rf"[{_LETTERS}.!#$%&'*+/=?^_`{{|}}~\-]+\Z")
 _DOMAIN = re.compile(rf"(?:[{_LETTERS}](?:[{_LETTERS}\-]{{0,61}}[{_LETTERS}])?\.){{1,8}}[A-Za-z\u00c0-\u052f]{{2,24}}(?![A-Za-z\u00c0-\u052f]*\()")
 _MOST = 64
 _AT = re.compile(r" ?[(\[{<] ?(?:at|ät|arroba|chez|a|аt|собака) ?[)\]}>] ?", re.I)

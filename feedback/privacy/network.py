@@ -17,10 +17,10 @@ _PAIRS = re2.compile(rb"[0-9A-Fa-f]{2}(?:-[0-9A-Fa-f]{2})+|[0-9A-Fa-f]{4}(?:\.[0
 _MAC = re.compile(r"(?:[0-9a-f]{2}[:\-]){5}[0-9a-f]{2}|[0-9a-f]{4}\.[0-9a-f]{4}\.[0-9a-f]{4}", re.I)
 _VERSION = re.compile(
     r"(?:(?<![^\W\d_])(?:v|ver|vers|version|versión|versione|versie|wersja|firmware|release|build|update|driver|oid)"
-    r"|版本|固件|バージョン|버전|версия)[.: ]{0,3}$",
+    r"|版本|固件|バージョン|버전|версия)[.: ]{0,3}\Z",
     re.I,
 )
-_PROGRAM = re.compile(r"(?<![^\W_])(?!(?:From|IP|IPv4|Host|Server|Address|Adresse|Von|Ip|At|The|Is|On|My|To)\b)[A-Z][A-Za-z]+ $")
+_PROGRAM = re.compile(r"(?<![^\W_])(?!(?:From|IP|IPv4|Host|Server|Address|Adresse|Von|Ip|At|The|Is|On|My|To)\b)[A-Z][A-Za-z]+ \Z")
 _LOW = 32
 _LONGEST = 45
 

@@ -28,8 +28,12 @@ from feedback.privacy.words import left_of, says_phone, says_thing
 LONG_CHARACTERS = 50_000
 MARK_US = 8
 """What a character that a rule may begin with costs at worst."""
-MOST_CHECKS = 20_000
-"""Of candidates in one text: what comes after so many counts by its shape alone, so that no text takes for ever."""
+MOST_WORK = 60_000
+"""For the numbers of one text, in looks at one; what comes after so many counts by its shape alone, so that a text takes
+no longer for being made of what is hard to tell."""
+_CHECK_WORK = 15
+"""Of asking what a number is, in looks."""
+_FEWEST_IN_ID = 4
 FEWEST_DIGITS = 6
 _MOST_WORDS = 8
 """Of groups with blanks between them that one number has at most."""
@@ -92,6 +96,8 @@ def without_personal_data(text: str, region: str | None = None) -> str:
     maybe = _MAYBE.Match(_bytes(text))
     if not maybe:
         return text
+    if maybe == [_MAYBE_SIGN] and text.isascii() and _is_plain(text):
+        return text
     normal = normalised(text)
     data = normal.text.encode("ascii", "replace")
     certain = _certain(normal.text, data, maybe)
@@ -100,6 +106,14 @@ def without_personal_data(text: str, region: str | None = None) -> str:
         return text
     spans = _Numbers(normal.text, data, region).spans(certain) if digits >= FEWEST_DIGITS else certain
     return _replaced(text, normal, spans) if spans else text
+
+
+def _is_plain(text: str) -> bool:
+    """Whether an ASCII text has too few signs for anything; told of most that have a digit or a colon at all."""
+    if "@" in text or text.count(":") >= 2 or text.count(".") >= 3 or text.count("-") >= 5:
+        return False
+    data = text.encode()
+    return len(data) - len(data.translate(None, _DIGITS)) < FEWEST_DIGITS
 
 
 def _bytes(text: str) -> bytes:
@@ -140,10 +154,16 @@ def _kinds() -> tuple[_Kind, ...]:
         _Kind(
             kind,
             re.compile(kind.shape),
-            re.compile(rf"(?:(?<![^\W_])|(?<=[\u0e00-\u9fff]))(?:{kind.cue}){connector}[ :.#=\-(]*$", re.I) if kind.cue else None,
+            re.compile(rf"(?:(?<![^\W_])|(?<=[\u0e00-\u9fff]))(?:{kind.cue}){connector}[ :.#=\-(]*\Z", re.I) if kind.cue else None,
         )
         for kind in ID_NUMBERS
     )
+
+
+class _Said(NamedTuple):
+    phone: bool
+    thing: bool
+    left: str
 
 
 class _Numbers:
@@ -151,7 +171,7 @@ class _Numbers:
 
     def __init__(self, text: str, data: bytes, region: str | None) -> None:
         self._text, self._data, self._region = text, data, region
-        self._done, self._checks = 0, 0
+        self._done, self.work, self._worded = 0, 0, False
 
     def spans(self, certain: list[Span]) -> list[Span]:
         """Those of numbers, between those that are certain, in order."""
@@ -173,13 +193,15 @@ class _Numbers:
             if start < position:
                 start = self._word_after(position, stop)
             while start < stop:
-                found = self._at(start, stop, end)
+                found = self._at(start, stop, end) if self.work < MOST_WORK else self._by_shape(start, stop)
                 if found is None:
                     start = self._word_after(start + 1, stop)
                 else:
                     yield found
                     self._done = position = found[1]
-                    start = self._word_after(position, stop)
+                    start = self._after(position, stop)
+                if self.work >= MOST_WORK and found is None:
+                    break
 
     def _word_after(self, place: int, stop: int) -> int:
         """Where the next group begins that is not joined to the one before it."""
@@ -187,11 +209,20 @@ class _Numbers:
             found = _NEXT.search(self._text, place, stop)
             if found is None:
                 return stop
-            return found.end() - 1
+            return found.start()
         return stop
+
+    def _after(self, place: int, stop: int) -> int:
+        found = _ANY.search(self._text, place, stop)
+        return stop if found is None else found.start()
+
+    def _by_shape(self, start: int, stop: int) -> Span | None:
+        digits = len(self._data[start:stop]) - len(self._data[start:stop].translate(None, _DIGITS))
+        return (start, stop, "[id]") if digits >= _FEWEST_IN_ID else None
 
     def _at(self, start: int, stop: int, end: int) -> Span | None:
         text = self._text
+        self.work += 1
         before = text[start - 1] if start > self._done else " "
         if before.isascii() and (before.isalnum() or before == "_") or before.isdecimal():
             if not text.startswith(("IBAN", "iban"), max(0, start - 4)):
@@ -200,40 +231,47 @@ class _Numbers:
             start += 4
         window = text[start : min(stop, start + _LONGEST)]
         ends = [match.end() for match in _WORD_ENDS.finditer(window)][:_MOST_WORDS]
-        ends = [size for size in ends if start + size == end or not _joined(text, start + size)]
-        if not ends:
+        ends = [size for size in ends if start + size == end or not _joined(text, start + size, end)]
+        digits = "".join(filter(str.isdigit, window[: ends[-1]])) if ends else ""
+        if len(digits) < (FEWEST_DIGITS if window[: ends[-1]].isdigit() else _FEWEST_IN_ID) if ends else True:
             return None
         left = left_of(text, self._done, start)
+        said = self._said(left)
         if window[:2].isalpha() and window[:2].isascii() and (size := iban_length(text[start : min(end, start + 80)])):
             return start, start + size, "[iban]"
         for size in reversed(ends):
             written = window[:size]
-            if sum(map(str.isdigit, written)) >= 4 and (marker := self._kind(written, left)):
-                opened = written.count("(") - written.count(")")
-                if opened <= 0:
+            digits = "".join(filter(str.isdigit, written))
+            if len(digits) < _FEWEST_IN_ID:
+                break
+            if len(digits) <= _MOST_DIGITS and written.count("(") <= written.count(")"):
+                if marker := self._kind(written, digits, said):
                     return start, start + size, marker
         return None
 
-    def _kind(self, written: str, left: str) -> str:
-        self._checks += 1
-        digits = "".join(filter(str.isdigit, written))
-        if self._checks > MOST_CHECKS:
-            return "[id]" if len(digits) > FEWEST_DIGITS else ""
+    def _said(self, left: str) -> _Said:
+        self._worded = _LETTER.search(left) is not None
+        if not self._worded:
+            return _Said(False, left.endswith("#"), left)
+        self.work += _CHECK_WORK
+        return _Said(says_phone(left), says_thing(left), left)
+
+    def _kind(self, written: str, digits: str, words: _Said) -> str:
+        self.work += _CHECK_WORK
+        phone, thing, left = words
         if is_card(written, digits):
             return "[card]"
-        thing = says_thing(left)
         upper = written.upper()
         for kind in _kinds_of(len(digits)):
             if kind.shape.fullmatch(upper) is None:
                 continue
-            said = kind.cue is not None and kind.cue.search(left) is not None
+            said = kind.cue is not None and self._worded and kind.cue.search(left) is not None
             if (kind.cue is None and not thing) or said or self._region in kind.id.regions.split() and not thing:
                 if kind.cue is None and kind.id.regions and self._region not in kind.id.regions.split():
                     continue
                 if _valid(kind.id, upper):
                     return "[id]"
-        phone = says_phone(left)
-        if not any(map(str.isalpha, written)) and (phone or not (thing or _labelled(left))):
+        if not any(map(str.isalpha, written)) and (phone or written[0] == "+" or not (thing or _labelled(left))):
             if is_phone(written, digits, left, phone, self._region):
                 return "[phone]"
         return ""
@@ -256,10 +294,10 @@ def _labelled(left: str) -> bool:
     return left[-1:] in ("-", "_", "#") and (left[-1:] == "#" or left[-2:-1].isalpha())
 
 
-def _joined(text: str, place: int) -> bool:
+def _joined(text: str, place: int, end: int) -> bool:
     """Whether what stands at `place` goes on with the number before it."""
     character = text[place : place + 1]
-    if character in ("-", ".", "/") and place + 1 < len(text):
+    if character in ("-", ".", "/") and place + 1 < end:
         return text[place + 1].isdigit() and text[place + 1].isascii()
     return character != "" and character.isascii() and (character.isalnum() or character == "_")
 
@@ -275,11 +313,14 @@ def _replaced(text: str, normal: Normal, spans: list[Span]) -> str:
 
 
 _LONGEST = 40
+_MOST_DIGITS = 19
+_LETTER = re.compile(r"[^\W\d_]")
+_ANY = re.compile(r"[+(]*[A-Za-z0-9]")
 _DIGITS = b"0123456789"
 _MARKS = _DIGITS + b"@:"
 _MARK = re.compile(r"[\d@＠:]")
 _CANDIDATE = re2.compile(
-    rf"(?:[+(]{{0,2}}[0-9]|[A-Za-z]{{1,6}}[0-9])[A-Za-z0-9]*(?:[ .\-/()]{{1,4}}[A-Za-z]{{0,3}}[0-9][A-Za-z0-9]*|[\-][A-Za-z]\b)*".encode()
+    rf"(?:[+(]{{0,2}}[0-9]|[A-Za-z]{{1,6}}[0-9]|[A-Z]{{2}} [0-9]{{2}} ?[0-9]{{2}} ?[0-9]{{2}}|[XYZ]-[0-9])[A-Za-z0-9]*(?:[ .\-/()]{{1,4}}[A-Za-z]{{0,3}}[0-9][A-Za-z0-9]*|[ \-][A-Za-z]\b)*".encode()
 )
 _WORD_ENDS = re.compile(r"[A-Za-z0-9]+\)?(?![A-Za-z0-9])")
 _NEXT = re.compile(r"(?:(?<=[ ()])|(?<=[^\x00-\x7f]))[+(]*[A-Za-z0-9]")

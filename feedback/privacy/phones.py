@@ -22,7 +22,7 @@ _TELLING = re.compile(
 )
 _AMERICAN = re.compile(r"(?:1 )?[2-9]\d\d [2-9]\d\d[ \-]\d{4}")
 _TRUNK = re.compile(r"0(?!800|180|900|700|137)[1-9]\d{0,3}(?: ?[/\-] ?| )?\d(?:[ \-]?\d){4,9}")
-_IN_A_ROW = re.compile(r"(?<!\d)\d{1,4} $")
+_IN_A_ROW = re.compile(r"(?<!\d)\d{1,4} \Z")
 """A number before it: these are many short ones, not one."""
 _MOBILES_WITHOUT_TRUNK = ("IN",)
 _CHINESE = re.compile(r"1[3-9]\d{9}")

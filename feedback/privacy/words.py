@@ -41,13 +41,13 @@ _THING = (
     r"|заказ\w*|накладн\w+|счёт|трек\w*|версия|артикул"
 )
 _SERIES = re.compile(
-    r"(?<![^\W_])(?:resolution|latenc\w+|numbers|lottery|lotto\w*|values|prices|scores|sizes|dimensions|werte|zahlen)(?![^\W_])[^.!?;\n\[\]]*$"
+    r"(?<![^\W_])(?:resolution|latenc\w+|numbers|lottery|lotto\w*|values|prices|scores|sizes|dimensions|werte|zahlen)(?![^\W_])[^.!?;\n\[\]]*\Z"
 )
 _THING_EAST = "订单|訂單|单号|單號|快递|快遞|运单|注文|伝票|追跡|版本|固件|주문|송장|운송장"
 
 
 def _before(words: str, east: str, connector: str) -> re.Pattern[str]:
-    return re.compile(rf"(?:(?<![^\W_])(?:{words})|(?:{east})){connector}$", re.I)
+    return re.compile(rf"(?:(?<![^\W_])(?:{words})|(?:{east})){connector}\Z", re.I)
 
 
 _PHONE_BEFORE = _before(_PHONE, _PHONE_EAST, _CONNECTOR)
