@@ -13,7 +13,9 @@ IBAN = r"[A-Za-z]{2}[0-9]{2}(?:[ \-]{0,2}[A-Za-z0-9]){11,30}"
 _ISSUER = re.compile(
     r"4\d{15}(?:\d{3})?|(?:5[1-5]|2[2-7])\d{14}|3[47]\d{13}|3(?:0[0-5]|[689]\d)\d{11}|(?:6011|64[4-9]\d|65\d\d|35\d\d)\d{12}|62\d{14,17}"
 )
-_GROUPS = re.compile(r"\d{14,19}|\d{4}(?:[ .\-]{1,3}\d{4}){3}(?:[ .\-]{1,3}\d{3})?|\d{4}[ .\-]{1,3}\d{6}[ .\-]{1,3}\d{4,5}")
+_GROUPS = re.compile(
+    r"\d{14,19}|\d{4}(?:[ .\-]{1,3}\d{4}){3}(?:[ .\-]{1,3}\d{3})?|\d{4}[ .\-]{1,3}\d{6}[ .\-]{1,3}\d{4,5}"
+)
 
 
 def iban_length(written: str) -> int:
@@ -24,7 +26,7 @@ def iban_length(written: str) -> int:
         return 0
     end = places[size - 1] + 1
     after = written[end : end + 1]
-    if after == "_" or after.isascii() and after.isalnum():
+    if after == "_" or (after.isascii() and after.isalnum()):
         return 0
     number = "".join(written[place] for place in places[:size])
     return end if iban.is_valid(number, check_country=False) else 0

@@ -58,11 +58,15 @@ def keys(data: bytes, text: str) -> Iterator[Span]:
 
 def passwords(data: bytes, text: str) -> Iterator[Span]:
     """What stands behind a word such as "password", if the text says that it is one."""
+    done = 0
     for match in _CUE_ASCII.finditer(data) if text.isascii() else _CUE.finditer(text):
+        if match.start() < done:
+            continue
         if (said := _SAID.match(text, match.end())) and not _NO_SECRET.fullmatch(said[1]):
             start, end = said.span(1)
             end -= len(said[1]) - len(said[1].rstrip(".!?)。*"))
             if end > start:
+                done = end
                 yield start, end, "[secret]"
         elif said := _SECRETLY.match(text, match.end()):
             yield *said.span(1), "[secret]"

@@ -12,12 +12,16 @@ from feedback.privacy.network import Span
 
 _LETTERS = r"0-9A-Za-z\u00c0-\u052f\u0300-\u036f"
 _LOCAL = re.compile(rf"[{_LETTERS}.!#$%&'*+/=?^_`{{|}}~\-]+\Z")
-_DOMAIN = re.compile(rf"(?:[{_LETTERS}](?:[{_LETTERS}\-]{{0,61}}[{_LETTERS}])?\.){{1,8}}[A-Za-z\u00c0-\u052f]{{2,24}}(?![A-Za-z\u00c0-\u052f]*\()")
+_DOMAIN = re.compile(
+    rf"(?:[{_LETTERS}](?:[{_LETTERS}\-]{{0,61}}[{_LETTERS}])?\.){{1,8}}[A-Za-z\u00c0-\u052f]{{2,24}}(?![A-Za-z\u00c0-\u052f]*\()"
+)
 _MOST = 64
 _AT = re.compile(r" ?[(\[{<] ?(?:at|ät|arroba|chez|a|аt|собака) ?[)\]}>] ?", re.I)
 _DOT = r" ?[(\[{<] ?(?:dot|punkt|punto|point|ponto|точка) ?[)\]}>] ?| (?:dot|punkt|punto|point|ponto) "
 _SPELT_DOMAIN = re.compile(rf"[{_LETTERS}\-]{{1,63}}(?:(?:{_DOT}|\.)[{_LETTERS}\-]{{1,63}}){{1,5}}", re.I)
-_SPELT = re.compile(r"(?<![^\W_])[\w.+\-]{1,64} (?:at|arroba) [\w\-]{1,63} (?:dot|punto) [\w\-]{1,63}(?: dot \w{2,10})?", re.I)
+_SPELT = re.compile(
+    r"(?<![^\W_])[\w.+\-]{1,64} (?:at|arroba) [\w\-]{1,63} (?:dot|punto) [\w\-]{1,63}(?: dot \w{2,10})?", re.I
+)
 
 
 def emails(text: str, spelt: bool) -> Iterator[Span]:

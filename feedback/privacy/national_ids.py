@@ -31,7 +31,6 @@ from stdnum.hr import oib as hr_oib
 from stdnum.ie import pps as ie_pps
 from stdnum.il import idnr as il_id
 from stdnum.in_ import aadhaar as in_aadhaar
-from stdnum.in_ import pan as in_pan
 from stdnum.is_ import kennitala as is_kt
 from stdnum.it import codicefiscale as it_cf
 from stdnum.kr import rrn as kr_rrn
@@ -108,7 +107,7 @@ def _danish(number: str) -> bool:
 
 
 def _cuit(number: str) -> bool:
-    return ar_cuit.is_valid(number) or number[:2] in ("20", "23", "24", "27") and number.count("-") == 2
+    return ar_cuit.is_valid(number) or (number[:2] in ("20", "23", "24", "27") and number.count("-") == 2)
 
 
 def _snils(number: str) -> bool:
@@ -120,7 +119,11 @@ def _snils(number: str) -> bool:
 
 def _taiwanese(number: str) -> bool:
     letter = "ABCDEFGHJKLMNPQRSTUVXYWZIO".index(number[0]) + 10
-    total = letter // 10 + letter % 10 * 9 + sum(int(d) * w for d, w in zip(number[1:], (8, 7, 6, 5, 4, 3, 2, 1, 1), strict=True))
+    total = (
+        letter // 10
+        + letter % 10 * 9
+        + sum(int(d) * w for d, w in zip(number[1:], (8, 7, 6, 5, 4, 3, 2, 1, 1), strict=True))
+    )
     return total % 10 == 0
 
 
@@ -145,6 +148,7 @@ def _social(number: str) -> bool:
 def _medicare(number: str) -> bool:
     total = sum(int(d) * w for d, w in zip(number[:8], (1, 3, 7, 9, 1, 3, 7, 9), strict=True))
     return number[0] in "23456" and total % 10 == int(number[8])
+
 
 ID_NUMBERS = (
     IdNumber(r"\d{3}-\d\d-\d{4}|\d{3} \d\d \d{4}", _on_digits(us_ssn.is_valid), 9),
@@ -188,10 +192,26 @@ ID_NUMBERS = (
     IdNumber(r"\d{4}[ \-]?\d{5}[ \-]?\d", _on_digits(_medicare), 10, cue="medicare"),
     IdNumber(r"\d{3}[ \-]?\d{3}[ \-]?\d{4}", _on_digits(gb_nhs.is_valid), 10, cue="nhs"),
     IdNumber(r"\d{2,3}-?\d{3}-?\d{3}", _on_digits(nz_ird.is_valid), 8, cue="ird"),
-    IdNumber(r"\d{4} ?\d{6}", _on_digits(at_vnr.is_valid), 10, cue="svnr|sv-?nummer|sozialversicherungsnummer|versicherungsnummer", regions="AT"),
-    IdNumber(r"\d{2} ?\d{6} ?[A-Z] ?\d{3}", _always, 11, cue="rvnr|sozialversicherungsnummer|rentenversicherungsnummer|sv-?nummer|versicherungsnummer"),
-    IdNumber(r"\d{2,3}[/ ]?\d{3}[/ ]?\d{4,5}", _always, 10, cue="steuernummer|st\\.?-?nr|tax number"),
-    IdNumber(r"\d{2} ?\d{3} ?\d{3} ?\d{3}", _on_digits(de_idnr.is_valid), 11, cue="steuer-?id(?:entifikationsnummer)?|idnr|identifikationsnummer"),
+    IdNumber(
+        r"\d{4} ?\d{6}",
+        _on_digits(at_vnr.is_valid),
+        10,
+        cue="svnr|sv-?nummer|sozialversicherungsnummer|versicherungsnummer",
+        regions="AT",
+    ),
+    IdNumber(
+        r"\d{2} ?\d{6} ?[A-Z] ?\d{3}",
+        _always,
+        11,
+        cue="rvnr|sozialversicherungsnummer|rentenversicherungsnummer|sv-?nummer|versicherungsnummer",
+    ),
+    IdNumber(r"\d{2,3}[/ ]?\d{3}[/ ]?\d{4,5}", _always, 9, cue="steuernummer|st\\.?-?nr|tax number"),
+    IdNumber(
+        r"\d{2} ?\d{3} ?\d{3} ?\d{3}",
+        _on_digits(de_idnr.is_valid),
+        11,
+        cue="steuer-?id(?:entifikationsnummer)?|idnr|identifikationsnummer",
+    ),
     IdNumber(r"\d{3} ?\d{3} ?\d{3}", _on_digits(pt_nif.is_valid), 9, cue="nif|contribuinte"),
     IdNumber(r"\d{8} ?\d ?[A-Z\d]{2}\d", pt_cc.is_valid, 9, cue="cartão de cidadão|cartao de cidadao|cc"),
     IdNumber(r"\d{11}", _on_digits(gr_amka.is_valid), 11, cue="amka|αμκα", regions="GR"),
@@ -212,24 +232,44 @@ ID_NUMBERS = (
     IdNumber(r"\d-?\d{4}-\d{5}-\d{2}-\d", _on_digits(th_pin.is_valid), 13),
     IdNumber(r"\d{6}-\d{2}-\d{4}", _on_digits(my_nric.is_valid), 12),
     IdNumber(r"\d{16}", _always, 16, cue="nik|ktp"),
-    IdNumber(r"[A-Z]{5}\d{4}[A-Z]", in_pan.is_valid, 4),
     IdNumber(r"\d{7}[A-W][ABHITW]?", ie_pps.is_valid, 7, cue="ppsn?|pps number"),
     IdNumber(r"[A-Z][1289]\d{8}", _taiwanese, 9, cue="身分證|身份證|身份证|身分證字號|national id"),
     IdNumber(r"[A-Z]{4}\d{6}[A-Z0-9]{3}", _always, 6, cue="rfc"),
-    IdNumber(r"[A-Z]{3}\d{6}|[A-Z]{2}[A-Z0-9]{7}", _always, 5, cue="ausweisnummer|personalausweis|ausweis|dowód|dowodu|carta d'identità|carta identità"),
+    IdNumber(
+        r"[A-Z]{3}\d{6}|[A-Z]{2}[A-Z0-9]{7}",
+        _always,
+        5,
+        cue="ausweisnummer|personalausweis|ausweis|dowód|dowodu|carta d'identità|carta identità",
+    ),
     IdNumber(
         r"[A-Z]{1,2} ?\d{6,8}[A-Z]?\d?|\d{8,9}|\d{2}[A-Z]{2}\d{5}|[A-Z]\d[A-Z0-9]{6,8}|[A-Z0-9]{2}\d[A-Z0-9]{6}|[A-Z]{3}\d{6}",
         _always,
         4,
         cue="passport|reisepass\\w*|passnummer|pasaporte|passeport|passaporto|passaporte|paspoort\\w*|paszport\\w*|护照|護照|パスポート|여권|passport no|pass-?nr",
     ),
-    IdNumber(r"[A-Z0-9]{5,16}|[A-Z]\d{3}[ \-]\d{4}[ \-]\d{4}", _always, 4, cue="driver'?s licen[cs]e|driving licen[cs]e|führerschein\\w*|licencia de conducir|permis de conduire|patente"),
-    IdNumber(r"\d{9}|\d{4}\.\d\d\.\d{3}|\d{3} \d{3} \d{3}", _on_digits(nl_bsn.is_valid), 9, cue="bsn|burgerservicenummer|sofinummer"),
+    IdNumber(
+        r"[A-Z0-9]{5,16}|[A-Z]\d{3}[ \-]\d{4}[ \-]\d{4}",
+        _always,
+        4,
+        cue="driver'?s licen[cs]e|driving licen[cs]e|führerschein\\w*|licencia de conducir|permis de conduire|patente",
+    ),
+    IdNumber(
+        r"\d{9}|\d{4}\.\d\d\.\d{3}|\d{3} \d{3} \d{3}",
+        _on_digits(nl_bsn.is_valid),
+        9,
+        cue="bsn|burgerservicenummer|sofinummer",
+    ),
     IdNumber(r"\d{3}[ \-]?\d{3}[ \-]?\d{3}", _on_digits(ca_sin.is_valid), 9, cue="sin|nas|social insurance"),
     IdNumber(r"\d{11}|\d{9}-\d\d", _on_digits(br_cpf.is_valid), 11, cue="cpf"),
     IdNumber(r"\d{1,2}\.?\d{3}\.?\d{3}-?[\dX]", _always, 8, cue="rg|identidade"),
     IdNumber(r"\d{9}|9\d\d-\d\d-\d{4}", _social, 9, cue="ssn|social security|itin"),
     IdNumber(r"\d{12}", _on_digits(in_aadhaar.is_valid), 12, cue="aadhaar|aadhar|uidai"),
-    IdNumber(r"\d{11}|\d{2}\.?\d{2}\.?\d{2}[ \-]?\d{3}[ .]?\d{2}", _on_digits(be_nn.is_valid), 11, cue="rijksregisternummer|registre national|nationaal nummer|niss|insz", regions="BE"),
+    IdNumber(
+        r"\d{11}|\d{2}\.?\d{2}\.?\d{2}[ \-]?\d{3}[ .]?\d{2}",
+        _on_digits(be_nn.is_valid),
+        11,
+        cue="rijksregisternummer|registre national|nationaal nummer|niss|insz",
+        regions="BE",
+    ),
 )
 """In order of their strength: a number is taken for the first that it fits."""

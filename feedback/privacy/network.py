@@ -20,7 +20,9 @@ _VERSION = re.compile(
     r"|版本|固件|バージョン|버전|версия)[.: ]{0,3}\Z",
     re.I,
 )
-_PROGRAM = re.compile(r"(?<![^\W_])(?!(?:From|IP|IPv4|Host|Server|Address|Adresse|Von|Ip|At|The|Is|On|My|To)\b)[A-Z][A-Za-z]+ \Z")
+_PROGRAM = re.compile(
+    r"(?<![^\W_])(?!(?:From|IP|IPv4|Host|Server|Address|Adresse|Von|Ip|At|The|Is|On|My|To)\b)[A-Z][A-Za-z]+ \Z"
+)
 _LOW = 32
 _LONGEST = 45
 
@@ -46,7 +48,9 @@ def _with_colons(text: str, start: int, end: int) -> Iterator[Span]:
     """An address in a run of hex digits and colons; a label before it ("IPv6:") and a colon behind it are none of it."""
     if start and (text[start - 1].isalpha() or text[start - 1] == "_"):
         start = text.index(":", start) + 1
-    if end - start > _LONGEST + 2 or end < len(text) and (text[end].isalnum() and text[end].isascii()):
+    if len(tail := text[start:end].rpartition(":")[2]) > 4 and "." not in tail:
+        end -= len(tail)  # a number of another kind, which may go: what is left must be told the same then
+    if end - start > _LONGEST + 2 or (end < len(text) and (text[end].isalnum() and text[end].isascii())):
         return
     written = text[start:end].rstrip(".")
     if written.endswith(":") and not written.endswith("::"):
@@ -67,7 +71,11 @@ def _is_ipv6(written: str) -> bool:
         address = ipaddress.IPv6Address(written)
     except ValueError:
         return False
-    return written.count(":") >= 5 or address.ipv4_mapped is not None or written[:2].lower() in ("20", "24", "26", "28", "2a", "2c", "fe", "fd", "fc")
+    return (
+        written.count(":") >= 5
+        or address.ipv4_mapped is not None
+        or written[:2].lower() in ("20", "24", "26", "28", "2a", "2c", "fe", "fd", "fc")
+    )
 
 
 def _is_ipv4(text: str, start: int, end: int) -> bool:
@@ -79,12 +87,16 @@ def _is_ipv4(text: str, start: int, end: int) -> bool:
     if octets[0] in ("0", "255", "127") or written == "192.0.2.1":
         return False
     before = text[max(0, start - 24) : start]
+    if not before.rstrip(" .:")[-1:].isalpha():
+        return True
     return not _VERSION.search(before) and not (int(octets[0]) < _LOW and _PROGRAM.search(before) and octets[0] != "10")
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:
-    return not (start and _touches(text[start - 1])) and not (end < len(text) and _touches(text[end]) and text[end] != ".")
+    return not (start and _touches(text[start - 1])) and not (
+        end < len(text) and _touches(text[end]) and text[end] != "."
+    )
 
 
 def _touches(character: str) -> bool:
-    return character in "_." or character.isascii() and character.isalnum()
+    return character in "_." or (character.isascii() and character.isalnum())

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import re2
 
-from feedback.privacy.accounts import IBAN, iban_length, is_card
+from feedback.privacy.accounts import iban_length, is_card
 from feedback.privacy.credentials import CUES, KEYS, keys, passwords
 from feedback.privacy.emails import emails
 from feedback.privacy.national_ids import ID_NUMBERS, IdNumber
@@ -29,16 +29,20 @@ LONG_CHARACTERS = 50_000
 MARK_US = 8
 """What a character that a rule may begin with costs at worst."""
 MOST_WORK = 60_000
-"""For the numbers of one text, in looks at one; what comes after so many counts by its shape alone, so that a text takes
+"""For the numbers of one text, in steps; what comes after so many counts by its shape alone, so that a text takes
 no longer for being made of what is hard to tell."""
-_CHECK_WORK = 15
-"""Of asking what a number is, in looks."""
+_LOOK_WORK, _CHECK_WORK = 2, 15
+"""Of looking at a place where a number may begin, and of asking what it is."""
 _FEWEST_IN_ID = 4
 FEWEST_DIGITS = 6
 _MOST_WORDS = 8
 """Of groups with blanks between them that one number has at most."""
 
-_SIGNS = r"[\pN@＠:：]"
+_SIX_DIGITS = r"(?s)\pN.*\pN.*\pN.*\pN.*\pN.*\pN"
+_SIGNS = (
+    r"[@＠﹫]|[:：﹕].*[:：﹕]|\pN[.．]\pN{1,3}[.．]\pN{1,3}[.．]\pN|(?i)[0-9a-f]{2}(?:-[0-9a-f]{2}){5}|[0-9a-f]{4}\.[0-9a-f]{4}\."
+    r"|[\x{ad}\x{200b}-\x{200f}\x{2060}\x{feff}]"
+)
 _SPOKEN = (
     "zero|oh|one|two|three|four|five|six|seven|eight|nine|double|triple|null|eins|zwei|zwo|drei|vier|fünf|sechs|sieben"
     "|acht|neun|cero|uno|dos|tres|cuatro|cinco|seis|siete|ocho|nueve|un|deux|trois|quatre|cinq|sept|huit|neuf|meia|dois"
@@ -56,12 +60,18 @@ def _options() -> re2.Options:
 
 
 _SPELT = re2.compile(_SPELT_NUMBER, _options())
-_MAYBE_SIGN, _MAYBE_KEY, _MAYBE_PASSWORD, _MAYBE_AT, _MAYBE_SPOKEN = range(5)
+_, _MAYBE_KEY, _MAYBE_PASSWORD, _MAYBE_AT, _MAYBE_SPOKEN = range(5)
 
 
 def _maybe() -> re2.Set:
     found = re2.Set.SearchSet(_options())
-    for pattern in (_SIGNS, f"(?:{KEYS.split('|-----')[0]})|-----BEGIN ", f"(?i)(?:{CUES})", _AT_WORD, _SPELT_NUMBER):
+    for pattern in (
+        f"{_SIX_DIGITS}|{_SIGNS}",
+        f"(?:{KEYS.split('|-----')[0]})|-----BEGIN ",
+        f"(?i)(?:{CUES})",
+        _AT_WORD,
+        _SPELT_NUMBER,
+    ):
         found.Add(pattern)
     found.Compile()
     return found
@@ -96,8 +106,6 @@ def without_personal_data(text: str, region: str | None = None) -> str:
     maybe = _MAYBE.Match(_bytes(text))
     if not maybe:
         return text
-    if maybe == [_MAYBE_SIGN] and text.isascii() and _is_plain(text):
-        return text
     normal = normalised(text)
     data = normal.text.encode("ascii", "replace")
     certain = _certain(normal.text, data, maybe)
@@ -106,14 +114,6 @@ def without_personal_data(text: str, region: str | None = None) -> str:
         return text
     spans = _Numbers(normal.text, data, region).spans(certain) if digits >= FEWEST_DIGITS else certain
     return _replaced(text, normal, spans) if spans else text
-
-
-def _is_plain(text: str) -> bool:
-    """Whether an ASCII text has too few signs for anything; told of most that have a digit or a colon at all."""
-    if "@" in text or text.count(":") >= 2 or text.count(".") >= 3 or text.count("-") >= 5:
-        return False
-    data = text.encode()
-    return len(data) - len(data.translate(None, _DIGITS)) < FEWEST_DIGITS
 
 
 def _bytes(text: str) -> bytes:
@@ -154,7 +154,9 @@ def _kinds() -> tuple[_Kind, ...]:
         _Kind(
             kind,
             re.compile(kind.shape),
-            re.compile(rf"(?:(?<![^\W_])|(?<=[\u0e00-\u9fff]))(?:{kind.cue}){connector}[ :.#=\-(]*\Z", re.I) if kind.cue else None,
+            re.compile(rf"(?:(?<![^\W_])|(?<=[\u0e00-\u9fff]))(?:{kind.cue}){connector}[ :.#=\-(]*\Z", re.I)
+            if kind.cue
+            else None,
         )
         for kind in ID_NUMBERS
     )
@@ -222,9 +224,9 @@ class _Numbers:
 
     def _at(self, start: int, stop: int, end: int) -> Span | None:
         text = self._text
-        self.work += 1
+        self.work += _LOOK_WORK
         before = text[start - 1] if start > self._done else " "
-        if before.isascii() and (before.isalnum() or before == "_") or before.isdecimal():
+        if (before.isascii() and (before.isalnum() or before == "_")) or before.isdecimal():
             if not text.startswith(("IBAN", "iban"), max(0, start - 4)):
                 return None
         if text[start : start + 4].upper() == "IBAN":
@@ -266,7 +268,7 @@ class _Numbers:
             if kind.shape.fullmatch(upper) is None:
                 continue
             said = kind.cue is not None and self._worded and kind.cue.search(left) is not None
-            if (kind.cue is None and not thing) or said or self._region in kind.id.regions.split() and not thing:
+            if (kind.cue is None and not thing) or said or (self._region in kind.id.regions.split() and not thing):
                 if kind.cue is None and kind.id.regions and self._region not in kind.id.regions.split():
                     continue
                 if _valid(kind.id, upper):
@@ -319,9 +321,9 @@ _ANY = re.compile(r"[+(]*[A-Za-z0-9]")
 _DIGITS = b"0123456789"
 _MARKS = _DIGITS + b"@:"
 _MARK = re.compile(r"[\d@＠:]")
-_CANDIDATE = re2.compile(
-    rf"(?:[+(]{{0,2}}[0-9]|[A-Za-z]{{1,6}}[0-9]|[A-Z]{{2}} [0-9]{{2}} ?[0-9]{{2}} ?[0-9]{{2}}|[XYZ]-[0-9])[A-Za-z0-9]*(?:[ .\-/()]{{1,4}}[A-Za-z]{{0,3}}[0-9][A-Za-z0-9]*|[ \-][A-Za-z]\b)*".encode()
-)
+_BEGINS = r"[+(]{0,2}[0-9]|[A-Za-z]{1,6}[0-9]|[A-Z]{2} [0-9]{2} ?[0-9]{2} ?[0-9]{2}|[XYZ]-[0-9]"
+_GOES_ON = r"[ .\-/()]{1,4}[A-Za-z]{0,3}[0-9][A-Za-z0-9]*|[ \-][A-Za-z]\b"
+_CANDIDATE = re2.compile(rf"(?:{_BEGINS})(?:[A-Za-z0-9]{{3,}}(?:{_GOES_ON})*|[A-Za-z0-9]*(?:{_GOES_ON})+)".encode())
 _WORD_ENDS = re.compile(r"[A-Za-z0-9]+\)?(?![A-Za-z0-9])")
 _NEXT = re.compile(r"(?:(?<=[ ()])|(?<=[^\x00-\x7f]))[+(]*[A-Za-z0-9]")
 _MAYBE = _maybe()

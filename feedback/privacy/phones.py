@@ -36,7 +36,7 @@ def is_phone(written: str, digits: str, left: str, says_phone: bool, region: str
         return False
     if written[0] == "+" or written.startswith("(+"):
         return 7 <= size <= 15 and _has_calling_code(digits) and _DATE.match(written[1:]) is None
-    if digits.startswith("00") and 10 <= size and _is_abroad(digits[2:]):
+    if digits.startswith("00") and size >= 10 and _is_abroad(digits[2:]):
         return True
     if _DATE.match(written):
         return False

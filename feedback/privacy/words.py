@@ -21,9 +21,7 @@ _PHONE = (
     r"|telefonu|numer telefonu|komórka|zadzwoń|tlf|telefonnummer|mobilnr|puhelin|puh|telefonul|telefonszám"
     r"|телефон|тел|мобильный|позвоните(?: мне)?|звоните|номер телефона|мой номер|τηλέφωνο|telefonum|cep"
 )
-_PHONE_EAST = (
-    "电话|電話|手机|手機|座机|联系方式|聯絡電話|电话号码|電話番号|手机号|携帯|휴대폰|전화|전화번호|연락처|फ़ोन|मोबाइल|هاتف|جوال|טלפון"
-)
+_PHONE_EAST = "电话|電話|手机|手機|座机|联系方式|聯絡電話|电话号码|電話番号|手机号|携帯|휴대폰|전화|전화번호|연락처|फ़ोन|मोबाइल|هاتف|جوال|טלפון"
 _CONNECTOR = (
     r"(?:[ :.=\-(是为為号號码碼はがをのは은는]|is|number|no|nr|nummer|ist|unter|es|el|al|at|on|under|op|au|est|é|è"
     r"|to|jest|numer|мне|по|номер|番号|番號|번호|&|#){0,6}"

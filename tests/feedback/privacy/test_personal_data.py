@@ -104,7 +104,7 @@ NUMBERS = st.one_of(
     .map(lambda nine: "".join(nine) + nine[0])
     .map(_with_check_digit(mod_11_10.calc_check_digit)),
     _digits(3).map(lambda serial: "11010519491231" + serial).map(lambda rest: rest + ric.calc_check_digit(rest + "0")),
-    st.ip_addresses(v=4).map(str),
+    st.ip_addresses(v=4).map(str).filter(lambda address: address.split(".")[0] not in ("0", "127", "255")),
     st.ip_addresses(v=6, network="2001:db8::/32").map(str).filter(lambda address: len(address) > 9),
     _digits(7).map(lambda number: "+49170" + number),
     st.emails(domains=st.just("example.com")).filter(lambda email: '"' not in email),
