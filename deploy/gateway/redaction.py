@@ -47,12 +47,12 @@ class Redaction:
         except TooMuchWork:
             return self.edge.stamped(event, await self._away(parts_of(event)))
 
-    async def reply(self, reply: str | Message) -> str | Message:
+    async def reply(self, reply: str | Message, locale: str | None = None) -> str | Message:
         """A reply without personal data. Raises Unredactable."""
         try:
-            return self.edge.reply(reply, AT_ONCE_US)
+            return self.edge.reply(reply, AT_ONCE_US, locale)
         except TooMuchWork:
-            plain: str | Message = (await self._away({"reply": reply}))["reply"]
+            plain: str | Message = (await self._away({"reply": reply, "locale": locale}))["reply"]
             return plain
 
     async def asked(self, turn: Turn) -> Turn:
@@ -67,7 +67,7 @@ class Redaction:
         if is_unredactable(kept):
             return kept
         try:
-            return replace(kept, reply=await self.reply(reply))
+            return replace(kept, reply=await self.reply(reply, kept.locale))
         except Unredactable as why:
             self._count(why)
             return without_texts(kept)

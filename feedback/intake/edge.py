@@ -71,10 +71,10 @@ class Edge:
         """What stands for this user id in every record."""
         return self._redactor.user(raw)
 
-    def reply(self, reply: str | Message, work_us: int | None = None) -> str | Message:
+    def reply(self, reply: str | Message, work_us: int | None = None, locale: str | None = None) -> str | Message:
         """A reply without personal data. Raises TooMuchWork where it may take more than `work_us`."""
         redactor = self._within(work_us)
-        return redactor.text(reply) if isinstance(reply, str) else redactor.message(reply)
+        return redactor.text(reply, locale) if isinstance(reply, str) else redactor.message(reply, locale)
 
     def redacted(self, event: Event, work_us: int | None = None) -> Event:
         """The event without personal data, with hashed user id and stamped bucket.
@@ -124,8 +124,8 @@ def encoded(messages: Sequence[Message]) -> msgspec.Raw:
 
 
 def parts_of(event: Turn | Rating) -> dict[str, Any]:
-    """What of an event may hold personal data and is redacted, by field."""
-    parts: dict[str, Any] = {"tags": event.tags, "extra": event.extra}
+    """What of an event may hold personal data and is redacted, by field; `locale` says in which country's way."""
+    parts: dict[str, Any] = {"tags": event.tags, "extra": event.extra, "locale": event.locale}
     if isinstance(event, Turn):
         return parts | {"reply": event.reply, "messages": event.messages}
     return parts | {"value": event.value} if event.kind in ("edit", "comment") and event.value is not None else parts

@@ -1,398 +1,329 @@
-"""Which stretches of a text are personal data, and what is written in their place.
+"""Which stretches of a text are personal data, and what is written in their place, in one pass over the text in normal form.
 
-A stretch counts when its shape or its checksum makes it unlikely to be an order number, a price, a date or a version;
-a bare number of doubtful shape counts only behind a word such as "phone" or "BSN". Every pattern is bounded or
-possessive, so that time grows with the length of the text and no faster. Names of people and postal addresses are not
-recognised: no rule finds them without a model and many mistakes.
+A stretch counts when its shape or its checksum makes it unlikely to be an order number, a price, a date or a version; a
+number of doubtful shape counts only behind a word such as "phone" or "BSN". Candidates are found by RE2, whose time grows
+with the length of the text and no faster; each is then asked about once, with what stands to its left as it was already
+redacted, so that doing it again changes nothing. Names of people and postal addresses are not recognised: no rule finds
+them without a model and many mistakes.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-import phonenumbers
-from stdnum import iban, luhn, numdb
+import re2
 
-from feedback.privacy.national_ids import ID_NUMBERS, IdNumber, decimal_digits
-
-# A number starts and ends where no digit, Latin letter or underscore touches it. Only this one character is looked at on
-# either side, so that putting a placeholder beside a stretch hardly ever changes what the stretch is taken for.
-_START = r"(?<![\dA-Za-z_])"
-_END = r"(?![\dA-Za-z_])"
-_GAP = r"[ \u00a0\u202f./\-–()]"
+from feedback.privacy.accounts import iban_length, is_card
+from feedback.privacy.credentials import CUES, KEYS, keys, passwords
+from feedback.privacy.emails import emails
+from feedback.privacy.national_ids import ID_NUMBERS, IdNumber
+from feedback.privacy.network import Span, addresses
+from feedback.privacy.normal import Normal, normalised
+from feedback.privacy.phones import is_phone
+from feedback.privacy.words import left_of, says_phone, says_thing
 
 LONG_CHARACTERS = 50_000
 MARK_US = 8
-"""What a character that a rule may begin with costs at worst, in three passes."""
+"""What a character that a rule may begin with costs at worst."""
+MOST_WORK = 60_000
+"""For the numbers of one text, in steps; what comes after so many counts by its shape alone, so that a text takes
+no longer for being made of what is hard to tell."""
+_LOOK_WORK, _CHECK_WORK = 2, 15
+"""Of looking at a place where a number may begin, and of asking what it is."""
+_FEWEST_IN_ID = 4
+FEWEST_DIGITS = 6
+_MOST_WORDS = 8
+"""Of groups with blanks between them that one number has at most."""
 
-ID = "[id]"
-Check = Callable[[re.Match[str]], bool | int]
+_SIX_DIGITS = r"(?s)\pN.*\pN.*\pN.*\pN.*\pN.*\pN"
+_SIGNS = (
+    r"[@＠﹫]|[:：﹕].*[:：﹕]|\pN[.．]\pN{1,3}[.．]\pN{1,3}[.．]\pN|(?i)[0-9a-f]{2}(?:-[0-9a-f]{2}){5}|[0-9a-f]{4}\.[0-9a-f]{4}\."
+    r"|[\x{ad}\x{200b}-\x{200f}\x{2060}\x{feff}]"
+)
+_SPOKEN = (
+    "zero|oh|one|two|three|four|five|six|seven|eight|nine|double|triple|null|eins|zwei|zwo|drei|vier|fünf|sechs|sieben"
+    "|acht|neun|cero|uno|dos|tres|cuatro|cinco|seis|siete|ocho|nueve|un|deux|trois|quatre|cinq|sept|huit|neuf|meia|dois"
+    "|quatro|sete|oito|nove|due|tre|quattro|cinque|sei|sette|otto|nul|een|twee|drie|zes|zeven|negen"
+)
+_SPELT_NUMBER = rf"(?i)\b(?:{_SPOKEN})(?:[ ,.\-]+(?:{_SPOKEN})){{6,}}\b"
+_AT_WORD = r"(?i)[(\[{<] ?(?:at|ät|arroba|chez|a|собака) ?[)\]}>]| (?:at|arroba) [\w\-]+ (?:dot|punto) "
+_MOST_MEMORY = 64 << 20
 
 
-class Rule(NamedTuple):
-    """Group 1 of `pattern` is personal data where `check` says so; `marker` takes its place.
-
-    A check that returns a number means so many characters of the group. No match has fewer than so many `digits`
-    in a row, with gaps as in `_MANY_DIGITS`, or is in a text that has none of `words` (folded, see `_folded`).
-    """
-
-    marker: str
-    pattern: re.Pattern[str]
-    check: Check
-    digits: int = 0
-    words: tuple[str, ...] = ()
+def _options() -> re2.Options:
+    options = re2.Options()
+    options.max_mem = _MOST_MEMORY
+    return options
 
 
-def maybe_personal(text: str) -> bool:
-    """Whether a text can hold anything that the rules look for; the cheap question that most texts are asked only."""
-    return _MAYBE.search(text) is not None
+_SPELT = re2.compile(_SPELT_NUMBER, _options())
+_, _MAYBE_KEY, _MAYBE_PASSWORD, _MAYBE_AT, _MAYBE_SPOKEN = range(5)
+
+
+def _maybe() -> re2.Set:
+    found = re2.Set.SearchSet(_options())
+    for pattern in (
+        f"{_SIX_DIGITS}|{_SIGNS}",
+        f"(?:{KEYS.split('|-----')[0]})|-----BEGIN ",
+        f"(?i)(?:{CUES})",
+        _AT_WORD,
+        _SPELT_NUMBER,
+    ):
+        found.Add(pattern)
+    found.Compile()
+    return found
 
 
 class TooMuchWork(Exception):
     """A text takes longer to redact than whoever asked can wait."""
 
 
+def maybe_personal(text: str) -> bool:
+    """Whether a text can hold anything that is looked for; the cheap question that most texts are asked only."""
+    return bool(_MAYBE.Match(_bytes(text)))
+
+
 def work_us(text: str) -> int:
-    """Roughly how many microseconds a few passes over a text take at most: by its length, and what a rule may begin with."""
+    """Roughly how many microseconds a text takes at most: by its length, and what a candidate may begin with."""
     length = len(text)
     if length > LONG_CHARACTERS:
         return length
     if not maybe_personal(text):
         return 1 + length // 100
-    marks = length - len(text.encode().translate(None, _MARKS)) if text.isascii() else len(_MAYBE.findall(text))
+    marks = length - len(text.encode().translate(None, _MARKS)) if text.isascii() else len(_MARK.findall(text))
     return 10 + length // 4 + MARK_US * marks
 
 
-def without_personal_data(text: str, region: str | None = None, passes: int | None = None) -> str:
+def without_personal_data(text: str, region: str | None = None) -> str:
     """The text with a marker in place of each stretch; doing it again changes nothing.
 
-    `region` (ISO 3166, for example "ES") lets national phone numbers of that country count as well. One pass takes time
-    in proportion to the length, but there are texts in which each lets the next one find something: raises TooMuchWork
-    where `passes` are not enough.
+    `region` (ISO 3166, for example "ES") lets national numbers of that country count as well. Takes time in proportion
+    to the length.
     """
-    if not maybe_personal(text):
+    maybe = _MAYBE.Match(_bytes(text))
+    if not maybe:
         return text
-    done = 0
-    while (shorter := _one_pass(text, region)) != text:  # ends: each change takes away a digit, a colon or an @
-        text, done = shorter, done + 1
-        if done == passes:
-            raise TooMuchWork
-    return text
+    normal = normalised(text)
+    data = normal.text.encode("ascii", "replace")
+    certain = _certain(normal.text, data, maybe)
+    digits = len(data) - len(data.translate(None, _DIGITS))
+    if digits < FEWEST_DIGITS and not certain:
+        return text
+    spans = _Numbers(normal.text, data, region).spans(certain) if digits >= FEWEST_DIGITS else certain
+    return _replaced(text, normal, spans) if spans else text
 
 
-def _one_pass(text: str, region: str | None) -> str:
-    if "@" in text or "＠" in text:
-        text = _replace(_EMAIL, text)
-    if text.count(":") >= 2:
-        text = _replace(_IPV6, text)
-    if text.count(".") >= 3:
-        text = _replace(_IPV4, text)
-    digits, first = _digits(text)
-    if not digits:
-        return text
-    most = min(digits, MOST_DIGITS)
-    rules = _rules(most, _any_id(most).search(text, max(0, first - ID_LEAD)) is not None, region)
-    folded = _folded(text)
-    for rule in rules:
-        if not rule.words or _says(folded, rule.words):
-            shorter = _replace(rule, text)
-            if shorter is not text:
-                text = shorter
-                digits, _ = _digits(text)
-                if not digits:
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _certain(text: str, data: bytes, maybe: list[int]) -> list[Span]:
+    """What shows by itself what it is, in order and apart."""
+    found: list[Span] = []
+    if _MAYBE_KEY in maybe:
+        found += keys(data, text)
+    if _MAYBE_PASSWORD in maybe:
+        found += passwords(data, text)
+    if "@" in text or _MAYBE_AT in maybe:
+        found += emails(text, _MAYBE_AT in maybe)
+    found += addresses(text, data)
+    if _MAYBE_SPOKEN in maybe:
+        found += [(*match.span(), "[phone]") for match in _SPELT.finditer(text)]
+    found.sort(key=lambda span: (span[0], -span[1]))
+    apart, end = list[Span](), 0
+    for span in found:
+        if span[0] >= end:
+            apart.append(span)
+            end = span[1]
+    return apart
+
+
+class _Kind(NamedTuple):
+    id: IdNumber
+    shape: re.Pattern[str]
+    cue: re.Pattern[str] | None
+
+
+@lru_cache(maxsize=1)
+def _kinds() -> tuple[_Kind, ...]:
+    connector = r"(?:[^\d\n;!?\[\]]{0,3}(?:is|nr|no|number|nummer|numero|número|numéro|nº|n°|ist|es|est|è|é|är|er|of|of the|jest|code|card|id|#|是|号|號|番号|는|は)?){0,3}"
+    return tuple(
+        _Kind(
+            kind,
+            re.compile(kind.shape),
+            re.compile(rf"(?:(?<![^\W_])|(?<=[\u0e00-\u9fff]))(?:{kind.cue}){connector}[ :.#=\-(]*\Z", re.I)
+            if kind.cue
+            else None,
+        )
+        for kind in ID_NUMBERS
+    )
+
+
+class _Said(NamedTuple):
+    phone: bool
+    thing: bool
+    left: str
+
+
+class _Numbers:
+    """Goes through the numbers of one text, from left to right."""
+
+    def __init__(self, text: str, data: bytes, region: str | None) -> None:
+        self._text, self._data, self._region = text, data, region
+        self._done, self.work, self._worded = 0, 0, False
+
+    def spans(self, certain: list[Span]) -> list[Span]:
+        """Those of numbers, between those that are certain, in order."""
+        spans, begin = list[Span](), 0
+        for span in (*certain, (len(self._text), len(self._text), "")):
+            self._done = begin
+            spans += self._between(begin, span[0])
+            if span[2]:
+                spans.append(span)
+            begin = span[1]
+        return spans
+
+    def _between(self, begin: int, end: int) -> Iterator[Span]:
+        if end - begin < FEWEST_DIGITS:
+            return
+        position = begin
+        for match in _CANDIDATE.finditer(self._data, begin, end):
+            start, stop = match.span()
+            if start < position:
+                start = self._word_after(position, stop)
+            while start < stop:
+                found = self._at(start, stop, end) if self.work < MOST_WORK else self._by_shape(start, stop)
+                if found is None:
+                    start = self._word_after(start + 1, stop)
+                else:
+                    yield found
+                    self._done = position = found[1]
+                    start = self._after(position, stop)
+                if self.work >= MOST_WORK and found is None:
                     break
-    return text
+
+    def _word_after(self, place: int, stop: int) -> int:
+        """Where the next group begins that is not joined to the one before it."""
+        while place < stop:
+            found = _NEXT.search(self._text, place, stop)
+            if found is None:
+                return stop
+            return found.start()
+        return stop
+
+    def _after(self, place: int, stop: int) -> int:
+        found = _ANY.search(self._text, place, stop)
+        return stop if found is None else found.start()
+
+    def _by_shape(self, start: int, stop: int) -> Span | None:
+        digits = len(self._data[start:stop]) - len(self._data[start:stop].translate(None, _DIGITS))
+        return (start, stop, "[id]") if digits >= _FEWEST_IN_ID else None
+
+    def _at(self, start: int, stop: int, end: int) -> Span | None:
+        text = self._text
+        self.work += _LOOK_WORK
+        before = text[start - 1] if start > self._done else " "
+        if (before.isascii() and (before.isalnum() or before == "_")) or before.isdecimal():
+            if not text.startswith(("IBAN", "iban"), max(0, start - 4)):
+                return None
+        if text[start : start + 4].upper() == "IBAN":
+            start += 4
+        window = text[start : min(stop, start + _LONGEST)]
+        ends = [match.end() for match in _WORD_ENDS.finditer(window)][:_MOST_WORDS]
+        ends = [size for size in ends if start + size == end or not _joined(text, start + size, end)]
+        digits = "".join(filter(str.isdigit, window[: ends[-1]])) if ends else ""
+        if len(digits) < (FEWEST_DIGITS if window[: ends[-1]].isdigit() else _FEWEST_IN_ID) if ends else True:
+            return None
+        left = left_of(text, self._done, start)
+        said = self._said(left)
+        if window[:2].isalpha() and window[:2].isascii() and (size := iban_length(text[start : min(end, start + 80)])):
+            return start, start + size, "[iban]"
+        for size in reversed(ends):
+            written = window[:size]
+            digits = "".join(filter(str.isdigit, written))
+            if len(digits) < _FEWEST_IN_ID:
+                break
+            if len(digits) <= _MOST_DIGITS and written.count("(") <= written.count(")"):
+                if marker := self._kind(written, digits, said):
+                    return start, start + size, marker
+        return None
+
+    def _said(self, left: str) -> _Said:
+        self._worded = _LETTER.search(left) is not None
+        if not self._worded:
+            return _Said(False, left.endswith("#"), left)
+        self.work += _CHECK_WORK
+        return _Said(says_phone(left), says_thing(left), left)
+
+    def _kind(self, written: str, digits: str, words: _Said) -> str:
+        self.work += _CHECK_WORK
+        phone, thing, left = words
+        if is_card(written, digits):
+            return "[card]"
+        upper = written.upper()
+        for kind in _kinds_of(len(digits)):
+            if kind.shape.fullmatch(upper) is None:
+                continue
+            said = kind.cue is not None and self._worded and kind.cue.search(left) is not None
+            if (kind.cue is None and not thing) or said or (self._region in kind.id.regions.split() and not thing):
+                if kind.cue is None and kind.id.regions and self._region not in kind.id.regions.split():
+                    continue
+                if _valid(kind.id, upper):
+                    return "[id]"
+        if not any(map(str.isalpha, written)) and (phone or written[0] == "+" or not (thing or _labelled(left))):
+            if is_phone(written, digits, left, phone, self._region):
+                return "[phone]"
+        return ""
 
 
-def _digits(text: str) -> tuple[int, int]:
-    """How many digits the longest stretch has, of those with as many as any number has, and where the first begins."""
-    if text.isascii() and len(text) - len(text.encode().translate(None, _ASCII_DIGITS)) < FEWEST_DIGITS:
-        return 0, -1  # nearly all texts; told in a fifth of the time
-    most, first = 0, -1
-    for stretch in _MANY_DIGITS.finditer(text):
-        most = max(most, len(decimal_digits(stretch[0])))
-        first = stretch.start() if first < 0 else first
-    return most, first
+@lru_cache(maxsize=64)
+def _kinds_of(digits: int) -> tuple[_Kind, ...]:
+    return tuple(kind for kind in _kinds() if kind.id.digits <= digits <= kind.id.digits + 8)
 
 
-def _says(folded: str, words: tuple[str, ...]) -> bool:
-    for word in words:  # noqa: SIM110 - half the time of any()
-        if word in folded:
-            return True
-    return False
-
-
-def _folded(text: str) -> str:
-    """In small letters: two texts that differ, for the patterns, in nothing but case are the same."""
-    return text.lower() if text.isascii() else text.translate(_LIKE_I).casefold()
-
-
-def _words(alternatives: str) -> tuple[str, ...]:
-    """Of plain words as a pattern's alternatives, those that tell whether any of them is in a text."""
-    words = [word.casefold() for word in alternatives.split("|")]
-    return tuple(word for word in words if not any(other != word and other in word for other in words))
-
-
-_LIKE_I = str.maketrans("İı", "ii")
-
-
-def _replace(rule: Rule, text: str) -> str:
-    pieces, done, position = [], 0, 0
-    while match := rule.pattern.search(text, position):
-        if verdict := rule.check(match):
-            start, end = match.span(1)
-            end = end if verdict is True else start + verdict
-            pieces += [text[done:start], rule.marker]
-            done = position = end
-        else:
-            position = match.start() + 1  # a stretch that is none may hide one that starts inside it
-    return text if not pieces else "".join(pieces) + text[done:]
-
-
-def _always(match: re.Match[str]) -> bool:
-    return True
-
-
-# --- e-mail: CJK letters do not belong to an address, so that one is found in the middle of a Chinese sentence
-
-_LETTERS = r"0-9A-Za-z\u00c0-\u052f"
-_LOCAL = rf"{_LETTERS}.!#$%&'*+/=?^_`{{|}}~\-"
-_EMAIL = Rule(
-    "[email]",
-    re.compile(
-        rf"(?<![{_LOCAL}])([{_LOCAL}]++[@＠](?:[{_LETTERS}](?:[{_LETTERS}\-]{{0,61}}[{_LETTERS}])?\.){{1,8}}[A-Za-z\u00c0-\u052f]{{2,24}})"
-    ),
-    _always,
-)
-
-
-# --- IP addresses
-
-_VERSION_BEFORE = re.compile(
-    r"(?:v|ver|vers|version|versión|firmware|release|build|update|版本|固件)[.:： ]{0,3}$", re.I
-)
-
-
-def _is_ipv6(match: re.Match[str]) -> bool:
-    address = match[1]
-    if len(address) > 45 or max(map(len, address.split(":"))) < 3:  # 12:30:45 is a time, ::1 nobody's address
-        return False
+def _valid(kind: IdNumber, written: str) -> bool:
     try:
-        ipaddress.IPv6Address(address)
-    except ValueError:
-        return False
-    return any(character.isdecimal() for character in address)
-
-
-def _is_ipv4(match: re.Match[str]) -> bool:
-    """Four numbers up to 255, and not what stands behind the word "version"."""
-    octets = match[1].split(".")
-    if len(octets) != 4 or any(len(octet) > 3 or int(octet) > 255 for octet in octets):
-        return False
-    return _VERSION_BEFORE.search(match.string, max(0, match.start() - 14), match.start()) is None
-
-
-_IPV6 = Rule(
-    "[ip]",
-    # the first alternative is for a label that touches the address ("IPv6:2001:db8::1"); one colon may end a clause
-    re.compile(
-        rf"(?:(?<=[A-Za-z]:)|(?<=[A-Za-z]\d:)|(?<![0-9A-Za-z_:]))((?:[0-9A-Fa-f]{{0,4}}:){{2,8}}(?:[0-9A-Fa-f]{{1,4}}|(?<=::))(?:(?:\.\d{{1,3}}){{3}})?){_END}"
-    ),
-    _is_ipv6,
-)
-_IPV4 = Rule("[ip]", re.compile(rf"(?<![\dA-Za-z_.])(\d{{1,3}}(?:\.\d++){{3,}}+){_END}"), _is_ipv4)
-
-
-# --- bank accounts and payment cards
-
-
-def _iban_length(match: re.Match[str]) -> int:
-    """Length of the account number in the match: its country says how many characters count, more may follow."""
-    text = match[1]
-    places = [place for place, character in enumerate(text) if character not in _IBAN_GAP]
-    size = _iban_size(text[:2].upper())
-    if not size or len(places) < size:
-        return 0
-    end = places[size - 1] + 1
-    if text[end : end + 1] not in ("", *_IBAN_GAP):
-        return 0
-    number = "".join(text[place] for place in places[:size])
-    return end if iban.is_valid(number, check_country=False) else 0
-
-
-@lru_cache(maxsize=1_024)
-def _iban_size(country: str) -> int:
-    """Characters of a country's account numbers; 0 where there are none."""
-    structure = numdb.get("iban").info(country)[0][1].get("bban", "")
-    return 4 + sum(int(part) for part in re.findall(r"(\d+)!", structure)) if structure else 0
-
-
-_CARD_ISSUER = re.compile(
-    r"4\d{15}(?:\d{3})?|(?:5[1-5]|2[2-7])\d{14}|3[47]\d{13}|3(?:0[0-5]|[689]\d)\d{11}|(?:6011|64[4-9]\d|65\d\d|35\d\d)\d{12}|62\d{14,17}"
-)
-
-
-def _is_card(match: re.Match[str]) -> bool:
-    number = decimal_digits(match[1])
-    return _CARD_ISSUER.fullmatch(number) is not None and luhn.checksum(number) == 0
-
-
-_IBAN_GAP = (" ", "-", "\u00a0")
-_IBAN = Rule(
-    "[iban]",
-    re.compile(
-        rf"{_START}([A-Z]{{2}}\d\d(?:[A-Z0-9]{{11,30}}|(?:[ \-\u00a0][A-Z0-9]{{4}}){{2,7}}(?:[ \-\u00a0][A-Z0-9]{{1,3}})?)){_END}",
-        re.I | re.A,
-    ),
-    _iban_length,
-    digits=6,
-)
-_CARD = Rule(
-    "[card]",
-    re.compile(
-        rf"{_START}(\d{{14,19}}|\d{{4}}([ \-\u00a0])\d{{4}}\2\d{{4}}\2\d{{4}}(?:\2\d{{3}})?|\d{{4}}([ \-\u00a0])\d{{6}}\3\d{{4,5}}){_END}"
-    ),
-    _is_card,
-    digits=14,
-)
-
-
-# --- national id numbers
-
-
-def _id_rule(kind: IdNumber) -> Rule:
-    before = rf"(?<![A-Za-z])(?:{kind.cue})(?:[ :.#=\-]|is|nr|no|number|nummer|ist){{0,6}}" if kind.cue else ""
-    pattern = re.compile(f"{before}{_START}({kind.shape}){_END}", re.I)
-
-    def check(match: re.Match[str]) -> bool:
-        try:
-            return kind.is_valid(match[1].upper())
-        except (ArithmeticError, LookupError, ValueError):  # stdnum raises KeyError on a few made-up numbers
-            return False
-
-    return Rule(ID, pattern, check, kind.digits, _words(kind.cue) if kind.cue else ())
-
-
-# --- phone numbers
-
-_DATE = re.compile(r"\d{1,2}[./\- ]{1,3}\d{1,2}[./\- ]{1,3}\d{4}(?!\d)|\d{4}[./\-]\d{1,2}[./\-]\d{1,2}(?!\d)")
-_CJK = re.compile(r"[\u3400-\u9fff]")
-_CUE = (
-    r"tel|telephone|phone|mobile|cell|whatsapp|call me|reach me|ring me|text me"
-    r"|telefon|telefonnummer|handy|handynummer|rufnummer|mobil|mobilnummer|teléfono|telefono|móvil|movil|celular"
-    r"|llámame|llámenme|llamarme|téléphone|portable|telefone|cellulare"
-)
-_CUE_ZH = "电话|手机|座机|联系方式|电话号码|手机号"
-_CONNECTOR = r"(?:[ :.=\-–(（：是为号]|码|is|number|no|nr|nummer|ist|unter|es|el|al|at|on|under){0,6}"
-
-
-def _has_calling_code(match: re.Match[str]) -> bool:
-    digits, codes = decimal_digits(match[1]), phonenumbers.COUNTRY_CODE_TO_REGION_CODE
-    return int(digits[:1]) in codes or int(digits[:2]) in codes or int(digits[:3]) in codes
-
-
-def _is_abroad(match: re.Match[str]) -> bool:
-    return _valid_phone("+" + decimal_digits(match[1])[2:], None)
-
-
-def _is_no_date(match: re.Match[str]) -> bool:
-    return _DATE.match(match[1]) is None
-
-
-def _is_national(match: re.Match[str]) -> bool:
-    return 9 <= len(decimal_digits(match[1])) <= 12 and _is_no_date(match)
-
-
-def _is_chinese_mobile(match: re.Match[str]) -> bool:
-    """Eleven digits in a row need a Chinese character near them; 138-0013-8000 speaks for itself."""
-    start, end = match.span(1)
-    return end - start > 11 or _CJK.search(match.string, max(0, start - 20), end + 20) is not None
-
-
-@lru_cache(maxsize=4_096)
-def _valid_phone(number: str, region: str | None) -> bool:
-    try:
-        return phonenumbers.is_valid_number(phonenumbers.parse(number, region))
-    except phonenumbers.NumberParseException:
+        return kind.is_valid(written)
+    except (ArithmeticError, LookupError, ValueError):  # stdnum raises KeyError on a few made-up numbers
         return False
 
 
-_NOT_AN_ORDER = r"(?<!#)(?<![A-Za-z][\-_])"  # "#555-123-4567" and "RET-555-123-4567" are no phones
-_PHONES = (
-    Rule("[phone]", re.compile(rf"([+＋][1-9](?:{_GAP}{{0,3}}\d){{6,14}}){_END}"), _has_calling_code, 7, ("+", "＋")),
-    Rule("[phone]", re.compile(rf"{_START}(00[1-9](?:{_GAP}{{0,3}}\d){{7,13}}){_END}"), _is_abroad, 10),
-    Rule(
-        "[phone]",
-        re.compile(
-            rf"{_NOT_AN_ORDER}((?:\(\d{{3}}\) ?|{_START}(?:1[ .\-])?[2-9]\d\d[ .\-])\d{{3}}[ .\-]\d{{4}}){_END}"
-        ),
-        _always,
-        10,
-    ),
-    Rule(
-        "[phone]",
-        re.compile(rf"{_NOT_AN_ORDER}{_START}(0[1-9]\d{{0,3}}(?: ?[/\-–] ?| )?\d(?:[ \u00a0\-]?\d){{4,9}}){_END}"),
-        _is_national,
-        7,
-    ),
-    Rule("[phone]", re.compile(rf"{_START}(0[1-9](?:\.\d\d){{4}}){_END}"), _always, 10),
-    Rule("[phone]", re.compile(rf"(\(0[1-9]\d{{0,3}}\)(?:[ /\-–]{{0,3}}\d){{5,9}}){_END}"), _always, 7),
-    Rule(
-        "[phone]",
-        re.compile(rf"{_START}(1[3-9]\d{{9}}|1[3-9]\d[ \-]\d{{4}}[ \-]\d{{4}}){_END}"),
-        _is_chinese_mobile,
-        11,
-    ),
-    Rule(
-        "[phone]",
-        re.compile(
-            rf"(?:(?<![A-Za-z])(?:{_CUE})|(?:{_CUE_ZH})){_CONNECTOR}{_START}(\d(?:{_GAP}{{0,2}}\d){{6,14}}){_END}", re.I
-        ),
-        _is_no_date,
-        7,
-        _words(f"{_CUE}|{_CUE_ZH}"),
-    ),
-)
+def _labelled(left: str) -> bool:
+    """ "RET-" before a number: it is that of a return."""
+    return left[-1:] in ("-", "_", "#") and (left[-1:] == "#" or left[-2:-1].isalpha())
 
 
-@lru_cache(maxsize=256)
-def _national_phone(region: str) -> Rule:
-    """Grouped numbers that are valid in `region` and, where the country writes a leading 0, have one."""
-    needs_zero = phonenumbers.ndd_prefix_for_region(region, True) == "0"
-
-    def check(match: re.Match[str]) -> bool:
-        number = decimal_digits(match[1])
-        if needs_zero and not number.startswith("0"):
-            return False
-        return _is_no_date(match) and _valid_phone(number, region)
-
-    return Rule("[phone]", re.compile(rf"{_START}(\d{{2,4}}(?:[ .\-]\d{{2,4}}){{2,4}}){_END}"), check, 6)
+def _joined(text: str, place: int, end: int) -> bool:
+    """Whether what stands at `place` goes on with the number before it."""
+    character = text[place : place + 1]
+    if character in ("-", ".", "/") and place + 1 < end:
+        return text[place + 1].isdigit() and text[place + 1].isascii()
+    return character != "" and character.isascii() and (character.isalnum() or character == "_")
 
 
-ID_LEAD = 6
-"""No id that counts without a word before it has more characters before its digits."""
-_MAYBE = re.compile(r"[\d@＠:]")
-_ASCII_DIGITS = b"0123456789"
-_MARKS = _ASCII_DIGITS + b"@:"
-FEWEST_DIGITS, MOST_GAP = 6, 4  # of any number of _NUMBERS
-_MANY_DIGITS = re.compile(rf"\d(?:\D{{0,{MOST_GAP}}}\d){{{FEWEST_DIGITS - 1},}}")
-_NUMBERS = (_IBAN, _CARD, *map(_id_rule, ID_NUMBERS), *_PHONES)
-MOST_DIGITS = max(rule.digits for rule in _NUMBERS)
+def _replaced(text: str, normal: Normal, spans: list[Span]) -> str:
+    pieces, done = list[str](), 0
+    for start, end, marker in spans:
+        first, last = normal.place(start, end)
+        pieces += [text[done:first], marker]
+        done = last
+    pieces.append(text[done:])
+    return "".join(pieces)
 
 
-@lru_cache(maxsize=MOST_DIGITS)
-def _any_id(digits: int) -> re.Pattern[str]:
-    """Finds whatever has the shape of an id of at most so many digits that counts without a word before it."""
-    shapes = [kind.shape for kind in ID_NUMBERS if not kind.cue and kind.digits <= digits]
-    return re.compile(f"{_START}(?:{'|'.join(shapes)}){_END}", re.I)
-
-
-@lru_cache(maxsize=1_024)
-def _rules(digits: int, ids: bool, region: str | None) -> tuple[Rule, ...]:
-    """Those that can match in a text whose longest stretch has so many digits; `ids`: whether `_any_id` found something."""
-    rules = (*_NUMBERS, _national_phone(region)) if region is not None else _NUMBERS
-    return tuple(rule for rule in rules if rule.digits <= digits and (ids or rule.words or rule.marker != ID))
+_LONGEST = 40
+_MOST_DIGITS = 19
+_LETTER = re.compile(r"[^\W\d_]")
+_ANY = re.compile(r"[+(]*[A-Za-z0-9]")
+_DIGITS = b"0123456789"
+_MARKS = _DIGITS + b"@:"
+_MARK = re.compile(r"[\d@＠:]")
+_BEGINS = r"[+(]{0,2}[0-9]|[A-Za-z]{1,6}[0-9]|[A-Z]{2} [0-9]{2} ?[0-9]{2} ?[0-9]{2}|[XYZ]-[0-9]"
+_GOES_ON = r"[ .\-/()]{1,4}[A-Za-z]{0,3}[0-9][A-Za-z0-9]*|[ \-][A-Za-z]\b"
+_CANDIDATE = re2.compile(rf"(?:{_BEGINS})(?:[A-Za-z0-9]{{3,}}(?:{_GOES_ON})*|[A-Za-z0-9]*(?:{_GOES_ON})+)".encode())
+_WORD_ENDS = re.compile(r"[A-Za-z0-9]+\)?(?![A-Za-z0-9])")
+_NEXT = re.compile(r"(?:(?<=[ ()])|(?<=[^\x00-\x7f]))[+(]*[A-Za-z0-9]")
+_MAYBE = _maybe()

@@ -21,8 +21,6 @@ from feedback.records import Message
 
 CACHED_BYTES = 32_000_000
 CACHED_USERS_BYTES = 4_000_000
-FEW_PASSES = 3
-"""Over a text, where work is limited: what is found, what that lets be found, and that nothing is left."""
 NODE_US = 2
 MAX_DEPTH = 64
 
@@ -37,11 +35,36 @@ _REGIONS = {
     "zh": "CN",
     "ja": "JP",
     "ko": "KR",
+    "ru": "RU",
+    "da": "DK",
+    "sv": "SE",
+    "nb": "NO",
+    "no": "NO",
+    "nn": "NO",
+    "fi": "FI",
+    "cs": "CZ",
+    "sk": "SK",
+    "hu": "HU",
+    "ro": "RO",
+    "bg": "BG",
+    "el": "GR",
+    "tr": "TR",
+    "uk": "UA",
+    "he": "IL",
+    "th": "TH",
+    "vi": "VN",
+    "id": "ID",
+    "hi": "IN",
+    "hr": "HR",
+    "sl": "SI",
+    "sr": "RS",
+    "et": "EE",
+    "lv": "LV",
+    "lt": "LT",
+    "is": "IS",
 }
 _VERBATIM = frozenset({"role", "type", "id", "tool_call_id"})  # in a message: names of things
-_TYPED = frozenset(
-    {"", "text", "content", "arguments"}
-)  # where a message holds what somebody wrote, and never binary data
+_BINARY = frozenset({"url", "image_url", "file_data", "data"})  # where a part holds an image, a sound or a file
 _BASE64 = r"(?:[A-Za-z0-9+/=_\-]{60,}+\r?\n)*+[A-Za-z0-9+/=_\-]*+"
 _DATA_URL = re.compile(rf"(data:[^,]{{0,200}}?)(;base64,{_BASE64}|;bytes=\d{{1,12}};sha256=[0-9a-f]{{64}},)", re.I)
 _SOUND = re.compile(rf"(?=[A-Za-z0-9+/=_\-]{{60}}){_BASE64}")
@@ -65,21 +88,27 @@ class Redactor:
         return limited
 
     def parts(self, parts: Mapping[str, Any]) -> dict[str, Any]:
-        """Parts of an event without personal data, by name: messages, reply, value (a text), or any JSON."""
-        return {name: self._part(name, value) for name, value in parts.items()}
+        """Parts of an event without personal data, by name: messages, reply, value (a text), or any JSON.
 
-    def _part(self, name: str, value: Any) -> Any:
+        `locale`, which stays as it is, says where they were written.
+        """
+        locale = parts.get("locale")
+        return {name: self._part(name, value, locale) for name, value in parts.items()}
+
+    def _part(self, name: str, value: Any, locale: str | None) -> Any:
+        if name == "locale":
+            return value
         if name == "messages":
-            return self.messages(value)
+            return self.messages(value, locale)
         if name == "reply" and not isinstance(value, str):
-            return self.message(value)
-        return self.text(value) if name in ("reply", "value") else self.value(value)
+            return self.message(value, locale)
+        return self.text(value, locale) if name in ("reply", "value") else self.value(value, locale)
 
     def text(self, text: str, locale: str | None = None) -> str:
-        """The text with `[email]`, `[phone]`, `[card]`, `[id]`, `[iban]` and `[ip]` in place of such data.
+        """The text with `[email]`, `[phone]`, `[card]`, `[id]`, `[iban]`, `[ip]`, `[mac]` and `[secret]` in place of such data.
 
-        Redacting twice changes nothing. `locale` (BCP 47) adds the phone numbers of one country as they are written
-        at home; without it, those count that are international, have a telling shape or stand behind a telling word.
+        Redacting twice changes nothing. `locale` (BCP 47) adds the phone and id numbers of one country as they are
+        written at home; without it, those count that are international, have a telling shape or stand behind a telling word.
         """
         return self._text(text, region_of(locale) if locale else None)
 
@@ -87,11 +116,9 @@ class Redactor:
         key = text if region is None else (text, region)
         plain = self._remembered.get(key)
         if plain is None:
-            if self._left_us is None:
-                plain = personal_data.without_personal_data(text, region)
-            else:
+            if self._left_us is not None:
                 self._spend(self._left_us, personal_data.work_us(text))
-                plain = personal_data.without_personal_data(text, region, FEW_PASSES)
+            plain = personal_data.without_personal_data(text, region)
             self._remembered.set(key, plain, getsizeof(text) + (0 if plain is text else getsizeof(plain)))
         return plain
 
@@ -177,7 +204,7 @@ class Redactor:
         """A text that a JSON object holds under `key`, which may say what it is."""
         if key == "arguments":
             return self._arguments(text, locale)
-        if key not in _TYPED and (url := _DATA_URL.fullmatch(text)):
+        if key in _BINARY and (url := _DATA_URL.fullmatch(text)):
             return self.text(url[1], locale) + url[2]
         if key == "data" and _SOUND.fullmatch(text):
             return text

@@ -3,15 +3,14 @@ import time
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from stdnum import iban, luhn
 from stdnum.cn import ric
 from stdnum.es import dni
 from stdnum.iso7064 import mod_11_10
 
-from feedback.privacy import personal_data
-from feedback.privacy.personal_data import Rule, without_personal_data
+from feedback.privacy.personal_data import without_personal_data
 
 FOUND = [
     ("write to bob.o'neil+shop@mail.example.com.", "write to [email]."),
@@ -105,7 +104,7 @@ NUMBERS = st.one_of(
     .map(lambda nine: "".join(nine) + nine[0])
     .map(_with_check_digit(mod_11_10.calc_check_digit)),
     _digits(3).map(lambda serial: "11010519491231" + serial).map(lambda rest: rest + ric.calc_check_digit(rest + "0")),
-    st.ip_addresses(v=4).map(str),
+    st.ip_addresses(v=4).map(str).filter(lambda address: address.split(".")[0] not in ("0", "127", "255")),
     st.ip_addresses(v=6, network="2001:db8::/32").map(str).filter(lambda address: len(address) > 9),
     _digits(7).map(lambda number: "+49170" + number),
     st.emails(domains=st.just("example.com")).filter(lambda email: '"' not in email),
@@ -140,21 +139,6 @@ PIECES = st.one_of(
 def test_redacting_twice_changes_nothing(pieces: list[str], glue: str, region: str | None) -> None:
     once = without_personal_data(glue.join(pieces), region)
     assert without_personal_data(once, region) == once
-
-
-@pytest.mark.parametrize("rule", [*personal_data._NUMBERS, personal_data._national_phone("ES")], ids=lambda r: r.marker)
-@given(data=st.data())
-@settings(max_examples=40)  # of each rule, which are many; to draw from their patterns is slow
-def test_a_rule_is_left_out_only_where_it_can_not_match(rule: Rule, data: st.DataObject) -> None:
-    text = data.draw(st.from_regex(rule.pattern, alphabet=st.characters(codec="utf-8")))
-    match = rule.pattern.search(text)
-    assert match is not None
-    digits, first = personal_data._digits(match[1])
-    assert not digits or digits >= rule.digits >= 6
-    assert not rule.words or any(word in personal_data._folded(text) for word in rule.words)
-    if rule.marker == "[id]" and not rule.words:
-        assert first <= personal_data.ID_LEAD
-        assert personal_data._any_id(rule.digits).search(text)
 
 
 @given(st.text(st.characters(exclude_categories=["Nd"], exclude_characters="@＠:")))

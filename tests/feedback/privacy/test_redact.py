@@ -186,10 +186,10 @@ def test_what_is_remembered_is_bounded_by_bytes() -> None:
 
 
 CHAIN = "030 1234567\xa0"
-"""Repeated, each pass over it finds the last one only."""
+"""Repeated, each lets the next be found where redaction takes many passes."""
 
 
-@pytest.mark.parametrize("text", [CHAIN * 20, "12345678901 " * 500, "x" * 60_000 + "1"])
+@pytest.mark.parametrize("text", ["12345678901 " * 500, "x" * 60_000 + "1"])
 def test_what_would_take_long_is_said_to_be_too_much(text: str) -> None:
     with pytest.raises(TooMuchWork):
         redactor.within(5_000).text(text)

@@ -53,7 +53,7 @@ def test_what_can_not_be_read_is_answered_and_the_next_is_taken() -> None:
 @pytest.mark.slow
 def test_it_ends_by_itself_when_nobody_ends_it() -> None:
     command = [sys.executable, "-P", "-m", "feedback.privacy.worker", "1"]
-    asked = frame(sent({"value": CHAIN * 20_000}))
+    asked = frame(sent({f"value {number}": CHAIN * 20_000 + str(number) for number in range(40)}))
     done = subprocess.run(command, input=asked, capture_output=True, timeout=120)
     assert (done.returncode, done.stdout) == (-signal.SIGALRM, frame(b""))
 
