@@ -227,8 +227,7 @@ class _Numbers:
         self.work += _LOOK_WORK
         before = text[start - 1] if start > self._done else " "
         if (before.isascii() and (before.isalnum() or before == "_")) or before.isdecimal():
-            if not text.startswith(("IBAN", "iban"), max(0, start - 4)):
-                return None
+            return None
         if text[start : start + 4].upper() == "IBAN":
             start += 4
         window = text[start : min(stop, start + _LONGEST)]
@@ -246,9 +245,10 @@ class _Numbers:
             digits = "".join(filter(str.isdigit, written))
             if len(digits) < _FEWEST_IN_ID:
                 break
-            if len(digits) <= _MOST_DIGITS and written.count("(") <= written.count(")"):
-                if marker := self._kind(written, digits, said):
-                    return start, start + size, marker
+            if len(digits) > _MOST_DIGITS or written.count("(") > written.count(")"):
+                continue
+            if marker := self._kind(written, digits, said):
+                return start, start + size, marker
         return None
 
     def _said(self, left: str) -> _Said:
@@ -273,10 +273,9 @@ class _Numbers:
                     continue
                 if _valid(kind.id, upper):
                     return "[id]"
-        if not any(map(str.isalpha, written)) and (phone or written[0] == "+" or not (thing or _labelled(left))):
-            if is_phone(written, digits, left, phone, self._region):
-                return "[phone]"
-        return ""
+        if any(map(str.isalpha, written)) or ((thing or _labelled(left)) and not phone and written[0] != "+"):
+            return ""
+        return "[phone]" if is_phone(written, digits, left, phone, self._region) else ""
 
 
 @lru_cache(maxsize=64)
