@@ -16,13 +16,13 @@ from typing import NamedTuple
 
 import re2
 
-from feedback.privacy.accounts import iban_length, is_card
+from feedback.privacy.accounts import iban_length, is_card, is_card_behind_its_name
 from feedback.privacy.credentials import CUES, KEYS, keys, passwords
 from feedback.privacy.emails import emails
 from feedback.privacy.national_ids import ID_NUMBERS, IdNumber
 from feedback.privacy.network import Span, addresses
 from feedback.privacy.normal import Normal, normalised
-from feedback.privacy.phones import is_phone
+from feedback.privacy.phones import EXTENSION, is_phone
 from feedback.privacy.words import left_of, says_phone, says_thing
 
 LONG_CHARACTERS = 50_000
@@ -261,7 +261,7 @@ class _Numbers:
     def _kind(self, written: str, digits: str, words: _Said) -> str:
         self.work += _CHECK_WORK
         phone, thing, left = words
-        if is_card(written, digits):
+        if is_card(written, digits) or (self._worded and is_card_behind_its_name(digits, left)):
             return "[card]"
         upper = written.upper()
         for kind in _kinds_of(len(digits)):
@@ -273,6 +273,8 @@ class _Numbers:
                     continue
                 if _valid(kind.id, upper):
                     return "[id]"
+        if (core := EXTENSION.sub("", written)) != written:
+            written, digits = core, "".join(filter(str.isdigit, core))
         if any(map(str.isalpha, written)) or ((thing or _labelled(left)) and not phone and written[0] != "+"):
             return ""
         return "[phone]" if is_phone(written, digits, left, phone, self._region) else ""

@@ -29,6 +29,9 @@ _CHINESE = re.compile(r"1[3-9]\d{9}")
 _CJK = re.compile(r"[\u3400-\u9fff]")
 
 
+EXTENSION = re.compile(r" ?(?:x|ext)\.? ?\d{1,6}\Z", re.I)
+
+
 def is_phone(written: str, digits: str, left: str, says_phone: bool, region: str | None) -> bool:
     """Whether a number, as it is written after `left`, is one to call."""
     size = len(digits)
