@@ -34,7 +34,7 @@ SAID = {
     "mac_address": "{}",
     "ssn": "{}",
 }
-SAID_OF_IDS = {"nl_NL": "BSN {}", "pt_BR": "CPF {}"}
+SAID_OF_IDS = {"nl-NL": "BSN {}", "pt-BR": "CPF {}"}
 """Where digits alone say nothing, the docs promise them behind their name."""
 ORDINARY = {"ean13": "EAN {}", "isbn13": "ISBN {}", "date": "on {}", "uuid4": "{}", "random_number": "order {}"}
 WORST = ("f1f:", "(0", "1:", "1 ", "030 1234567\xa0", "1.2.3.4 ", "a@a.", "pwd:", "13800138000 ", "-----BEGIN ", "𝟏 ")
@@ -83,8 +83,9 @@ def show_faker() -> None:
 
 
 def _made(fake: Any, locale: str) -> Iterator[tuple[Any, ...]]:
+    ids = {"ssn": SAID_OF_IDS.get(locale, SAID["ssn"])}
     for personal, said in ((True, SAID), (False, ORDINARY)):
-        for kind, text in said.items():
+        for kind, text in (said | ids if personal else said).items():
             for _ in range(EACH):
                 part = str(fake.random_number(digits=9) if kind == "random_number" else getattr(fake, kind)())
                 yield (
