@@ -13,6 +13,11 @@ IBAN = r"[A-Za-z]{2}[0-9]{2}(?:[ \-]{0,2}[A-Za-z0-9]){11,30}"
 _ISSUER = re.compile(
     r"4\d{15}(?:\d{3})?|(?:5[1-5]|2[2-7])\d{14}|3[47]\d{13}|3(?:0[0-5]|[689]\d)\d{11}|(?:6011|64[4-9]\d|65\d\d|35\d\d)\d{12}|62\d{14,17}"
 )
+_CARD_BEFORE = re.compile(
+    r"(?:card|karte|kreditkarte|tarjeta|carte|carta|cartão|kaart|karta|karty|kort|карта|карты|卡号|カード)"
+    r"(?:[ :.#=\-]|number|no|nr|nummer|numero|número|is|ist|es|est){0,5}\Z",
+    re.I,
+)
 _GROUPS = re.compile(
     r"\d{14,19}|\d{4}(?:[ .\-]{1,3}\d{4}){3}(?:[ .\-]{1,3}\d{3})?|\d{4}[ .\-]{1,3}\d{6}[ .\-]{1,3}\d{4,5}"
 )
@@ -40,6 +45,11 @@ def is_card(written: str, digits: str) -> bool:
         and _GROUPS.fullmatch(written) is not None
         and luhn.checksum(digits) == 0
     )
+
+
+def is_card_behind_its_name(digits: str, left: str) -> bool:
+    """Whether what the words before it call a card has its check digit, whoever issued it."""
+    return 12 <= len(digits) <= 19 and _CARD_BEFORE.search(left) is not None and bool(luhn.is_valid(digits))
 
 
 @lru_cache(maxsize=1_024)

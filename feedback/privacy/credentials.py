@@ -21,6 +21,8 @@ KEYS = (
     rf"|eyJ{_RUN}{{8,}}\.{_RUN}{{8,}}(?:\.{_RUN}*)*"
     r"|-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----(?:[A-Za-z0-9+/=:,.\s\\]|-[A-Za-z0-9])*(?:-----END (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----)?"
 )
+_BLANK = re.compile(rb"\s")
+_LONGEST_RUN = 200
 _KEYS = re2.compile(KEYS.encode())
 _NAMES = (
     r"passwor[dt]|passwd|passphrase|pass ?code|pwd|kennwort|passwort|contraseña|clave secreta|mot de passe|mdp|senha"
@@ -59,7 +61,7 @@ def keys(data: bytes, text: str) -> Iterator[Span]:
 def passwords(data: bytes, text: str) -> Iterator[Span]:
     """What stands behind a word such as "password", if the text says that it is one."""
     done = 0
-    for match in _CUE_ASCII.finditer(data) if text.isascii() else _CUE.finditer(text):
+    for match in _apart(data) if text.isascii() else _CUE.finditer(text):
         if match.start() < done:
             continue
         if (said := _SAID.match(text, match.end())) and not _NO_SECRET.fullmatch(said[1]):
@@ -72,3 +74,12 @@ def passwords(data: bytes, text: str) -> Iterator[Span]:
             yield *said.span(1), "[secret]"
     for found in _URL.finditer(text) if "://" in text else ():
         yield *found.span(1), "[secret]"
+
+
+def _apart(data: bytes) -> Iterator[re.Match[bytes]]:
+    """The words of an ASCII text, of those that follow each other without a blank the first: the others are its secret."""
+    position = 0
+    while match := _CUE_ASCII.search(data, position):
+        yield match
+        blank = _BLANK.search(data, match.end(), match.end() + _LONGEST_RUN + 1)
+        position = match.end() if blank is not None else match.end() + _LONGEST_RUN

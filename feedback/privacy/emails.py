@@ -16,6 +16,8 @@ _DOMAIN = re.compile(
     rf"(?:[{_LETTERS}](?:[{_LETTERS}\-]{{0,61}}[{_LETTERS}])?\.){{1,8}}[A-Za-z\u00c0-\u052f]{{2,24}}(?![A-Za-z\u00c0-\u052f]*\()"
 )
 _MOST = 64
+_FILE = re.compile(r"\.(?:png|jpe?g|gif|svg|webp|pdf|html?|css|json|txt|exe|dll)\Z", re.I)
+"""user@2x.png is no address, and git@github.com a place to clone from."""
 _AT = re.compile(r" ?[(\[{<] ?(?:at|ät|arroba|chez|a|аt|собака) ?[)\]}>] ?", re.I)
 _DOT = r" ?[(\[{<] ?(?:dot|punkt|punto|point|ponto|точка) ?[)\]}>] ?| (?:dot|punkt|punto|point|ponto) "
 _SPELT_DOMAIN = re.compile(rf"[{_LETTERS}\-]{{1,63}}(?:(?:{_DOT}|\.)[{_LETTERS}\-]{{1,63}}){{1,5}}", re.I)
@@ -46,4 +48,6 @@ def _around(text: str, begin: int, at: int, after: int, domain: re.Pattern[str])
     if end is None:
         return None
     local = _LOCAL.search(text[max(begin, at - _MOST) : at])
-    return None if local is None else (at - len(local[0]), end.end(), "[email]")
+    if local is None or local[0] == "git" or _FILE.search(end[0]) is not None:
+        return None
+    return (at - len(local[0]), end.end(), "[email]")

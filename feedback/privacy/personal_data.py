@@ -16,13 +16,13 @@ from typing import NamedTuple
 
 import re2
 
-from feedback.privacy.accounts import iban_length, is_card
+from feedback.privacy.accounts import iban_length, is_card, is_card_behind_its_name
 from feedback.privacy.credentials import CUES, KEYS, keys, passwords
 from feedback.privacy.emails import emails
 from feedback.privacy.national_ids import ID_NUMBERS, IdNumber
 from feedback.privacy.network import Span, addresses
 from feedback.privacy.normal import Normal, normalised
-from feedback.privacy.phones import is_phone
+from feedback.privacy.phones import EXTENSION, is_phone
 from feedback.privacy.words import left_of, says_phone, says_thing
 
 LONG_CHARACTERS = 50_000
@@ -227,8 +227,7 @@ class _Numbers:
         self.work += _LOOK_WORK
         before = text[start - 1] if start > self._done else " "
         if (before.isascii() and (before.isalnum() or before == "_")) or before.isdecimal():
-            if not text.startswith(("IBAN", "iban"), max(0, start - 4)):
-                return None
+            return None
         if text[start : start + 4].upper() == "IBAN":
             start += 4
         window = text[start : min(stop, start + _LONGEST)]
@@ -246,9 +245,10 @@ class _Numbers:
             digits = "".join(filter(str.isdigit, written))
             if len(digits) < _FEWEST_IN_ID:
                 break
-            if len(digits) <= _MOST_DIGITS and written.count("(") <= written.count(")"):
-                if marker := self._kind(written, digits, said):
-                    return start, start + size, marker
+            if len(digits) > _MOST_DIGITS or written.count("(") > written.count(")"):
+                continue
+            if marker := self._kind(written, digits, said):
+                return start, start + size, marker
         return None
 
     def _said(self, left: str) -> _Said:
@@ -261,7 +261,7 @@ class _Numbers:
     def _kind(self, written: str, digits: str, words: _Said) -> str:
         self.work += _CHECK_WORK
         phone, thing, left = words
-        if is_card(written, digits):
+        if is_card(written, digits) or (self._worded and is_card_behind_its_name(digits, left)):
             return "[card]"
         upper = written.upper()
         for kind in _kinds_of(len(digits)):
@@ -273,10 +273,11 @@ class _Numbers:
                     continue
                 if _valid(kind.id, upper):
                     return "[id]"
-        if not any(map(str.isalpha, written)) and (phone or written[0] == "+" or not (thing or _labelled(left))):
-            if is_phone(written, digits, left, phone, self._region):
-                return "[phone]"
-        return ""
+        if (core := EXTENSION.sub("", written)) != written:
+            written, digits = core, "".join(filter(str.isdigit, core))
+        if any(map(str.isalpha, written)) or ((thing or _labelled(left)) and not phone and written[0] != "+"):
+            return ""
+        return "[phone]" if is_phone(written, digits, left, phone, self._region) else ""
 
 
 @lru_cache(maxsize=64)

@@ -29,13 +29,16 @@ _CHINESE = re.compile(r"1[3-9]\d{9}")
 _CJK = re.compile(r"[\u3400-\u9fff]")
 
 
+EXTENSION = re.compile(r" ?(?:x|ext)\.? ?\d{1,6}\Z", re.I)
+
+
 def is_phone(written: str, digits: str, left: str, says_phone: bool, region: str | None) -> bool:
     """Whether a number, as it is written after `left`, is one to call."""
     size = len(digits)
     if size < 7 or size > 16:
         return False
     if written[0] == "+" or written.startswith("(+"):
-        return 7 <= size <= 15 and _has_calling_code(digits) and _DATE.match(written[1:]) is None
+        return 7 <= size <= 15 and _has_calling_code(digits) and (size > 8 or _DATE.match(written[1:]) is None)
     if digits.startswith("00") and size >= 10 and _is_abroad(digits[2:]):
         return True
     if _DATE.match(written):

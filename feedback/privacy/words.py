@@ -49,7 +49,7 @@ def _before(words: str, east: str, connector: str) -> re.Pattern[str]:
 
 
 _PHONE_BEFORE = _before(_PHONE, _PHONE_EAST, _CONNECTOR)
-_THING_BEFORE = _before(_THING, _THING_EAST, r"(?![^\W\d_])[^\d.!?;\n\[\]]{0,16}")
+_THING_BEFORE = _before(_THING, _THING_EAST, r"(?![^\W\d_])(?:[^\d.!?;\n\[\]]|(?<=no)\.|(?<=nr)\.){0,16}")
 
 
 def left_of(text: str, begin: int, place: int) -> str:

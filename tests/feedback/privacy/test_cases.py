@@ -61,6 +61,14 @@ def test_what_is_said_of_a_password_stays(text: str) -> None:
     assert without_personal_data(text) == text
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["part no. 12345678Z", "git@github.com:org/repo", "user@2x.png", "invoice 4155552671", "VIN 1HGCM82633A004352"],
+)
+def test_what_numbers_a_thing_or_names_a_file_stays(text: str) -> None:
+    assert without_personal_data(text, "US") == text
+
+
 @given(st.text())
 def test_each_stretch_of_normal_text_has_its_place_in_the_original(text: str) -> None:
     normal = normalised(text)
