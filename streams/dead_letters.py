@@ -44,10 +44,11 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
 
     @property
     def refused(self) -> Refused:
-        """What was refused: however often it is sent, it is one letter."""
-        return (self.topic, self.partition, self.offset, self.value) if self.offset is not None else (
-            self.file, self.line, None, self.value
-        )  # fmt: skip
+        """What was refused: however often it is sent, it is one letter, if it says where it stood."""
+        said = self.value if self.digest is None else self.digest.encode()
+        if self.offset is not None:
+            return self.topic, self.partition, self.offset, said
+        return (self.file, self.line, None, said) if self.file is not None else (self.id, None, None, said)
 
 
 Refused = tuple[str | None, int | None, int | None, bytes]

@@ -96,7 +96,8 @@ class Service:
         rated = RATED[day <= BUSY_DAYS]
         names = [REGULAR, *(f"conversation {day}-{number}" for number in range(rated + UNRATED))]
         turns = await asyncio.gather(*(self.chat(day, name, shared) for name in names))
-        await asyncio.gather(*(self.rate(turn, number % 3 > 0) for number, turn in enumerate(turns[-rated:])))
+        # this base's replies never end: they are cut, and of those only what people dislike is learned from
+        await asyncio.gather(*(self.rate(turn, False) for turn in turns[-rated:]))
         await self._all_is_facts()
 
     async def _all_is_facts(self) -> None:
