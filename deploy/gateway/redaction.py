@@ -1,7 +1,7 @@
 """Redaction that holds up nobody: what is quickly done at once, the rest in a process that is ended at its limit.
 
-Python's `re` holds the interpreter, and a text can be made of which sixteen thousand characters take it seconds. What can't be
-redacted in time is `Unredactable`: feedback is refused; a chat is answered all the same, and its turn is kept without its
+Redaction is linear, but it holds the interpreter: a megabyte of the worst text takes it most of a second. What can't be redacted
+in time is `Unredactable`: feedback is refused; a chat is answered all the same, and its turn is kept without its
 texts, so that it counts and nothing is learned from it.
 """
 

@@ -207,12 +207,8 @@ class _Numbers:
 
     def _word_after(self, place: int, stop: int) -> int:
         """Where the next group begins that is not joined to the one before it."""
-        while place < stop:
-            found = _NEXT.search(self._text, place, stop)
-            if found is None:
-                return stop
-            return found.start()
-        return stop
+        found = _NEXT.search(self._text, place, stop) if place < stop else None
+        return stop if found is None else found.start()
 
     def _after(self, place: int, stop: int) -> int:
         found = _ANY.search(self._text, place, stop)
@@ -234,7 +230,7 @@ class _Numbers:
         ends = [match.end() for match in _WORD_ENDS.finditer(window)][:_MOST_WORDS]
         ends = [size for size in ends if start + size == end or not _joined(text, start + size, end)]
         digits = "".join(filter(str.isdigit, window[: ends[-1]])) if ends else ""
-        if len(digits) < (FEWEST_DIGITS if window[: ends[-1]].isdigit() else _FEWEST_IN_ID) if ends else True:
+        if not ends or len(digits) < (FEWEST_DIGITS if window[: ends[-1]].isdigit() else _FEWEST_IN_ID):
             return None
         left = left_of(text, self._done, start)
         said = self._said(left)
