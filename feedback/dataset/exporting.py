@@ -75,7 +75,7 @@ def write_parquet(path: Path, table: TableName, split: Split, target: Path) -> i
     source = path / f"{table}.parquet"
     with pq.ParquetWriter(target, schema, compression="zstd") as writer, pq.ParquetFile(source) as file:
         for batch in file.iter_batches(batch_size=1_000):
-            kept = [row for row in batch.to_pylist() if row["split"] == split]
+            kept = [tables.ended(row, table) for row in batch.to_pylist() if row["split"] == split]
             rows += len(kept)
             writer.write_table(pa.Table.from_pylist(kept, schema=schema))
     return rows

@@ -92,6 +92,11 @@ def id_of(row: Row) -> tuple[str, ...]:
     return (row["tenant"], row["id"]) if "id" in row else (row["tenant"], row["turn_id"], row["conversation_id"])
 
 
+def ended(row: Row, table: TableName) -> Row:
+    """The row with the columns that came later: those of a snapshot without them all ended."""
+    return dict.fromkeys(_ENDED & set(RECORD[table].__struct_fields__), True) | row
+
+
 def canonical(row: Row) -> bytes:
     """What a row says, as bytes; not part of it: who said it, ids that were hashed (with a key), and that a reply ended, as
     nearly all do."""

@@ -110,6 +110,7 @@ async def test_the_turn_is_logged_redacted_with_all_that_the_contract_says(gatew
         "locale": "de-DE",
         "tags": {"app": "web"},
         "finish_reason": "stop",
+        "origin": "gateway",
     }
 
 

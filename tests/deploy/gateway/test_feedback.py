@@ -254,8 +254,8 @@ async def test_others_are_answered_while_the_worst_comment_is_redacted(
     await begun.wait()
     assert (await give(gateway, thumb(comment="call +49 30 901820"))).status_code == 202
     assert not worst.done()
-    assert (await worst).status_code == 422
-    assert [event["value"] for event in gateway.events()] == [True, "call [phone]"]
+    assert (await worst).status_code == 202
+    assert [event["value"] for event in gateway.events()][:3] == [True, "call [phone]", True]
 
 
 async def test_long_feedback_is_taken_one_after_another_with_rests(gateway: Gateway) -> None:
