@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 
@@ -20,7 +21,7 @@ def configure(role: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     structlog.configure(
-        processors=[*shared, structlog.processors.format_exc_info, renderer],
+        processors=[*shared, _full_disk_is_no_fault, structlog.processors.format_exc_info, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # a whole line at once: processes share it
         cache_logger_on_first_use=True,
@@ -31,12 +32,24 @@ def configure(role: str) -> None:
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _full_disk_is_no_fault,
                 structlog.processors.format_exc_info,
                 renderer,
             ],
         )
     )
     logging.basicConfig(level=logging.WARNING, handlers=[libraries])
+
+
+def _full_disk_is_no_fault(logger: object, method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    """A full disk is told in a line, wherever it was met: where in the code says nothing to whoever has to free some space."""
+    told = event.get("exc_info")
+    error = told if isinstance(told, BaseException) else told[1] if isinstance(told, tuple) else sys.exc_info()[1]
+    while told and error is not None:
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
+            return {**event, "exc_info": None, "error": f"the disk is full: {error}"[:300]}
+        error = error.__cause__ or error.__context__
+    return event
 
 
 def _with_role(role: str) -> structlog.types.Processor:

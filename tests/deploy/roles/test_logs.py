@@ -81,3 +81,20 @@ thread.start()
 thread.join()
 """)
     assert (line["event"], line["role"]) == ("parent_gone", "worker")
+
+
+def test_a_full_disk_is_told_in_a_line_wherever_it_was_met() -> None:
+    lines = said("""
+import errno
+def full(): raise OSError(errno.ENOSPC, "No space left on device")
+for tell in (structlog.get_logger().exception, logging.getLogger("some.library").exception):
+    try:
+        try:
+            full()
+        except OSError as error:
+            raise RuntimeError("a commit failed") from error
+    except RuntimeError:
+        tell("it_broke")
+""")
+    assert [line["error"].startswith("the disk is full: ") for line in lines] == [True, True]
+    assert not any("Traceback" in json.dumps(line) for line in lines)
