@@ -88,13 +88,7 @@ def _made(fake: Any, locale: str) -> Iterator[tuple[Any, ...]]:
         for kind, text in (said | ids if personal else said).items():
             for _ in range(EACH):
                 part = str(fake.random_number(digits=9) if kind == "random_number" else getattr(fake, kind)())
-                yield (
-                    kind,
-                    f"{(SAID_OF_IDS.get(locale.replace('-', '_'), text) if kind == 'ssn' else text).format(part)}, ok?",
-                    part,
-                    personal,
-                    locale,
-                )
+                yield kind, f"{text.format(part)}, ok?", part, personal, locale
 
 
 def _show(name: str, cases: Iterator[tuple[Any, ...]]) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from feedback.content import ROLES as ROLES
 from feedback.intake.refusal import Refusal, shown
 from feedback.intake.wire import WireTurn
 
-ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 _SPEAK = frozenset({"system", "developer", "user"})
 _OF_AN_ASSISTANT = ("content", "tool_calls", "function_call", "refusal", "audio", "reasoning_content", "reasoning")
 

@@ -76,4 +76,4 @@ def label_id(*question: str) -> str:
     It is one of those that depend on the key where an id in the question does.
     """
     name = hashlib.sha256(msgspec.json.encode(question)).hexdigest()[:32]
-    return f"{MASK}-{name}" if any(masked(part) == MASK for part in question) else name
+    return f"{MASK}-{name}" if MASK in map(masked, question) else name
