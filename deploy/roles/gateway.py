@@ -82,7 +82,16 @@ async def _serve_chats(
     taking_over = asyncio.create_task(take_over(state, spool, role.clock))
     limits = Limits(settings.gateway.max_connections, settings.gateway.keep_alive_s, at_once=False)
     serving = asyncio.create_task(
-        serve(app, listening, stop, role.finish_s, role.clock, limits, pages(settings.gateway))
+        serve(
+            app,
+            listening,
+            stop,
+            role.finish_s,
+            role.clock,
+            limits,
+            pages(settings.gateway),
+            settings.access.host_names,
+        )
     )
     begun = False
     try:

@@ -73,7 +73,11 @@ class Role:
         tasks = [asyncio.ensure_future(work)]
         if self._admin is not None:
             app = admin_app(lambda: self.waiting, routers, self.duties)
-            tasks.append(asyncio.create_task(serve(app, self._admin, stop, self.finish_s, self.clock)))
+            tasks.append(
+                asyncio.create_task(
+                    serve(app, self._admin, stop, self.finish_s, self.clock, names=self.settings.access.host_names)
+                )
+            )
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         stop.set()
         await asyncio.wait(tasks)  # what failed is raised once the other has ended in order

@@ -94,7 +94,7 @@ async def open_port(apps: Any) -> AsyncIterator[Any]:
 
 
 def new_key(control: Control, *scopes: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {control.keys.create('app', 'acme', scopes, 'ada', CLOCK.now_us())[0]}"}
+    return {"authorization": f"Bearer {control.keys.create('app', None, scopes, 'ada', CLOCK.now_us())[0]}"}
 
 
 def said(answer: httpx.Response) -> tuple[int, str]:
