@@ -14,6 +14,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
+from deploy.console.port import MAX_BODY_BYTES
 from deploy.decisions.commands import EXPECT_HELP, ROLLOUT_COMMANDS, RolloutCommand
 from deploy.decisions.looking import PAGE
 from deploy.decisions.operations import Operations
@@ -22,7 +23,6 @@ from deploy.web.callers import Callers, StoredKeys
 from deploy.web.errors import bad
 from feedback.clock import Clock
 
-MAX_BODY_BYTES = 100_000
 Body = TypeVar("Body", bound=BaseModel)
 
 

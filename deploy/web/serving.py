@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 
 from deploy.errors import Failed
 from deploy.web.accepting import Acceptor
+from deploy.web.bounded import Bounded
 from deploy.web.connection import Connection
 from deploy.web.hosts import Hosts
 from deploy.web.pace import Late
@@ -37,10 +38,11 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Limits:
-    """What clients may take of a port: connections, each kept open so many seconds without a request."""
+    """What clients may take of a port: connections, each kept open so many seconds without a request, and bytes of a body."""
 
     connections: int = 1_000
     keep_alive_s: float = 75
+    body_bytes: int = 10_000_000
     at_once: bool = True
     """Whether who is refused is told so at once: not on a port that strangers reach."""
 
@@ -107,7 +109,8 @@ async def serve(
     """Serve until `stop`. From then on requests are refused with a 503; those under way are finished, or ended `within_s`
     later. `around` is put around the app, refusals too; `names` are those of `access.host_names`."""
     stoppable, late = Stopping(app, clock), Late(clock)
-    named = Hosts(around(stoppable), listening.getsockname()[0], names)
+    bounded = Bounded(stoppable, limits.body_bytes)
+    named = Hosts(around(bounded), listening.getsockname()[0], names)
     config = uvicorn.Config(
         Requests(named, late, at_once=limits.at_once),
         http=Connection,

@@ -163,4 +163,9 @@ def test_a_form_that_any_page_may_send_is_not_taken_for_json(client: TestClient,
 def test_every_operation_is_in_the_openapi_document(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     assert {f"/admin/v1/{action}" for action in ACTIONS} < set(paths)
+    page = client.get("/docs").text
+    for path, methods in paths.items():
+        for method in methods:
+            assert f"{method.upper()} {path}" in page
+    assert "override_hold" in page
     assert paths["/admin/v1/halt"]["post"]["description"].startswith("The kill switch")

@@ -13,8 +13,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from deploy.console.api import MAX_BODY_BYTES, admin_router
-from deploy.console.port import admin_app
+from deploy.console.api import admin_router
+from deploy.console.port import MAX_BODY_BYTES, admin_app
 from deploy.control.store import Control
 from deploy.decisions.operations import Operations
 from deploy.engine.adapters import LocalEngines
