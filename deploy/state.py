@@ -2,7 +2,7 @@
 
 `spool.db` (events that a gateway has yet to send; `spool-2.db` of a second one), `log.db` (events in flight), `facts/` (what
 happened), `snapshots/`, `bases/`, `candidates/`, `work/` (trainings under way), `control.db` (decisions), `secrets/` (keys).
-Private (mode 0700), never committed by accident (its own .gitignore), with a format version, and with one lock per role so
+Private (mode 0700; one that others may look into is closed to them, or refused), never committed by accident (its own .gitignore), with a format version, and with one lock per role so
 that two processes never play the same one. Of gateways there may be several: each has a seat of its own, with a spool of its
 own.
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from deploy.errors import Failed, Refused
+from feedback.private import Exposed, keep_private
 
 FORMAT = 1
 FRESH = ".FORMAT."
@@ -181,7 +182,8 @@ class State:
 def open_state(root: Path) -> State:
     """The state directory at `root`, made if it is not there.
 
-    Raises Failed when it can't be written, is not ours, or belongs to a newer version.
+    Closed to others where it is not yet. Raises Failed when it can't be written or closed, is not ours, or belongs to a newer
+    version.
     """
     root = root.absolute()
     version_file = root / "FORMAT"
@@ -198,6 +200,7 @@ def open_state(root: Path) -> State:
         for folder in ("facts", "snapshots", "bases", "candidates", "work", "secrets", "locks"):
             (root / folder).mkdir(mode=0o700, exist_ok=True)
         (root / ".gitignore").write_text("*\n")
+        _close_to_others(root)
     except OSError as error:
         raise Failed(
             f"the state directory {root} can't be written ({error.strerror}): name another with --state"
@@ -251,6 +254,20 @@ def _locked(file: IO[str]) -> bool:
             fcntl.flock(file, fcntl.LOCK_UN)
         else:
             return True
+
+
+def _close_to_others(root: Path) -> None:
+    """The directory, and what is secret in it by itself. Raises Failed, OSError."""
+    for path in (root, root / "secrets", *(root / "secrets").iterdir()):
+        try:
+            keep_private(path)
+        except Exposed as error:
+            raise Failed(
+                f"others can look into {path} (mode {error.mode:04o}), which holds chats and keys, and it is not ours to forbid them: "
+                f"`chmod {700 if path.is_dir() else 600} {path}` as its owner, or name another directory with --state"
+            ) from None
+        except FileNotFoundError:  # a secret that another process was making
+            pass
 
 
 def _write_version(root: Path) -> None:

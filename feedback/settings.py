@@ -7,7 +7,10 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
+from feedback.private import Exposed, keep_private
+
 DAY_S = 86_400
+EVERYBODY = 0o007
 
 
 class Section(BaseModel):
@@ -95,11 +98,25 @@ class KeyUnusable(Exception):
 
 
 def read_key(section: str, key: SecretStr | None, file: Path | None) -> str | None:
-    """The key of the `section` of settings, from the environment or a file; None where there is none. Raises KeyUnusable."""
+    """The key of the `section` of settings, from the environment or a file; None where there is none. Raises KeyUnusable.
+
+    A file of ours is made private. One of somebody else may be for a group, which is how root gives it to one service, or be in
+    /run/secrets, which is a container's own.
+    """
     if key is not None:
         said, source = key.get_secret_value().strip(), f"TRIMTAB_{section.upper()}__API_KEY"
     elif file is not None:
         source = f"file {file}"
+        try:
+            keep_private(file)
+        except Exposed as error:
+            if error.mode & EVERYBODY and not file.is_relative_to("/run/secrets"):
+                raise KeyUnusable(
+                    f"the {section}'s key {source} can be read by everybody on this machine (mode {error.mode:04o}): change that as "
+                    f"its owner with `chmod 600`, or where it is mounted, and the key too if others were there"
+                ) from None
+        except OSError:
+            pass  # reading says it
         try:
             said = file.read_text(encoding="utf-8").strip()
         except OSError as error:

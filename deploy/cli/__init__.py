@@ -83,9 +83,10 @@ def main() -> None:
     """Entry point of the `trimtab` command."""
     _say_at_once(sys.argv[1:], sys.stderr)
     from deploy.cli import common  # takes a second or two on a small machine
-    from deploy.roles.logs import mask_tracebacks
+    from deploy.roles.logs import log_to_stderr, mask_tracebacks
 
     mask_tracebacks()
+    log_to_stderr("trimtab")
 
     sys.exit(common.run(lambda: trimtab.main(standalone_mode=False), "--json" in sys.argv))
 

@@ -14,43 +14,52 @@ import structlog
 from feedback.masking import masked, masked_within
 
 
-def configure(role: str) -> None:
-    """Set up logging for a process that plays `role`; warnings and worse, plus what the role itself says."""
-    renderer: structlog.types.Processor = (
-        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
-    )
-    shared: list[structlog.types.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        _with_role(role),  # a thread has none of our context
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
+def log_to_stderr(name: str) -> None:
+    """Our own lines go to stderr, from here on: whatever a command has to say is on stdout."""
     structlog.configure(
         processors=[
-            *shared,
+            *_shared(name),
             _full_disk_is_no_fault,
             structlog.processors.format_exc_info,
             _without_passwords,
-            renderer,
+            _renderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # a whole line at once: processes share it
         cache_logger_on_first_use=True,
     )
+
+
+def configure(role: str) -> None:
+    """Set up logging for a process that plays `role`; warnings and worse, plus what the role itself says."""
+    log_to_stderr(role)
     libraries = logging.StreamHandler(sys.stderr)
     libraries.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            foreign_pre_chain=[*_shared(role), structlog.stdlib.add_logger_name],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _full_disk_is_no_fault,
                 structlog.processors.format_exc_info,
                 _without_passwords,
-                renderer,
+                _renderer(),
             ],
         )
     )
     logging.basicConfig(level=logging.WARNING, handlers=[libraries])
+
+
+def _shared(name: str) -> list[structlog.types.Processor]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        _with_role(name),  # a thread has none of our context
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+
+
+def _renderer() -> structlog.types.Processor:
+    return structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
 
 
 def _full_disk_is_no_fault(logger: object, method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:

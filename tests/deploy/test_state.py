@@ -12,12 +12,14 @@ from contextlib import ExitStack
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
+from structlog.testing import capture_logs
 
 from deploy.control.store import open_control
 from deploy.errors import Failed, Refused
-from deploy.state import open_state
+from deploy.state import find_state, open_state
 from deploy.training.train import ABANDONED_S
 from tests.deploy.commands import FORKED, SAMPLE, answer, trimtab, typed_in
 
@@ -26,6 +28,60 @@ def test_nobody_else_may_look_into_it_and_git_leaves_it_out(tmp_path: Path) -> N
     state = open_state(tmp_path / "state")
     assert stat.S_IMODE(state.root.stat().st_mode) == 0o700
     assert (state.root / ".gitignore").read_text() == "*\n"
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o777, 0o701])
+def test_one_that_others_can_look_into_is_closed_to_them_and_that_is_said_once(tmp_path: Path, mode: int) -> None:
+    root = open_state(tmp_path / "state").root
+    root.chmod(mode)
+    with capture_logs() as lines:
+        open_state(root)
+        open_state(root)
+    assert stat.S_IMODE(root.stat().st_mode) == 0o700
+    assert [(line["event"], line["path"]) for line in lines] == [("made_private", str(root))]
+
+
+def test_its_secrets_are_closed_to_others_too(tmp_path: Path) -> None:
+    state = open_state(tmp_path / "state")
+    salt = state.secret("edge")
+    (state.root / "secrets").chmod(0o755)
+    (state.root / "secrets" / "edge").chmod(0o644)
+    with capture_logs() as lines:
+        assert open_state(state.root).secret("edge") == salt
+    assert [Path(line["path"]).name for line in lines] == ["secrets", "edge"]
+    assert stat.S_IMODE((state.root / "secrets").stat().st_mode) == 0o700
+    assert stat.S_IMODE((state.root / "secrets" / "edge").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("exposed", [".", "secrets", "secrets/edge"])
+def test_one_that_others_can_look_into_and_we_can_not_close_is_refused(tmp_path: Path, exposed: str) -> None:
+    state = open_state(tmp_path / "state")
+    state.secret("edge")
+    (state.root / exposed).chmod(0o755)
+    with (
+        patch.object(Path, "chmod", side_effect=PermissionError),
+        pytest.raises(Failed, match=r"`chmod [67]00 /") as raised,
+    ):
+        open_state(state.root)
+    assert "others can look into" in str(raised.value)
+    assert "--state" in str(raised.value)
+
+
+def test_what_is_said_of_it_is_not_in_a_commands_answer(tmp_path: Path) -> None:
+    root = open_state(tmp_path / "state").root
+    root.chmod(0o755)
+    made = trimtab("keys", "create", "--name", "app", "--scope", "chat", "--json", "--state", root, cwd=tmp_path)
+    assert json.loads(made.stdout)["name"] == "app"
+    (line,) = made.stderr.splitlines()
+    assert json.loads(line)["event"] == "made_private"
+
+
+def test_who_only_looks_changes_no_permission(tmp_path: Path) -> None:
+    root = open_state(tmp_path / "state").root
+    root.chmod(0o755)
+    with capture_logs() as lines:
+        find_state(root)
+    assert (stat.S_IMODE(root.stat().st_mode), lines) == (0o755, [])
 
 
 def test_a_secret_is_made_once(tmp_path: Path) -> None:

@@ -1,7 +1,11 @@
+from pathlib import Path
+from unittest.mock import patch
+
 import pytest
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 
-from feedback.settings import JudgeSettings, WindowSettings
+from feedback.settings import JudgeSettings, KeyUnusable, WindowSettings, read_key
 
 
 @pytest.mark.parametrize(
@@ -38,3 +42,45 @@ def test_the_judges_key_shows_nowhere() -> None:
 def test_an_address_of_the_judge_that_is_none_is_said_with_how_one_looks(url: str) -> None:
     with pytest.raises(ValidationError, match="must be http:// or https:// with a host"):
         JudgeSettings.model_validate({"base_url": url})
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    file = tmp_path / "key"
+    file.write_text("sk-very-secret\n")
+    return file
+
+
+def test_a_key_file_that_others_may_read_is_closed_to_them_and_read(key_file: Path) -> None:
+    key_file.chmod(0o644)
+    with capture_logs() as lines:
+        assert read_key("judge", None, key_file) == "sk-very-secret"
+    assert key_file.stat().st_mode & 0o777 == 0o600
+    assert [line["event"] for line in lines] == ["made_private"]
+    assert "sk-very-secret" not in str(lines)
+
+
+def test_one_that_is_not_ours_to_close_is_refused_where_everybody_may_read_it(key_file: Path) -> None:
+    key_file.chmod(0o644)
+    with (
+        patch.object(Path, "chmod", side_effect=PermissionError),
+        pytest.raises(KeyUnusable, match="chmod 600") as raised,
+    ):
+        read_key("judge", None, key_file)
+    assert str(key_file) in str(raised.value)
+    assert "sk-very-secret" not in str(raised.value)
+
+
+def test_one_that_root_gave_to_our_group_is_read(key_file: Path) -> None:
+    key_file.chmod(0o640)
+    with patch.object(Path, "chmod", side_effect=PermissionError):
+        assert read_key("judge", None, key_file) == "sk-very-secret"
+
+
+def test_one_that_a_container_was_given_is_read_whatever_its_mode(key_file: Path) -> None:
+    key_file.chmod(0o444)
+    with (
+        patch.object(Path, "chmod", side_effect=PermissionError),
+        patch.object(Path, "is_relative_to", return_value=True),
+    ):
+        assert read_key("judge", None, key_file) == "sk-very-secret"
