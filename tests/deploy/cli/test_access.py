@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from deploy.cli import roles
 from deploy.cli import up as up_module
 from deploy.cli.access import keys_needed, list_without_effect
-from deploy.cli.common import Context
+from deploy.cli.common import REFUSED, Context
 from deploy.control import schema
 from deploy.errors import Refused
 from deploy.state import State, open_state
@@ -106,12 +106,14 @@ def test_the_doctor_and_the_list_say_so_too(context: Context) -> None:
     assert f"keys revoke {key_id}" in findings["keys"]["sentence"]
 
 
-@pytest.mark.parametrize("words", [["up"], ["gateway"], ["controller"]])
+@pytest.mark.parametrize(
+    "words",  # each is refused there, as there is no key
+    [["up", "--host", "0.0.0.0"], ["gateway", "--host", "0.0.0.0"], ["controller", "--admin-host", "0.0.0.0"]],
+)
 def test_loopback_is_trusted_by_an_option_in_this_run_and_in_what_it_starts(
     state: State, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
     monkeypatch.setenv(TRUST, "")
-    with state.lock("up"), state.lock("controller"):
-        typed(*words, "--trust-loopback", "--admin-host", "0.0.0.0", "--state", state.root)
+    assert typed(*words, "--trust-loopback", "--state", state.root).code == REFUSED
     assert os.environ[TRUST] == "true"
     assert Context(state.root, None, as_json=False).settings.access.trust_loopback
