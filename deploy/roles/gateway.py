@@ -80,20 +80,9 @@ async def _serve_chats(
     await engine.start()
     sending = asyncio.create_task(spool.run(partial(_producer, role)))
     taking_over = asyncio.create_task(take_over(state, spool, role.clock))
-    takes = settings.gateway
+    takes, names = settings.gateway, settings.access.host_names
     limits = Limits(takes.max_connections, takes.keep_alive_s, takes.max_request_bytes, at_once=False)
-    serving = asyncio.create_task(
-        serve(
-            app,
-            listening,
-            stop,
-            role.finish_s,
-            role.clock,
-            limits,
-            pages(settings.gateway),
-            settings.access.host_names,
-        )
-    )
+    serving = asyncio.create_task(serve(app, listening, stop, role.finish_s, role.clock, limits, pages(takes), names))
     begun = False
     try:
         while not stop.is_set() and not serving.done():

@@ -13,7 +13,7 @@ import structlog
 
 from deploy.cli.common import print_json
 from deploy.control.store import open_control, read_control
-from deploy.errors import Failed, Refused
+from deploy.errors import Failed
 from deploy.roles.logs import configure
 from deploy.settings import Settings, keys, variable
 from deploy.state import open_state
@@ -100,10 +100,7 @@ def test_a_database_that_can_not_be_opened_is_told_of_without(opened: object, ur
 ADDRESS = ADDRESSES[0]
 
 
-def test_every_sentence_of_ours_is_masked_whoever_catches_it() -> None:
-    for error in (Failed(f"{ADDRESS} can't be reached"), Refused(f"{ADDRESS} can't be reached")):
-        assert str(error) == "http://ann:***@127.0.0.1:9/v1 can't be reached"
-        assert SECRET not in f"{error} {error!s}"
+def test_what_a_port_answers_is_masked() -> None:
     assert SECRET not in json.dumps(ApiError(503, "failed", f"{ADDRESS} can't be reached").body)
 
 

@@ -37,6 +37,7 @@ def configure(*urls: str, kind: str = "openai", model: str = MODEL, key: str | N
     text = f"[engine]\nkind = {kind!r}\nurls = {json.dumps(urls)}\nmodel = {model!r}\n"
     if key is not None:
         Path("key.txt").write_text(f"{key}\n")
+        Path("key.txt").chmod(0o600)
         text += "api_key_file = 'key.txt'\n"
     Path("trimtab.toml").write_text(text)
 
