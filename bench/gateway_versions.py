@@ -105,6 +105,7 @@ async def ask(app: Any, body: bytes) -> None:
         "path": "/v1/chat/completions",
         "query_string": b"",
         "headers": HEADERS,
+        "client": ("127.0.0.1", 50_000),
     }
     given: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     given.put_nowait({"type": "http.request", "body": body, "more_body": False})
