@@ -1,7 +1,9 @@
 """How many units a procedure will need: said beforehand, and with every "not yet".
 
-A bet's wealth is a random walk whose steps have a known mean and spread for given rates, so the units after which it is above the
-threshold with a wanted probability solve a quadratic. Assumes independent units and a constant share; a forecast, not a guarantee.
+A bet's log wealth is a random walk whose steps have a known mean and spread for given rates: when it first reaches the threshold has
+the inverse Gaussian distribution. Assumes independent units and a constant share; a forecast, not a guarantee.
+
+Source: first passage of a Brownian motion with drift, Schrödinger 1915; Wald 1947.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from statistics import NormalDist
 import numpy as np
 
 from feedback.statistics.tallies import Floats
+
+_PHI = NormalDist().cdf
 
 
 def units_to_pass(
@@ -25,11 +29,24 @@ def units_to_pass(
     chance = np.array([1 - share, share])[:, None] * np.stack([1 - rates, rates], -1)
     mean = (table * chance).sum((-2, -1))
     spread = np.sqrt((table**2 * chance).sum((-2, -1)) - mean**2)
-    z = NormalDist().inv_cdf(power)
     needed = lacking + math.log(len(table))  # the bet that wins is one of K that share the stake
-    roots = [
-        ((z * sd + math.sqrt(z * z * sd * sd + 4 * mu * needed)) / (2 * mu)) ** 2
-        for mu, sd in zip(mean.tolist(), spread.tolist(), strict=True)
-        if mu > 0
-    ]
-    return math.ceil(min(roots)) if roots else None
+    found = [_units(mu, sd, needed, power) for mu, sd in zip(mean.tolist(), spread.tolist(), strict=True) if mu > 0]
+    return math.ceil(min(found)) if found else None
+
+
+def _units(mean: float, spread: float, height: float, power: float) -> float:
+    """Steps within which a walk reaches `height` with this probability: first passage of a Brownian motion with drift."""
+    low, high = 0.0, height / mean
+    while _reached(mean, spread, height, high) < power:
+        low, high = high, 2 * high
+    while high - low > 0.5:
+        middle = (low + high) / 2
+        low, high = (low, middle) if _reached(mean, spread, height, middle) >= power else (middle, high)
+    return high
+
+
+def _reached(mean: float, spread: float, height: float, steps: float) -> float:
+    scale = spread * math.sqrt(steps)
+    below = _PHI((-height - mean * steps) / scale)
+    again = math.exp(math.log(below) + 2 * mean * height / spread**2) if below > 0 else 0.0
+    return _PHI((mean * steps - height) / scale) + again
