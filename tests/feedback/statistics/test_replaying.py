@@ -60,7 +60,7 @@ def test_blocks_of_any_size_say_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_arms_that_were_not_drawn_as_declared_hold() -> None:
     units = _units((0.3, 0.02))
     lost = dataclasses.replace(units, arm=units.arm * (np.arange(units.arm.shape[1]) % 2))  # every second one is lost
-    action, _ = replay(PLAN, lost)
+    action, _ = replay(dataclasses.replace(PLAN, harm_alpha=1e-12), lost)
     assert set(action.tolist()) == {"hold"}
 
 
