@@ -34,6 +34,7 @@ sys.path.insert(0, str(ROOT))
 from bench.rollouts import rivals  # noqa: E402
 from bench.rollouts.scenarios import Limit, Scenario, scenarios  # noqa: E402
 from bench.rollouts.shadows import SHADOWS, shadow_share  # noqa: E402
+from bench.rollouts.world import World  # noqa: E402
 from feedback.statistics.intervals import wilson  # noqa: E402
 from feedback.statistics.plan import DAY_US  # noqa: E402
 from feedback.statistics.replaying import Units, replay  # noqa: E402
@@ -46,6 +47,8 @@ def simulate(scenario: Scenario, chunk: int) -> dict[str, list[tuple[str, int]]]
     random = np.random.default_rng([zlib.crc32(scenario.name.encode()), chunk])
     results: dict[str, list[tuple[str, int]]] = {}
     ours: list[tuple[str, int]] = []
+    if scenario.twin is not None:
+        return {"Trimtab": _differing(scenario, scenario.twin, chunk)}
     for attempt in range(1, scenario.attempts + 1):
         plan = replace(scenario.plan, attempt=attempt)
         units = scenario.world.run(plan, CHUNK, random)
@@ -57,6 +60,15 @@ def simulate(scenario: Scenario, chunk: int) -> dict[str, list[tuple[str, int]]]
     if scenario.rivals:
         results |= _rivals(scenario, units)
     return results
+
+
+def _differing(scenario: Scenario, twin: World, chunk: int) -> list[tuple[str, int]]:
+    """Of a chunk of rollouts that are the same but for what may change nothing: "other" where action or unit differ."""
+    came = []
+    for world in (scenario.world, twin):
+        units = world.run(scenario.plan, CHUNK, np.random.default_rng([zlib.crc32(scenario.name.encode()), chunk]))
+        came.append(list(zip(*(column.tolist() for column in replay(scenario.plan, units)), strict=True)))
+    return [("same" if one == other else "other", one[1]) for one, other in zip(*came, strict=True)]
 
 
 def _rivals(scenario: Scenario, units: Units) -> dict[str, list[tuple[str, int]]]:
@@ -102,7 +114,7 @@ def counted(scenario: Scenario, limit: Limit, came: Sequence[tuple[str, int]]) -
 def held(limit: Limit, count: int, many: int) -> bool:
     """Whether the limit was kept; a limit for 5,000 rollouts is scaled to however many there were."""
     if limit.at_most is not None:
-        return count <= max(1, round(limit.at_most * many / 5_000))
+        return count <= round(limit.at_most * many / 5_000 + 0.5 * (limit.at_most > 0))
     assert limit.at_least is not None  # one of the two
     return count >= limit.at_least * many
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from bench.rollouts.world import World
 from feedback.statistics.plan import DAY_US, Metric, Plan
@@ -40,7 +40,8 @@ class Scenario:
     rivals: bool = False
     """Whether others' rules are shown on the same units, of the first metric."""
     attempts: int = 1
-    sizes: Mapping[str, float] = field(default_factory=dict)
+    twin: World | None = None
+    """The same public, but for something that may change no decision."""
 
 
 def _null(name: str, world: World, plan: Plan = WIDE, *, rivals: bool = False) -> Scenario:
@@ -70,6 +71,11 @@ def scenarios() -> list[Scenario]:
         _null("identical arms", World(ALIKE, days=12, step=0.3, sliced=NEWCOMERS), rivals=True),
         _null("the candidate is better", World({"down": (0.10, 0.07), "errors": (0.02, 0.01)}, days=12, step=0.3, sliced=NEWCOMERS), rivals=True),
         _null("a share raised at noon, an outage that afternoon", outage),
+        _null("identical arms, at 50% from the first day", World(ALIKE, days=12, shares=((0.5, 12),), sliced=NEWCOMERS), rivals=True),
+        Scenario(
+            "the candidate's news come at the end of grace", World({"down": (0.30, 0.35)}, days=12), ONE,
+            (Limit("other", at_most=0),), twin=World({"down": (0.30, 0.35)}, days=12, slow_candidate=True),
+        ),
         Scenario("one guardrail at its margin, the other hugely better", at_margin, harmless, (Limit("promote", at_most=286),), rivals=True),
         Scenario("errors at their relative margin, the other hugely better", rare, harmless, (Limit("promote", at_most=286),)),
         Scenario("five attempts at a guardrail's margin", replace(at_margin, days=16), harmless, (Limit("promote", at_most=286),), attempts=5),
