@@ -19,6 +19,9 @@ from feedback.statistics.tallies import Floats, Ints, Strata
 TEMPER = 8.0
 """How alike users are: their own rates are Beta-distributed with this concentration."""
 
+NEWS = 3.0
+"""How early bad events come within the longest age: by a part t of it 1 - (1 - t) ** NEWS of them."""
+
 
 @dataclass(frozen=True)
 class World:
@@ -73,8 +76,8 @@ class World:
                 if watch.metric == metric.name:
                     known = np.stack([outcomes[watch.age_us] for outcomes in told])
                     y[watch.name] = known if watch.slice is None else np.where(members[watch.slice], known, -1)
-            last = np.stack([outcomes[plan.ages_us[-1]] for outcomes in told])
-            strata[metric.name] = Strata(share, self._expected(metric.name, plan, arm, last, random))
+                    expected = self._expected(metric.name, plan, watch.age_us, arm, y[watch.name], random)
+                    strata[watch.name] = Strata(share, expected)
         return Units(strata, np.broadcast_to(stratum, shape), arm, y, opened)
 
     def _swing(self, rollouts: int, random: np.random.Generator) -> Floats:
@@ -99,7 +102,7 @@ class World:
     def _told(self, plan: Plan, opened: Ints, bad: Ints, arm: Ints, random: np.random.Generator) -> dict[int, Ints]:
         """Outcomes by age, from events that come within grace, some twice, in any order."""
         unit = np.flatnonzero(bad)
-        at = opened[unit] + (random.beta(1, 3, len(unit)) * (plan.ages_us[-1] - 1)).astype(np.int64)
+        at = opened[unit] + (random.beta(1, NEWS, len(unit)) * (plan.ages_us[-1] - 1)).astype(np.int64)
         delay = (random.beta(1, 4, len(unit)) * plan.grace_us).astype(np.int64)
         delay = np.where(arm[unit] * self.slow_candidate, plan.grace_us, delay)
         mixed = random.permutation(
@@ -113,13 +116,16 @@ class World:
             for age in plan.ages_us
         }
 
-    def _expected(self, metric: str, plan: Plan, arm: Ints, y: Ints, random: np.random.Generator) -> Floats:
+    def _expected(
+        self, metric: str, plan: Plan, age_us: int, arm: Ints, y: Ints, random: np.random.Generator
+    ) -> Floats:
         """The base rate of each stratum as it was known when it was opened, [R, S]: the first from history, off by up to a fifth."""
-        stratum, closes = self.stratum, self.opened_us + plan.ages_us[-1] + plan.grace_us
-        expected = [self.rates[metric][0] * random.uniform(0.8, 1.2, len(arm))]
+        stratum, closes = self.stratum, self.opened_us + age_us + plan.grace_us
+        by_then = 1 - (1 - age_us / plan.ages_us[-1]) ** NEWS  # of all bad events of a unit
+        expected = [self.rates[metric][0] * by_then * random.uniform(0.8, 1.2, len(arm))]
         for number in range(1, int(stratum[-1]) + 1):
             begins = self.opened_us[np.searchsorted(stratum, number)]
-            known = (closes <= begins) & (arm == 0)
+            known = (closes <= begins) & (arm == 0) & (y >= 0)
             seen = known.sum(1)
             expected.append(np.where(seen < 100, expected[-1], ((known & (y == 1)).sum(1) + 0.5) / (seen + 1)))
         return np.clip(np.stack(expected, -1), 1e-4, 1 - 1e-4)

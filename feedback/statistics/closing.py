@@ -36,9 +36,15 @@ def close(
     closed = int(np.searchsorted(opened_us, now_us - age_us - grace_us, side="right"))
     of_closed: NDArray[np.bool_] = unit < closed
     unit, at_us, arrived_us = unit[of_closed], at_us[of_closed], arrived_us[of_closed]
-    began = opened_us[unit]
-    within = (began <= at_us) & (at_us < began + age_us)
-    in_time = arrived_us <= began + age_us + grace_us
+    within, in_time = counting(opened_us[unit], at_us, arrived_us, age_us, grace_us)
     y = np.zeros(closed, np.int64)
     y[unit[within & in_time]] = 1
     return Outcomes(y, int((within & ~in_time).sum()))
+
+
+def counting(
+    opened_us: Ints, at_us: Ints, arrived_us: Ints, age_us: int, grace_us: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Of each event whether it happened within its unit's window, and whether it arrived before that closed."""
+    within = (opened_us <= at_us) & (at_us < opened_us + age_us)
+    return within, arrived_us <= opened_us + age_us + grace_us

@@ -22,9 +22,9 @@ class Tallies:
     """What is known of a rollout at one moment: of closed units only, in order of assignment."""
 
     strata: Mapping[str, Strata]
-    """By metric: the shares are the same, the rates are each metric's own."""
+    """By a watch's name: the shares are the same, the rates are each one's own."""
     counts: Mapping[str, Ints]
-    """By a watch's name, int[S, 2, 2]."""
+    """By a watch's name too, int[S, 2, 2]."""
     assigned: Ints
     """Units by stratum and arm, int[S, 2]; so is `closed`, of the longest age."""
     closed: Ints
@@ -71,7 +71,7 @@ def _onward(tallies: Tallies, plan: Plan) -> Decision:
 def _harmed(tallies: Tallies, plan: Plan, watches: Iterable[Watch]) -> Iterable[str]:
     found = []
     for watch in watches:
-        log_e = float(late_harm_log_e(tallies.counts[watch.name], tallies.strata[watch.metric], plan.shifts))
+        log_e = float(late_harm_log_e(tallies.counts[watch.name], tallies.strata[watch.name], plan.shifts))
         if log_e >= watch.log_threshold:
             found.append(
                 f"{watch.name}: {_arms(tallies.counts[watch.name])}; evidence {_odds(log_e)}, needed {_odds(watch.log_threshold)}"
@@ -116,7 +116,7 @@ def _missing(tallies: Tallies, plan: Plan) -> dict[str, int | None]:
         watch for watch in plan.watches("guardrail") if watch.slice is None and watch.age_us == plan.ages_us[-1]
     ):
         metric = next(metric for metric in plan.guardrails if metric.name == watch.metric)
-        counts, strata = tallies.counts[watch.name], tallies.strata[metric.name]
+        counts, strata = tallies.counts[watch.name], tallies.strata[watch.name]
         lacking = plan.log_promotion - float(guardrail_log_e(metric, counts, strata, plan))
         if lacking > 0:
             now = int((strata.stages <= tallies.stage).sum()) - 1

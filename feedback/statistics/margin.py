@@ -9,6 +9,8 @@ relative margin is the conditional test of two Poisson rates (Przyborowski, Wile
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -22,9 +24,9 @@ RATIOS = (0.4, 0.55, 0.7, 0.8, 0.9, 1.0)
 
 
 def margin_table(strata: Strata, delta: float, fractions: ArrayLike = FRACTIONS) -> Floats:
-    """Logs of the factors, [..., K, S, 2, 2]. Raises ValueError unless 0 < delta < 1."""
-    if not 0 < delta < 1:
-        raise ValueError(f"a margin is a difference of rates between 0 and 1, not {delta}")
+    """Logs of the factors, [..., K, S, 2, 2]; a margin below 0 asks for better. Raises ValueError unless -1 < delta < 1."""
+    if not -1 < delta < 1:
+        raise ValueError(f"a margin is a difference of two rates, between -1 and 1, not {delta}")
     p, m, fraction = strata.slots(fractions)
     largest = np.maximum((1 - m) / p, m / (1 - p))
     bet = fraction / np.maximum(
@@ -37,6 +39,24 @@ def margin_table(strata: Strata, delta: float, fractions: ArrayLike = FRACTIONS)
 def margin_log_e(counts: Ints, strata: Strata, delta: float, fractions: ArrayLike = FRACTIONS) -> Floats:
     """log E that the candidate's rate of bad outcomes exceeds the incumbent's by less than `delta`: [...]."""
     return mixture(counts, margin_table(strata, delta, fractions))
+
+
+def difference_bounds(counts: Ints, strata: Strata, alpha: float) -> tuple[float, float]:
+    """Lower and upper bound of the candidate's rate less the incumbent's, both right at all times with probability 1 - alpha.
+
+    What the bets have not refuted, for one tally int[S, 2, 2]. From -1 to 1 where next to nothing is known.
+    """
+    swapped = Strata(strata.p, 1 - strata.m, strata.stages)  # what was bad is good: the difference has the other sign
+    return -_upper(counts[..., ::-1], swapped, alpha / 2), _upper(counts, strata, alpha / 2)
+
+
+def _upper(counts: Ints, strata: Strata, alpha: float) -> float:
+    low, high, wanted = -1.0, 1.0, math.log(1 / alpha)
+    while high - low > 1e-4:
+        middle = (low + high) / 2
+        passed = float(margin_log_e(counts, strata, middle)) >= wanted
+        low, high = (low, middle) if passed else (middle, high)
+    return high
 
 
 def relative_margin_table(strata: Strata, rho: float, ratios: ArrayLike = RATIOS) -> Floats:

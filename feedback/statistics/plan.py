@@ -30,6 +30,10 @@ class Metric:
     def __post_init__(self) -> None:
         if self.kind == "guardrail" and (self.margin is None) == (self.relative_margin is None):
             raise ValueError(f"{self.name}: a guardrail needs a margin or a relative margin, one of the two")
+        if (self.margin is not None and not 0 < self.margin < 1) or (
+            self.relative_margin is not None and not self.relative_margin > 0
+        ):
+            raise ValueError(f"{self.name}: a margin lies between 0 and 1, a relative one above 0")
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ class Units:
     """R rollouts of N units each, in order of assignment. Raises ValueError where shapes differ."""
 
     strata: Mapping[str, Strata]
-    """By metric; rates may be [R, S]."""
+    """By a watch's name; rates may be [R, S]."""
     stratum: Ints
     """[R, N]; so are `arm` and each outcome."""
     arm: Ints
@@ -83,7 +83,7 @@ def _promotions(plan: Plan, units: Units, block: slice) -> Ints:
     for watch in plan.watches("guardrail"):
         if watch.slice is None and watch.age_us == plan.ages_us[-1]:
             metric = next(metric for metric in plan.guardrails if metric.name == watch.metric)
-            table = guardrail_table(metric, _of(units.strata[metric.name], block), plan)
+            table = guardrail_table(metric, _of(units.strata[watch.name], block), plan)
             ready &= _path(_flat(table, 3), cells(stratum, arm, units.y[watch.name][block])) >= plan.log_promotion
     for watch in plan.watches("signal"):
         ready &= _harm_path(plan, units, block, watch) < watch.log_threshold
@@ -143,7 +143,7 @@ def _log_mean(walks: Iterable[Floats]) -> Floats:
 
 def _harm_path(plan: Plan, units: Units, block: slice, watch: Watch) -> Floats:
     """log E after each unit, as `late_harm_log_e` would have it of the counts until then."""
-    strata = _of(units.strata[watch.metric], block)
+    strata = _of(units.strata[watch.name], block)
     stratum = units.stratum[block]
     stage = strata.stages[stratum]
     weights = restart_weights(int(strata.stages[-1]) + 1)

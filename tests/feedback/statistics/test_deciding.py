@@ -17,7 +17,7 @@ def _tallies(candidate: float = 0.1, silent: float = 0.5, units: int = 20_000, *
     strata = Strata(np.array([0.05, 0.25, 0.5]), np.array([0.1] * 3))
     counts = {"thumbs down at 24 h": _counts(0.1, candidate, units), "silence at 24 h": _counts(0.5, silent, units)}
     assigned = counts["thumbs down at 24 h"].sum(-1)
-    tallies = Tallies({"thumbs down": strata, "silence": strata}, counts, assigned, assigned, EVIDENCE, 4 * DAY_US)
+    tallies = Tallies(dict.fromkeys(counts, strata), counts, assigned, assigned, EVIDENCE, 4 * DAY_US)
     return dataclasses.replace(tallies, **changed)  # type: ignore[arg-type]
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from feedback.statistics.margin import (
     FRACTIONS,
     RATIOS,
+    difference_bounds,
     margin_log_e,
     margin_table,
     relative_margin_log_e,
@@ -58,11 +59,29 @@ def test_equal_arms_pass_with_time() -> None:
     assert float(margin_log_e(few, drawn, 0.03)) < math.log(20) <= float(margin_log_e(many, drawn, 0.03))
 
 
-@pytest.mark.parametrize("delta", [0, 1, -0.1, float("nan")])
+@pytest.mark.parametrize("delta", [1, -1, float("nan")])
 def test_what_is_no_margin_is_refused(delta: float) -> None:
     drawn = Strata(np.array([0.5]), np.array([0.3]))
     with pytest.raises(ValueError, match="margin"):
         margin_table(drawn, delta)
-    if not delta > 0:
+    if delta != 1:
         with pytest.raises(ValueError, match="margin"):
             relative_margin_table(drawn, delta)
+
+
+def test_the_bounds_of_a_difference_hold_it_and_mirror_each_other() -> None:
+    drawn = Strata(np.array([0.5]), np.array([0.3]))
+    counts = np.array([[[7_000, 3_000], [6_500, 3_500]]])
+    lower, upper = difference_bounds(counts, drawn, 0.05)
+    assert 0 < lower < 0.05 < upper < 0.1
+    other = difference_bounds(counts[:, ::-1], drawn, 0.05)
+    assert other == pytest.approx((-upper, -lower), abs=0.005)
+    assert difference_bounds(counts[:, :, ::-1], Strata(drawn.p, 1 - drawn.m), 0.05) == pytest.approx(
+        (-upper, -lower), abs=1e-3
+    )
+
+
+def test_nothing_seen_says_nothing() -> None:
+    drawn = Strata(np.array([0.5]), np.array([0.3]))
+    lower, upper = difference_bounds(np.zeros((1, 2, 2), int), drawn, 0.05)
+    assert (lower, upper) == pytest.approx((-1, 1), abs=1e-3)

@@ -73,4 +73,7 @@ def test_a_guardrail_needs_one_margin_and_a_signal_none() -> None:
         Metric("errors")
     with pytest.raises(ValueError, match="one of the two"):
         Metric("errors", margin=0.1, relative_margin=0.1)
+    for wrong in ({"margin": 1.0}, {"margin": -0.1}, {"relative_margin": 0.0}):
+        with pytest.raises(ValueError, match=r"between 0 and 1|one of the two"):
+            Metric("errors", **wrong)  # type: ignore[arg-type]
     assert REPLY.kind == "signal"

@@ -20,7 +20,7 @@ def _units(rates: tuple[float, float], runs: int = 12, many: int = 600, seed: in
     stratum = np.sort(random.integers(0, len(STRATA), (runs, many)), 1)
     arm = (random.random((runs, many)) < STRATA.p[stratum]).astype(np.int64)
     y = (random.random((runs, many)) < np.array(rates)[arm]).astype(np.int64)
-    return Units({"down": STRATA}, stratum, arm, {NAME: y}, np.arange(many) * HOUR_US)
+    return Units({NAME: STRATA}, stratum, arm, {NAME: y}, np.arange(many) * HOUR_US)
 
 
 def _one_by_one(plan: Plan, units: Units, run: int) -> tuple[str, int]:
@@ -30,7 +30,7 @@ def _one_by_one(plan: Plan, units: Units, run: int) -> tuple[str, int]:
         cell = units.stratum[run, number], units.arm[run, number], units.y[NAME][run, number]
         counts = add(counts, *cell)
         stage = int(STRATA.stages[cell[0]])
-        tallies = Tallies({"down": STRATA}, {NAME: counts}, counts.sum(-1), counts.sum(-1), stage, 10 * DAY_US)
+        tallies = Tallies({NAME: STRATA}, {NAME: counts}, counts.sum(-1), counts.sum(-1), stage, 10 * DAY_US)
         decision = decide(tallies, plan)
         if decision.action == "rollback":
             return "rollback", number
@@ -71,7 +71,9 @@ def test_a_unit_outside_a_slice_changes_nothing_of_it() -> None:
     harmed = np.where(units.arm == 1, 1, 0)
     outside = np.full_like(harmless, -1)
     for said, expected in ((outside, False), (harmed, True)):
-        sliced = dataclasses.replace(units, y={NAME: harmless, f"{NAME} in lang:es": said})
+        in_spanish = f"{NAME} in lang:es"
+        both = {NAME: STRATA, in_spanish: STRATA}
+        sliced = dataclasses.replace(units, strata=both, y={NAME: harmless, in_spanish: said})
         action, _ = replay(plan, sliced)
         assert ("rollback" in action.tolist()) == expected
 
