@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from deploy.cli.arms_view import arms_table, verdict_lines
 from deploy.decisions.views import became
 from deploy.rules.names import percent
 from deploy.text import ago, shown
@@ -43,6 +44,10 @@ def print_candidate(console: Console, view: dict[str, Any]) -> None:
         console.print(_samples(samples))
         if len(samples) > MAX_SAMPLES:
             console.print(f"{len(samples) - MAX_SAMPLES} more with --json")
+    for look in view["looks"]:
+        for line in verdict_lines(look):
+            console.print(f"rollout    {shown(line, 1_000)}", soft_wrap=True)
+        console.print(arms_table(look))
     for event in view["history"]:
         who, what = shown(event["actor"]), became(event)
         console.print(f"{event['at'][:19]}  {who}  {event['action']}: {shown(what)}  {shown(event['reason'], 200)}")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from rich.table import Table
 
+from deploy.cli.arms_view import verdict_lines
 from deploy.cli.common import Context, pass_context, print_json, stdout
 from deploy.cli.engine_view import engine_lines, look, missing
 from deploy.cli.rollout import account
@@ -64,6 +65,9 @@ def status(context: Context) -> None:
     )
     for line in account(serving)[1:-1]:
         table.add_row("", shown(line))
+    look = serving["rollout"]["look"] if serving["rollout"] else None
+    for line in verdict_lines(look) if look else ():
+        table.add_row("", shown(line, 1_000))
     for sentence in missing(document["engine"], serving):
         table.add_row("", f"[bold red]{shown(sentence)}[/bold red]")
     for title, line in zip_longest(["engine"], engine_lines(document["engine"]), fillvalue=""):

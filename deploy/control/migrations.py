@@ -56,8 +56,9 @@ def _from_2(connection: Connection) -> None:
 
 
 def _from_3(connection: Connection) -> None:
-    """Units are enrolled; those of a rollout under way with their next conversation."""
+    """Units are enrolled, those of a rollout under way with their next conversation; what the controller sees is kept."""
     schema.enrolments.create(connection)
+    schema.looks.create(connection)
 
 
 def _add(connection: Connection, column: Column[object]) -> None:

@@ -168,6 +168,14 @@ enrolments = Table(
 )
 """What the outcomes of a rollout are counted by: units, in order of assignment."""
 
+looks = Table(
+    "looks",
+    metadata,
+    Column("rollout_id", String(32), primary_key=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("document", JSON, nullable=False, doc="what the controller saw last: arms, decision, reasons"),
+)
+
 keys = Table(
     "keys",
     metadata,

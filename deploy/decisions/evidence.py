@@ -112,7 +112,7 @@ class EvidenceRoom:
 
 def policy_of(settings: Settings) -> Policy:
     """By which rules candidates are judged and rolled out now."""
-    return Policy(settings.gate, settings.rollout.shares, settings.approve.expires_s)
+    return Policy(settings.gate, settings.rollout, settings.approve.expires_s)
 
 
 def _outdated(latest: Seal, evidence: Evidence, now_us: int) -> bool:

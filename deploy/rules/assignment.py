@@ -17,7 +17,8 @@ from typing import Literal
 from feedback.statistics.entering import entry_share
 from feedback.statistics.plan import DAY_US, HOUR_US
 
-WINDOW_US = 3 * DAY_US + HOUR_US
+GRACE_US = HOUR_US
+WINDOW_US = 3 * DAY_US + GRACE_US
 """How long a unit keeps its arm at least: as long as its outcome is looked at, and grace for what arrives late."""
 
 Arm = Literal["candidate", "incumbent"]
