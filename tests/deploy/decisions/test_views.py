@@ -101,8 +101,8 @@ def test_what_is_served_names_the_rollout_and_what_a_rollback_would_go_back_to()
             "look": None,
         },
     }
-    assert served(Serving((None, A, B)))["earlier_incumbent"] == A
-    assert (served(Serving())["incumbent"], served(Serving())["rollout"]) == (None, None)
+    assert served(Serving((None, A, B)), None)["earlier_incumbent"] == A
+    assert (served(Serving(), None)["incumbent"], served(Serving(), None)["rollout"]) == (None, None)
 
 
 @pytest.mark.parametrize(
