@@ -123,7 +123,7 @@ class EngineSettings(Section):
                 sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
             except ValueError:
                 sound = False
-            if not sound or parts.username or parts.query or parts.fragment:
+            if not sound or "@" in parts.netloc or parts.query or parts.fragment:
                 raise ValueError("must be http:// or https:// with a host, and its path: https://api.example.com/v1")
             if parts.path.rstrip("/").endswith(("/completions", "/models")):
                 raise ValueError(f"{url} is one of the server's services: write what comes before, as far as /v1")

@@ -21,6 +21,7 @@ from models.settings import BaseModelSettings, PolicySettings, RewardSettings, T
 from streams.kafka.access import Mechanism, Security
 
 _SERVER = re.compile(r"([^:\[\]\s]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
 class BrokerSettings(Section):
@@ -81,6 +82,29 @@ class ControlSettings(Section):
         None,
         description="`postgresql+psycopg://user:password@host/name`, only from the environment (TRIMTAB_CONTROL__URL); default: control.db in the state directory.",
     )
+
+
+class AccessSettings(Section):
+    """Who is let in, on the public port and on the admin ports."""
+
+    trust_loopback: bool = Field(
+        False,
+        description="Whoever asks from this machine, and not through a proxy, may do everything without a key, also where there are keys (`--trust-loopback`). Without, that ends with the first key.",
+    )
+    host_names: tuple[str, ...] = Field(
+        (),
+        description="Names by which a port is asked for, as the Host header has them, without a port. One that listens on this machine alone answers to localhost, to the address it listens on and to these; one that others reach to every name, and where some are listed to these alone, besides addresses.",
+    )
+
+    @field_validator("host_names")
+    @classmethod
+    def _names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not _HOST_NAME.fullmatch(name):
+                raise ValueError(
+                    f"{name!r} is no host name: write it without scheme, port and path, as trimtab.example"
+                )
+        return tuple(name.lower() for name in names)
 
 
 class TrainSettings(Section):
@@ -216,6 +240,7 @@ class Settings(BaseSettings):
 
     broker: BrokerSettings = BrokerSettings()
     process: ProcessSettings = ProcessSettings()
+    access: AccessSettings = AccessSettings()
     control: ControlSettings = ControlSettings()
     window: WindowSettings = WindowSettings()
     judge: JudgeSettings = JudgeSettings()

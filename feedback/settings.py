@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 DAY_S = 86_400
 
@@ -71,6 +72,18 @@ class JudgeSettings(Section):
     usd_per_day: float = Field(10.0, ge=0, description="Budget per UTC day.")
     usd_per_million_prompt_tokens: float = Field(0.0, ge=0, description="Price of what is asked.")
     usd_per_million_completion_tokens: float = Field(0.0, ge=0, description="Price of what is answered.")
+
+    @field_validator("base_url")
+    @classmethod
+    def _http(cls, url: str | None) -> str | None:
+        try:
+            parts = urlsplit("http://none" if url is None else url)
+            sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            sound = False
+        if not sound:
+            raise ValueError("must be http:// or https:// with a host, and its path: http://127.0.0.1:8000/v1")
+        return url
 
     @property
     def configured(self) -> bool:

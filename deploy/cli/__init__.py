@@ -83,6 +83,9 @@ def main() -> None:
     """Entry point of the `trimtab` command."""
     _say_at_once(sys.argv[1:], sys.stderr)
     from deploy.cli import common  # takes a second or two on a small machine
+    from deploy.roles.logs import mask_tracebacks
+
+    mask_tracebacks()
 
     sys.exit(common.run(lambda: trimtab.main(standalone_mode=False), "--json" in sys.argv))
 

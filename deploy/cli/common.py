@@ -17,6 +17,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 import click
 from deltalake.exceptions import DeltaError
 from rich.console import Console
+from rich.text import Text
 
 from deploy.control.store import Control, open_control, read_control
 from deploy.errors import Failed, Refused
@@ -27,6 +28,7 @@ from deploy.training.base import with_noted_base
 from feedback.clock import Clock, SystemClock
 from feedback.dataset.snapshot import SnapshotError
 from feedback.facts.reader import FactsDamaged
+from feedback.masking import masked, masked_within
 from streams.log import Log
 
 P = ParamSpec("P")
@@ -41,8 +43,16 @@ DONE, FAILED, USAGE, REFUSED = 0, 1, 2, 3
 
 FULL = "the disk is full: free some space, then run the same command again; nothing done so far is lost"
 
-stdout = Console(soft_wrap=False, highlight=False)
-stderr = Console(stderr=True, highlight=False)
+
+class _Masking(Console):
+    """Shows no password of an address, whoever prints it."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(masked(text), **options)
+
+
+stdout = _Masking(soft_wrap=False, highlight=False)
+stderr = _Masking(stderr=True, highlight=False)
 
 
 @dataclass(frozen=True)
@@ -127,9 +137,14 @@ def pass_context(
     return decorate
 
 
+def _told(value: object) -> str:
+    """What JSON has no value for, in words."""
+    return masked(str(value))
+
+
 def print_json(document: object) -> None:
     """One JSON document on stdout, readable by people too; half a character (a lone surrogate) is escaped, as JSON has it."""
-    text = json.dumps(document, ensure_ascii=False, indent=2, default=str)
+    text = json.dumps(masked_within(document), ensure_ascii=False, indent=2, default=_told)
     click.echo(text.encode("utf-8", "backslashreplace").decode())
 
 
@@ -178,6 +193,7 @@ def run(command: Callable[[], object], as_json: bool = False) -> int:
     except click.ClickException as error:
         if as_json:
             return failed(error.exit_code, error.format_message())
+        error.message = masked(error.message)
         error.show(sys.stderr)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):

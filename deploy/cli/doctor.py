@@ -14,6 +14,7 @@ import click
 from deploy.cli.common import FAILED, Context, exit_code_of, pass_context, print_json, stdout
 from deploy.cli.engine import base_name, checked_addresses
 from deploy.cli.spools_view import abandoned_sentence
+from deploy.control.keys import without_effect
 from deploy.errors import Failed
 from deploy.gateway.orphans import waiting
 from deploy.parts import engine_in_use, engines_differ, load_rubric
@@ -39,7 +40,7 @@ class Finding:
 @click.command()
 @pass_context(looks=True)
 def doctor(context: Context) -> int:
-    """Check configuration, state directory, disk, log, control database, judge, engine, gateways and base model.
+    """Check configuration, state directory, disk, log, control database, keys, judge, engine, gateways and base model.
 
     \b
     Examples:
@@ -65,6 +66,7 @@ def _findings(context: Context) -> Iterator[Finding]:
         "disk": _disk,
         "log": _log,
         "control": _control,
+        "keys": _keys,
         "events": _events,
         "rubric": _rubric,
         "judge": _judge,
@@ -113,6 +115,19 @@ def _log(context: Context) -> Finding:
 def _control(context: Context) -> Finding:
     _ = context.control  # made, or refused, once
     return Finding("control", "ok", "the control database opens")
+
+
+def _keys(context: Context) -> Finding:
+    now_us = context.clock.now_us()
+    valid = [key for key in context.control.keys.list() if key.valid(now_us)]
+    if problems := [problem for key in valid if (problem := without_effect(key)) is not None]:
+        return Finding("keys", "warning", "; ".join(problems))
+    trusted = (
+        "; whoever is on this machine needs none (access.trust_loopback)"
+        if context.settings.access.trust_loopback
+        else ""
+    )
+    return Finding("keys", "ok", f"{len(valid) or 'none'} valid{trusted}")
 
 
 def _events(context: Context) -> Finding:

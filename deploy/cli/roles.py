@@ -6,15 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from functools import partial
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import click
 
+from deploy.cli.access import keys_needed, list_without_effect, trust_option
 from deploy.cli.common import Context, pass_context
 from deploy.cli.engine_options import engine_options
 from deploy.decisions.operations import Operations
-from deploy.errors import Refused
 from deploy.roles.lifeline import Lifeline
 from deploy.roles.logs import configure
 
@@ -79,6 +78,7 @@ def trainer(context: Context, admin_host: str, admin_port: int, supervised: bool
 @click.command()
 @admin_host
 @admin_port("controller")
+@trust_option
 @supervised
 @pass_context(with_json=False)
 def controller(context: Context, admin_host: str, admin_port: int, supervised: bool) -> None:
@@ -100,6 +100,7 @@ def controller(context: Context, admin_host: str, admin_port: int, supervised: b
 @engine_options
 @admin_host
 @admin_port("gateway")
+@trust_option
 @click.option("--other", "others", multiple=True, hidden=True, help="ROLE=URL of a role that /readyz speaks for too.")
 @supervised
 @pass_context(with_json=False)
@@ -128,28 +129,6 @@ def gateway(
     _play(context, "gateway", (admin_host, admin_port), work, supervised)
 
 
-def loopback(host: str) -> bool:
-    """Whether an address reaches this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def keys_needed(context: Context, host: str) -> bool:
-    """Beyond loopback keys are needed, and there must be one; raises Refused otherwise."""
-    if loopback(host):
-        return False
-    if not context.control.keys.list():
-        raise Refused(
-            f"{host} is reachable from other machines and there are no keys yet: make one with "
-            f"`trimtab keys create --name … --scope chat`, or bind to 127.0.0.1"
-        )
-    return True
-
-
 def refuse_unservable(context: Context) -> None:
     """Raises Refused where the engine that was named for this run takes no adapters, and one is to be served."""
     settings = context.settings
@@ -167,6 +146,8 @@ def _play(
     from deploy.web.serving import listen, run, run_until_stopped
 
     configure(name)
+    if not supervised and name in ("gateway", "controller"):  # `trimtab up` says it once
+        list_without_effect(context)
     parent = Lifeline.of_child() if supervised else None
     shared = name == "worker" and context.settings.broker.on_kafka  # Kafka divides the partitions
     with nullcontext(1) if shared else context.state.play(name) as seat:

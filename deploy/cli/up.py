@@ -9,10 +9,11 @@ from types import FrameType
 
 import click
 
+from deploy.cli.access import keys_needed, list_without_effect, trust_option
 from deploy.cli.common import Context, pass_context, print_json, stdout
 from deploy.cli.engine import base_name, no_base
 from deploy.cli.engine_options import engine_options
-from deploy.cli.roles import ADMIN_OFFSET, ADMIN_PORT, PORT, PORTS, keys_needed, refuse_unservable
+from deploy.cli.roles import ADMIN_OFFSET, ADMIN_PORT, PORT, PORTS, refuse_unservable
 from deploy.errors import Failed
 from deploy.roles.logs import configure
 from deploy.roles.supervisor import Child, supervise
@@ -31,6 +32,7 @@ from deploy.text import shown
     show_default=True,
     help="The controller's; gateway, worker and trainer take the three after it.",
 )
+@trust_option
 @engine_options
 @pass_context()
 def up(context: Context, host: str, port: int, admin_host: str, admin_port: int) -> int:
@@ -51,6 +53,7 @@ def up(context: Context, host: str, port: int, admin_host: str, admin_port: int)
         _refuse_other_players(context)
         keys_needed(context, host)
         keys_needed(context, admin_host)
+        list_without_effect(context)
         refuse_unservable(context)  # the control database is made, or refused, once
         stopping: list[int] = []
 

@@ -1,6 +1,7 @@
 """`/admin/v1`: the same operations as the command line, over HTTP. Every rule is in `operations`; here is who may ask.
 
-A bearer key needs the scope `read` to look, `operate` to act and `approve` to approve or reject. Who asks, what a body may
+A bearer key needs the scope `read` to look, `operate` to act and `approve` to approve or reject, and must be bound to no tenant:
+all of it is about the whole deployment. Who asks, what a body may
 hold and how errors look is what both ports share: deploy.web.
 """
 
@@ -13,6 +14,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
+from deploy.console.port import MAX_BODY_BYTES
 from deploy.decisions.commands import EXPECT_HELP, ROLLOUT_COMMANDS, RolloutCommand
 from deploy.decisions.looking import PAGE
 from deploy.decisions.operations import Operations
@@ -21,7 +23,6 @@ from deploy.web.callers import Callers, StoredKeys
 from deploy.web.errors import bad
 from feedback.clock import Clock
 
-MAX_BODY_BYTES = 100_000
 Body = TypeVar("Body", bound=BaseModel)
 
 
@@ -47,10 +48,10 @@ class Approval(BaseModel):
     override_hold: bool = False
 
 
-def admin_router(rules: Operations, clock: Clock, *, require_keys: bool) -> APIRouter:
+def admin_router(rules: Operations, clock: Clock, *, require_keys: bool, trust_loopback: bool = False) -> APIRouter:
     """The router."""
     router = APIRouter(prefix="/admin/v1", tags=["candidates and rollout"])
-    callers = Callers(StoredKeys(rules.control), clock, require_keys=require_keys)
+    callers = Callers(StoredKeys(rules.control), clock, require_keys=require_keys, trust_loopback=trust_loopback)
     read, operate, approve = (Depends(_actor(callers, scope)) for scope in ("read", "operate", "approve"))
     _looking(router, rules, read)
     _deciding(router, rules, approve)
@@ -134,7 +135,9 @@ def _actor(callers: Callers, scope: str) -> Callable[[Request], Awaitable[str]]:
     """A dependency that answers who asks (for the history), or refuses."""
 
     async def who(request: Request) -> str:
-        return (await callers.caller(request, scope)).actor
+        caller = await callers.caller(request, scope)
+        caller.need_unbound()
+        return caller.actor
 
     return who
 

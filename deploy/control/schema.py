@@ -181,7 +181,7 @@ keys = Table(
     metadata,
     Column("id", String(16), primary_key=True),
     Column("name", String, nullable=False),
-    Column("tenant", String, nullable=False),
+    Column("tenant", String, nullable=False, doc="empty: bound to none"),
     Column("scopes", String, nullable=False, doc="sorted, with commas"),
     Column("sha256", String(64), nullable=False, unique=True, doc="of the token, which is kept nowhere"),
     Column("created_at_us", BigInteger, nullable=False),

@@ -39,6 +39,10 @@ class Control:
         """The valid key of a bearer token, else None."""
         return self.keys.find(token, now_us)
 
+    def keyed(self) -> bool:
+        """Whether there is a key that was not revoked."""
+        return self.keys.exist()
+
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """One consistent view."""

@@ -51,6 +51,7 @@ def gateway_app(
         control,
         clock,
         require_keys=require_keys,
+        trust_loopback=settings.access.trust_loopback,
         origins=settings.gateway.cors_origins,
         per_minute=settings.gateway.requests_per_minute,
         trusted_proxies=settings.gateway.trusted_proxies,

@@ -61,7 +61,7 @@ def chat_router(dispatcher: Dispatcher, callers: Callers, chats: Chats) -> APIRo
         caller = await callers.caller(request, "chat", "operate")
         callers.count(request, caller)
         names = list(dispatcher.engine.names)
-        if caller.allows("read"):
+        if caller.allows("read") and not caller.bound:
             names += sorted(engine_name(digest) for digest in dispatcher.engine.loaded)
         return {"object": "list", "data": [_model(name) for name in names]}
 

@@ -57,6 +57,7 @@ class ControlLink:
         self._control, self._clock = control, clock
         self._breaker = Breaker(WHAT, THREADS, DEADLINE_S, clock)
         self._known: Routing | None = None
+        self._keyed: bool | None = None
         self._read_at_s = -math.inf
         self._asked = Gathered(self._expose_all, TOGETHER)
         self._exposures: Recent[tuple[str, str], Exposure] = Recent(CONVERSATIONS)
@@ -143,6 +144,16 @@ class ControlLink:
                 self._remember(name, key, asked_at_s)
         return key if key is not None and key.valid(now_us) else None
 
+    async def keyed(self) -> bool:
+        """Whether there is a key that was not revoked; while the database is away as it was read last. Raises Away where never."""
+        if self._keyed is None or not self._is_fresh():
+            try:
+                self._keyed = await self._breaker.call(self._control.keyed)
+            except Away:
+                if self._keyed is None:
+                    raise
+        return self._keyed
+
     def _remember(self, name: bytes, key: Key | None, asked_at_s: float) -> None:
         if key is None:
             self._keys.drop(name)
@@ -165,11 +176,14 @@ class ControlLink:
 
     async def _look(self) -> None:
         asked_at_s = self._clock.monotonic_s()
-        self._known = await self._breaker.look(self._control.routing)
+        self._known, self._keyed = await self._breaker.look(self._read)
         self._read_at_s = asked_at_s
         if self._breaker.away_s is not None:
             await self._breaker.look(self._write)  # what failed may have been a write
             self._breaker.back()
+
+    def _read(self) -> tuple[Routing, bool]:
+        return self._control.routing(), self._control.keyed()
 
     def _write(self) -> None:
         with self._control.database.write():

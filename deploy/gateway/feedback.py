@@ -174,7 +174,7 @@ def _subject(body: Mapping[str, Any], caller: Caller | None, turn_ids: TurnIds) 
     turn_id, sealed = rated_turn(body, turn_ids)
     named = checked_id(body.get("conversation_id"), "conversation_id")
     if sealed is not None and turn_id is not None:
-        if caller is not None and caller.key is not None and caller.tenant != sealed.tenant:
+        if caller is not None and caller.bound and caller.tenant != sealed.tenant:
             raise ApiError(403, "wrong_tenant", "this turn belongs to another tenant than the key", "turn_id")
         if named not in (None, sealed.conversation_id):
             raise bad("this turn belongs to another conversation", "conversation_id")

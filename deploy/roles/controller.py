@@ -28,7 +28,9 @@ WATCH_S = 30.0
 async def run_controller(role: Role, stop: asyncio.Event, require_keys: bool) -> None:
     """The admin API and the figures of candidates, trainings and the rollout."""
     rules = operations(role.state, role.settings, role.control, role.clock)
-    await role.run(stop, _watch(role, stop), (admin_router(rules, role.clock, require_keys=require_keys),))
+    trust = role.settings.access.trust_loopback
+    router = admin_router(rules, role.clock, require_keys=require_keys, trust_loopback=trust)
+    await role.run(stop, _watch(role, stop), (router,))
 
 
 async def _watch(role: Role, stop: asyncio.Event) -> None:

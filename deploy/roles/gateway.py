@@ -80,9 +80,19 @@ async def _serve_chats(
     await engine.start()
     sending = asyncio.create_task(spool.run(partial(_producer, role)))
     taking_over = asyncio.create_task(take_over(state, spool, role.clock))
-    limits = Limits(settings.gateway.max_connections, settings.gateway.keep_alive_s, at_once=False)
+    takes = settings.gateway
+    limits = Limits(takes.max_connections, takes.keep_alive_s, takes.max_request_bytes, at_once=False)
     serving = asyncio.create_task(
-        serve(app, listening, stop, role.finish_s, role.clock, limits, pages(settings.gateway))
+        serve(
+            app,
+            listening,
+            stop,
+            role.finish_s,
+            role.clock,
+            limits,
+            pages(settings.gateway),
+            settings.access.host_names,
+        )
     )
     begun = False
     try:

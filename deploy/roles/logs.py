@@ -5,8 +5,13 @@ from __future__ import annotations
 import errno
 import logging
 import sys
+import threading
+import traceback
+from types import TracebackType
 
 import structlog
+
+from feedback.masking import masked, masked_within
 
 
 def configure(role: str) -> None:
@@ -21,7 +26,13 @@ def configure(role: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     structlog.configure(
-        processors=[*shared, _full_disk_is_no_fault, structlog.processors.format_exc_info, renderer],
+        processors=[
+            *shared,
+            _full_disk_is_no_fault,
+            structlog.processors.format_exc_info,
+            _without_passwords,
+            renderer,
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # a whole line at once: processes share it
         cache_logger_on_first_use=True,
@@ -34,6 +45,7 @@ def configure(role: str) -> None:
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _full_disk_is_no_fault,
                 structlog.processors.format_exc_info,
+                _without_passwords,
                 renderer,
             ],
         )
@@ -50,6 +62,20 @@ def _full_disk_is_no_fault(logger: object, method: str, event: structlog.types.E
             return {**event, "exc_info": None, "error": f"the disk is full: {error}"[:300]}
         error = error.__cause__ or error.__context__
     return event
+
+
+def mask_tracebacks() -> None:
+    """Errors that nobody foresaw end a process, or a thread, with their traceback, and name no password there either."""
+
+    def told(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+        sys.stderr.write(masked("".join(traceback.format_exception(kind, error, trace))))
+
+    sys.excepthook = told
+    threading.excepthook = lambda found: told(found.exc_type, found.exc_value, found.exc_traceback)
+
+
+def _without_passwords(logger: object, method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    return {name: masked_within(value) for name, value in event.items()}
 
 
 def _with_role(role: str) -> structlog.types.Processor:

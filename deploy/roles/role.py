@@ -8,12 +8,12 @@ from socket import socket
 
 from fastapi import APIRouter
 
-from deploy.console.port import admin_app
+from deploy.console.port import MAX_BODY_BYTES, admin_app
 from deploy.control.store import Control
 from deploy.settings import Settings
 from deploy.state import State
 from deploy.web.health import Others, Ready, alone
-from deploy.web.serving import serve
+from deploy.web.serving import Limits, serve
 from feedback.clock import Clock
 
 REFRESH_S = 2.0
@@ -73,7 +73,19 @@ class Role:
         tasks = [asyncio.ensure_future(work)]
         if self._admin is not None:
             app = admin_app(lambda: self.waiting, routers, self.duties)
-            tasks.append(asyncio.create_task(serve(app, self._admin, stop, self.finish_s, self.clock)))
+            tasks.append(
+                asyncio.create_task(
+                    serve(
+                        app,
+                        self._admin,
+                        stop,
+                        self.finish_s,
+                        self.clock,
+                        Limits(body_bytes=MAX_BODY_BYTES),
+                        names=self.settings.access.host_names,
+                    )
+                )
+            )
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         stop.set()
         await asyncio.wait(tasks)  # what failed is raised once the other has ended in order

@@ -1,4 +1,4 @@
-"""Where a request comes from: the nearest address on its way that is no proxy of ours."""
+"""Where a request comes from: the nearest address on its way that is no proxy of ours; and whether that is this machine."""
 
 from __future__ import annotations
 
@@ -12,6 +12,21 @@ from starlette.types import Scope
 Address = IPv4Address | IPv6Address
 _FOR = re.compile(r'(?:^|[;,\s])for="?(\[[^\]]*\]|[^;,:"\s]*)', re.IGNORECASE)
 _PORT = re.compile(r"^\[(.*)\](?::\d+)?$|^([^:]*):\d+$")
+
+_FORWARDED = re.compile(
+    rb"forwarded|via|x-forwarded(-.*)?|x-real-ip|x-client-ip|x-cluster-client-ip|true-client-ip|cf-connecting-ip|"
+    rb"x-envoy-external-address|x-original-(for|host|forwarded-for)"
+)
+"""Headers that proxies add: RFC 7239, RFC 9110, and what was there before and beside them."""
+
+
+def from_this_machine(scope: Scope) -> bool:
+    """Whether somebody on this machine asks, and no proxy on it for somebody else."""
+    client = scope.get("client")
+    peer = _address(client[0]) if client else None
+    if peer is None or not peer.is_loopback:
+        return False
+    return not any(_FORWARDED.fullmatch(name.lower()) for name, _ in scope["headers"])
 
 
 class Addresses:

@@ -12,6 +12,7 @@ import msgspec
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from deploy.web.bounded import announced, too_large
 from deploy.web.errors import ApiError, bad
 from deploy.web.headers import header
 from deploy.web.json_shape import MAX_DEPTH, SMALL_BYTES, Shape, harmless
@@ -50,8 +51,7 @@ async def _or_refused_late(request: Request, reading: Awaitable[T]) -> T:
 
 
 async def _read_object(request: Request, limit: int) -> dict[str, Any]:
-    announced = header(request.scope, b"content-length") or ""
-    if announced.isdecimal() and int(announced[:20]) <= SMALL_BYTES:
+    if 0 < announced(request.scope) <= SMALL_BYTES:
         return json_object(await _read_body(request, limit))
     shape = Shape("body")
     raw = await _read_body(request, limit, shape.add)
@@ -62,9 +62,8 @@ async def _read_object(request: Request, limit: int) -> dict[str, Any]:
 async def _read_body(request: Request, limit: int, look: Callable[[bytes], None] | None = None) -> bytearray:
     if (header(request.scope, b"content-encoding") or "identity") != "identity":
         raise ApiError(415, "unsupported_encoding", "send the body without content-encoding")
-    announced = header(request.scope, b"content-length") or "0"
-    if announced.isdecimal() and int(announced[:20]) > limit:
-        raise _too_large(limit)
+    if announced(request.scope) > limit:
+        raise too_large(limit)
     body = bytearray()  # grows as it comes: copying ten megabytes at the end would hold up everybody
     more = True
     while more:
@@ -74,7 +73,7 @@ async def _read_body(request: Request, limit: int, look: Callable[[bytes], None]
         chunk = message.get("body", b"")
         body += chunk
         if len(body) > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         if look is not None:
             look(chunk)
         more = message.get("more_body", False)
@@ -139,7 +138,3 @@ def _why_not_json(raw: Body, error: Exception, what: str) -> str:
         if _SURROGATE.search(text)
         else f"the {what} can't be read: {error}"
     )
-
-
-def _too_large(limit: int) -> ApiError:
-    return ApiError(413, "request_too_large", f"the body has more than {limit} bytes")

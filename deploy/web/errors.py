@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from deploy.control.records import UnknownCandidate
 from deploy.errors import Failed, Refused
 from deploy.web.paths import astray
+from feedback.masking import masked
 
 log = structlog.get_logger()
 
@@ -37,7 +38,7 @@ class ApiError(Exception):
     def body(self) -> dict[str, Any]:
         """The JSON object."""
         kind = _TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
-        return {"error": {"type": kind, "code": self.code, "message": self.message, "param": self.param}}
+        return {"error": {"type": kind, "code": self.code, "message": masked(self.message), "param": self.param}}
 
     def response(self) -> JSONResponse:
         """The answer that says so."""

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from deploy.web.errors import bad
+from feedback.masking import masked
 
 Ready = Callable[[], str | None]
 """None when it can do its work, else one sentence on what it waits for."""
@@ -73,9 +74,9 @@ async def _whole(health: Health, say_why: bool) -> JSONResponse:
 def _answer(waiting: str | None, say_why: bool, **more: Any) -> JSONResponse:
     if waiting is None:
         return JSONResponse({"status": "ready", **more})
-    why = {"reason": waiting} if say_why else {}
+    why = {"reason": masked(waiting)} if say_why else {}
     return JSONResponse({"status": "not ready", **why, **more}, 503)
 
 
 def _said(waiting: str | None, say_why: bool) -> str:
-    return "ready" if waiting is None else waiting if say_why else "not ready"
+    return "ready" if waiting is None else masked(waiting) if say_why else "not ready"

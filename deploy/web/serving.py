@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -18,7 +18,9 @@ from starlette.types import ASGIApp
 
 from deploy.errors import Failed
 from deploy.web.accepting import Acceptor
+from deploy.web.bounded import Bounded
 from deploy.web.connection import Connection
+from deploy.web.hosts import Hosts
 from deploy.web.pace import Late
 from deploy.web.requests import Requests
 from deploy.web.stopping import Stopping
@@ -36,10 +38,11 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Limits:
-    """What clients may take of a port: connections, each kept open so many seconds without a request."""
+    """What clients may take of a port: connections, each kept open so many seconds without a request, and bytes of a body."""
 
     connections: int = 1_000
     keep_alive_s: float = 75
+    body_bytes: int = 10_000_000
     at_once: bool = True
     """Whether who is refused is told so at once: not on a port that strangers reach."""
 
@@ -101,12 +104,15 @@ async def serve(
     clock: Clock,
     limits: Limits = Limits(),
     around: Callable[[ASGIApp], ASGIApp] = lambda app: app,
+    names: Collection[str] = (),
 ) -> None:
     """Serve until `stop`. From then on requests are refused with a 503; those under way are finished, or ended `within_s`
-    later. `around` is put around the app, refusals too."""
+    later. `around` is put around the app, refusals too; `names` are those of `access.host_names`."""
     stoppable, late = Stopping(app, clock), Late(clock)
+    bounded = Bounded(stoppable, limits.body_bytes)
+    named = Hosts(around(bounded), listening.getsockname()[0], names)
     config = uvicorn.Config(
-        Requests(around(stoppable), late, at_once=limits.at_once),
+        Requests(named, late, at_once=limits.at_once),
         http=Connection,
         ws="none",
         proxy_headers=False,  # it would believe whoever asks from this machine; deploy.web.addresses knows whom to believe

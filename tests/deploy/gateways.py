@@ -22,7 +22,7 @@ from deploy.engine.remote.engine import RemoteEngine
 from deploy.gateway.app import gateway_app, pages
 from deploy.gateway.control_link import ControlLink
 from deploy.serving_settings import EngineSettings, GatewaySettings
-from deploy.settings import Settings
+from deploy.settings import AccessSettings, Settings
 from deploy.state import State
 from deploy.web.serving import listen, serve
 from feedback.intake.edge import Edge
@@ -72,7 +72,7 @@ class Gateway:
         assert self.link is not None
         await caught_up(self.link, self.control)
 
-    def new_key(self, *scopes: str, tenant: str = "acme") -> str:
+    def new_key(self, *scopes: str, tenant: str | None = "acme") -> str:
         """The token of a new key."""
         return self.control.keys.create("app", tenant, scopes, "ada", NOW_US)[0]
 
@@ -101,6 +101,7 @@ async def running(
     *,
     base: Base | None = BASE,
     require_keys: bool = False,
+    trust_loopback: bool = False,
     queue: int = 64,
     remote: EngineSettings | None = None,
     opened: RemoteEngine | None = None,
@@ -109,7 +110,11 @@ async def running(
     """A gateway with these settings, ready to serve (without a base: to say so); in front of this engine, `remote` or `opened`."""
     engine, producer = FakeEngine(), MemoryProducer()
     link = ControlLink(control, CLOCK)
-    settings = Settings(gateway=GatewaySettings(queue=queue, **options), engine=remote or EngineSettings())
+    settings = Settings(
+        gateway=GatewaySettings(queue=queue, **options),
+        engine=remote or EngineSettings(),
+        access=AccessSettings(trust_loopback=trust_loopback),
+    )
     engines: LocalEngines | RemoteEngine
     if remote is not None:
         made = open_engine(settings, State(candidates.parent), link, CLOCK)

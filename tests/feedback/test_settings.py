@@ -30,3 +30,11 @@ def test_settings_do_not_change_once_they_are_parsed() -> None:
 def test_the_judges_key_shows_nowhere() -> None:
     settings = JudgeSettings.model_validate({"api_key": "sk-very-secret"})
     assert "sk-very-secret" not in f"{settings!r} {settings} {settings.model_dump_json()}"
+
+
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8000/v1", "ftp://host/v1", "http://", "http://host:port/v1", "", "http://[::1"]
+)
+def test_an_address_of_the_judge_that_is_none_is_said_with_how_one_looks(url: str) -> None:
+    with pytest.raises(ValidationError, match="must be http:// or https:// with a host"):
+        JudgeSettings.model_validate({"base_url": url})

@@ -30,7 +30,7 @@ def outcomes(state: Path) -> dict[str, Any]:
 def test_a_fresh_directory_is_healthy_and_what_is_missing_is_a_warning(state: Path) -> None:
     found = outcomes(state)
     assert list(found) == [
-        "version", "config", "state", "disk", "log", "control", "events", "rubric", "judge", "engine", "gateways", "base"
+        "version", "config", "state", "disk", "log", "control", "keys", "events", "rubric", "judge", "engine", "gateways", "base"
     ]  # fmt: skip
     assert {name for name, outcome in found.items() if outcome != "ok"} - {"disk"} == {"events", "judge"}
     code, out, _ = typed(state, "doctor")

@@ -36,8 +36,30 @@ def test_revoking_what_is_no_key_says_where_the_keys_are(state: Path, key_id: st
 
 def test_a_key_without_a_name_is_not_made(state: Path) -> None:
     code, _, error = typed(state, "keys", "create", "--name", " \n", "--scope", "chat")
-    assert (code, "a key needs a name and a tenant" in error) == (1, True)
+    assert (code, "a key needs a name" in error) == (1, True)
     assert typed(state, "keys", "ls")[:2] == (0, "there are no keys yet: trimtab keys create --name … --scope …")
+
+
+def test_a_key_is_bound_to_a_tenant_or_acts_on_the_deployment_and_never_both(state: Path) -> None:
+    whole = document(state, "keys", "create", "--name", "on-call", "--scope", "read", "--scope", "operate")
+    assert whole["tenant"] is None
+    bound = document(state, "keys", "create", "--name", "shop", "--scope", "chat", "--tenant", "acme")
+    assert (bound["tenant"], bound["problem"]) == ("acme", None)
+    for scope in ("operate", "approve"):
+        code, out, error = typed(
+            state, "keys", "create", "--name", "x", "--scope", "chat", "--scope", scope, "--tenant", "acme"
+        )
+        assert (code, out) == (3, "")
+        assert f"{scope} acts on the deployment as a whole" in error
+        assert "leave --tenant out, or the scope" in error
+    assert {key["name"] for key in document(state, "keys", "ls")} == {"on-call", "shop"}
+    listed = typed(state, "keys", "ls")[1]
+    assert ("acme" in listed, "warning" in listed) == (True, False)
+
+
+def test_a_tenant_without_a_name_is_none(state: Path) -> None:
+    code, _, error = typed(state, "keys", "create", "--name", "x", "--scope", "chat", "--tenant", " ")
+    assert (code, "a tenant needs a name" in error) == (1, True)
 
 
 def test_a_key_may_expire_by_days(state: Path) -> None:

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import update
 
 from deploy.console.api import admin_router
 from deploy.console.port import admin_app
+from deploy.control import schema
+from deploy.control.keys import SCOPES
 from deploy.decisions.operations import Operations
 from tests.deploy.candidates import make_candidate
 from tests.fakes import CLOCK
@@ -17,9 +20,10 @@ from tests.fakes import CLOCK
 ACTIONS = ("promote", "pause", "resume", "rollback", "halt")
 
 
-def client_of(rules: Operations, require_keys: bool) -> TestClient:
-    app = admin_app(lambda: None, [admin_router(rules, CLOCK, require_keys=require_keys)])
-    return TestClient(app, base_url="http://127.0.0.1:8401")
+def client_of(rules: Operations, require_keys: bool, trust_loopback: bool = False) -> TestClient:
+    router = admin_router(rules, CLOCK, require_keys=require_keys, trust_loopback=trust_loopback)
+    app = admin_app(lambda: None, [router])
+    return TestClient(app, base_url="http://127.0.0.1:8401", client=("127.0.0.1", 50_000))
 
 
 @pytest.fixture
@@ -37,7 +41,7 @@ def client(rules: Operations) -> TestClient:
 @pytest.fixture
 def bearer(rules: Operations) -> Callable[..., dict[str, str]]:
     def make(*scopes: str) -> dict[str, str]:
-        token, _ = rules.control.keys.create("console", "default", scopes, "ada", CLOCK.now_us())
+        token, _ = rules.control.keys.create("console", None, scopes, "ada", CLOCK.now_us())
         return {"authorization": f"Bearer {token}"}
 
     return make
@@ -99,6 +103,47 @@ def test_each_scope_opens_its_own_part_only(
     assert rules.control.history()[0].actor.startswith("key console (")
 
 
+def test_a_tenants_key_sees_and_does_nothing_here_whatever_it_names(rules: Operations, digest: str) -> None:
+    token, _ = rules.control.keys.create("old", None, SCOPES, "ada", CLOCK.now_us())
+    with rules.control.database.write() as connection:
+        connection.execute(update(schema.keys).values(tenant="acme"))  # as an earlier version made it
+    before = (rules.serving(), rules.candidates(), rules.history())
+    client, headers = client_of(rules, require_keys=True), {"authorization": f"Bearer {token}"}
+    approval = {"evidence": rules.show(digest)["evidence"], "reason": "mine", "override_hold": True}
+    asked: list[tuple[str, str, dict[str, object]]] = [
+        *(("GET", path, {}) for path in ("candidates", f"candidates/{digest}", "rollout", "history", "shares")),
+        *(("POST", action, {"reason": "mine"}) for action in ACTIONS),
+        ("POST", f"candidates/{digest}/approve", approval),
+        ("POST", f"candidates/{digest}/reject", {"reason": "mine"}),
+        ("POST", "trainings/training-1/approve", {"reason": "mine"}),
+    ]
+    for method, path, body in asked:
+        answer = client.request(method, f"/admin/v1/{path}", json=body or None, headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "tenant_bound")
+        assert digest not in answer.text
+        assert "trimtab keys create" in answer.json()["error"]["message"]
+    assert (rules.serving(), rules.candidates(), rules.history()) == before
+
+
+def test_with_a_key_in_the_store_this_machine_needs_one_unless_it_is_trusted(
+    rules: Operations, digest: str, client: TestClient, bearer: Callable[..., dict[str, str]]
+) -> None:
+    assert client.get("/admin/v1/candidates").status_code == 200
+    key = bearer("read", "operate")
+    assert client.post("/admin/v1/halt", json={}).status_code == 401
+    assert client.get("/admin/v1/candidates").status_code == 401
+    assert not rules.serving()["halted"]
+    assert client.get("/admin/v1/candidates", headers=key).status_code == 200
+    trusting = client_of(rules, require_keys=False, trust_loopback=True)
+    assert trusting.get("/admin/v1/candidates").status_code == 200
+
+
+def test_what_a_proxy_on_this_machine_passes_on_needs_a_key(client: TestClient, rules: Operations) -> None:
+    answer = client.post("/admin/v1/halt", json={}, headers={"x-forwarded-for": "127.0.0.1"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden")
+    assert not rules.serving()["halted"]
+
+
 @pytest.mark.parametrize(
     "headers", [{"host": "evil.example"}, {"origin": "http://evil.example"}, {"origin": "null"}, {"host": ""}]
 )
@@ -118,4 +163,9 @@ def test_a_form_that_any_page_may_send_is_not_taken_for_json(client: TestClient,
 def test_every_operation_is_in_the_openapi_document(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     assert {f"/admin/v1/{action}" for action in ACTIONS} < set(paths)
+    page = client.get("/docs").text
+    for path, methods in paths.items():
+        for method in methods:
+            assert f"{method.upper()} {path}" in page
+    assert "override_hold" in page
     assert paths["/admin/v1/halt"]["post"]["description"].startswith("The kill switch")

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import update
 
+from deploy.control import schema
+from deploy.control.keys import SCOPES, without_effect
 from deploy.control.store import Control
-from deploy.errors import Failed
+from deploy.errors import Failed, Refused
 
 
 def test_a_token_opens_what_its_scopes_say_for_its_tenant(control: Control) -> None:
@@ -21,6 +24,42 @@ def test_a_token_opens_what_its_scopes_say_for_its_tenant(control: Control) -> N
     assert key.allows("chat")
     assert key.allows("feedback")
     assert not key.allows("approve")
+
+
+def test_a_key_without_a_tenant_opens_what_acts_on_the_deployment(control: Control) -> None:
+    token, key = control.keys.create("on-call", None, ["approve", "operate", "read"], "ada", 1)
+    found = control.key(token, 2)
+    assert found == key
+    assert found is not None
+    assert found.tenant is None
+    assert all(map(found.allows, ("approve", "operate", "read")))
+    assert without_effect(found) is None
+
+
+@pytest.mark.parametrize("scope", ["operate", "approve"])
+def test_a_tenants_key_that_acts_on_the_deployment_is_not_made(control: Control, scope: str) -> None:
+    with pytest.raises(Refused, match="leave --tenant out, or the scope"):
+        control.keys.create("on-call", "acme", ["chat", scope], "ada", 1)
+    assert control.keys.list() == []
+
+
+def test_one_that_an_earlier_version_made_opens_the_rest_of_what_it_names(control: Control) -> None:
+    token, key = control.keys.create("on-call", None, ["approve", "operate", "read"], "ada", 1)
+    with control.database.write() as connection:
+        connection.execute(update(schema.keys).values(tenant="default"))
+    found = control.key(token, 2)
+    assert found is not None
+    assert [scope for scope in SCOPES if found.allows(scope)] == ["read"]
+    assert "approve and operate act on the whole deployment" in (without_effect(found) or "")
+    assert f"trimtab keys revoke {key.id}" in (without_effect(found) or "")
+
+
+def test_there_are_keys_until_the_last_is_revoked_and_time_alone_changes_nothing(control: Control) -> None:
+    assert not control.keyed()
+    _, key = control.keys.create("app", None, ["chat"], "ada", 1, expires_at_us=10)
+    assert control.keyed(), "an expired one counts: no door opens because time goes by"
+    control.keys.revoke(key.id, "ada", 20)
+    assert not control.keyed()
 
 
 def test_the_token_is_stored_nowhere(control: Control, tmp_path: Path) -> None:

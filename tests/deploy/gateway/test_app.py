@@ -84,6 +84,47 @@ async def test_a_revoked_key_opens_nothing(locked: Gateway) -> None:
     await until(refused, "the key is refused")
 
 
+async def test_with_the_first_key_this_machine_needs_one_too(gateway: Gateway) -> None:
+    await gateway.openai().chat.completions.create(**CHAT)
+    token = gateway.new_key("chat")
+    client = gateway.openai()
+
+    async def refused() -> bool:
+        try:
+            await client.chat.completions.create(**CHAT)
+        except openai.AuthenticationError:
+            return True
+        return False
+
+    await until(refused, "nobody is let in without a key")
+    logged = len(gateway.events())
+    async with gateway.http() as stranger:
+        for path in ("/v1/chat/completions", "/v1/events", "/v1/models", "/v1/feedback"):
+            answer = await stranger.request("GET" if path == "/v1/models" else "POST", path, json=CHAT)
+            assert (path, answer.status_code) == (path, 401)
+        assert (await stranger.get("/nothing")).status_code == 404
+    assert len(gateway.events()) == logged
+    await gateway.openai(token).chat.completions.create(**CHAT)
+
+
+async def test_where_loopback_is_trusted_this_machine_needs_none_beside_keys(control: Control, folder: Path) -> None:
+    async with running(control, folder, trust_loopback=True) as trusting:
+        trusting.new_key("chat")
+        await trusting.openai().chat.completions.create(**CHAT)
+        async with trusting.http(**{"x-forwarded-for": "127.0.0.1"}) as proxy:
+            assert (await proxy.post("/v1/chat/completions", json=CHAT)).status_code == 403
+    assert len(trusting.events()) == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models", "/nothing"])
+async def test_a_page_whose_name_was_led_here_reaches_nothing_with_a_key_either(gateway: Gateway, path: str) -> None:
+    async with gateway.http(gateway.new_key("chat"), host="evil.example") as page:
+        answer = await page.post(path, json=CHAT)
+    assert (answer.status_code, error_of(answer)["code"]) == (403, "forbidden")
+    assert "access.host_names" in error_of(answer)["message"]
+    assert gateway.events() == []
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [

@@ -283,7 +283,10 @@ async def test_an_operator_may_name_an_adapter_and_others_may_not(
 ) -> None:
     digest = canary(judged_rules, folder)
     async with running(control, folder, require_keys=True) as gateway:
-        operator, chatter = (gateway.openai(gateway.new_key(*s)) for s in (("chat", "operate", "read"), ("chat",)))
+        operator, chatter = (
+            gateway.openai(gateway.new_key(*scopes, tenant=tenant))
+            for scopes, tenant in ((("chat", "operate", "read"), None), (("chat",), "acme"))
+        )
         for name in (digest, f"tt-{digest[:16]}"):
             reply = await operator.chat.completions.create(model=name, messages=HELLO)
             assert (reply.system_fingerprint, reply.model) == (digest, name)
@@ -295,6 +298,8 @@ async def test_an_operator_may_name_an_adapter_and_others_may_not(
             await operator.chat.completions.create(model="tt-" + "0" * 16, messages=HELLO)
         assert [model.id async for model in chatter.models.list()] == [ALIAS]
         assert [model.id async for model in operator.models.list()] == [ALIAS, f"tt-{digest[:16]}"]
+        tenants = gateway.openai(gateway.new_key("chat", "read"))
+        assert [model.id async for model in tenants.models.list()] == [ALIAS], "candidates are the deployment's"
         judged_rules.halt(actor="ada", reason="it swears")
         with pytest.raises(openai.ConflictError, match="halted"):
             await operator.chat.completions.create(model=digest, messages=HELLO)

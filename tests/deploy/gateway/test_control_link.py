@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import pytest
@@ -232,6 +233,25 @@ async def test_a_key_works_as_soon_as_it_is_made_and_not_a_moment_longer_than_it
     token, key = hanging.keys.create("app", "t", ["chat"], "ada", NOW_US, NOW_US + 10)
     assert [await link.key(token, NOW_US + more) for more in (0, 9, 10)] == [key, key, None]
     assert hanging.key_looks == 2
+
+
+async def test_whether_there_are_keys_is_known_within_a_second_and_stays_known_while_the_database_is_away(
+    link: ControlLink, hanging: HangingControl, clock: ManualClock
+) -> None:
+    await until(lambda: clock.waiting == 1)
+    assert not await link.keyed()
+    hanging.keys.create("app", "t", ["chat"], "ada", NOW_US)
+    clock.set_forward(KNOWN_S)
+    assert await link.keyed()
+    await hang(link, hanging, clock)
+    assert await link.keyed()
+
+
+async def test_where_that_was_never_read_it_is_not_guessed(hanging: HangingControl, clock: ManualClock) -> None:
+    link = ControlLink(hanging, clock)
+    with patch.object(hanging, "keyed", side_effect=OSError), pytest.raises(Away):
+        await link.keyed()
+    await link.stop()
 
 
 async def test_a_key_that_was_good_works_for_a_while_and_others_do_not(

@@ -142,6 +142,23 @@ async def test_a_whole_conversation_can_be_rated_with_a_key(gateway: Gateway) ->
     assert ("turn_id" in rating, rating["value"]) == (False, {"name": "csat", "value": 0.8})
 
 
+@pytest.mark.parametrize("scopes", [("feedback",), ("label",), ("feedback", "ingest")])
+async def test_a_tenants_key_rates_no_turn_of_another_whatever_it_may(
+    gateway: Gateway, scopes: tuple[str, ...]
+) -> None:
+    key = gateway.new_key(*scopes, tenant="other")
+    for body in (thumb(), thumb(source="user"), thumb(comment="mine"), thumb(conversation_id="c", user_id="ann")):
+        answer = await give(gateway, body, key)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "wrong_tenant")
+    assert gateway.events() == []
+
+
+async def test_a_key_without_a_tenant_rates_the_turns_of_all(gateway: Gateway) -> None:
+    assert (await give(gateway, thumb(), gateway.new_key("label", tenant=None))).status_code == 202
+    (rating,) = gateway.events()
+    assert (rating["tenant"], rating["source"]) == ("acme", "expert")
+
+
 async def test_a_key_needs_the_scope_and_must_be_of_the_turns_tenant(gateway: Gateway) -> None:
     assert (await give(gateway, thumb(), gateway.new_key("chat"))).status_code == 403
     assert (await give(gateway, thumb(), gateway.new_key("feedback", tenant="other"))).status_code == 403

@@ -394,7 +394,7 @@ async def test_an_adapter_is_refused_and_the_base_answers(control: Control, fold
     async with openai_server() as server:
         engine = EngineSettings(kind="openai", urls=(server.url,), model=MODEL)
         async with running(control, folder, remote=engine, require_keys=True) as gateway:
-            client = gateway.openai(gateway.new_key("chat", "operate", "read"))
+            client = gateway.openai(gateway.new_key("chat", "operate", "read", tenant=None))
             answer = await client.chat.completions.create(model="trimtab", messages=HELLO)
             assert (answer.choices[0].message.content, answer.system_fingerprint) == (
                 "Grüß Gott, I am number 0.",

@@ -12,11 +12,12 @@ import httpx
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
+from deploy.console.port import MAX_BODY_BYTES
 from deploy.control.store import Control
 from deploy.decisions.operations import Operations
 from deploy.roles.controller import run_controller
 from deploy.roles.role import REFRESH_S, Role
-from deploy.settings import RolloutSettings, Settings
+from deploy.settings import AccessSettings, RolloutSettings, Settings
 from deploy.state import State, open_state
 from deploy.web.serving import listen
 from tests.deploy.candidates import make_candidate
@@ -28,11 +29,11 @@ from tests.fakes import ManualClock, until
 
 @asynccontextmanager
 async def controller(
-    state: State, control: Control, clock: ManualClock, require_keys: bool = False
+    state: State, control: Control, clock: ManualClock, require_keys: bool = False, settings: Settings | None = None
 ) -> AsyncIterator[tuple[Role, httpx.AsyncClient]]:
     """One that is ready, and a client of its admin port."""
     admin, stop = listen("127.0.0.1", 0), asyncio.Event()
-    role = Role(state, Settings(), control, clock, admin)
+    role = Role(state, settings or Settings(), control, clock, admin)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{admin.getsockname()[1]}") as client:
         running = asyncio.create_task(run_controller(role, stop, require_keys))
         await until(
@@ -101,3 +102,21 @@ async def test_a_candidate_that_harms_is_taken_back_by_itself(
     assert (steered["step"], steered["candidate"]) == ("rollback", f"tt-{digest[:16]}")
     assert "errors at 1 h: candidate" in steered["reason"]
     assert REGISTRY.get_sample_value("trimtab_rollbacks") == 1
+
+
+async def test_a_large_body_and_a_name_that_was_led_here_are_refused_before_any_key_is_asked_for(
+    tmp_path: Path, control: Control, clock: ManualClock
+) -> None:
+    async with controller(open_state(tmp_path / "state"), control, clock, require_keys=True) as (_, client):
+        large = await client.post("/admin/v1/halt", content=b"x" * (MAX_BODY_BYTES + 1))
+        assert (large.status_code, large.json()["error"]["code"]) == (413, "request_too_large")
+        for path in ("/admin/v1/candidates", "/metrics", "/healthz", "/readyz", "/docs", "/openapi.json"):
+            assert (await client.get(path, headers={"host": "evil.example"})).status_code == 403
+        assert not control.routing().halted
+
+
+async def test_a_name_that_is_configured_is_answered_to(tmp_path: Path, control: Control, clock: ManualClock) -> None:
+    settings = Settings(access=AccessSettings(host_names=("trimtab.example",)))
+    async with controller(open_state(tmp_path / "state"), control, clock, settings=settings) as (_, client):
+        for name, status in (("trimtab.example", 200), ("evil.example", 403)):
+            assert (await client.get("/healthz", headers={"host": name})).status_code == status

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from deploy.web.serving import Limits, listen, serve
 from tests.fakes import ManualClock, until
 
-GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
 @dataclass

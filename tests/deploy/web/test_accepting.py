@@ -29,7 +29,7 @@ async def test_who_is_one_too_many_is_told_so_and_the_others_go_on() -> None:
             client.send(GET)
         await until(lambda: port.asked == 2, "both to be asked")
         late = await port.open()
-        late.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\nall")
+        late.send(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 3\r\n\r\nall")
         status, headers, _ = await late.answer()
         assert (status, headers["retry-after"], headers["connection"]) == (503, "5", "close")
         assert await late.ended()

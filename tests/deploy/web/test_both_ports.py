@@ -13,8 +13,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from deploy.console.api import MAX_BODY_BYTES, admin_router
-from deploy.console.port import admin_app
+from deploy.console.api import admin_router
+from deploy.console.port import MAX_BODY_BYTES, admin_app
 from deploy.control.store import Control
 from deploy.decisions.operations import Operations
 from deploy.engine.adapters import LocalEngines
@@ -94,7 +94,7 @@ async def open_port(apps: Any) -> AsyncIterator[Any]:
 
 
 def new_key(control: Control, *scopes: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {control.keys.create('app', 'acme', scopes, 'ada', CLOCK.now_us())[0]}"}
+    return {"authorization": f"Bearer {control.keys.create('app', None, scopes, 'ada', CLOCK.now_us())[0]}"}
 
 
 def said(answer: httpx.Response) -> tuple[int, str]:

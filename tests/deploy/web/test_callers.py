@@ -18,28 +18,54 @@ from feedback.intake.wire import DEFAULT_TENANT
 from tests.fakes import ManualClock
 
 KEY = Key("k-1", "app", "acme", frozenset({"chat", "read"}), 0, None, None)
+WHOLE = Key("k-3", "on-call", None, frozenset({"read", "operate", "approve", "chat"}), 0, None, None)
+OLD = Key("k-4", "old on-call", "acme", frozenset({"read", "operate", "approve"}), 0, None, None)
 TOKEN = "tt_good"
 HERE = {"host": "127.0.0.1:8400"}
 
 
 class OneKey:
-    """Knows one token."""
+    """Knows one token; `stored`: there is a key that was not revoked."""
 
     away = False
+    stored = False
 
     async def key(self, token: str, now_us: int) -> Key | None:
         if self.away:
             raise Failed("the control database at 10.0.0.7 can't be used")
-        return KEY if token == TOKEN else None
+        return {TOKEN: KEY, "tt_whole": WHOLE, "tt_old": OLD}.get(token)
+
+    async def keyed(self) -> bool:
+        if self.away:
+            raise Failed("the control database at 10.0.0.7 can't be used")
+        return self.stored
 
 
-def request(**headers: str) -> Request:
+def request(peer: str | None = "127.0.0.1", **headers: str) -> Request:
     raw = [(name.encode(), value.encode("utf-8", "surrogatepass")) for name, value in headers.items()]
-    return Request({"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": raw})
+    client = (peer, 1) if peer is not None else None
+    return Request(
+        {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": raw, "client": client}
+    )
 
 
-def callers(*, require_keys: bool = False, origins: tuple[str, ...] = (), keys: OneKey | None = None) -> Callers:
-    return Callers(keys or OneKey(), ManualClock(), require_keys=require_keys, origins=origins)
+def callers(
+    *,
+    require_keys: bool = False,
+    trust_loopback: bool = False,
+    origins: tuple[str, ...] = (),
+    keys: OneKey | None = None,
+) -> Callers:
+    return Callers(
+        keys or OneKey(), ManualClock(), require_keys=require_keys, trust_loopback=trust_loopback, origins=origins
+    )
+
+
+def stored() -> OneKey:
+    """There is a key."""
+    keys = OneKey()
+    keys.stored = True
+    return keys
 
 
 async def refused(callers: Callers, *scopes: str, **headers: str) -> tuple[int, str]:
@@ -71,6 +97,76 @@ async def test_where_keys_are_required_whatever_is_none_is_refused(authorization
     assert await refused(strict, authorization=authorization, **HERE) == (401, "invalid_api_key")
 
 
+async def test_a_key_without_a_tenant_acts_on_the_deployment_and_sends_what_is_the_default_tenants() -> None:
+    caller = await callers().caller(request(authorization="Bearer tt_whole"), "approve")
+    assert (caller.tenant, caller.bound) == (DEFAULT_TENANT, False)
+    caller.need_unbound()
+
+
+@pytest.mark.parametrize("scope", ["operate", "approve"])
+async def test_a_key_of_an_earlier_version_that_is_bound_to_a_tenant_acts_on_no_deployment(scope: str) -> None:
+    asked = request(authorization="Bearer tt_old")
+    with pytest.raises(ApiError, match=r"old on-call.*keys create --name … --scope.*keys revoke k-4") as raised:
+        await callers().caller(asked, scope)
+    assert (raised.value.status, raised.value.code) == (403, "tenant_bound")
+    reads = await callers().caller(asked, "read", "operate")
+    assert reads.scopes == {"read"}
+    with pytest.raises(ApiError, match="about the whole deployment: ask with a key without a tenant"):
+        reads.need_unbound()
+
+
+ON_ANY_PORT = pytest.mark.parametrize("require_keys", [True, False])
+
+
+@pytest.mark.parametrize("authorization", ["", "Bearer anything"])
+async def test_with_any_key_in_the_store_this_machine_needs_one_too(authorization: str) -> None:
+    keyed = callers(keys=stored())
+    assert await refused(keyed, authorization=authorization, **HERE) == (401, "invalid_api_key")
+    assert (await keyed.caller(request(authorization=f"Bearer {TOKEN}"), "chat")).key is KEY
+
+
+async def test_the_refusal_says_how_this_machine_is_let_in_without() -> None:
+    with pytest.raises(ApiError, match=r"keys create.*--trust-loopback"):
+        await callers(keys=stored()).caller(request(**HERE), "chat")
+
+
+@ON_ANY_PORT
+async def test_loopback_that_is_trusted_needs_none_on_any_port(require_keys: bool) -> None:
+    trusting = callers(require_keys=require_keys, trust_loopback=True, keys=stored())
+    assert (await trusting.caller(request(**HERE), "approve")).actor == "loopback"
+    assert (await trusting.caller(request("::ffff:127.0.0.1", **HERE), "approve")).actor == "loopback"
+
+
+@ON_ANY_PORT
+@pytest.mark.parametrize("peer", ["203.0.113.9", "10.0.0.1", "2001:db8::1", "", "unix", None])
+async def test_who_does_not_ask_from_this_machine_is_never_trusted_as_if_they_did(
+    require_keys: bool, peer: str | None
+) -> None:
+    for trust in (True, False):
+        asked = callers(require_keys=require_keys, trust_loopback=trust)
+        with pytest.raises(ApiError) as raised:
+            await asked.caller(request(peer, **HERE), "chat")
+        assert raised.value.status == (401 if require_keys else 403)
+
+
+@ON_ANY_PORT
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("forwarded", "for=127.0.0.1"), ("x-forwarded-for", "127.0.0.1"), ("X-Forwarded-For", ""), ("x-real-ip", "::1"),
+        ("via", "1.1 nginx"), ("x-forwarded-host", "localhost"), ("x-forwarded-proto", "http"),
+        ("cf-connecting-ip", "127.0.0.1"), ("true-client-ip", "127.0.0.1"), ("x-client-ip", "127.0.0.1"),
+    ],
+)  # fmt: skip
+async def test_what_was_forwarded_is_never_from_this_machine(require_keys: bool, name: str, value: str) -> None:
+    for trust in (True, False):
+        asked = callers(require_keys=require_keys, trust_loopback=trust)
+        headers = HERE | {name: value}
+        assert (await refused(asked, **headers))[0] == (401 if require_keys else 403)
+        key = request(authorization=f"Bearer {TOKEN}", **headers)
+        assert (await asked.caller(key, "chat")).key is KEY
+
+
 async def test_who_sent_no_key_may_still_be_known_by_something_else() -> None:
     assert await callers(require_keys=True).known(request(**HERE)) is None
 
@@ -87,6 +183,8 @@ async def test_keys_that_can_not_be_read_are_a_503_that_says_when_to_come_back_a
     with pytest.raises(ApiError, match="keys can't be read now") as raised:
         await callers(keys=keys).known(request(authorization=f"Bearer {TOKEN}"))
     assert (raised.value.status, raised.value.retry_after_s) == (503, 5)
+    with pytest.raises(ApiError, match="keys can't be read now"):
+        await callers(keys=keys).known(request(**HERE))
 
 
 @pytest.mark.parametrize(
@@ -96,6 +194,7 @@ async def test_keys_that_can_not_be_read_are_a_503_that_says_when_to_come_back_a
         {"host": "localhost"},
         {"host": "LOCALHOST:1"},
         {"host": "[::1]:8400"},
+        {"host": "127.8.8.8:8400"},
         {"host": "127.0.0.1:8400", "origin": "http://127.0.0.1:8400"},
         {"host": "127.0.0.1:8400", "authorization": "Bearer anything"},
         {"host": "127.0.0.1:8400", "origin": "https://shop.example"},

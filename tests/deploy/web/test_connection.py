@@ -34,8 +34,8 @@ from deploy.web.serving import Limits, listen, serve
 from tests.deploy.web.ports import GET, Port, opened
 from tests.fakes import ManualClock, until
 
-CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
-POST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
+CHUNKED = b"POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n"
 MOMENT_S = 0.001
 
 
