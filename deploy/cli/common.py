@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import json
 import os
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import click
-from deltalake.exceptions import DeltaError
 from rich.console import Console
 
 from deploy.control.store import Control, open_control, read_control
@@ -26,6 +24,7 @@ from deploy.state import State, find_state, open_state
 from deploy.training.base import with_noted_base
 from feedback.clock import Clock, SystemClock
 from feedback.dataset.snapshot import SnapshotError
+from feedback.disk import is_full
 from feedback.facts.reader import FactsDamaged
 from streams.log import Log
 
@@ -140,20 +139,10 @@ def exit_code_of(error: BaseException) -> tuple[int, str] | None:
             return REFUSED, str(error)
         case Failed() | FactsDamaged() | SnapshotError():
             return FAILED, str(error)
-        case OSError(errno=errno.ENOSPC):
-            return (
-                FAILED,
-                FULL,
-            )
-        case DeltaError() if "No space left" in str(error):
+        case _ if is_full(error):
             return FAILED, FULL
         case OSError() if error.filename is not None:
             return FAILED, f"{error.filename}: {error.strerror}"
-        case sqlite3.OperationalError() if "full" in str(error):
-            return (
-                FAILED,
-                FULL,
-            )
         case sqlite3.OperationalError() if "readonly" in str(error) or "unable to open" in str(error):
             return FAILED, f"the state directory can't be written ({error}): check its owner and permissions"
     return None

@@ -8,10 +8,12 @@ sent just before a crash goes out again under the same event id.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +24,7 @@ from msgspec import Struct
 from deploy.errors import Failed
 from deploy.gateway import metrics
 from feedback.clock import Clock
+from feedback.disk import RESERVE_BYTES, free_bytes
 from feedback.intake.edge import Record
 from streams.log import LogError, Producer, RecordRefused
 from streams.sqlite.connection import open_sqlite, transaction
@@ -41,6 +44,12 @@ SEND_S = 60.0
 CLOSE_S = 5.0
 REFUSED = "refused"
 """What a record is held under that the broker would not take (its topic's limit was lowered): the next start tries again."""
+
+AGAIN_S = 2.0
+"""How often a disk that took nothing is tried again."""
+
+SCRATCH, SCRATCH_BYTES = ".room", 1_000_000
+"""The file with which that is done, beside the spool."""
 
 RECENT_BYTES = 16_000_000
 """So much of what was written last is also kept in memory, as long as nothing before it waits: sending reads no file then."""
@@ -103,8 +112,13 @@ class _Job(Struct, frozen=True):
 class Spool:
     """One file, one process. `run` sends what is in it; everything else works without."""
 
-    def __init__(self, path: Path, max_bytes: int, clock: Clock) -> None:
+    def __init__(self, path: Path, max_bytes: int, clock: Clock, free: Callable[[], float] | None = None) -> None:
+        """`free`: how many bytes its disk has left, where that is not to be asked of the disk."""
         self._max_bytes, self._clock = max_bytes, clock
+        self._free = free or partial(free_bytes, path.parent)
+        self._scratch = path.with_name(SCRATCH)
+        self._broken = False
+        """Whether what was written last could not be; then `_mend` looks when it can."""
         self._lock = threading.Lock()
         try:
             self._connection = open_sqlite(path, _SCHEMA, clock)
@@ -131,6 +145,7 @@ class Spool:
         self._filled, self._drained = asyncio.Event(), asyncio.Event()
         self._commits = GroupCommit(self._write, self._written)
         self._releasing = set[asyncio.Task[None]]()
+        self._mending: asyncio.Task[None] | None = None
         metrics.TURNS_ABORTED.inc(self.aborted)
         metrics.SPOOL_LIMIT_BYTES.set(max_bytes)
         metrics.SPOOL_RECORDS.set_function(lambda: self.records)
@@ -139,7 +154,22 @@ class Spool:
 
     @property
     def full(self) -> bool:
-        """Whether new events are refused. What is held is taken all the same once it is complete."""
+        """Whether what begins now may find no room. What is held is taken all the same once it is complete."""
+        return self.why_full is not None
+
+    @property
+    def why_full(self) -> str | None:
+        """One sentence; None while there is room."""
+        if self._at_limit:
+            return "the spool is full: events wait for the broker (gateway.spool_bytes)"
+        if self._broken:
+            return "the spool could not be written: the disk is full or broken; free some space"
+        if (left := self._free()) < RESERVE_BYTES:
+            return f"the disk is nearly full: {left / 1e6:.0f} MB are left; free some space"
+        return None
+
+    @property
+    def _at_limit(self) -> bool:
         return self.size >= self._max_bytes
 
     async def hold(self, name: str, record: Record) -> None:
@@ -151,7 +181,7 @@ class Spool:
         self._check()
         try:
             async with self._clock.timeout(HOLD_S):
-                await self._commits.do(_Job([record], held=name))
+                await self._keep(_Job([record], held=name))
         except TimeoutError:
             self._give_up(name)
             raise TimeoutError(f"the spool's disk did not take a turn within {HOLD_S:g} s") from None
@@ -163,7 +193,7 @@ class Spool:
         """Returns when the records are durable here, in place of what was held under `releases`. Raises SpoolFull."""
         if releases is None or releases not in self._held:
             self._check()
-        await self._commits.do(_Job(records, releases=releases))
+        await self._keep(_Job(records, releases=releases))
 
     async def run(self, connect: Callable[[], Producer]) -> None:
         """Send what comes in, until cancelled; `connect` may fail, then and later: it is tried again."""
@@ -198,12 +228,30 @@ class Spool:
         """Write what waits to be written, then let go of the file."""
         await self._clock.sleep(0)  # what was given up just now comes into the queue first
         await self._commits.close()
-        for task in self._releasing:
+        ours = [*self._releasing, *([self._mending] if self._mending else [])]
+        for task in ours:
             task.cancel()
-        await asyncio.gather(*self._releasing, return_exceptions=True)
+        await asyncio.gather(*ours, return_exceptions=True)
         metrics.SPOOL_OLDEST_SECONDS.set_function(lambda: 0.0)  # who looks at the metrics outlives the file
         with self._lock:
             self._connection.close()
+
+    async def _keep(self, job: _Job) -> None:
+        try:
+            await self._commits.do(job)
+        except LogError:  # closed
+            raise
+        except Exception:
+            self._broken = True
+            if self._mending is None or self._mending.done():
+                self._mending = asyncio.create_task(self._mend())
+            raise
+
+    async def _mend(self) -> None:
+        """Find out when the disk takes something again: nobody may send anything meanwhile."""
+        while self._broken:
+            await self._clock.sleep(AGAIN_S)
+            self._broken = not await asyncio.to_thread(_takes, self._scratch)
 
     def _give_up(self, name: str) -> None:
         task = asyncio.ensure_future(self._release(name))
@@ -330,7 +378,7 @@ class Spool:
             self._filled.set()
 
     def _check(self) -> None:
-        if self.full:
+        if self._at_limit:
             raise SpoolFull(f"the spool holds {self.size:,} bytes and may hold {self._max_bytes:,}")
 
     async def _send(self, producer: Producer, run: list[_Row]) -> None:
@@ -348,6 +396,21 @@ class Spool:
                 "SELECT at_us FROM records WHERE held IS NULL ORDER BY place LIMIT 1"
             ).fetchone()
         return max(0.0, (self._clock.now_us() - oldest[0]) / 1e6) if oldest else 0.0
+
+
+def _takes(scratch: Path) -> bool:
+    """Whether a file can be written there; it is gone afterwards."""
+    try:
+        with scratch.open("wb") as file:
+            file.write(bytes(SCRATCH_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        return False
+    finally:
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)
+    return True
 
 
 def _in_order(jobs: Iterable[_Job]) -> tuple[list[_New], list[str]]:

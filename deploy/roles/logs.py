@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import sys
 
 import structlog
+
+from feedback.disk import is_full
 
 
 def configure(role: str) -> None:
@@ -46,7 +47,7 @@ def _full_disk_is_no_fault(logger: object, method: str, event: structlog.types.E
     told = event.get("exc_info")
     error = told if isinstance(told, BaseException) else told[1] if isinstance(told, tuple) else sys.exc_info()[1]
     while told and error is not None:
-        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
+        if is_full(error):
             return {**event, "exc_info": None, "error": f"the disk is full: {error}"[:300]}
         error = error.__cause__ or error.__context__
     return event
