@@ -8,6 +8,7 @@ sent just before a crash goes out again under the same event id.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 from collections import deque
@@ -29,6 +30,7 @@ from feedback.intake.edge import Record
 from streams.log import LogError, Producer, RecordRefused
 from streams.sqlite.connection import open_sqlite, transaction
 from streams.sqlite.group_commit import GroupCommit
+from streams.sqlite.shrinking import shrink
 
 RUN = 500
 """Most records that are sent at once."""
@@ -50,6 +52,9 @@ AGAIN_S = 2.0
 
 SCRATCH, SCRATCH_BYTES = ".room", 1_000_000
 """The file with which that is done, beside the spool."""
+
+SHRINK_S = 60.0
+"""How often, at most, its file gives room back to the disk."""
 
 RECENT_BYTES = 16_000_000
 """So much of what was written last is also kept in memory, as long as nothing before it waits: sending reads no file then."""
@@ -117,6 +122,7 @@ class Spool:
         self._max_bytes, self._clock = max_bytes, clock
         self._free = free or partial(free_bytes, path.parent)
         self._scratch = path.with_name(SCRATCH)
+        self._shrunk_s = -math.inf
         self._broken = False
         """Whether what was written last could not be; then `_mend` looks when it can."""
         self._lock = threading.Lock()
@@ -207,6 +213,7 @@ class Spool:
                     linger_s = 0.0
                     while await self._forward(producer, linger_s):
                         pause_s, linger_s = FIRST_PAUSE_S, LINGER_S
+                    await self._shrink()
                 except Exception as error:
                     log.warning("spool_waits", records=self.records, again_in_s=pause_s, error=str(error)[:300])
                     if producer is not None:
@@ -270,6 +277,12 @@ class Spool:
                 await self._clock.sleep(FIRST_PAUSE_S)
             else:
                 return
+
+    async def _shrink(self) -> None:
+        """Now and then, when all was sent: a broker that was away leaves a large file."""
+        if self._clock.monotonic_s() - self._shrunk_s >= SHRINK_S:
+            self._shrunk_s = self._clock.monotonic_s()
+            await asyncio.to_thread(shrink, self._connection, self._lock, self._clock)
 
     async def _forward(self, producer: Producer, linger_s: float) -> bool:
         """Send the oldest records; False when there are none, also after waiting so long for a few more."""

@@ -388,3 +388,17 @@ async def test_a_disk_that_took_nothing_is_full_until_it_takes_something_again(t
     spool._connection.execute("PRAGMA max_page_count = 100000")
     await spool.send([record("big", 100_000)])
     await spool.close()
+
+
+async def test_a_spool_that_was_large_gives_its_room_back_when_all_is_sent(tmp_path: Path) -> None:
+    path, target = tmp_path / "spool.db", Target()
+    spool = Spool(path, 100 * ROOM, CLOCK)
+    for _ in range(8):
+        await spool.send([record("a", ROOM)])
+    await spool.close()
+    assert path.stat().st_size > 8 * ROOM
+    again = Spool(path, 100 * ROOM, CLOCK)
+    async with sending(again, target):
+        await until(lambda: path.stat().st_size < 2 * ROOM, "a smaller file")
+    assert len(target.records) == 8
+    await again.close()
