@@ -87,7 +87,7 @@ def _document(context: Context) -> dict[str, Any]:
     manifests = snapshot.list_snapshots(state.snapshots)
     now_us = context.clock.now_us()
     engine = engine_in_use(state, settings.engine)
-    decided = schedule.decide(since_last(state, control), settings.train, settings.approve, now_us)
+    decided = schedule.decide(since_last(state, control, now_us), settings.train, settings.approve, now_us)
     if not engine.takes_adapters:
         decided = Wait(NOT_TRAINED)
     open_request = control.trainings.open_request()

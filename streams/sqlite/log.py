@@ -170,11 +170,19 @@ class SqliteLog:
     def _trim(self, row_id: int, done: int, before_us: int) -> int:
         """The oldest of them: others write between two such steps."""
         with self._lock:
+            oldest = "SELECT offset, at_us FROM records WHERE partition_id = ? ORDER BY offset LIMIT 1"
+            first, at_us = self._connection.execute(oldest, (row_id,)).fetchone() or (done, 0)
+            surely = self._last_before(row_id, before_us) if at_us > self._clock.now_us() else -1
             return self._connection.execute(
-                "DELETE FROM records WHERE partition_id = ?1 AND at_us < ?3 AND offset < min(?2,"
-                " (SELECT min(offset) FROM records WHERE partition_id = ?1) + ?4)",
-                (row_id, done, before_us, TRIMMED),
+                "DELETE FROM records WHERE partition_id = ? AND offset < ? AND (at_us < ? OR offset < ?)",
+                (row_id, min(done, first + TRIMMED), before_us, surely),
             ).rowcount
+
+    def _last_before(self, row_id: int, before_us: int) -> int:
+        """The offset of the last record received before a moment, and -1. Where a clock was ahead, those before it seem newer."""
+        last = "SELECT offset FROM records WHERE partition_id = ? AND at_us < ? ORDER BY offset DESC LIMIT 1"
+        row = self._connection.execute(last, (row_id, before_us)).fetchone()
+        return -1 if row is None else int(row[0])
 
     def forget(self, topic: str, places: Mapping[int, Collection[int]]) -> int:
         """Remove the records at these offsets, by partition; their bytes are overwritten. Returns how many went."""

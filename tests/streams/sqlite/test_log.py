@@ -192,3 +192,19 @@ def test_what_retention_removes_is_room_on_the_disk_again(tmp_path: Path) -> Non
     assert [r.key for r in log.read("a", 0, 0, 10)] == [b"new", b"not done"]
     log.append([record("the journal begins anew")])
     assert path.stat().st_size < 2_000_000 < 5_000_000 < size
+
+
+def test_what_was_received_while_the_clock_was_ahead_goes_with_what_came_after_it(tmp_path: Path) -> None:
+    clock = ManualClock()
+    log = SqliteLog(tmp_path / "log.db", clock, partitions=1)
+    log.append([record("before")])
+    clock.set_forward(1_000_000)
+    log.append([record("meanwhile"), record("meanwhile, not done")])
+    clock.set_forward(-1_000_000 + 10)
+    log.append([record("after")])
+    log.commit("g", {("a", 0): 2})
+    assert log.trim(clock.now_us() - 5_000_000, {"a": "g"}) == 1
+    assert [r.key for r in log.read("a", 0, 0, 10)] == [b"meanwhile", b"meanwhile, not done", b"after"]
+    clock.set_forward(20)
+    assert log.trim(clock.now_us() - 5_000_000, {"a": "g"}) == 1
+    assert [r.key for r in log.read("a", 0, 0, 10)] == [b"meanwhile, not done", b"after"]
