@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import click
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 
 from deploy.control.store import Control, open_control, read_control
 from deploy.errors import Failed, Refused
@@ -40,8 +40,20 @@ DONE, FAILED, USAGE, REFUSED = 0, 1, 2, 3
 
 FULL = "the disk is full: free some space, then run the same command again; nothing done so far is lost"
 
-stdout = Console(soft_wrap=False, highlight=False)
-stderr = Console(stderr=True, highlight=False)
+WIDE = 10_000
+
+
+class _Wide(Console):
+    """A console that cuts nothing where nobody looks at it: what a pipe or a file takes has lines of any length."""
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        found = super().size
+        return found if self.is_terminal or self._width is not None else ConsoleDimensions(WIDE, found.height)
+
+
+stdout = _Wide(soft_wrap=False, highlight=False)
+stderr = _Wide(stderr=True, highlight=False)
 
 
 @dataclass(frozen=True)

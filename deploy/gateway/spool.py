@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,8 +22,8 @@ from msgspec import Struct
 
 from deploy.errors import Failed
 from deploy.gateway import metrics
+from deploy.gateway.room import Room
 from feedback.clock import Clock
-from feedback.disk import RESERVE_BYTES, free_bytes
 from feedback.intake.edge import Record
 from streams.log import LogError, Producer, RecordRefused
 from streams.sqlite.connection import open_sqlite, transaction
@@ -46,12 +44,6 @@ SEND_S = 60.0
 CLOSE_S = 5.0
 REFUSED = "refused"
 """What a record is held under that the broker would not take (its topic's limit was lowered): the next start tries again."""
-
-AGAIN_S = 2.0
-"""How often a disk that took nothing is tried again."""
-
-SCRATCH, SCRATCH_BYTES = ".room", 1_000_000
-"""The file with which that is done, beside the spool."""
 
 SHRINK_S = 60.0
 """How often, at most, its file gives room back to the disk."""
@@ -120,11 +112,8 @@ class Spool:
     def __init__(self, path: Path, max_bytes: int, clock: Clock, free: Callable[[], float] | None = None) -> None:
         """`free`: how many bytes its disk has left, where that is not to be asked of the disk."""
         self._max_bytes, self._clock = max_bytes, clock
-        self._free = free or partial(free_bytes, path.parent)
-        self._scratch = path.with_name(SCRATCH)
+        self._room = Room(path.parent, clock, free)
         self._shrunk_s = -math.inf
-        self._broken = False
-        """Whether what was written last could not be; then `_mend` looks when it can."""
         self._lock = threading.Lock()
         try:
             self._connection = open_sqlite(path, _SCHEMA, clock)
@@ -151,7 +140,6 @@ class Spool:
         self._filled, self._drained = asyncio.Event(), asyncio.Event()
         self._commits = GroupCommit(self._write, self._written)
         self._releasing = set[asyncio.Task[None]]()
-        self._mending: asyncio.Task[None] | None = None
         metrics.TURNS_ABORTED.inc(self.aborted)
         metrics.SPOOL_LIMIT_BYTES.set(max_bytes)
         metrics.SPOOL_RECORDS.set_function(lambda: self.records)
@@ -166,17 +154,9 @@ class Spool:
     @property
     def why_full(self) -> str | None:
         """One sentence; None while there is room."""
-        if self._at_limit:
+        if self.size >= self._max_bytes:
             return "the spool is full: events wait for the broker (gateway.spool_bytes)"
-        if self._broken:
-            return "the spool could not be written: the disk is full or broken; free some space"
-        if (left := self._free()) < RESERVE_BYTES:
-            return f"the disk is nearly full: {left / 1e6:.0f} MB are left; free some space"
-        return None
-
-    @property
-    def _at_limit(self) -> bool:
-        return self.size >= self._max_bytes
+        return self._room.missing
 
     async def hold(self, name: str, record: Record) -> None:
         """Keep a record that is only sent if this process dies before `name` is released. Raises SpoolFull.
@@ -235,10 +215,10 @@ class Spool:
         """Write what waits to be written, then let go of the file."""
         await self._clock.sleep(0)  # what was given up just now comes into the queue first
         await self._commits.close()
-        ours = [*self._releasing, *([self._mending] if self._mending else [])]
-        for task in ours:
+        for task in self._releasing:
             task.cancel()
-        await asyncio.gather(*ours, return_exceptions=True)
+        await asyncio.gather(*self._releasing, return_exceptions=True)
+        await self._room.close()
         metrics.SPOOL_OLDEST_SECONDS.set_function(lambda: 0.0)  # who looks at the metrics outlives the file
         with self._lock:
             self._connection.close()
@@ -249,16 +229,8 @@ class Spool:
         except LogError:  # closed
             raise
         except Exception:
-            self._broken = True
-            if self._mending is None or self._mending.done():
-                self._mending = asyncio.create_task(self._mend())
+            self._room.failed()
             raise
-
-    async def _mend(self) -> None:
-        """Find out when the disk takes something again: nobody may send anything meanwhile."""
-        while self._broken:
-            await self._clock.sleep(AGAIN_S)
-            self._broken = not await asyncio.to_thread(_takes, self._scratch)
 
     def _give_up(self, name: str) -> None:
         task = asyncio.ensure_future(self._release(name))
@@ -391,7 +363,7 @@ class Spool:
             self._filled.set()
 
     def _check(self) -> None:
-        if self._at_limit:
+        if self.size >= self._max_bytes:
             raise SpoolFull(f"the spool holds {self.size:,} bytes and may hold {self._max_bytes:,}")
 
     async def _send(self, producer: Producer, run: list[_Row]) -> None:
@@ -409,21 +381,6 @@ class Spool:
                 "SELECT at_us FROM records WHERE held IS NULL ORDER BY place LIMIT 1"
             ).fetchone()
         return max(0.0, (self._clock.now_us() - oldest[0]) / 1e6) if oldest else 0.0
-
-
-def _takes(scratch: Path) -> bool:
-    """Whether a file can be written there; it is gone afterwards."""
-    try:
-        with scratch.open("wb") as file:
-            file.write(bytes(SCRATCH_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        return False
-    finally:
-        with suppress(OSError):
-            scratch.unlink(missing_ok=True)
-    return True
 
 
 def _in_order(jobs: Iterable[_Job]) -> tuple[list[_New], list[str]]:

@@ -15,7 +15,8 @@ from prometheus_client import REGISTRY
 from deploy.errors import Failed
 from deploy.gateway.event_log import TIMEOUT_S, EventLog
 from deploy.gateway.redaction import Redaction
-from deploy.gateway.spool import AGAIN_S, HOLD_S, SCRATCH, Spool, SpoolFull
+from deploy.gateway.room import AGAIN_S, SCRATCH
+from deploy.gateway.spool import HOLD_S, Spool, SpoolFull
 from feedback.disk import RESERVE_BYTES
 from feedback.intake.edge import Edge, Record
 from feedback.records import Turn
