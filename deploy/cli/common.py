@@ -51,6 +51,10 @@ class _Wide(Console):
         found = super().size
         return found if self.is_terminal or self._width is not None else ConsoleDimensions(WIDE, found.height)
 
+    @size.setter
+    def size(self, size: tuple[int, int]) -> None:
+        self._width, self._height = size
+
 
 stdout = _Wide(soft_wrap=False, highlight=False)
 stderr = _Wide(stderr=True, highlight=False)

@@ -23,6 +23,7 @@ from deploy.rules.schedule import Rejected, Since
 from deploy.settings import Settings
 from deploy.state import State
 from deploy.training.job import Job, Progress, Stopped, run_job
+from deploy.training.noting import Noting
 from feedback.clock import Clock
 from feedback.dataset import snapshot
 from feedback.dataset.snapshot import Manifest, Snapshot, SnapshotError
@@ -155,7 +156,8 @@ def train(
         _clear_abandoned(state.work, clock.now_us())
         started = control.trainings.start(reason, clock.now_us(), sealed.name, sealed.positions)
         try:
-            path = job(_spec(state, settings, control, sealed), settings.train.time_limit_s, progress, clock, cancelled)
+            noting = Noting(state.work, started, earlier_seconds(state, settings, control), progress, clock)
+            path = job(_spec(state, settings, control, sealed), settings.train.time_limit_s, noting, clock, cancelled)
             digest = path.name
             operations(state, settings, control, clock).register(digest)
         except Stopped as error:
