@@ -24,7 +24,7 @@ from deploy.state import State, find_state, open_state
 from deploy.training.base import with_noted_base
 from feedback.clock import Clock, SystemClock
 from feedback.dataset.snapshot import SnapshotError
-from feedback.disk import is_full
+from feedback.durable import is_full
 from feedback.facts.reader import FactsDamaged
 from streams.log import Log
 

@@ -25,7 +25,7 @@ from deploy.roles.presence import who_is_there
 from deploy.rules.schedule import NOT_TRAINED
 from deploy.text import ago
 from deploy.training.train import newest_event_us
-from feedback.disk import LOW_BYTES, RESERVE_BYTES, free_bytes
+from feedback.durable import LOW_BYTES, RESERVE_BYTES, free_bytes
 from feedback.facts.reader import Facts
 from feedback.judge.client import probe
 from feedback.settings import KeyUnusable

@@ -28,7 +28,7 @@ from deploy.text import ago, iso, shown
 from deploy.training.noting import noted
 from deploy.training.train import since_last
 from feedback.dataset import snapshot
-from feedback.disk import LOW_BYTES, RESERVE_BYTES, free_bytes, size_bytes
+from feedback.durable import LOW_BYTES, RESERVE_BYTES, free_bytes, size_bytes
 from feedback.facts.reader import Facts
 from feedback.facts.tables import TABLES
 from streams import dead_letters

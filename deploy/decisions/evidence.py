@@ -19,12 +19,12 @@ from deploy.control.transaction import Transaction
 from deploy.errors import Failed
 from deploy.rules import approval, gate
 from deploy.rules.approval import VERSION, Evidence, Policy
+from deploy.rules.elapsed import elapsed_s
 from deploy.rules.gate import Comparisons
 from deploy.rules.names import short
 from deploy.rules.reasons import Reason, as_json, codes, sentences
 from deploy.rules.rollout import STAGE_OF, CandidateState
 from deploy.settings import Settings
-from feedback.elapsed import elapsed_s
 from models.adapters import AdapterInvalid, verify
 
 STATE_OF_OUTCOME: dict[str, CandidateState] = {"pass": "passed", "hold": "held", "reject": "rejected"}

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from feedback.clock import Clock
-from feedback.disk import RESERVE_BYTES, free_bytes
+from feedback.durable import RESERVE_BYTES, free_bytes
 
 AGAIN_S = 2.0
 """How often a disk that took nothing is tried again."""

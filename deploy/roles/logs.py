@@ -7,7 +7,7 @@ import sys
 
 import structlog
 
-from feedback.disk import is_full
+from feedback.durable import is_full
 
 
 def configure(role: str) -> None:

@@ -17,7 +17,7 @@ from deploy.state import State
 from deploy.web.health import Others, Ready, alone
 from deploy.web.serving import serve
 from feedback.clock import Clock
-from feedback.disk import free_bytes, size_bytes
+from feedback.durable import free_bytes, size_bytes
 
 REFRESH_S = 2.0
 REST_S = 4.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from deploy.rules.elapsed import elapsed_s
 from deploy.settings import ApproveSettings, TrainSettings
-from feedback.elapsed import elapsed_s
 
 LONGEST_BACKOFF_S = 86_400.0
 

@@ -19,6 +19,7 @@ from deploy.control.store import Control
 from deploy.control.trainings import Training
 from deploy.errors import Failed
 from deploy.parts import operations
+from deploy.rules.elapsed import AHEAD_S, elapsed_s
 from deploy.rules.schedule import Rejected, Since
 from deploy.settings import Settings
 from deploy.state import State
@@ -27,7 +28,6 @@ from deploy.training.noting import Noting
 from feedback.clock import Clock
 from feedback.dataset import snapshot
 from feedback.dataset.snapshot import Manifest, Snapshot, SnapshotError
-from feedback.elapsed import AHEAD_S, elapsed_s
 from feedback.facts.reader import Facts, Positions
 from feedback.facts.tables import EVENT_TABLES
 from models.adapters import verify

@@ -30,7 +30,7 @@ from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.schema import Field, PrimitiveType
 
 from feedback.clock import Clock
-from feedback.disk import make_sure_of_room
+from feedback.durable import make_sure_of_room
 from feedback.facts.tables import SCHEMA, TABLE_OF_TOPIC, TABLES, Batch, Row, TableName, app_of, day_of, held
 from feedback.records import Unjudged, Verdict
 

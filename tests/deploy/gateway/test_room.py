@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploy.gateway.room import AGAIN_S, SCRATCH, Room
-from feedback.disk import RESERVE_BYTES
+from feedback.durable import RESERVE_BYTES
 from tests.fakes import CLOCK, ManualClock, until
 
 

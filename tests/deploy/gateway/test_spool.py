@@ -17,7 +17,7 @@ from deploy.gateway.event_log import TIMEOUT_S, EventLog
 from deploy.gateway.redaction import Redaction
 from deploy.gateway.room import AGAIN_S, SCRATCH
 from deploy.gateway.spool import HOLD_S, Spool, SpoolFull
-from feedback.disk import RESERVE_BYTES
+from feedback.durable import RESERVE_BYTES
 from feedback.intake.edge import Edge, Record
 from feedback.records import Turn
 from streams.log import LogError, Producer, RecordRefused

@@ -277,7 +277,7 @@ def test_a_disk_that_is_nearly_full_is_said_before_anything_is_written(
 ) -> None:
     """On one that is full delta-rs panics in a thread of its own, with a stack on stderr."""
     writer = FactsWriter(tmp_path, log_of("log"), CLOCK)
-    monkeypatch.setattr("feedback.disk.free_bytes", lambda _: 1_000.0)
+    monkeypatch.setattr("feedback.durable.free_bytes", lambda _: 1_000.0)
     with pytest.raises(OSError, match="No space left"):
         writer.commit([batch(0, 5)])
     monkeypatch.undo()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from feedback.elapsed import AHEAD_S, elapsed_s
+from deploy.rules.elapsed import AHEAD_S, elapsed_s
 
 NOW_US = 1_800_000_000_000_000
 
