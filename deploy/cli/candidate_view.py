@@ -133,7 +133,7 @@ def _lengths(told: object) -> Iterable[str]:
 
 
 def _samples(samples: list[Any]) -> Table:
-    table = Table("prompt", "candidate", "incumbent", show_lines=True, expand=True)
+    table = Table("prompt", "candidate", "incumbent", show_lines=True)
     for sample in [sample for sample in samples if isinstance(sample, dict)][:MAX_SAMPLES]:
         table.add_row(*(shown(text, WIDTH) for text in (_last(sample.get("prompt")), _text(sample.get("candidate")), _text(sample.get("incumbent")))))  # fmt: skip
     return table

@@ -64,7 +64,7 @@ class Dispatcher:
         who = identify(caller.tenant, body, request.messages, header)
         request = replace(request, body=outgoing(body, self._events.edge.user))
         self._check_model(request.model, caller)
-        if self._events.full and self.settings.on_full == "refuse":
+        if self.settings.on_full == "refuse" and self._events.full:  # before anything of the turn is stored
             raise not_logged()
         with _refusals(), self.engine.admit() as place:  # whoever is refused is refused before an exposure is stored
             await place.check(request)

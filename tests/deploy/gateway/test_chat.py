@@ -351,3 +351,20 @@ async def test_no_log_line_holds_what_people_wrote_or_who_they_are(
     logged = "".join(capsys.readouterr())
     assert "engine_failed" in logged
     assert "secret" not in logged
+
+
+def lost() -> float:
+    return REGISTRY.get_sample_value("trimtab_turns_lost_total") or 0.0
+
+
+async def test_a_turn_that_was_refused_is_not_counted_as_served_and_lost(gateway: Gateway, folder: Path) -> None:
+    before = lost()
+    gateway.producer.broken = True
+    await gateway.openai().chat.completions.create(model=ALIAS, messages=HELLO)
+    assert lost() == before + 1
+    async with running(gateway.control, folder, on_full="refuse") as strict:
+        strict.producer.broken = True
+        for stream in (False, True):
+            with pytest.raises(openai.APIError, match="event log"):
+                await strict.openai().chat.completions.create(model=ALIAS, messages=HELLO, stream=stream)
+    assert lost() == before + 1
