@@ -49,7 +49,7 @@ class GatewaySettings(Section):
         1_000_000_000, gt=0, description="Events may wait in spool.db, up to so many bytes, while the broker is away."
     )
     on_full: Literal["drop", "refuse"] = Field(
-        "drop", description="When that is full: answer all the same and count the loss, or refuse with 503."
+        "drop", description="When that or its disk is full: answer all the same and count the loss, or refuse with 503."
     )
 
     @field_validator("cors_origins")

@@ -188,8 +188,39 @@ class RolloutSettings(Section):
     """How a candidate reaches users."""
 
     shares: tuple[float, ...] = Field(
-        (0.05, 0.25, 0.5, 1.0), description="Shares of conversations that each `promote` moves to; the last is 1."
+        (0.05, 0.25, 0.5, 0.95, 1.0),
+        description="Shares of users (conversations where none is known) that each `promote` moves to; the last is 1. Before it a share of 0.95 still leaves somebody to compare with.",
     )
+    max_error_rise: float = Field(
+        0.5,
+        gt=0,
+        description="Users who meet an error may be so much more than the incumbent's, as a part of theirs, and still count as not worse.",
+    )
+    max_dislike_rise: float = Field(
+        0.02,
+        gt=0,
+        lt=1,
+        description="The share of users who rate a reply as bad may be so much higher than the incumbent's and still count as not worse.",
+    )
+    min_stage_s: int = Field(4 * 86_400, ge=0, description="A share lasts so long at least.")
+    max_stage_s: int = Field(
+        28 * 86_400, gt=0, description="A share that has lasted so long without enough evidence is on hold, and pages."
+    )
+    slices: tuple[str, ...] = Field(
+        (),
+        description='Groups of users that are looked at for harm by themselves: `["locale:es", "plan:free"]`, by locale or by a tag.',
+    )
+    advance: Literal["by hand", "by evidence"] = Field(
+        "by hand",
+        description="Who moves to the next share: a person (`trimtab promote`), or the controller once there is evidence. Harm is rolled back either way.",
+    )
+
+    @field_validator("slices")
+    @classmethod
+    def _name_values(cls, slices: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := next((name for name in slices if not all(name.partition(":")[::2])), None):
+            raise ValueError(f"{wrong!r} names no group: write locale:es, or a tag and its value as plan:free")
+        return slices
 
     @field_validator("shares")
     @classmethod

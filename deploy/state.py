@@ -1,8 +1,9 @@
 """The state directory: everything that one deployment keeps on this machine.
 
 `spool.db` (events that a gateway has yet to send; `spool-2.db` of a second one), `log.db` (events in flight), `facts/` (what
-happened), `snapshots/`, `bases/`, `candidates/`, `work/` (trainings under way), `control.db` (decisions), `secrets/` (keys).
-Private (mode 0700; one that others may look into is closed to them, or refused), never committed by accident (its own .gitignore), with a format version, and with one lock per role so
+happened), `roles/` (who plays which role), `snapshots/`, `bases/`, `candidates/`, `work/` (trainings under way), `control.db`
+(decisions), `secrets/` (keys). Private (mode 0700; one that others may look into is closed to them, or refused), never committed
+by accident (its own .gitignore), with a format version, and with one lock per role so
 that two processes never play the same one. Of gateways there may be several: each has a seat of its own, with a spool of its
 own.
 """
@@ -167,6 +168,12 @@ class State:
     def holder(self, seat: int) -> str:
         """The process that has this seat, or had it last, by its number."""
         return (self.root / "locks" / _seat(seat)).read_text().strip() or "unknown"
+
+    def held(self) -> dict[str, int | None]:
+        """The locks that are held now, by name, with the process that has each as far as it is known."""
+        names = sorted(path.name for path in (self.root / "locks").glob("*") if self._is_locked(path.name))
+        said = {name: (self.root / "locks" / name).read_text().strip() for name in names}
+        return {name: int(pid) if pid.isdecimal() else None for name, pid in said.items()}
 
     def _is_locked(self, name: str) -> bool:
         try:

@@ -1,16 +1,28 @@
-"""Files and directories that are there as a whole or not at all, whatever is killed, and their hashes. For everybody."""
+"""Files and directories that are there as a whole or not at all, whatever is killed, their hashes, and whether the disk has room.
+
+For everybody.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import math
 import os
 import secrets
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+RESERVE_BYTES = 64_000_000
+"""What is kept for finishing what has begun and for decisions; what is new is refused before."""
+
+LOW_BYTES = 2_000_000_000
+"""With less than this left somebody should be told: a training or a busy day takes it."""
 
 _BLOCK = 1 << 20
 _ABANDONED_S = 3_600
@@ -91,3 +103,36 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def free_bytes(path: Path) -> float:
+    """Bytes that we may still write where `path` lies; NaN where nobody can say."""
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return math.nan
+    return float(found.f_bavail * found.f_frsize)
+
+
+def size_bytes(path: Path) -> float:
+    """Bytes that the disk of `path` holds in all; NaN where nobody can say."""
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return math.nan
+    return float(found.f_blocks * found.f_frsize)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that the disk (or our share of it) is full: Python's, SQLite's and delta-rs' words for it."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    if isinstance(error, sqlite3.OperationalError) and "is full" in str(error):
+        return True
+    return "No space left" in str(error)
+
+
+def make_sure_of_room(path: Path) -> None:
+    """For what breaks badly on a full disk. Raises OSError as a full disk does, while there is a little room left."""
+    if free_bytes(path) < RESERVE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))

@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
 from feedback.durable import canonical, sha256_file
-from models.errors import JobFailed
+from models.errors import AdapterInvalid, JobFailed
 from models.settings import TINY_LENGTH, BaseModelSettings, TinySettings
+from models.weights import header_of, layer_of
 
 TINY = "tiny"
 SMOLLM2 = "smollm2"
@@ -32,7 +34,8 @@ _WANTED = [
 ]
 _WANTED += ["special_tokens_map.json", "vocab.json", "merges.txt"]
 
-_ATTENTION = {"attn_implementation", "_attn_implementation", "_attn_implementation_internal"}
+_IMPLEMENTATION = re.compile(r"_?(attn|experts)_implementation(_internal)?")
+_LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 
 
 class Base(Struct, frozen=True):
@@ -134,11 +137,7 @@ def describe(path: Path, name: str) -> Base:
         raise JobFailed(f"the base model {path} has no {missing.name}: it must be a Hugging Face directory")
     if not weights:
         raise JobFailed(f"the base model {path} has no .safetensors weights: convert it (pickled weights are refused)")
-    if kernel := _foreign_attention(config):
-        raise JobFailed(
-            f"the base model {path} wants the attention {kernel}, which is code to be fetched and run: take that out of its "
-            f"config.json, or choose another base"
-        )
+    _check_config(_config(config), path, weights)
     template = chat_template(path)
     if not template:
         raise JobFailed(f"the base model {path} has no chat template: choose an instruction-tuned base")
@@ -157,16 +156,56 @@ def _revision(path: Path, files: list[Path]) -> str:
     return hashlib.sha256(canonical({file.name: sha256_file(file) for file in files})).hexdigest()
 
 
-def _foreign_attention(config: Path) -> str | None:
-    """A kernel of some repository (`owner/name`) that the config asks for; None where it asks for none."""
+def _config(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(config.read_bytes())
-    except ValueError:
-        raise JobFailed(f"{config} is not JSON: restore it") from None
-    parts = [found, *found.values()] if isinstance(found, dict) else []
-    asked = [value for part in parts if isinstance(part, dict) for name, value in part.items() if name in _ATTENTION]
+        found = json.loads(file.read_bytes())
+    except (ValueError, RecursionError):
+        raise JobFailed(f"{file} is not JSON: restore it") from None
+    if not isinstance(found, dict):
+        raise JobFailed(f"{file} is not a JSON object: restore it")
+    return found
+
+
+def _check_config(config: dict[str, Any], path: Path, weights: list[Path]) -> None:
+    """JobFailed where whoever loads it would fetch code, or build layers that have no weights: a billion of them, say."""
+    if kernel := next(_foreign(config), None):
+        raise JobFailed(
+            f"the base model {path} wants the attention {kernel}, which is code to be fetched and run: take that out of its "
+            f"config.json, or choose another base"
+        )
+    told = [part.get(name) for part in _parts(config) for name in _LAYERS]
+    layers = max((number for number in told if isinstance(number, int)), default=1)
+    if layers < 1 or layers > (_weighed_layers(weights) or layers):
+        raise JobFailed(
+            f"the config.json of the base model {path} tells of {layers} layers, its weights hold "
+            f"{_weighed_layers(weights)}: restore the one or the other"
+        )
+
+
+def _parts(value: Any) -> Iterator[dict[str, Any]]:
+    """The object itself, and every one inside it."""
+    waiting = [value]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, dict):
+            yield found
+        waiting += found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
+
+
+def _foreign(config: dict[str, Any]) -> Iterator[str]:
+    """Kernels of some repository (`owner/name`) that the config asks for."""
+    asked = [v for part in _parts(config) for name, v in part.items() if _IMPLEMENTATION.fullmatch(name)]
     named = [name for value in asked for name in (value.values() if isinstance(value, dict) else [value])]
-    return next((name for name in named if isinstance(name, str) and "/" in name), None)
+    yield from (name for name in named if isinstance(name, str) and "/" in name)
+
+
+def _weighed_layers(weights: list[Path]) -> int:
+    """How many layers there are weights of; 0 where they go by names that do not say."""
+    try:
+        numbers = [layer_of(name) for file in weights for name in header_of(file)]
+    except (AdapterInvalid, OSError):
+        raise JobFailed(f"the weights in {weights[0].parent} are not safetensors files: restore them") from None
+    return max((number + 1 for number in numbers if number is not None), default=0)
 
 
 def chat_template(path: Path) -> str | None:

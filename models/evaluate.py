@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any, Literal
 
 import torch
@@ -25,6 +25,7 @@ from models.cutting import prompt_room
 from models.loading import load_causal, release_memory, training_dtype
 from models.loop import Report
 from models.measures import calibration_error, correlation, language_match, median_of_cut, repetition
+from models.overlap import Seen, mean_interval, seen_in_train
 from models.policy import Method
 from models.probes import choose_probes, report_probes
 from models.retention import measure_retention
@@ -34,6 +35,17 @@ from models.snapshot import SnapshotData
 from models.unlearned import FEW, on_gate_labels
 
 _SAMPLES = 32
+SIDES: tuple[Literal["candidate"], Literal["incumbent"]] = ("candidate", "incumbent")
+
+
+class Accuracy(Struct, frozen=True):
+    """On the held-out labels of one kind of prompts: those that train has seen too, or those that it has not."""
+
+    accuracy: float | None
+    interval: tuple[float, float]
+    holdout: int
+    few: str | None
+    """That they are too few to tell, in a sentence."""
 
 
 class RewardQuality(Struct, frozen=True):
@@ -48,6 +60,8 @@ class RewardQuality(Struct, frozen=True):
     length_correlation: float | None
     few: str | None
     """What these figures can't say, in a sentence."""
+    seen: Accuracy
+    unseen: Accuracy
 
 
 class SampleStats(Struct, frozen=True):
@@ -62,6 +76,8 @@ class SampleStats(Struct, frozen=True):
     count: int
     cut: int
     """Samples that had not ended at their limit."""
+    mean_interval: tuple[float, float] | None = None
+    """Of `mean_tokens`, at 95%; None where fewer than two samples tell nothing of it."""
 
 
 class Wanted(Struct, frozen=True):
@@ -83,23 +99,25 @@ class Sample(Struct, frozen=True):
     """Whether it was not cut at its limit."""
 
 
-def judge_reward(model: RewardModel, data: SnapshotData) -> RewardQuality:
+def judge_reward(model: RewardModel, data: SnapshotData, seen: Seen | None = None) -> RewardQuality:
     """Accuracy on the gate split's pairs where there are enough, else on its thumbs; where both are few, on the more."""
     pairs = [pair for pair in data.pairs if pair.split == "gate" and pair.preference > 0.5]
     thumbs = [x for x in data.labels if x.split == "gate" and x.kind == "thumbs" and x.desirable != 0.5]
-    return _on_pairs(model, pairs) if len(pairs) >= min(FEW, len(thumbs) + 1) else _on_thumbs(model, thumbs)
+    seen = seen or seen_in_train(data)
+    return _on_pairs(model, pairs, seen) if len(pairs) >= min(FEW, len(thumbs) + 1) else _on_thumbs(model, thumbs, seen)
 
 
-def _on_pairs(model: RewardModel, pairs: Sequence[PreferencePair]) -> RewardQuality:
+def _on_pairs(model: RewardModel, pairs: Sequence[PreferencePair], seen: Seen) -> RewardQuality:
     rows = [encode(model.chat, pair.prompt, [pair.chosen, pair.rejected], model.max_length) for pair in pairs]
     rewards = model.score(rows).mean
     margins = [chosen - rejected for chosen, rejected in zip(rewards[::2], rewards[1::2], strict=True)]
     right = [1.0 if margin > 0 else 0.5 if margin == 0 else 0.0 for margin in margins]
     confidence = [model.calibration.better(abs(m)) for m in margins]
-    return _quality("pairs", right, confidence, 0.5, rewards, rows, on_gate_labels("pairs", len(pairs), len(pairs)))
+    few, known = on_gate_labels("pairs", len(pairs), len(pairs)), [seen(pair.prompt) for pair in pairs]
+    return _quality("pairs", right, confidence, 0.5, rewards, rows, few, known)
 
 
-def _on_thumbs(model: RewardModel, labels: Sequence[UnpairedLabel]) -> RewardQuality:
+def _on_thumbs(model: RewardModel, labels: Sequence[UnpairedLabel], seen: Seen) -> RewardQuality:
     rows = [encode(model.chat, label.prompt, [label.reply], model.max_length) for label in labels]
     rewards = model.score(rows).mean
     wanted = [model.calibration.wanted(reward) for reward in rewards]
@@ -107,7 +125,8 @@ def _on_thumbs(model: RewardModel, labels: Sequence[UnpairedLabel]) -> RewardQua
     up = sum(label.desirable > 0.5 for label in labels)
     baseline = max(up, len(labels) - up) / len(labels) if labels else None
     few = on_gate_labels("thumbs", len(labels), up)
-    return _quality("thumbs", right, [max(p, 1 - p) for p in wanted], baseline, rewards, rows, few)
+    known = [seen(label.prompt) for label in labels]
+    return _quality("thumbs", right, [max(p, 1 - p) for p in wanted], baseline, rewards, rows, few, known)
 
 
 def _quality(
@@ -118,7 +137,9 @@ def _quality(
     rewards: Sequence[float],
     rows: Sequence[Any],
     few: str | None,
+    seen: Sequence[bool],
 ) -> RewardQuality:
+    """`seen`: of each label, whether train has its prompt."""
     n = len(right)
     return RewardQuality(
         metric=metric,
@@ -129,7 +150,17 @@ def _quality(
         calibration_error=calibration_error(confidence, right),
         length_correlation=correlation(rewards, [float(len(ids)) for _, replies in rows for ids in replies]),
         few=few,
+        seen=_accuracy([one for one, known in zip(right, seen, strict=True) if known], "seen"),
+        unseen=_accuracy([one for one, known in zip(right, seen, strict=True) if not known], "not seen"),
     )
+
+
+def _accuracy(right: Sequence[float], kind: str) -> Accuracy:
+    n, share = len(right), fmean(right) if right else None
+    few = (
+        f"{n} gate labels are of prompts that train has {kind}: {FEW} are wanted to tell anything" if n < FEW else None
+    )
+    return Accuracy(share, wilson(share or 0.0, n, 0.975), n, few)
 
 
 def load_policies(base: Base, adapter: Path, incumbent: Path | None, dtype: torch.dtype | None = None) -> Any:
@@ -193,7 +224,22 @@ def describe_samples(chat: Chat, samples: Sequence[Sample], side: Literal["candi
         language_match=sum(decided) / len(decided) if decided else None,
         count=len(replies),
         cut=ended.count(False),
+        mean_interval=mean_interval([float(count) for count in tokens]),
     )
+
+
+def describe_by_prompt(chat: Chat, samples: Sequence[Sample], seen: Seen) -> dict[str, dict[str, SampleStats]]:
+    """Either side's samples, of prompts that train has `seen` too and of those `unseen`."""
+    known = [seen(sample.prompt) for sample in samples]
+    return {
+        kind: {
+            side: describe_samples(
+                chat, [one for one, found in zip(samples, known, strict=True) if found == wanted], side
+            )
+            for side in SIDES
+        }
+        for kind, wanted in (("seen", True), ("unseen", False))
+    }
 
 
 def wanted_length(chat: Chat, data: SnapshotData) -> Wanted:
@@ -213,7 +259,8 @@ def evaluate(
     method: Method, max_length: int, sample_tokens: int, report: Report,
 ) -> dict[str, Any]:  # fmt: skip
     """The report, but for digest, time, seconds and memory, which the job knows."""
-    quality = judge_reward(judge, data)
+    seen = seen_in_train(data)
+    quality = judge_reward(judge, data, seen)
     model = load_policies(base, adapter, incumbent)
     samples = sample_both(model, chat, data.turns, max_length, sample_tokens, 5_000, report)
     replies = [(sample.prompt, Sampled(sample.candidate, sample.candidate_ended)) for sample in samples]
@@ -221,7 +268,7 @@ def evaluate(
     del model
     release_memory()
     stats: dict[str, SampleStats | Wanted] = {"wanted": wanted_length(chat, data)}
-    stats |= {side: describe_samples(chat, samples, side) for side in ("candidate", "incumbent")}
+    stats |= {side: describe_samples(chat, samples, side) for side in SIDES}
     digest = make_manifest(adapter, base, chat.date).digest
     probes = choose_probes(data.turns, lambda text: len(chat.content(text)))
     model = load_policies(base, adapter, None, torch.float32)  # its weights as they are: in bfloat16 they may be others
@@ -235,6 +282,7 @@ def evaluate(
             "reward_model": quality,
             "samples": samples,
             "sample_stats": stats,
+            "sample_stats_by_prompt": describe_by_prompt(chat, samples, seen),
             "retention": retention,
             "probes": report_probes(model, "candidate", digest, base, chat, probes, max_length),
         }

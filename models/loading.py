@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 from transformers.utils.logging import disable_progress_bar, set_verbosity
 
 from models.chat import Chat
+from models.errors import JobFailed
 from models.processor import BFLOAT16
 from models.tokenizer import load_chat as load_chat
 
@@ -31,7 +33,7 @@ def load_causal(path: Path | str, dtype: torch.dtype | None = None) -> Any:
 
     Without `dtype` in that of serving: bfloat16 on a GPU that has it, else float32.
     """
-    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype or _serving_dtype(), **SAFE)
+    model = _opened(AutoModelForCausalLM, path, dtype or _serving_dtype())
     return model.to(device()).eval()
 
 
@@ -39,9 +41,25 @@ def load_scorer(path: Path | str, heads: int, seed: int, dtype: torch.dtype | No
     """The base with `heads` fresh reward heads, in float32, instead of its output embedding."""
     torch.manual_seed(seed)
     dtype = dtype or _serving_dtype()
-    model: Any = AutoModelForSequenceClassification.from_pretrained(path, num_labels=heads, dtype=dtype, **SAFE)
+    model = _opened(AutoModelForSequenceClassification, path, dtype, num_labels=heads)
     model.score.float()  # in bfloat16 a step of 1e-4 moves no weight
     return model.to(device()).eval()
+
+
+def _opened(kind: Any, path: Path | str, dtype: torch.dtype, **settings: Any) -> Any:
+    """The model, by the attention that suits it here, whatever its config asks for. Raises JobFailed."""
+    try:
+        config = AutoConfig.from_pretrained(path, **SAFE, **settings)
+        config._attn_implementation = None
+        return kind.from_pretrained(path, config=config, dtype=dtype, **SAFE)
+    except Exception as error:  # what a config may be wrong in, libraries say in every kind
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or getattr(error, "errno", None) is not None:
+            raise
+        said = " ".join(str(error).split())[:300]
+        raise JobFailed(
+            f"the base model {path} can't be loaded ({type(error).__name__}: {said}): it must be one that transformers "
+            f"{transformers.__version__} knows, without code of its own; correct its config.json, or choose another base"
+        ) from None
 
 
 def training_dtype(path: Path | str) -> torch.dtype:

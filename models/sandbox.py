@@ -1,7 +1,8 @@
 """Chat templates run here: sandboxed as transformers has it, and bounded. A template comes with a base, and may loop.
 
-What is bounded is counted, not timed, so that the same template is refused everywhere: steps of loops and calls, and the size
-of numbers and texts.
+What is bounded here is counted, not timed, so that the same template is refused everywhere: steps of loops and calls, and the
+size of numbers and texts. What no count finds (a list of lists of lists, written out) ends with the process: all this runs in
+one of its own (models.template_process).
 """
 
 from __future__ import annotations
@@ -28,6 +29,12 @@ LONGEST = 4_000_000
 """Characters of a text or items of a list in a template, and the largest number that it may multiply up to."""
 
 _WIDE = re.compile(r"\d{5}|\*")
+
+
+class Unbounded(jinja2.TemplateRuntimeError):
+    """The template does not end, or makes too much: no refusal of its own."""
+
+
 _left: ContextVar[list[int]] = ContextVar("steps left")
 
 
@@ -46,11 +53,13 @@ def rendered(template: jinja2.Template, variables: dict[str, Any]) -> str:
             size += len(part)
             parts.append(part)
             if size > LONGEST:
-                raise jinja2.TemplateRuntimeError(f"it writes more than {LONGEST:,} characters")
+                raise Unbounded(f"it writes more than {LONGEST:,} characters")
         return "".join(parts)
     except RecursionError:
-        raise jinja2.TemplateRuntimeError("it calls itself without an end") from None
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, MemoryError) as error:
+        raise Unbounded("it calls itself without an end") from None
+    except MemoryError:
+        raise Unbounded("it takes more memory than it may") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise jinja2.TemplateRuntimeError(f"{type(error).__name__}: {error}"[:300]) from None
     finally:
         _left.reset(token)
@@ -85,14 +94,14 @@ def _binop(sign: str, left: Any, right: Any) -> Any:
     if sign == "*":
         for several, times in ((left, right), (right, left)):
             if isinstance(several, str | list | tuple) and isinstance(times, int) and len(several) * times > LONGEST:
-                raise jinja2.TemplateRuntimeError(f"it makes a text or list of more than {LONGEST:,}")
+                raise Unbounded(f"it makes a text or list of more than {LONGEST:,}")
         return left * right
     if sign == "**":
         if not (isinstance(right, int | float) and abs(right) <= 64):
-            raise jinja2.TemplateRuntimeError("it takes too large a power")
+            raise Unbounded("it takes too large a power")
         return left**right
     if sign == "%" and isinstance(left, str) and _WIDE.search(left):
-        raise jinja2.TemplateRuntimeError("it formats with a width that has no bound")
+        raise Unbounded("it formats with a width that has no bound")
     return operator.add(left, right) if sign == "+" else left % right
 
 
@@ -100,9 +109,9 @@ def _sized(value: Any) -> Any:
     """The value, where it is no larger than a template may make it."""
     if isinstance(value, str | list | tuple | dict):
         if len(value) > LONGEST:
-            raise jinja2.TemplateRuntimeError(f"it makes a text or list of more than {LONGEST:,}")
+            raise Unbounded(f"it makes a text or list of more than {LONGEST:,}")
     elif isinstance(value, int) and abs(value) > LONGEST:
-        raise jinja2.TemplateRuntimeError(f"it counts beyond {LONGEST:,}")
+        raise Unbounded(f"it counts beyond {LONGEST:,}")
     return value
 
 
@@ -116,7 +125,7 @@ def _tick() -> None:
     left = _left.get()
     left[0] -= 1
     if left[0] < 0:
-        raise jinja2.TemplateRuntimeError(f"it does not end within {STEPS:,} steps")
+        raise Unbounded(f"it does not end within {STEPS:,} steps")
 
 
 class _Generation(Extension):
@@ -145,7 +154,7 @@ def _checked(filter_: Any) -> Any:
     def checked(value: Any, *arguments: Any, **named: Any) -> Any:
         for argument in (value, *arguments, *named.values()):
             if isinstance(argument, int) and abs(argument) > 10_000:
-                raise jinja2.TemplateRuntimeError(f"it fills up to {argument:,} characters")
+                raise Unbounded(f"it fills up to {argument:,} characters")
         return _sized(filter_(value, *arguments, **named))
 
     return checked

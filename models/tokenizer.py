@@ -18,7 +18,7 @@ from feedback.records import Message
 from models.bases import Base, chat_template
 from models.chat import Chat
 from models.errors import JobFailed
-from models.sandbox import compiled, rendered
+from models.template import Template
 
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _LISTED = ("additional_special_tokens", "extra_special_tokens")
@@ -46,7 +46,7 @@ class Tokenizer:
         self._marked, self._plain = (_backend(path, config, self.special_tokens_map) for _ in range(2))
         self._plain.encode_special_tokens = True
         try:
-            self._template = compiled(self.chat_template or "")
+            self._template = Template(self.chat_template or "")
         except jinja2.TemplateError as error:
             raise JobFailed(f"the chat template of the base model {path} can't be read: {error}") from None
         added = self._marked.get_added_tokens_decoder()
@@ -80,10 +80,12 @@ class Tokenizer:
         add_generation_prompt: bool = False,
         **variables: Any,
     ) -> str:
-        """The conversation as text. Raises jinja2.TemplateError where the template refuses it, or does not end."""
+        """The conversation as text. Raises as models.template.Template.rendered."""
         assert not tokenize, "text and markers are tokenised apart: models.chat.Chat"
         given = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": add_generation_prompt}
-        return rendered(self._template, given | self.special_tokens_map | variables)
+        now = variables.pop("strftime_now", None)
+        day = None if now is None else now("%Y-%m-%d")
+        return self._template.rendered(given | self.special_tokens_map | variables, day)
 
     def __call__(
         self, text: str, *, add_special_tokens: bool = False, split_special_tokens: bool = False

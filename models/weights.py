@@ -63,9 +63,7 @@ def check_fits(matrices: list[Matrix], base: Path) -> None:
 
     A base whose weights go by other names than its modules (none is found) is left to the proof after loading.
     """
-    shapes = {
-        name: info.shape for file in sorted(base.glob("*.safetensors")) for name, info in _header_of(file).items()
-    }
+    shapes = {name: info.shape for file in sorted(base.glob("*.safetensors")) for name, info in header_of(file).items()}
     found = [(matrix, shapes.get(f"{matrix.module}.weight")) for matrix in matrices]
     if not any(shape for _, shape in found):
         return
@@ -109,7 +107,8 @@ def zeros_like(raw: bytes) -> bytes:
     return raw[:start] + bytes(len(raw) - start)
 
 
-def _header_of(file: Path) -> dict[str, TensorInfo]:
+def header_of(file: Path) -> dict[str, TensorInfo]:
+    """What a safetensors file holds; AdapterInvalid where it is none. Raises OSError."""
     with file.open("rb") as opened:
         first = opened.read(_LENGTH)
         return read_header(first + opened.read(min(int.from_bytes(first, "little"), MAX_HEADER_BYTES)))[0]

@@ -175,7 +175,7 @@ def test_the_gate_holds_for_want_of_comparisons_and_only_an_override_with_a_reas
 
 
 def test_a_promotion_at_a_time_ends_at_everybody_and_is_remembered(loop: Loop, service: Service) -> None:
-    assert [stage["rollout"]["share"] for stage in service.stages[:-1]] == [0.05, 0.25, 0.5]
+    assert [stage["rollout"]["share"] for stage in service.stages[:-1]] == [0.05, 0.25, 0.5, 0.95]
     assert service.stages[-1]["incumbent"] == loop.digest
     history = loop.ask("show", loop.digest)["history"]
     assert REASON in json.dumps(history)

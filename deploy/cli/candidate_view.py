@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from deploy.cli.arms_view import arms_table, verdict_lines
 from deploy.decisions.views import became
 from deploy.rules.names import percent
 from deploy.text import ago, shown
@@ -43,6 +44,10 @@ def print_candidate(console: Console, view: dict[str, Any]) -> None:
         console.print(_samples(samples))
         if len(samples) > MAX_SAMPLES:
             console.print(f"{len(samples) - MAX_SAMPLES} more with --json")
+    for look in view["looks"]:
+        for line in verdict_lines(look):
+            console.print(f"rollout    {shown(line, 1_000)}", soft_wrap=True)
+        console.print(arms_table(look))
     for event in view["history"]:
         who, what = shown(event["actor"]), became(event)
         console.print(f"{event['at'][:19]}  {who}  {event['action']}: {shown(what)}  {shown(event['reason'], 200)}")
@@ -60,6 +65,8 @@ def _figures(report: dict[str, Any]) -> Iterable[str]:
             f"{reward.get('metric')} (95% {_interval(reward.get('interval'))}; always the commoner: "
             f"{_number(reward.get('majority_baseline'))}); it does not decide"
         )
+        for kind in ("seen", "unseen"):
+            yield from _by_prompt(kind, reward, report.get("sample_stats_by_prompt"))
     yield from _lengths(report.get("lengths"))
     unlearned = report.get("unlearned")
     for one in unlearned if isinstance(unlearned, list) else ():
@@ -76,6 +83,30 @@ def _figures(report: dict[str, Any]) -> Iterable[str]:
                     f"{side:<10} {least}{_number(figures.get('mean_tokens'), 1)} tokens a reply{hidden}, repetition "
                     f"{_number(figures.get('repetition'))}, in the prompt's language {_number(figures.get('language_match'))}"
                 )
+
+
+def _by_prompt(kind: str, reward: dict[str, Any], samples: object) -> Iterable[str]:
+    """The figures on gate prompts that train has too, or has not; nothing where the report is from before they were told."""
+    match reward.get(kind):
+        case {"accuracy": accuracy, "interval": interval, "holdout": int(holdout), **rest}:
+            which = "train has too" if kind == "seen" else "train has not"
+            yield (
+                f"{kind:<10} accuracy {_number(accuracy)} on {holdout} held-out labels (95% {_interval(interval)}) whose "
+                f"prompts {which}{_sampled(samples.get(kind) if isinstance(samples, dict) else None)}"
+            )
+            if rest.get("few"):
+                yield f"           • {rest['few']}"
+
+
+def _sampled(sides: object) -> str:
+    match sides:
+        case {"candidate": {"count": int(count)} as ours, "incumbent": {"mean_tokens": theirs, **rest}}:
+            return (
+                f"; on {count} sampled ones {_number(ours.get('mean_tokens'), 1)} tokens a reply "
+                f"(95% {_interval(ours.get('mean_interval'))}), the incumbent {_number(theirs, 1)} "
+                f"({_interval(rest.get('mean_interval'))})"
+            )
+    return ""
 
 
 def _retention(told: object) -> Iterable[str]:
@@ -102,7 +133,7 @@ def _lengths(told: object) -> Iterable[str]:
 
 
 def _samples(samples: list[Any]) -> Table:
-    table = Table("prompt", "candidate", "incumbent", show_lines=True, expand=True)
+    table = Table("prompt", "candidate", "incumbent", show_lines=True)
     for sample in [sample for sample in samples if isinstance(sample, dict)][:MAX_SAMPLES]:
         table.add_row(*(shown(text, WIDTH) for text in (_last(sample.get("prompt")), _text(sample.get("candidate")), _text(sample.get("incumbent")))))  # fmt: skip
     return table

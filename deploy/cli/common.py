@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import json
 import os
@@ -15,8 +14,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import click
-from deltalake.exceptions import DeltaError
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.text import Text
 
 from deploy.control.store import Control, open_control, read_control
@@ -27,6 +25,7 @@ from deploy.state import State, find_state, open_state
 from deploy.training.base import with_noted_base
 from feedback.clock import Clock, SystemClock
 from feedback.dataset.snapshot import SnapshotError
+from feedback.durable import is_full
 from feedback.facts.reader import FactsDamaged
 from feedback.masking import masked, masked_within
 from streams.log import Log
@@ -43,16 +42,27 @@ DONE, FAILED, USAGE, REFUSED = 0, 1, 2, 3
 
 FULL = "the disk is full: free some space, then run the same command again; nothing done so far is lost"
 
+WIDE = 10_000
 
-class _Masking(Console):
-    """Shows no password of an address, whoever prints it."""
+
+class _Careful(Console):
+    """Shows no password of an address, whoever prints it, and cuts nothing where nobody looks: a pipe's lines have any length."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(masked(text), **options)
 
+    @property
+    def size(self) -> ConsoleDimensions:
+        found = super().size
+        return found if self.is_terminal or self._width is not None else ConsoleDimensions(WIDE, found.height)
 
-stdout = _Masking(soft_wrap=False, highlight=False)
-stderr = _Masking(stderr=True, highlight=False)
+    @size.setter
+    def size(self, size: tuple[int, int]) -> None:
+        self._width, self._height = size
+
+
+stdout = _Careful(soft_wrap=False, highlight=False)
+stderr = _Careful(stderr=True, highlight=False)
 
 
 @dataclass(frozen=True)
@@ -155,20 +165,10 @@ def exit_code_of(error: BaseException) -> tuple[int, str] | None:
             return REFUSED, str(error)
         case Failed() | FactsDamaged() | SnapshotError():
             return FAILED, str(error)
-        case OSError(errno=errno.ENOSPC):
-            return (
-                FAILED,
-                FULL,
-            )
-        case DeltaError() if "No space left" in str(error):
+        case _ if is_full(error):
             return FAILED, FULL
         case OSError() if error.filename is not None:
             return FAILED, f"{error.filename}: {error.strerror}"
-        case sqlite3.OperationalError() if "full" in str(error):
-            return (
-                FAILED,
-                FULL,
-            )
         case sqlite3.OperationalError() if "readonly" in str(error) or "unable to open" in str(error):
             return FAILED, f"the state directory can't be written ({error}): check its owner and permissions"
     return None

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Literal
 
 import click
 
 from deploy.cli.common import FAILED, Context, exit_code_of, pass_context, print_json, stdout
 from deploy.cli.engine import base_name, checked_addresses
+from deploy.cli.ports import taken_by
+from deploy.cli.roles import ADMIN_OFFSET, ADMIN_PORT, PORT
+from deploy.cli.roles_view import Seen, as_document, line, look
 from deploy.cli.spools_view import abandoned_sentence
 from deploy.control.keys import without_effect
 from deploy.errors import Failed
 from deploy.gateway.orphans import waiting
 from deploy.parts import engine_in_use, engines_differ, load_rubric
+from deploy.roles.others import SILENT
+from deploy.roles.presence import who_is_there
 from deploy.rules.schedule import NOT_TRAINED
 from deploy.text import ago
 from deploy.training.train import newest_event_us
+from feedback.durable import LOW_BYTES, RESERVE_BYTES, free_bytes
 from feedback.facts.reader import Facts
 from feedback.judge.client import probe
 from feedback.settings import KeyUnusable
-
-LOW_DISK_BYTES = 2_000_000_000
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Finding:
 @click.command()
 @pass_context(looks=True)
 def doctor(context: Context) -> int:
-    """Check configuration, state directory, disk, log, control database, keys, judge, engine, gateways and base model.
+    """Check configuration, state directory, disk, log, control database, keys, judge, engine, roles, ports and base model.
 
     \b
     Examples:
@@ -71,6 +75,8 @@ def _findings(context: Context) -> Iterator[Finding]:
         "rubric": _rubric,
         "judge": _judge,
         "engine": _engine,
+        "roles": _roles,
+        "ports": _ports,
         "gateways": _gateways,
         "base": _base,
     }
@@ -99,8 +105,11 @@ def _state(context: Context) -> Finding:
 
 
 def _disk(context: Context) -> Finding:
-    free = shutil.disk_usage(context.state.root).free
-    if free < LOW_DISK_BYTES:
+    free = free_bytes(context.state.root)
+    if free < RESERVE_BYTES:
+        said = f"full, {free / 1e6:.0f} MB are left: nothing is learned, and turns are lost or refused; free some space now"
+        return Finding("disk", "failed", said)
+    if free < LOW_BYTES:
         return Finding(
             "disk", "warning", f"{free / 1e9:.1f} GB are left: free some before the log or a training fills it"
         )
@@ -166,6 +175,59 @@ def _engine(context: Context) -> Finding:
         return Finding("engine", "warning", said)
     more = "" if engine.takes_adapters else f"; {NOT_TRAINED}"
     return Finding("engine", "ok", f"{', '.join(engine.urls)} can be asked (`trimtab engine check` asks){more}")
+
+
+def _roles(context: Context) -> Finding:
+    state = context.state
+    seen = look(state.root)
+    wrong = [sentence for one in seen if (sentence := _wrong_with(one)) is not None]
+    known = {one.presence.pid for one in seen if one.alive and one.presence.is_here}
+    for name, pid in state.held().items():
+        if pid not in known and name.partition("-")[0] in ADMIN_OFFSET:
+            wrong.append(_held_by(name, pid))
+    if wrong:
+        return Finding("roles", "warning", "; ".join(wrong))
+    lines = map(line, as_document(seen, context.clock.now_us()))
+    return Finding("roles", "ok", ", ".join(lines) or "none runs here: `trimtab up` starts all four")
+
+
+def _wrong_with(seen: Seen) -> str | None:
+    its = seen.presence
+    who = f"the {its.name} (process {its.pid})"
+    if not seen.alive:
+        return f"{who} died: start it again (`trimtab up`, or `trimtab {its.role}`); its last lines of log say why"
+    if seen.waits == SILENT:
+        return f"{who} does not answer on {its.admin}: if it stays so it hangs, so stop it (kill {its.pid}) and start it again"
+    return f"{who} is not ready: {seen.waits}" if seen.waits is not None and its.is_here else None
+
+
+def _held_by(name: str, pid: int | None) -> str:
+    if pid is None or not Path(f"/proc/{pid}").exists():
+        gone = "which is unknown here" if pid is None else f"which was process {pid} and is gone"
+        return f"the lock of the {name} is held by something that the {name} started, {gone}: stop what is left of it"
+    return (
+        f"process {pid} plays the {name} and does not say so (another version?): it can't be asked whether it is ready"
+    )
+
+
+def _ports(context: Context) -> Finding:
+    """Whether a role that does not run here would find its usual ports free."""
+    alive, _ = who_is_there(context.state.root)
+    running = {presence.role for presence in alive}
+    ours = {url.rpartition(":")[2] for presence in alive for url in (presence.admin, presence.chats) if url is not None}
+    wanted = {("gateway", "--port"): PORT} | {
+        (role, "--admin-port"): ADMIN_PORT + offset for role, offset in ADMIN_OFFSET.items()
+    }
+    taken = [
+        f"{port}, where the {role} would listen, is taken by {other}: stop that, or start the {role} with another {option}"
+        for (role, option), port in wanted.items()
+        if role not in running and str(port) not in ours and (other := taken_by(port)) is not None
+    ]
+    if taken:
+        return Finding("ports", "warning", "; ".join(taken))
+    return Finding(
+        "ports", "ok", "those of the roles that do not run are free" if len(running) < 4 else "all in use by us"
+    )
 
 
 def _gateways(context: Context) -> Finding:

@@ -84,6 +84,15 @@ class Pace:
         return f"{done:,} of {total:,}{unit}" + (f", {_speed(self.per_s)}" if self.per_s and not self.done else "")
 
 
+def left_in_all(phase: str, left_s: float | None, took_s: float, earlier: Mapping[str, float]) -> float | None:
+    """Seconds that a training has left: of this phase, which took so long already, and what the next ones took before."""
+    if phase not in PHASES or not earlier.keys() >= PHASES.keys():
+        return None
+    phases = list(PHASES)
+    here = left_s if left_s is not None else max(0.0, earlier[phase] - took_s)
+    return here + sum(earlier[later] for later in phases[phases.index(phase) + 1 :])
+
+
 def _speed(per_s: float) -> str:
     return f"{per_s:,.1f}/s" if per_s >= 1 else f"{1 / per_s:.1f} s each"
 
@@ -150,11 +159,11 @@ class Steps:
         self._paces.setdefault(step, Pace()).hear(done, total, now)
         if self._bars is not None:
             if step not in self._tasks:
-                self._tasks[step] = self._bars.add_task(_named(step), step=step)
+                self._tasks[step] = self._bars.add_task(named(step), step=step)
             self._bars.update(self._tasks[step], completed=done, total=max(1, total))  # without one the bar would pulse
         elif now - self._said >= LINE_EVERY_S:
             self._said = now
-            line = f"{now - self._started:4.0f} s  {_named(step)}: {self.told(step)}"
+            line = f"{now - self._started:4.0f} s  {named(step)}: {self.told(step)}"
             self._console.print(line, highlight=False, soft_wrap=True)
 
     def told(self, step: str) -> str:
@@ -171,15 +180,7 @@ class Steps:
 
     def _left_in_all(self, step: str, left: float | None) -> float | None:
         """Of a training: what this phase has left, and what the next ones took before."""
-        if not self._earlier or step not in PHASES:
-            return None
-        phases = list(PHASES)
-        here = (
-            left
-            if left is not None
-            else max(0.0, self._earlier[step] - (self._clock.monotonic_s() - self._began[step]))
-        )
-        return here + sum(self._earlier[phase] for phase in phases[phases.index(step) + 1 :])
+        return left_in_all(step, left, self._clock.monotonic_s() - self._began[step], self._earlier)
 
 
 class _Says(ProgressColumn):
@@ -193,7 +194,7 @@ class _Says(ProgressColumn):
         return Text(self._steps.told(task.fields["step"]), no_wrap=True, overflow="ellipsis")
 
 
-def _named(step: str) -> str:
+def named(step: str) -> str:
     """What a person is told that it is, a training's phase with its number."""
     if step in PHASES:
         return f"{list(PHASES).index(step) + 1}/{len(PHASES)} {PHASES[step]}"

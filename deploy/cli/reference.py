@@ -115,6 +115,7 @@ def metrics_reference() -> str:
     """Every metric that a role serves on /metrics."""
     import deploy.engine.metrics
     import deploy.gateway.metrics
+    import deploy.roles.metrics
     import deploy.web.metrics  # noqa: F401
     import streams.metrics  # noqa: F401
     from deploy.decisions import figures

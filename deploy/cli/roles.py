@@ -126,7 +126,7 @@ def gateway(
         role.others = OtherRoles(dict(other.split("=", 1) for other in others), role.clock)
         await run_gateway(role, stop, listen(host, port), keys, settle)
 
-    _play(context, "gateway", (admin_host, admin_port), work, supervised)
+    _play(context, "gateway", (admin_host, admin_port), work, supervised, (host, port))
 
 
 def refuse_unservable(context: Context) -> None:
@@ -141,7 +141,9 @@ def _play(
     admin: tuple[str, int],
     work: Callable[[Role, asyncio.Event], Awaitable[None]],
     supervised: bool,
+    chats: tuple[str, int] | None = None,
 ) -> None:
+    from deploy.roles.presence import present, this_process
     from deploy.roles.role import Role
     from deploy.web.serving import listen, run, run_until_stopped
 
@@ -155,8 +157,11 @@ def _play(
 
         async def main(stop: asyncio.Event) -> None:
             on_ready = parent.say_ready if parent else lambda: None
-            role = Role(context.state, context.settings, control, clock, listen(*admin), on_ready, seat)
-            await work(role, stop)
+            listening = listen(*admin)
+            role = Role(context.state, context.settings, control, clock, listening, on_ready, seat)
+            its = (admin[0], int(listening.getsockname()[1]))
+            with present(context.state.root, this_process(name, seat, clock.now_us(), its, chats)):
+                await work(role, stop)
 
         within_s = context.settings.process.stop_within_s
         runner = run if name == "gateway" else asyncio.run

@@ -1,4 +1,4 @@
-"""Who serves now, and which arm a conversation was assigned to at its first exposure."""
+"""Who serves now, which arm a unit was enrolled in, and with which its conversations began."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from deploy.control import schema
 from deploy.control.database import Database
-from deploy.rules.assignment import Assignment, Conversation, Exposure, Routing, choose_arm, exposed
+from deploy.rules.assignment import Assignment, Conversation, Enrolment, Exposure, Routing, enrol, exposed
 from deploy.rules.rollout import Rollout, Serving
 
 Name = tuple[str, str]
-"""Tenant and conversation."""
+"""Tenant, and conversation or unit."""
 
 
 class Assignments:
@@ -37,12 +37,16 @@ class Assignments:
 
     def assign(self, assignments: Sequence[Assignment]) -> dict[Name, Assignment]:
         """Store these of one rollout; of several at once for one conversation the first stands, and that one is returned."""
-        in_order = sorted(assignments, key=_name)  # else two who store the same ones could wait for each other for ever
-        rows = [dataclasses.asdict(assignment) for assignment in in_order]
         with self._database.write() as connection:
-            dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-            connection.execute(dialect.insert(schema.assignments).on_conflict_do_nothing(), rows)
-            return _stored(connection, assignments[0].rollout_id, map(_name, assignments))
+            return _assign(connection, assignments)
+
+    def enrolments(self, rollout_id: str) -> list[Enrolment]:
+        """Those of a rollout, in order of assignment."""
+        table = schema.enrolments
+        columns = [table.c[field.name] for field in dataclasses.fields(Enrolment)]
+        query = select(*columns).where(table.c.rollout_id == rollout_id).order_by(table.c.at_us, table.c.id)
+        with self._database.read() as connection:
+            return [Enrolment(**row._asdict()) for row in connection.execute(query)]
 
     def expose(self, conversations: Sequence[Conversation]) -> list[Exposure]:
         """What serves the next turn of each; their assignments are on disk when this returns."""
@@ -53,7 +57,9 @@ class Assignments:
         if rollout_id is not None:
             new = {_name(one): one for one in reversed(conversations) if _name(one) not in stored}  # the first counts
             if new:
-                stored |= self.assign([_first(one, rollout_id, routing) for one in new.values()])
+                with self._database.write() as connection:
+                    arms = _enrol(connection, rollout_id, routing, list(new.values()))
+                    stored |= _assign(connection, [_begun(one, arms[_unit(one)], routing) for one in new.values()])
         exposures = [exposed(routing, stored.get(_name(one))) for one in conversations]
         return [exposure for exposure in exposures if exposure is not None]  # each of them has its assignment now
 
@@ -72,10 +78,51 @@ def read_serving(connection: Connection) -> Serving:
     return Serving(tuple(row.incumbents), rollout, row.halted)
 
 
-def _first(conversation: Conversation, rollout_id: str, routing: Routing) -> Assignment:
-    tenant, unit = conversation.tenant, conversation.unit
-    arm = choose_arm(f"{tenant}/{unit}", routing, None)
-    return Assignment(rollout_id, tenant, conversation.conversation_id, unit, arm, routing.share, conversation.at_us)
+def _enrol(
+    connection: Connection, rollout_id: str, routing: Routing, conversations: Sequence[Conversation]
+) -> dict[Name, Enrolment]:
+    """The enrolments that decide for these, on disk; two who enrol a unit at once get one."""
+    last = _enrolled(connection, rollout_id, map(_unit, conversations))
+    decided = {_unit(one): enrol(one, routing, last.get(_unit(one))) for one in reversed(conversations)}
+    fresh = [enrolment for unit, enrolment in sorted(decided.items()) if last.get(unit) != enrolment]
+    if fresh:
+        _insert(connection, schema.enrolments, fresh)
+        decided |= _enrolled(connection, rollout_id, map(_unit, fresh))
+    return decided
+
+
+def _enrolled(connection: Connection, rollout_id: str, units: Iterable[Name]) -> dict[Name, Enrolment]:
+    """The last enrolment of each."""
+    table, found = schema.enrolments, dict[Name, Enrolment]()
+    columns = [table.c[field.name] for field in dataclasses.fields(Enrolment)]
+    for tenant, group in groupby(sorted(set(units)), key=itemgetter(0)):
+        of_tenant = (table.c.rollout_id == rollout_id) & (table.c.tenant == tenant)
+        query = select(*columns).where(of_tenant, table.c.unit.in_([unit for _, unit in group]))
+        for row in connection.execute(query.order_by(table.c.number)):
+            found[row.tenant, row.unit] = Enrolment(**row._asdict())
+    return found
+
+
+def _begun(one: Conversation, enrolment: Enrolment, routing: Routing) -> Assignment:
+    rollout_id, arm = enrolment.rollout_id, enrolment.arm
+    return Assignment(rollout_id, one.tenant, one.conversation_id, one.unit, arm, routing.share, one.at_us)
+
+
+def _assign(connection: Connection, assignments: Sequence[Assignment]) -> dict[Name, Assignment]:
+    in_order = sorted(assignments, key=_name)  # else two who store the same ones could wait for each other for ever
+    _insert(connection, schema.assignments, in_order)
+    return _stored(connection, assignments[0].rollout_id, map(_name, assignments))
+
+
+def _insert(connection: Connection, table: Table, rows: Sequence[Assignment | Enrolment]) -> None:
+    """Those that are there already stay as they are."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    values = [dataclasses.asdict(row) for row in rows]
+    connection.execute(dialect.insert(table).on_conflict_do_nothing(), values)
+
+
+def _unit(one: Conversation | Enrolment) -> Name:
+    return one.tenant, one.unit
 
 
 def _name(one: Conversation | Assignment) -> Name:

@@ -55,10 +55,16 @@ def _from_2(connection: Connection) -> None:
     _add(connection, schema.rollouts.c.salt)
 
 
+def _from_3(connection: Connection) -> None:
+    """Units are enrolled, those of a rollout under way with their next conversation; what the controller sees is kept."""
+    schema.enrolments.create(connection)
+    schema.looks.create(connection)
+
+
 def _add(connection: Connection, column: Column[object]) -> None:
     kind = column.type.compile(dialect=connection.dialect)
     connection.execute(text(f"ALTER TABLE {column.table.name} ADD COLUMN {column.name} {kind}"))  # our own names
 
 
-STEPS: Mapping[int, Callable[[Connection], None]] = {1: _from_1, 2: _from_2}
+STEPS: Mapping[int, Callable[[Connection], None]] = {1: _from_1, 2: _from_2, 3: _from_3}
 """By the version that a step starts from."""

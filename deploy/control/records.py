@@ -70,3 +70,12 @@ class Period:
     candidate: str | None
     share: float
     halted: bool
+
+
+@dataclass(frozen=True)
+class RolloutLook:
+    """What the controller saw of a rollout: its arms side by side, what is to be done, and why, as JSON values."""
+
+    rollout_id: str
+    at_us: int
+    document: dict[str, Any]

@@ -6,9 +6,22 @@ table means a new SCHEMA_VERSION and a step in `migrations`.
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 metadata = MetaData()
 
@@ -136,6 +149,31 @@ assignments = Table(
     Column("share", Float, nullable=False),
     Column("at_us", BigInteger, nullable=False),
     Index("assignments_by_unit", "rollout_id", "tenant", "unit"),
+)
+
+enrolments = Table(
+    "enrolments",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("rollout_id", String(32), nullable=False),
+    Column("tenant", String, nullable=False),
+    Column("unit", String, nullable=False),
+    Column("number", Integer, nullable=False, doc="0 for the unit's first in this rollout"),
+    Column("arm", String(16), nullable=False),
+    Column("probability", Float, nullable=False, doc="with which it came to the candidate's arm"),
+    Column("share", Float, nullable=False, doc="the rollout's then"),
+    Column("at_us", BigInteger, nullable=False),
+    UniqueConstraint("rollout_id", "tenant", "unit", "number", name="enrolments_of_unit"),
+    Index("enrolments_in_order", "rollout_id", "at_us", "id"),
+)
+"""What the outcomes of a rollout are counted by: units, in order of assignment."""
+
+looks = Table(
+    "looks",
+    metadata,
+    Column("rollout_id", String(32), primary_key=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("document", JSON, nullable=False, doc="what the controller saw last: arms, decision, reasons"),
 )
 
 keys = Table(

@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from deploy.control import history, schema
 from deploy.control.assignments import read_serving
 from deploy.control.history import Entry
-from deploy.control.records import Approval, Candidate, Period, Seal, UnknownCandidate
+from deploy.control.records import Approval, Candidate, Period, RolloutLook, Seal, UnknownCandidate
 from deploy.rules.approval import VERSION
 from deploy.rules.assignment import Routing
 from deploy.rules.rollout import CandidateState, Serving, Stage
@@ -167,6 +167,18 @@ class Transaction:
         if rollout_id is not None:
             query = query.where(table.c.rollout_id == rollout_id)
         return [Period(**row._asdict()) for row in self.connection.execute(query)]
+
+    def look(self, rollout_id: str) -> RolloutLook | None:
+        """What the controller saw of this rollout last."""
+        table = schema.looks
+        row = self.connection.execute(select(table).where(table.c.rollout_id == rollout_id)).one_or_none()
+        return RolloutLook(**row._asdict()) if row is not None else None
+
+    def save_look(self, look: RolloutLook) -> None:
+        """Keep it instead of the one before."""
+        table = schema.looks
+        self.connection.execute(delete(table).where(table.c.rollout_id == look.rollout_id))
+        self.connection.execute(insert(table).values(dataclasses.asdict(look)))
 
     def rollbacks(self, digest: str) -> int:
         """How often this candidate was rolled back."""

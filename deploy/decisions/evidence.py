@@ -19,6 +19,7 @@ from deploy.control.transaction import Transaction
 from deploy.errors import Failed
 from deploy.rules import approval, gate
 from deploy.rules.approval import VERSION, Evidence, Policy
+from deploy.rules.elapsed import elapsed_s
 from deploy.rules.gate import Comparisons
 from deploy.rules.names import short
 from deploy.rules.reasons import Reason, as_json, codes, sentences
@@ -112,12 +113,12 @@ class EvidenceRoom:
 
 def policy_of(settings: Settings) -> Policy:
     """By which rules candidates are judged and rolled out now."""
-    return Policy(settings.gate, settings.rollout.shares, settings.approve.expires_s)
+    return Policy(settings.gate, settings.rollout, settings.approve.expires_s)
 
 
 def _outdated(latest: Seal, evidence: Evidence, now_us: int) -> bool:
     sealed = approval.evidence_of(latest.evidence)
-    return now_us >= latest.sealed_at_us + sealed.policy.expires_s * 1_000_000 or not approval.same(sealed, evidence)
+    return elapsed_s(latest.sealed_at_us, now_us) >= sealed.policy.expires_s or not approval.same(sealed, evidence)
 
 
 def _move(tx: Transaction, candidate: Candidate, evidence: Evidence, now_us: int) -> None:

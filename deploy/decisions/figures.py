@@ -5,6 +5,7 @@ Only the controller serves these: every role shares the database, and one fact f
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from importlib.metadata import version
 from typing import get_args
@@ -13,9 +14,11 @@ from prometheus_client import REGISTRY, Gauge
 from sqlalchemy import Connection, func, select
 
 from deploy.control import schema
+from deploy.control.records import RolloutLook
 from deploy.control.store import Control
 from deploy.control.transaction import Transaction
 from deploy.rules.rollout import CandidateState, Serving
+from feedback.statistics.deciding import Action
 
 TRAINING_RUNS = Gauge(
     "trimtab_training_runs", "Trainings that ended, by how: done, failed or stopped.", ["outcome"], registry=None
@@ -46,6 +49,21 @@ ROLLOUT_SHARE = Gauge(
 ROLLOUT_STATE = Gauge(
     "trimtab_rollout_state", "1 for the state of the rollout under way, else 0; `none`: none is.", ["state"], registry=None
 )  # fmt: skip
+ROLLOUT_VERDICT = Gauge(
+    "trimtab_rollout_verdict", "1 for what the controller's last look at the rollout says is to be done, else 0.", ["action"], registry=None
+)  # fmt: skip
+ROLLOUT_UNITS = Gauge(
+    "trimtab_rollout_units", "Users (conversations where none is known) enrolled in the rollout under way.", ["arm"], registry=None
+)  # fmt: skip
+ROLLOUT_CLOSED_UNITS = Gauge(
+    "trimtab_rollout_closed_units", "Of them those whose window is over, at each age.", ["arm", "metric", "age_hours", "group"], registry=None
+)  # fmt: skip
+ROLLOUT_BAD_UNITS = Gauge(
+    "trimtab_rollout_bad_units", "Of those with a closed window the ones with a bad outcome.", ["arm", "metric", "age_hours", "group"], registry=None
+)  # fmt: skip
+ROLLOUT_HARM = Gauge(
+    "trimtab_rollout_harm", "Evidence of harm, as a part of what rolls back (or pauses): 1 does.", ["metric", "age_hours", "group"], registry=None
+)  # fmt: skip
 ROLLBACKS = Gauge("trimtab_rollbacks", "Rollbacks in the history, of rollouts and of incumbents.", registry=None)
 HALTED = Gauge("trimtab_halted", "1 while everything is halted: the bare base serves.", registry=None)
 BUILD_INFO = Gauge("trimtab_build_info", "1; its label is the version that runs.", ["version"], registry=None)
@@ -60,6 +78,11 @@ GAUGES = (
     CANDIDATE_WAITING_SECONDS,
     ROLLOUT_SHARE,
     ROLLOUT_STATE,
+    ROLLOUT_VERDICT,
+    ROLLOUT_UNITS,
+    ROLLOUT_CLOSED_UNITS,
+    ROLLOUT_BAD_UNITS,
+    ROLLOUT_HARM,
     ROLLBACKS,
     HALTED,
     BUILD_INFO,
@@ -81,6 +104,7 @@ def refresh(control: Control, now_us: int) -> None:
     """Set every gauge to what the control database says now; cheap enough for every few seconds."""
     with control.read() as tx:
         counts, serving = tx.count_by_state(), tx.serving()
+        look = tx.look(serving.rollout.id) if serving.rollout is not None else None
         waiting_since_us = tx.waiting_since_us(_overtaken_us(tx, serving))
         _set_trainings(tx.connection)
         rolled_back = select(func.count()).select_from(schema.history).where(schema.history.c.after == "rolled_back")
@@ -93,6 +117,7 @@ def refresh(control: Control, now_us: int) -> None:
         CANDIDATES.labels(state=state).set(counts.get(state, 0))
     CANDIDATE_WAITING_SECONDS.set(_age_s(waiting_since_us, now_us))
     _set_rollout(serving)
+    _set_look(look)
     BUILD_INFO.labels(version=version("trimtab")).set(1)
     serve()
 
@@ -120,6 +145,22 @@ def _set_rollout(serving: Serving) -> None:
     for state in ROLLOUT_STATES:
         ROLLOUT_STATE.labels(state=state).set(state == (under_way.state if under_way is not None else "none"))
     HALTED.set(serving.halted)
+
+
+def _set_look(look: RolloutLook | None) -> None:
+    action = look.document["action"] if look is not None else None
+    for name in get_args(Action):
+        ROLLOUT_VERDICT.labels(action=name).set(name == action)
+    for gauge in (ROLLOUT_UNITS, ROLLOUT_CLOSED_UNITS, ROLLOUT_BAD_UNITS, ROLLOUT_HARM):
+        gauge.clear()  # of a rollout that is over nothing is shown
+    for arm, units in look.document["units"].items() if look is not None else ():
+        ROLLOUT_UNITS.labels(arm=arm).set(units)
+    for row in look.document["metrics"] if look is not None else ():
+        labels = {"metric": row["metric"], "age_hours": f"{row['age_h']:g}", "group": row["slice"] or "all"}
+        ROLLOUT_HARM.labels(**labels).set(math.exp(min(0.0, row["log_evidence_of_harm"] - row["log_evidence_needed"])))
+        for arm, units in row["of"].items():
+            ROLLOUT_CLOSED_UNITS.labels(arm=arm, **labels).set(units)
+            ROLLOUT_BAD_UNITS.labels(arm=arm, **labels).set(row["bad"][arm])
 
 
 def _age_s(since_us: int | None, now_us: int) -> float:

@@ -15,6 +15,7 @@ from deploy.decisions.views import (
     described,
     described_approval,
     described_candidate,
+    described_look,
     described_periods,
     finite,
     look_at,
@@ -51,6 +52,7 @@ class Looking:
                 **self._view(tx, candidate),
                 "approvals": [described_approval(approval) for approval in tx.approvals(digest)],
                 "shares": described_periods([period for name in sorted(rollouts) for period in tx.periods(name)]),
+                "looks": [described_look(tx.look(name)) for name in sorted(rollouts) if tx.look(name) is not None],
                 "history": [described(entry) for entry in tx.history(subject=digest)],
                 "report": finite(report.content) if report else None,
                 "next": next_step(self._situation(tx, tx.serving(), candidate)),
@@ -76,7 +78,8 @@ class Looking:
         return described_candidate(candidate, seal, serving, now)
 
     def _served(self, tx: Transaction, serving: Serving, known: Mapping[str, Any] = {}) -> dict[str, Any]:
-        return served(serving) | {
+        look = tx.look(serving.rollout.id) if serving.rollout is not None else None
+        return served(serving, look) | {
             "because": because(tx, serving),
             "next": next_step(self._situation(tx, serving, **known)),
         }

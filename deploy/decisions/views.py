@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deploy.control.history import Entry
-from deploy.control.records import Approval, Candidate, Period, Seal
+from deploy.control.records import Approval, Candidate, Period, RolloutLook, Seal
 from deploy.rules.names import percent
 from deploy.rules.next_step import Look
 from deploy.rules.reasons import codes, from_json, sentences
@@ -41,8 +41,13 @@ def look_at(candidate: Candidate, seal: Seal | None) -> Look:
     return Look(candidate.digest, candidate.state, seal.decision if seal else None, seal.seal if seal else None)
 
 
-def served(serving: Serving) -> dict[str, Any]:
-    """What is served, as JSON values; `revision` names this very state."""
+def described_look(look: RolloutLook | None) -> dict[str, Any] | None:
+    """What the controller saw of a rollout, as JSON values."""
+    return {"at": iso(look.at_us), **look.document} if look is not None else None
+
+
+def served(serving: Serving, look: RolloutLook | None) -> dict[str, Any]:
+    """What is served, as JSON values; `revision` names this very state, `look` is what the controller saw of its rollout."""
     under_way = serving.rollout
     return {
         "incumbent": serving.incumbent,
@@ -56,6 +61,7 @@ def served(serving: Serving) -> dict[str, Any]:
             "state": under_way.state,
             "share": under_way.share,
             "approved_at": iso(under_way.approved_at_us),
+            "look": described_look(look),
         },
     }
 

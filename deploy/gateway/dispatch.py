@@ -64,7 +64,7 @@ class Dispatcher:
         who = identify(caller.tenant, body, request.messages, header)
         request = replace(request, body=outgoing(body, self._events.edge.user))
         self._check_model(request.model, caller)
-        if self._events.full and self.settings.on_full == "refuse":
+        if self.settings.on_full == "refuse" and self._events.full:  # before anything of the turn is stored
             raise not_logged()
         with _refusals(), self.engine.admit() as place:  # whoever is refused is refused before an exposure is stored
             await place.check(request)
@@ -100,15 +100,17 @@ class Dispatcher:
     async def _choose(self, place: Place, tenant: str, who: Identity, request: ChatRequest, now_us: int) -> Choice:
         if request.model not in self.engine.names:
             return await self._named(place, request.model)
-        unit = self._events.edge.user(who.user_id) if who.user_id is not None else who.conversation_id
-        exposure = await self._control.expose(tenant, who.conversation_id, unit, now_us)
-        if exposure.policy is not None and not await place.hold(exposure.policy):
-            return await self._instead(place, exposure.policy)
+        conversation_id = self._events.edge.kept(who.conversation_id)
+        unit = self._events.edge.user(who.user_id) if who.user_id is not None else conversation_id
+        exposure = await self._control.expose(tenant, conversation_id, unit, now_us)
         rollout = {"id": exposure.rollout_id, "arm": exposure.arm, "share": exposure.share}
-        return Choice(exposure.policy, exposure.arm, rollout if exposure.rollout_id is not None else None)
+        choice = Choice(exposure.policy, exposure.arm, rollout if exposure.rollout_id is not None else None)
+        if exposure.policy is not None and not await place.hold(exposure.policy):
+            return await self._instead(place, exposure.policy, choice)
+        return choice
 
-    async def _instead(self, place: Place, broken: str) -> Choice:
-        """Who answers when an adapter can't be loaded: the incumbent, else the base; never as the rollout's evidence."""
+    async def _instead(self, place: Place, broken: str, choice: Choice) -> Choice:
+        """Who answers when an adapter can't be loaded: the incumbent, else the base. It stays the arm's, and counts as its error."""
         routing = self._control.routing()
         incumbent = routing.policy("incumbent") if routing is not None else None
         if incumbent is not None and (incumbent == broken or not await place.hold(incumbent)):
@@ -116,7 +118,8 @@ class Dispatcher:
         log.warning(
             "served_instead", wanted=engine_name(broken), adapter=engine_name(incumbent) if incumbent else "base"
         )
-        return Choice(incumbent)
+        stamp = choice.rollout | {"instead": True} if choice.rollout is not None else None
+        return Choice(incumbent, choice.arm, stamp)
 
     async def _named(self, place: Place, model: str) -> Choice:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Sequence
 from typing import Any, Protocol
 
@@ -17,6 +18,8 @@ from feedback.intake.edge import Edge, Record, encoded
 from feedback.records import Message, Outcome, Turn
 
 TIMEOUT_S = 10.0
+TOLD_EVERY_S = 10.0
+"""How often it is told that nothing can be logged: a full disk would be filled with saying so."""
 
 log = structlog.get_logger()
 
@@ -66,6 +69,7 @@ class EventLog:
     def __init__(self, spool: Outbox, clock: Clock, redaction: Redaction, timeout_s: float = TIMEOUT_S) -> None:
         self.edge, self._clock, self._redaction = redaction.edge, clock, redaction
         self._spool, self._timeout_s = spool, timeout_s
+        self._untold, self._told_s = 0, -math.inf
 
     @property
     def full(self) -> bool:
@@ -110,12 +114,19 @@ class EventLog:
             async with self._clock.timeout(self._timeout_s):
                 await writing
         except TimeoutError:
-            log.error("events_not_logged", records=records, error=f"no answer within {self._timeout_s:g} s")
+            self._tell(records, f"no answer within {self._timeout_s:g} s")
             return False
         except Exception as error:
-            log.error("events_not_logged", records=records, error=f"{type(error).__name__}: {error}"[:300])
+            self._tell(records, f"{type(error).__name__}: {error}"[:300])
             return False
         return True
+
+    def _tell(self, records: int, error: str) -> None:
+        """Now and then, with how many it were since."""
+        self._untold += records
+        if self._clock.monotonic_s() - self._told_s >= TOLD_EVERY_S:
+            log.error("events_not_logged", records=self._untold, error=error)
+            self._untold, self._told_s = 0, self._clock.monotonic_s()
 
 
 def turn_record(edge: Edge, turn: Turn, messages: msgspec.Raw, asked: Sequence[Message]) -> Record:

@@ -129,8 +129,10 @@ class LiveTurn:
         self.abandoned = outcome == "aborted"
         turn = turn or await self._begin(hold=False)
         if not await self._events.end_turn(turn, list(self._ended(outcome))):
-            metrics.TURNS_LOST.inc()
-            if self._on_full == "refuse" and outcome == "ok":
+            refused = self._on_full == "refuse" and outcome == "ok"
+            if not (refused and not self.plan.request.stream):  # of a whole answer nothing was told yet
+                metrics.TURNS_LOST.inc()
+            if refused:
                 self.error = not_logged()
                 return
         self._documents.extend(last)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import msgspec
@@ -25,6 +25,7 @@ from feedback.clock import Clock
 from feedback.intake.edge import Record
 from streams.log import LogError
 from streams.sqlite.connection import BUSY_S, read_sqlite
+from streams.sqlite.shrinking import shrink
 
 LOOK_S = 10.0
 """How often a gateway looks for them; also before it tries again where it could not take one over."""
@@ -61,7 +62,7 @@ async def take_over(state: State, outbox: Outbox, clock: Clock) -> None:
         for seat in sorted(orphans - empty):
             try:
                 with state.seat(seat):
-                    await _move(state.spool(seat), outbox)
+                    await _move(state.spool(seat), outbox, clock)
             except Refused:  # a gateway has just taken it
                 continue
             except Exception as error:  # our own spool is full, say
@@ -71,11 +72,11 @@ async def take_over(state: State, outbox: Outbox, clock: Clock) -> None:
         await clock.sleep(LOOK_S)
 
 
-async def _move(path: Path, outbox: Outbox) -> None:
+async def _move(path: Path, outbox: Outbox, clock: Clock) -> None:
     moved = 0
     while (oldest := await asyncio.to_thread(_oldest, path)) is not None:
         await outbox.send(oldest.records)
-        await asyncio.to_thread(_forget, path, oldest.place)
+        await asyncio.to_thread(_forget, path, oldest.place, clock)
         metrics.TURNS_ABORTED.inc(oldest.aborted)
         moved += len(oldest.records)
     if moved:
@@ -111,10 +112,11 @@ def _oldest(path: Path) -> _Oldest | None:
     )
 
 
-def _forget(path: Path, place: int) -> None:
+def _forget(path: Path, place: int, clock: Clock) -> None:
     with closing(sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("DELETE FROM records WHERE place <= ?", (place,))
+        shrink(connection, nullcontext(), clock)
 
 
 def _begun(connection: sqlite3.Connection) -> bool:

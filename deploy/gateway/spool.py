@@ -8,6 +8,7 @@ sent just before a crash goes out again under the same event id.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,11 +22,13 @@ from msgspec import Struct
 
 from deploy.errors import Failed
 from deploy.gateway import metrics
+from deploy.gateway.room import Room
 from feedback.clock import Clock
 from feedback.intake.edge import Record
 from streams.log import LogError, Producer, RecordRefused
 from streams.sqlite.connection import open_sqlite, transaction
 from streams.sqlite.group_commit import GroupCommit
+from streams.sqlite.shrinking import shrink
 
 RUN = 500
 """Most records that are sent at once."""
@@ -41,6 +44,9 @@ SEND_S = 60.0
 CLOSE_S = 5.0
 REFUSED = "refused"
 """What a record is held under that the broker would not take (its topic's limit was lowered): the next start tries again."""
+
+SHRINK_S = 60.0
+"""How often, at most, its file gives room back to the disk."""
 
 RECENT_BYTES = 16_000_000
 """So much of what was written last is also kept in memory, as long as nothing before it waits: sending reads no file then."""
@@ -103,8 +109,11 @@ class _Job(Struct, frozen=True):
 class Spool:
     """One file, one process. `run` sends what is in it; everything else works without."""
 
-    def __init__(self, path: Path, max_bytes: int, clock: Clock) -> None:
+    def __init__(self, path: Path, max_bytes: int, clock: Clock, free: Callable[[], float] | None = None) -> None:
+        """`free`: how many bytes its disk has left, where that is not to be asked of the disk."""
         self._max_bytes, self._clock = max_bytes, clock
+        self._room = Room(path.parent, clock, free)
+        self._shrunk_s = -math.inf
         self._lock = threading.Lock()
         try:
             self._connection = open_sqlite(path, _SCHEMA, clock)
@@ -139,8 +148,15 @@ class Spool:
 
     @property
     def full(self) -> bool:
-        """Whether new events are refused. What is held is taken all the same once it is complete."""
-        return self.size >= self._max_bytes
+        """Whether what begins now may find no room. What is held is taken all the same once it is complete."""
+        return self.why_full is not None
+
+    @property
+    def why_full(self) -> str | None:
+        """One sentence; None while there is room."""
+        if self.size >= self._max_bytes:
+            return "the spool is full: events wait for the broker (gateway.spool_bytes)"
+        return self._room.missing
 
     async def hold(self, name: str, record: Record) -> None:
         """Keep a record that is only sent if this process dies before `name` is released. Raises SpoolFull.
@@ -151,7 +167,7 @@ class Spool:
         self._check()
         try:
             async with self._clock.timeout(HOLD_S):
-                await self._commits.do(_Job([record], held=name))
+                await self._keep(_Job([record], held=name))
         except TimeoutError:
             self._give_up(name)
             raise TimeoutError(f"the spool's disk did not take a turn within {HOLD_S:g} s") from None
@@ -163,7 +179,7 @@ class Spool:
         """Returns when the records are durable here, in place of what was held under `releases`. Raises SpoolFull."""
         if releases is None or releases not in self._held:
             self._check()
-        await self._commits.do(_Job(records, releases=releases))
+        await self._keep(_Job(records, releases=releases))
 
     async def run(self, connect: Callable[[], Producer]) -> None:
         """Send what comes in, until cancelled; `connect` may fail, then and later: it is tried again."""
@@ -177,6 +193,7 @@ class Spool:
                     linger_s = 0.0
                     while await self._forward(producer, linger_s):
                         pause_s, linger_s = FIRST_PAUSE_S, LINGER_S
+                    await self._shrink()
                 except Exception as error:
                     log.warning("spool_waits", records=self.records, again_in_s=pause_s, error=str(error)[:300])
                     if producer is not None:
@@ -201,9 +218,19 @@ class Spool:
         for task in self._releasing:
             task.cancel()
         await asyncio.gather(*self._releasing, return_exceptions=True)
+        await self._room.close()
         metrics.SPOOL_OLDEST_SECONDS.set_function(lambda: 0.0)  # who looks at the metrics outlives the file
         with self._lock:
             self._connection.close()
+
+    async def _keep(self, job: _Job) -> None:
+        try:
+            await self._commits.do(job)
+        except LogError:  # closed
+            raise
+        except Exception:
+            self._room.failed()
+            raise
 
     def _give_up(self, name: str) -> None:
         task = asyncio.ensure_future(self._release(name))
@@ -222,6 +249,12 @@ class Spool:
                 await self._clock.sleep(FIRST_PAUSE_S)
             else:
                 return
+
+    async def _shrink(self) -> None:
+        """Now and then, when all was sent: a broker that was away leaves a large file."""
+        if self._clock.monotonic_s() - self._shrunk_s >= SHRINK_S:
+            self._shrunk_s = self._clock.monotonic_s()
+            await asyncio.to_thread(shrink, self._connection, self._lock, self._clock)
 
     async def _forward(self, producer: Producer, linger_s: float) -> bool:
         """Send the oldest records; False when there are none, also after waiting so long for a few more."""
@@ -330,7 +363,7 @@ class Spool:
             self._filled.set()
 
     def _check(self) -> None:
-        if self.full:
+        if self.size >= self._max_bytes:
             raise SpoolFull(f"the spool holds {self.size:,} bytes and may hold {self._max_bytes:,}")
 
     async def _send(self, producer: Producer, run: list[_Row]) -> None:

@@ -1,17 +1,28 @@
-"""The controller: the admin API, and the figures of candidates, trainings and the rollout."""
+"""The controller: the admin API, the watch over the rollout, and the figures of candidates, trainings and the rollout."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 
 import structlog
 
 from deploy.console.api import admin_router
 from deploy.decisions import figures
+from deploy.decisions.operations import Operations
+from deploy.decisions.steering import steer
+from deploy.decisions.watching import Watching
+from deploy.errors import Failed
 from deploy.parts import operations
 from deploy.roles.role import REFRESH_S, Role
+from feedback.facts.reader import Facts, FactsDamaged
+from models.adapters import engine_name
 
 log = structlog.get_logger()
+
+
+WATCH_S = 30.0
+"""How often the rollout's units are looked at."""
 
 
 async def run_controller(role: Role, stop: asyncio.Event, require_keys: bool) -> None:
@@ -24,10 +35,28 @@ async def run_controller(role: Role, stop: asyncio.Event, require_keys: bool) ->
 
 async def _watch(role: Role, stop: asyncio.Event) -> None:
     rules = operations(role.state, role.settings, role.control, role.clock)
+    watching = Watching(role.control, Facts(role.state.facts), lambda: role.settings, role.clock)
+    looked_at_s = -math.inf
     while not stop.is_set():
         for problem in await asyncio.to_thread(rules.discover):
             log.warning("candidate_unusable", problem=problem)
         await asyncio.to_thread(rules.reseal)
+        if role.clock.monotonic_s() - looked_at_s >= WATCH_S:
+            looked_at_s = role.clock.monotonic_s()
+            await asyncio.to_thread(watch, watching, rules)
         await asyncio.to_thread(figures.refresh, role.control, role.clock.now_us())
         role.waiting = None
         await role.clock.wait(stop, REFRESH_S)
+
+
+def watch(watching: Watching, rules: Operations) -> None:
+    """Look at the rollout and do what is the controller's to do; what goes wrong is told, and tried again with the next look."""
+    try:
+        look = watching.look()
+        step = steer(rules, look) if look is not None else None
+    except (Failed, FactsDamaged) as error:
+        log.error("rollout_not_watched", error=str(error))
+        return
+    if look is not None and step is not None:
+        candidate, reasons = look.document["candidate"], look.document["reasons"]
+        log.warning("rollout_steered", step=step, candidate=engine_name(candidate), reason="; ".join(reasons))

@@ -23,7 +23,6 @@ from feedback.intake.edge import Edge
 from streams.log import Producer
 
 READY_S = 0.2
-SPOOL_FULL = "the spool is full: events wait for the broker (gateway.spool_bytes)"
 log = structlog.get_logger()
 
 
@@ -74,7 +73,7 @@ async def _serve_chats(
         require_keys=require_keys,
     )
     role.duties["chat"] = lambda: engine.ready() or (link.missing() if link.routing() is None else None)
-    role.duties["intake"] = lambda: SPOOL_FULL if spool.full else None
+    role.duties["intake"] = lambda: spool.why_full
     app.include_router(health_router(Health(lambda: role.waiting, role.duties, role.others), say_why=False))
     await link.start()
     await engine.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import sys
 import threading
@@ -11,6 +10,7 @@ from types import TracebackType
 
 import structlog
 
+from feedback.durable import is_full
 from feedback.masking import masked, masked_within
 
 
@@ -67,7 +67,7 @@ def _full_disk_is_no_fault(logger: object, method: str, event: structlog.types.E
     told = event.get("exc_info")
     error = told if isinstance(told, BaseException) else told[1] if isinstance(told, tuple) else sys.exc_info()[1]
     while told and error is not None:
-        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
+        if is_full(error):
             return {**event, "exc_info": None, "error": f"the disk is full: {error}"[:300]}
         error = error.__cause__ or error.__context__
     return event

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from socket import socket
 
 from fastapi import APIRouter
 
 from deploy.console.port import MAX_BODY_BYTES, admin_app
 from deploy.control.store import Control
+from deploy.roles import metrics
 from deploy.settings import Settings
 from deploy.state import State
 from deploy.web.health import Others, Ready, alone
 from deploy.web.serving import Limits, serve
 from feedback.clock import Clock
+from feedback.durable import free_bytes, size_bytes
 
 REFRESH_S = 2.0
 REST_S = 4.0
@@ -40,6 +43,8 @@ class Role:
         self.seat = seat
         """Which of those that play this role at the same time it is (`State.play`)."""
         self._admin, self._on_ready = admin, on_ready
+        metrics.DISK_FREE_BYTES.set_function(partial(free_bytes, state.root))
+        metrics.DISK_BYTES.set_function(partial(size_bytes, state.root))
         self._waiting: str | None = "starting"
         self.duties: dict[str, Ready] = {}
         """What it does that may be ready by itself, each with a sentence on what it waits for."""

@@ -50,7 +50,7 @@ def _due(role: Role) -> str | None:
         _seal_when_due(role)
         return None
     with Facts(role.state.facts).pinned() as facts:
-        decided = schedule.decide(since_in(facts, role.control), settings.train, settings.approve, now_us)
+        decided = schedule.decide(since_in(facts, role.control, now_us), settings.train, settings.approve, now_us)
         if not isinstance(decided, Start):
             return None
         if decided.needs_yes and not trainings.use_approval(now_us, settings.approve.expires_s * 1_000_000):
@@ -64,7 +64,7 @@ def _seal_when_due(role: Role) -> None:
     """What a training would learn from, sealed when one would be due by what came in since the newest snapshot."""
     now_us = role.clock.now_us()
     with Facts(role.state.facts).pinned() as facts:
-        since = since_sealed(facts, snapshot.list_snapshots(role.state.snapshots))
+        since = since_sealed(facts, snapshot.list_snapshots(role.state.snapshots), now_us)
     decided = schedule.decide(since, role.settings.train, ApproveSettings(before=()), now_us)
     if isinstance(decided, Start):
         sealed = seal_now(role.state, role.settings, now_us)

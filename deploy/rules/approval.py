@@ -1,7 +1,7 @@
 """An approval binds a person's yes to the evidence that they saw: it names the seal, the sha256 of that evidence.
 
-A seal is frozen: candidate, dataset, report, incumbent, the policy (the gate's settings, the rollout's shares, how long an
-approval is good), the outcome and its reasons as data. Evidence goes on moving: an approval is good until it expires, or
+A seal is frozen: candidate, dataset, report, incumbent, the policy (the gate's settings, the rollout's, how long an approval
+is good), the outcome and its reasons as data. Evidence goes on moving: an approval is good until it expires, or
 until the outcome, a reason's code or the incumbent is another one. Figures may move. What is asked of the evidence later is
 what the policy asked that was approved.
 """
@@ -17,7 +17,7 @@ from typing import Any, Literal
 from deploy.errors import Refused
 from deploy.rules.names import policy_name, short
 from deploy.rules.reasons import Reason, as_json, codes, from_json, in_short
-from deploy.settings import GateSettings
+from deploy.settings import GateSettings, RolloutSettings
 from feedback.durable import canonical
 
 MIN_PREFIX = 12
@@ -34,14 +34,19 @@ class Policy:
     """By which rules a candidate is judged and rolled out."""
 
     gate: GateSettings
-    shares: tuple[float, ...]
-    """Of conversations, rising to 1."""
+    rollout: RolloutSettings
     expires_s: int
     """How long an approval is good for its first share."""
 
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Of units, rising to 1."""
+        return self.rollout.shares
+
     def document(self) -> dict[str, Any]:
         """As JSON values."""
-        return {"gate": self.gate.model_dump(mode="json"), "shares": list(self.shares), "expires_s": self.expires_s}
+        settings = {"gate": self.gate.model_dump(mode="json"), "rollout": self.rollout.model_dump(mode="json")}
+        return settings | {"expires_s": self.expires_s}
 
 
 @dataclass(frozen=True)
@@ -71,11 +76,14 @@ class Evidence:
 def evidence_of(document: Mapping[str, Any]) -> Evidence:
     """The evidence in a seal's document of this version."""
     policy = document["policy"]
+    rollout = policy.get(
+        "rollout", {"shares": policy.get("shares")}
+    )  # before rollouts were watched there were shares alone
     fields = {field.name: document[field.name] for field in dataclasses.fields(Evidence)}
     return Evidence(
         **fields
         | {
-            "policy": Policy(GateSettings(**policy["gate"]), tuple(policy["shares"]), policy["expires_s"]),
+            "policy": Policy(GateSettings(**policy["gate"]), RolloutSettings(**rollout), policy["expires_s"]),
             "reasons": from_json(document["reasons"]),
         }
     )

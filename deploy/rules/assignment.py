@@ -1,9 +1,10 @@
-"""Which arm answers a conversation: a pure choice, stored at the conversation's first exposure and kept from then on.
+"""Which arm answers a unit: a pure choice, stored when the unit is enrolled and kept while its outcome is looked at.
 
-Randomised is the unit: the user, or the conversation where no user is known. A unit's place within a rollout is a hash
-of both, so a rising share only ever adds units to the candidate's side. The hash is keyed with the rollout's salt, which
-is told to nobody: who names a user or a conversation can't choose an arm by the name. A conversation under way keeps its
-arm; a unit that the share has reached moves with its next conversation.
+A unit is a user, or a conversation where no user is known: nobody has both arms at a time. Its place within a rollout is a
+hash of both, so a rising share only ever adds units to the candidate's side. The hash is keyed with the rollout's salt, which
+is told to nobody: who names a user or a conversation can't choose an arm by the name. Once its window is over a unit of the
+incumbent's is enrolled again where the share has risen, with the probability that its place leaves it; one of the candidate's
+stays. A conversation under way keeps its arm to its end.
 """
 
 from __future__ import annotations
@@ -12,6 +13,13 @@ import hashlib
 import hmac
 from dataclasses import dataclass, field
 from typing import Literal
+
+from feedback.statistics.entering import entry_share
+from feedback.statistics.plan import DAY_US, HOUR_US
+
+GRACE_US = HOUR_US
+WINDOW_US = 3 * DAY_US + GRACE_US
+"""How long a unit keeps its arm at least: as long as its outcome is looked at, and grace for what arrives late."""
 
 Arm = Literal["candidate", "incumbent"]
 
@@ -47,6 +55,23 @@ class Conversation:
     at_us: int
 
 
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """A unit's draw within a rollout: what its outcome is evidence of, whatever serves it then (intention to treat)."""
+
+    rollout_id: str
+    tenant: str
+    unit: str
+    number: int
+    """0 for the first of this unit."""
+    arm: Arm
+    probability: float
+    """With which it came to the candidate's arm."""
+    share: float
+    """The rollout's then."""
+    at_us: int
+
+
 @dataclass(frozen=True)
 class Assignment:
     """The arm that a conversation got at its first exposure, and the share at that time."""
@@ -70,17 +95,24 @@ class Exposure:
     share: float = 0.0
 
 
-def choose_arm(unit: str, routing: Routing, stored: Assignment | None) -> Arm:
-    """The arm for a conversation of `unit`; `stored` is what this very conversation was assigned before.
+def enrol(conversation: Conversation, routing: Routing, last: Enrolment | None) -> Enrolment:
+    """The enrolment that decides for a new conversation: the unit's last one, or where that is over and it is drawn again, a new one.
 
-    >>> choose_arm("u", Routing(candidate="c", rollout_id="r", share=1.0), None)
+    There has to be a rollout with a share.
+
+    >>> routing = Routing(candidate="c", rollout_id="r", share=1.0)
+    >>> enrol(Conversation("t", "c", "u", 1), routing, None).arm
     'candidate'
     """
-    if routing.halted or routing.candidate is None or routing.rollout_id is None:
-        return "incumbent"
-    if stored is not None and stored.rollout_id == routing.rollout_id:
-        return stored.arm
-    return "candidate" if place(routing.rollout_id, routing.salt, unit) < routing.share else "incumbent"
+    assert routing.rollout_id is not None
+    tenant, unit, now_us = conversation.tenant, conversation.unit, conversation.at_us
+    low = None if last is None else last.share
+    if last is not None and (last.arm == "candidate" or now_us < last.at_us + WINDOW_US or routing.share <= last.share):
+        return last
+    drawn = place(routing.rollout_id, routing.salt, f"{tenant}/{unit}") < routing.share
+    number, probability = 0 if last is None else last.number + 1, entry_share(routing.share, low)
+    arm: Arm = "candidate" if drawn else "incumbent"
+    return Enrolment(routing.rollout_id, tenant, unit, number, arm, probability, routing.share, now_us)
 
 
 def exposed(routing: Routing, stored: Assignment | Exposure | None) -> Exposure | None:

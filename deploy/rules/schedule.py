@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+from deploy.rules.elapsed import elapsed_s
 from deploy.settings import ApproveSettings, TrainSettings
 
 LONGEST_BACKOFF_S = 86_400.0
@@ -55,7 +57,7 @@ def decide(since: Since, train: TrainSettings, approve: ApproveSettings, now_us:
         return Wait(f"{since.labels} labels; a training is worth it from {train.min_labels} on")
     if since.failures_in_a_row and since.last_ended_us is not None:
         backoff_s = min(train.backoff_s * 2 ** (since.failures_in_a_row - 1), LONGEST_BACKOFF_S)
-        left_s = backoff_s - (now_us - since.last_ended_us) / 1e6
+        left_s = backoff_s - elapsed_s(since.last_ended_us, now_us)
         if left_s > 0:
             return Wait(f"{since.failures_in_a_row} failed in a row; next try in {left_s:.0f} s")
     needs_yes = "train" in approve.before
@@ -71,10 +73,10 @@ def _reason_after(no: Rejected, since: Since, train: TrainSettings, now_us: int)
     """What makes it another question than the one that a person said no to."""
     if enough := _enough(no, train):
         return f"{enough} since a person said no"
-    age_s = (now_us - no.at_us) / 1e6
+    age_s = elapsed_s(no.at_us, now_us)
     wanted = since.failures_in_a_row or since.new_human_labels + since.new_verdicts > 0
     if train.every_s and wanted and age_s >= train.every_s:
-        return f"{age_s / 3600:.1f} h since a person said no (rule: {train.every_s / 3600:.1f} h)"
+        return f"{_span(age_s)} since a person said no (rule: {train.every_s / 3600:.1f} h)"
     return None
 
 
@@ -94,7 +96,11 @@ def _reason(since: Since, train: TrainSettings, now_us: int) -> str | None:
     if train.every_s and since.new_human_labels + since.new_verdicts > 0:
         if since.last_started_us is None:
             return "there was no training yet"
-        age_s = (now_us - since.last_started_us) / 1e6
+        age_s = elapsed_s(since.last_started_us, now_us)
         if age_s >= train.every_s:
-            return f"the last training began {age_s / 3600:.1f} h ago (rule: {train.every_s / 3600:.1f} h)"
+            return f"the last training began {_span(age_s)} ago (rule: {train.every_s / 3600:.1f} h)"
     return None
+
+
+def _span(age_s: float) -> str:
+    return f"{age_s / 3600:.1f} h" if math.isfinite(age_s) else "an unknown time (the clock was ahead then)"

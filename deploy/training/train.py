@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
@@ -17,10 +19,12 @@ from deploy.control.store import Control
 from deploy.control.trainings import Training
 from deploy.errors import Failed
 from deploy.parts import operations
+from deploy.rules.elapsed import AHEAD_S, elapsed_s
 from deploy.rules.schedule import Rejected, Since
 from deploy.settings import Settings
 from deploy.state import State
 from deploy.training.job import Job, Progress, Stopped, run_job
+from deploy.training.noting import Noting
 from feedback.clock import Clock
 from feedback.dataset import snapshot
 from feedback.dataset.snapshot import Manifest, Snapshot, SnapshotError
@@ -152,7 +156,8 @@ def train(
         _clear_abandoned(state.work, clock.now_us())
         started = control.trainings.start(reason, clock.now_us(), sealed.name, sealed.positions)
         try:
-            path = job(_spec(state, settings, control, sealed), settings.train.time_limit_s, progress, clock, cancelled)
+            noting = Noting(state.work, started, earlier_seconds(state, settings, control), progress, clock)
+            path = job(_spec(state, settings, control, sealed), settings.train.time_limit_s, noting, clock, cancelled)
             digest = path.name
             operations(state, settings, control, clock).register(digest)
         except Stopped as error:
@@ -168,13 +173,13 @@ def train(
     return digest
 
 
-def since_last(state: State, control: Control) -> Since:
+def since_last(state: State, control: Control, now_us: int) -> Since:
     """What the rules of `schedule.decide` want to know."""
     with Facts(state.facts).pinned() as facts:
-        return since_in(facts, control)
+        return since_in(facts, control, now_us)
 
 
-def since_in(facts: Facts, control: Control) -> Since:
+def since_in(facts: Facts, control: Control, now_us: int) -> Since:
     """The same of these facts."""
     last, done = next(iter(control.trainings.list(1)), None), control.trainings.last_done()
     labels = facts.labels_since({}, LABELS)
@@ -188,24 +193,29 @@ def since_in(facts: Facts, control: Control) -> Since:
         new_human_labels=human,
         new_verdicts=verdicts,
         labels=sum(labels),
-        rejected=_rejected(facts, control, last),
+        rejected=_rejected(facts, control, last, now_us),
     )
 
 
-def since_sealed(facts: Facts, snapshots: Sequence[Manifest]) -> Since:
-    """What the same rules want to know where snapshots are sealed and nothing is trained; `snapshots`, oldest first."""
-    sealed_us = snapshots[-1].as_of_us if snapshots else None
+def since_sealed(facts: Facts, snapshots: Sequence[Manifest], now_us: int) -> Since:
+    """What the same rules want to know where snapshots are sealed and nothing is trained; `snapshots`, oldest first.
+
+    One that was sealed by a clock that was ahead says nothing of what came in since.
+    """
+    known = [one.as_of_us for one in snapshots if math.isfinite(elapsed_s(one.as_of_us, now_us))]
+    sealed_us = known[-1] if known else None
     labels = facts.labels_since({}, LABELS)
     new = labels if sealed_us is None else facts.labels_since(sealed_us, LABELS)
     return Since(sealed_us, sealed_us, 0, *new, sum(labels))
 
 
-def _rejected(facts: Facts, control: Control, last: Training | None) -> Rejected | None:
-    """What a person said no to, unless a training began afterwards."""
+def _rejected(facts: Facts, control: Control, last: Training | None, now_us: int) -> Rejected | None:
+    """What a person said no to, unless a training began afterwards (by a clock that was not ahead)."""
     request = control.trainings.last_rejected()
     if request is None or request.answered_at_us is None:
         return None
-    if last is not None and last.started_at_us > request.answered_at_us:
+    began_us = last.started_at_us if last is not None else 0
+    if began_us > request.answered_at_us and math.isfinite(elapsed_s(began_us, now_us)):
         return None
     new = facts.labels_since(_before(request.positions, request.answered_at_us), LABELS)
     return Rejected(request.answered_at_us, *new)
@@ -220,7 +230,12 @@ def _clear_abandoned(work: Path, now_us: int) -> None:
     """Remove the checkpoints of trainings that nobody took up again for a week."""
     for folder in work.iterdir():
         finished = (folder / RESULT).exists()
-        if folder.is_dir() and not finished and now_us / 1e6 - folder.stat().st_mtime > ABANDONED_S:
+        if not folder.is_dir() or finished:
+            continue
+        age_s = now_us / 1e6 - folder.stat().st_mtime
+        if age_s < -AHEAD_S:  # of a clock that was ahead: the week begins now
+            os.utime(folder, (now_us / 1e6, now_us / 1e6))
+        elif age_s > ABANDONED_S:
             shutil.rmtree(folder)
 
 

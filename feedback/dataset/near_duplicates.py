@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 from rensa import RMinHash, RMinHashLSH
 
 from feedback.content import spoken
-from feedback.records import Turn
+from feedback.records import Message, Turn
 
 SHINGLE_TOKENS = 3
 PERMUTATIONS = 128
@@ -36,7 +37,12 @@ def prompt_key(turn: Turn) -> str:
 
     Not the whole context: in a chat it grows turn by turn, so that two turns would be alike just for being late.
     """
-    talk = [message for message in turn.messages if message.get("role") in ("user", "assistant")]
+    return context_key(turn.messages)
+
+
+def context_key(messages: Sequence[Message]) -> str:
+    """The `prompt_key` of a turn with these messages."""
+    talk = [message for message in messages if message.get("role") in ("user", "assistant")]
     last = max((i for i, message in enumerate(talk) if message["role"] == "user"), default=-1)
     texts = [spoken(message) for message in talk[max(last - 1, 0) : last + 1]]
     if len(texts) == 2 and talk[last - 1]["role"] == "user":
@@ -117,4 +123,4 @@ def _bands(threshold: float) -> tuple[int, int]:
     )
 
 
-__all__ = ["NearDuplicates", "prompt_key", "shingles"]
+__all__ = ["NearDuplicates", "context_key", "prompt_key", "shingles"]

@@ -30,6 +30,7 @@ from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.schema import Field, PrimitiveType
 
 from feedback.clock import Clock
+from feedback.durable import make_sure_of_room
 from feedback.facts.tables import SCHEMA, TABLE_OF_TOPIC, TABLES, Batch, Row, TableName, app_of, day_of, held
 from feedback.records import Unjudged, Verdict
 
@@ -71,7 +72,11 @@ class FactsWriter:
         return {name: _open(self._root / name, self._kept_for) for name in TABLES}
 
     def commit(self, batches: Sequence[Batch]) -> int:
-        """Make batches durable, at most one transaction per table; returns how many rows were new."""
+        """Make batches durable, at most one transaction per table; returns how many rows were new.
+
+        Raises OSError (ENOSPC) while the disk is not quite full: on one that is, delta-rs panics.
+        """
+        make_sure_of_room(self._root)
         new = 0
         for name in TABLES:
             mine = [batch for batch in batches if TABLE_OF_TOPIC[batch.topic] == name]

@@ -71,6 +71,10 @@ class Edge:
         """What stands for this user id in every record."""
         return self._redactor.user(raw)
 
+    def kept(self, raw_id: str) -> str:
+        """What stands for the id of a conversation, turn or event in every record."""
+        return self._personal_ids.kept(raw_id)
+
     def reply(self, reply: str | Message, work_us: int | None = None, locale: str | None = None) -> str | Message:
         """A reply without personal data. Raises TooMuchWork where it may take more than `work_us`."""
         redactor = self._within(work_us)

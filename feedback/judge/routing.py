@@ -62,6 +62,14 @@ def merge(state: State, other: State) -> None:
             _wait(state, key, turn, due_us)
 
 
+def set_back(state: State, now_us: int) -> None:
+    """The clock was ahead and came back to this: nothing waits for longer than a grace period from now on."""
+    latest_us = now_us + state.grace_us
+    state.settled = {key: min(until_us, latest_us) for key, until_us in state.settled.items()}
+    state.waiting = {key: (min(due_us, latest_us), turn) for key, (due_us, turn) in state.waiting.items()}
+    state.timers = sorted((due_us, key) for key, (due_us, _) in state.waiting.items())
+
+
 def unrouted(turns: Iterable[Turn], settled: Container[TurnKey]) -> list[JudgeRequest]:
     """Questions for every turn but those that somebody rated or a verdict speaks of, sorted by id."""
     open_turns = {turn.key: turn for turn in turns if turn.key not in settled and untrainable(turn) is None}

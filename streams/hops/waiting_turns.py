@@ -27,13 +27,20 @@ class WaitingTurns:
         self._grace_us = round(grace_s * 1e6)
         self._states: dict[int, State] = defaultdict(lambda: State(self._grace_us))
         self._owned: set[int] = set()
+        self._looked_us = 0
+        """When it was last asked what is due."""
 
     def observe(self, partition: int, event: Turn | Rating, received_at_us: int) -> list[JudgeRequest]:
         """Take one event in; answers what is due in its partition."""
-        return routing.step(self._states[partition], event, received_at_us, self._clock.now_us())
+        now_us = self._clock.now_us()  # what was received later than now was by a clock that was ahead
+        return routing.step(self._states[partition], event, min(received_at_us, now_us), now_us)
 
     def due(self, now_us: int) -> list[JudgeRequest]:
         """What has become due anywhere."""
+        if now_us < self._looked_us:
+            for state in self._states.values():
+                routing.set_back(state, now_us)
+        self._looked_us = now_us
         return [request for state in self._states.values() for request in routing.step(state, None, now_us, now_us)]
 
     def waiting(self) -> int:
@@ -51,7 +58,7 @@ class WaitingTurns:
         for partition, at_us, event in sorted(facts.received_since(since_us), key=lambda item: item[1]):
             if partition in new and event.key not in judged:
                 # the clock stands still while this is read: what is due is routed by the first `due`
-                routing.step(states[partition], event, at_us, 0)
+                routing.step(states[partition], event, min(at_us, now_us), 0)
         return states
 
     def own(self, partitions: set[int], rebuilt: dict[int, State]) -> None:

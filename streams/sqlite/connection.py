@@ -13,6 +13,8 @@ from streams.log import LogError
 BUSY_S = 30.0
 """How long a call waits while others write."""
 AGAIN_S, TRIES = 0.01, 3_000
+JOURNAL_BYTES = 16_000_000
+"""What is left of the journal once its content is in the file: it grows with the largest transaction."""
 
 
 def open_sqlite(path: Path, schema: Sequence[str], clock: Clock) -> sqlite3.Connection:
@@ -21,6 +23,7 @@ def open_sqlite(path: Path, schema: Sequence[str], clock: Clock) -> sqlite3.Conn
     try:
         _to_wal(connection, clock)
         connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(f"PRAGMA journal_size_limit={JOURNAL_BYTES}")
         with transaction(connection):
             for statement in schema:
                 connection.execute(statement)
@@ -67,6 +70,7 @@ def _to_wal(connection: sqlite3.Connection, clock: Clock) -> None:
     until_s = clock.monotonic_s() + BUSY_S
     for tried in range(TRIES):
         try:
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # of a fresh file: see streams.sqlite.shrinking
             connection.execute("PRAGMA journal_mode=WAL")
             return
         except sqlite3.OperationalError as error:

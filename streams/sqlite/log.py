@@ -19,8 +19,11 @@ from feedback.clock import Clock
 from feedback.intake.edge import Record
 from streams.log import TP, LogError, Stored
 from streams.sqlite.connection import open_sqlite, read_sqlite, transaction
+from streams.sqlite.shrinking import shrink
 
 FORMAT = "1"
+TRIMMED = 2_000
+"""Records that are removed at once."""
 
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -150,20 +153,36 @@ class SqliteLog:
     def trim(self, before_us: int, groups: Mapping[str, str]) -> int:
         """Remove records received before `before_us` that the group responsible for their topic has done.
 
-        `groups` names that group for each topic; other topics are left alone. Returns how many records went.
+        `groups` names that group for each topic; other topics are left alone. Returns how many records went;
+        their room is given back to the disk.
         """
         removed = 0
         for topic, group in groups.items():
             done = self.committed(group)
             with self._lock:
-                for partition_id, partition in self._connection.execute(
-                    "SELECT id, partition FROM partitions WHERE topic = ?", (topic,)
-                ).fetchall():
-                    removed += self._connection.execute(
-                        "DELETE FROM records WHERE partition_id = ? AND offset < ? AND at_us < ?",
-                        (partition_id, done.get((topic, partition), 0), before_us),
-                    ).rowcount
+                found = self._found(topic)
+            for partition, row_id, _ in found:
+                while gone := self._trim(row_id, done.get((topic, partition), 0), before_us):
+                    removed += gone
+        shrink(self._connection, self._lock, self._clock)
         return removed
+
+    def _trim(self, row_id: int, done: int, before_us: int) -> int:
+        """The oldest of them: others write between two such steps."""
+        with self._lock:
+            oldest = "SELECT offset, at_us FROM records WHERE partition_id = ? ORDER BY offset LIMIT 1"
+            first, at_us = self._connection.execute(oldest, (row_id,)).fetchone() or (done, 0)
+            surely = self._last_before(row_id, before_us) if at_us > self._clock.now_us() else -1
+            return self._connection.execute(
+                "DELETE FROM records WHERE partition_id = ? AND offset < ? AND (at_us < ? OR offset < ?)",
+                (row_id, min(done, first + TRIMMED), before_us, surely),
+            ).rowcount
+
+    def _last_before(self, row_id: int, before_us: int) -> int:
+        """The offset of the last record received before a moment, and -1. Where a clock was ahead, those before it seem newer."""
+        last = "SELECT offset FROM records WHERE partition_id = ? AND at_us < ? ORDER BY offset DESC LIMIT 1"
+        row = self._connection.execute(last, (row_id, before_us)).fetchone()
+        return -1 if row is None else int(row[0])
 
     def forget(self, topic: str, places: Mapping[int, Collection[int]]) -> int:
         """Remove the records at these offsets, by partition; their bytes are overwritten. Returns how many went."""

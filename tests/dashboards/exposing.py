@@ -21,6 +21,7 @@ from deploy.decisions import figures
 from deploy.decisions.operations import Operations
 from deploy.engine import metrics as engine
 from deploy.gateway import metrics as serving
+from deploy.roles import metrics as roles
 from deploy.rules.gate import Comparisons
 from deploy.settings import Settings
 from deploy.web.serving import listen, serve
@@ -98,6 +99,8 @@ class Loop:
         serving.SPOOL_LIMIT_BYTES.set(1_000_000)
         serving.SPOOL_OLDEST_SECONDS.set(3)
         serving.SPOOL_REFUSED.inc()
+        roles.DISK_FREE_BYTES.set(90_000_000_000)
+        roles.DISK_BYTES.set(100_000_000_000)
         engine.ADAPTER_LOAD_FAILURES.inc()
         engine.ADAPTER_INFO.labels(adapter="tt-0123456789abcdef", role="incumbent").set(1)
 

@@ -9,15 +9,16 @@ from prometheus_client.metrics import MetricWrapperBase
 from deploy.decisions import figures
 from deploy.engine import metrics as engine
 from deploy.gateway import metrics as serving
+from deploy.roles import metrics as roles
 from streams import metrics as streams
 
 
 @cache
 def collectors() -> tuple[MetricWrapperBase, ...]:
-    """Every metric of the three modules."""
+    """Every metric of these modules."""
     found = {
         id(value): value
-        for module in (streams, serving, engine, figures)
+        for module in (streams, serving, engine, figures, roles)
         for value in vars(module).values()
         if isinstance(value, MetricWrapperBase)
     }

@@ -1,8 +1,12 @@
+import errno
+import math
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
 
+from feedback import durable
 from feedback.durable import canonical, sha256_file, staged, write_json
 
 
@@ -45,3 +49,33 @@ def test_json_is_replaced_in_one_step(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", {"a": 2})
     assert sha256_file(tmp_path / "x.json") != first
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), True),
+        (sqlite3.OperationalError("database or disk is full"), True),
+        (Exception("I/O error: No space left on device (os error 28)"), True),
+        (sqlite3.OperationalError("database is locked"), False),
+        (OSError(errno.ENOENT, "No such file or directory"), False),
+    ],
+)
+def test_a_full_disk_is_known_however_it_is_told(error: Exception, full: bool) -> None:
+    assert durable.is_full(error) == full
+
+
+def test_the_room_left_is_told_and_unknown_where_there_is_nothing(tmp_path: Path) -> None:
+    assert 0 < durable.free_bytes(tmp_path) < durable.size_bytes(tmp_path)
+    assert math.isnan(durable.free_bytes(tmp_path / "gone"))
+
+
+def test_what_needs_room_is_refused_as_by_a_full_disk_before_the_last_of_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    durable.make_sure_of_room(tmp_path)
+    monkeypatch.setattr(durable, "free_bytes", lambda _: durable.RESERVE_BYTES - 1)
+    with pytest.raises(OSError, match="No space left") as refused:
+        durable.make_sure_of_room(tmp_path)
+    assert durable.is_full(refused.value)

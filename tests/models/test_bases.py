@@ -90,6 +90,8 @@ def test_a_tiny_base_of_other_settings_is_none_to_train_with_and_said_to_who_wou
     [
         {"attn_implementation": "someone/fast-attention"},
         {"_attn_implementation": "someone/fast-attention:run"},
+        {"experts_implementation": "someone/fast-attention"},
+        {"a": [{"b": {"_attn_implementation_internal": "someone/fast-attention"}}]},
         {"text_config": {"attn_implementation": {"": "sdpa", "x": "someone/fast-attention"}}},
     ],
 )
@@ -97,4 +99,29 @@ def test_attention_that_would_be_fetched_and_run_is_refused(directory: Path, con
     known = json.loads((directory / "config.json").read_bytes())
     (directory / "config.json").write_text(json.dumps(known | config))
     with pytest.raises(JobFailed, match="wants the attention someone/fast-attention"):
+        describe(directory, "my-model")
+
+
+@pytest.mark.parametrize("layers", [{"num_hidden_layers": 10**9}, {"num_hidden_layers": 0}, {"a": {"n_layer": 3}}])
+def test_a_config_that_tells_of_other_layers_than_there_are_weights_of_is_refused(
+    directory: Path, layers: dict[str, Any]
+) -> None:
+    known = json.loads((directory / "config.json").read_bytes())
+    (directory / "config.json").write_text(
+        json.dumps({name: known[name] for name in known if "layers" not in name} | layers)
+    )
+    with pytest.raises(JobFailed, match=r"tells of \d+ layers, its weights hold 2"):
+        describe(directory, "my-model")
+
+
+@pytest.mark.parametrize("config", ["[]", "{", "[" * 100_000])
+def test_a_config_that_is_none_is_refused(directory: Path, config: str) -> None:
+    (directory / "config.json").write_text(config)
+    with pytest.raises(JobFailed, match=r"config\.json is not"):
+        describe(directory, "my-model")
+
+
+def test_weights_that_are_no_safetensors_are_refused(directory: Path) -> None:
+    (directory / "model.safetensors").write_bytes(b"PK not at all")
+    with pytest.raises(JobFailed, match="are not safetensors files"):
         describe(directory, "my-model")

@@ -15,6 +15,7 @@ from models.bases import Base
 from models.evaluate import (
     Sample,
     Wanted,
+    describe_by_prompt,
     describe_samples,
     judge_reward,
     load_policies,
@@ -96,6 +97,30 @@ def test_with_nothing_to_be_judged_on_nothing_is_claimed(chat: Any) -> None:
     found = judge_reward(LikesLength(chat), data(pairs=pairs_of("train", right=30)))
     assert (found.accuracy, found.holdout, found.majority_baseline, found.calibration_error) == (None, 0, None, None)
     assert found.interval == (0.0, 1.0)
+
+
+def test_figures_are_told_apart_for_prompts_that_train_has_seen_and_has_not(chat: Any) -> None:
+    common, rare = said("Where is my parcel now?"), said("Which of the two lamps is the brighter one?")
+    pairs = [pair(n, "gate", common, *((GOOD, BAD) if n < 22 else (BAD, GOOD))) for n in range(24)]
+    pairs += [pair(n, "gate", rare, BAD, GOOD) for n in range(24, 27)]
+    pairs.append(pair(27, "train", said("where is MY parcel now"), GOOD, BAD))
+    found = judge_reward(LikesLength(chat), data(pairs=pairs))
+    assert (found.seen.holdout, found.unseen.holdout, found.holdout) == (24, 3, 27)
+    assert found.seen.accuracy == pytest.approx(22 / 24)
+    assert found.seen.interval[0] < 22 / 24 < found.seen.interval[1]
+    assert (found.unseen.accuracy, found.seen.few) == (0.0, None)
+    assert found.unseen.few == "3 gate labels are of prompts that train has not seen: 20 are wanted to tell anything"
+
+
+def test_samples_are_described_for_seen_and_for_unseen_prompts(chat: Any) -> None:
+    asked = [said("Where is it?"), said("Where is it?"), said("Who are you then?")]
+    both = [Sample(prompt, "en", "a " * (n + 1), "b") for n, prompt in enumerate(asked)]
+    found = describe_by_prompt(chat, both, lambda prompt: prompt == asked[0])
+    assert [found[kind]["candidate"].count for kind in ("seen", "unseen")] == [2, 1]
+    seen, unseen = found["seen"]["candidate"], found["unseen"]["candidate"]
+    assert seen.mean_interval is not None
+    assert seen.mean_interval[0] < (seen.mean_tokens or 0) < seen.mean_interval[1]
+    assert unseen.mean_interval is None, "of one nothing is known"
 
 
 def samples(*replies: tuple[str, str]) -> list[Sample]:

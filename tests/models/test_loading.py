@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +17,7 @@ import torch
 from models import loading
 from models.bases import Base
 from models.batches import lay_out
+from models.errors import JobFailed
 from models.loading import load_causal, load_chat, load_scorer, pad_id, training_dtype
 from models.reward import rewards, with_reward_lora
 from models.settings import RewardSettings
@@ -44,12 +50,12 @@ def test_its_tokenizer_reads_as_the_one_that_was_saved(directory: Path, chat: An
 def test_weights_that_are_pickled_are_not_loaded(directory: Path, model: Any, tmp_path: Path) -> None:
     model.config.save_pretrained(tmp_path)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(OSError, match="safetensors"):
+    with pytest.raises(JobFailed, match="safetensors"):
         load_causal(tmp_path)
 
 
 def test_a_base_that_is_gone_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises((OSError, ValueError), match="gone"):
+    with pytest.raises(JobFailed, match="gone"):
         load_causal(tmp_path / "gone")
 
 
@@ -104,3 +110,37 @@ def test_rows_are_filled_up_with_what_ends_a_reply_where_there_is_no_padding(cha
     assert pad_id(chat) == chat.tokenizer.pad_token_id
     bare: Any = SimpleNamespace(tokenizer=SimpleNamespace(pad_token_id=None), end_ids=frozenset({7}))
     assert pad_id(bare) == 7
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ({"model_type": "own", "auto_map": {"AutoConfig": "c.C", "AutoModelForCausalLM": "m.M"}}, "custom code"),
+        ({"model_type": "own"}, "model type `own`"),
+        ({"num_attention_heads": 0}, "ZeroDivisionError"),
+        ({"hidden_size": 1_000_000_000}, "RuntimeError"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "optimum"),
+    ],
+)
+def test_of_a_base_that_would_need_code_of_its_own_or_is_broken_one_sentence_says_so(
+    directory: Path, tmp_path: Path, config: dict[str, Any], why: str
+) -> None:
+    shutil.copytree(directory, tmp_path / "base")
+    known = json.loads((directory / "config.json").read_bytes())
+    (tmp_path / "base" / "config.json").write_text(json.dumps(known | config))
+    for load in (load_causal, partial(load_scorer, heads=1, seed=1)):
+        with pytest.raises(JobFailed, match=rf"can't be loaded .*{why}.*choose another base"):
+            load(tmp_path / "base")
+
+
+@pytest.mark.parametrize("name", ["attn_implementation", "_attn_implementation"])
+def test_the_attention_is_ours_to_choose_whatever_a_config_asks_for(directory: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(directory, tmp_path / "base")
+    known = json.loads((directory / "config.json").read_bytes())
+    (tmp_path / "base" / "config.json").write_text(json.dumps(known | {name: "flash_attention_2"}))
+    assert load_causal(tmp_path / "base").config._attn_implementation == "sdpa"
+
+
+def test_no_kernel_is_fetched_from_the_hub() -> None:
+    code = "import models.engine; from transformers.integrations import hub_kernels as k; print(k._TRANSFORMERS_USE_HUB_KERNELS)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "NO\n"

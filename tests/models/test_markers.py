@@ -57,7 +57,7 @@ def test_a_template_that_refuses_has_the_special_tokens_for_markers(
 
 
 class _Refusing:
-    def render(self, **_: Any) -> str:
+    def rendered(self, *_: Any) -> str:
         from jinja2 import TemplateError
 
         raise TemplateError("no")

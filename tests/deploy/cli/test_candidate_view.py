@@ -34,6 +34,23 @@ def test_it_says_what_was_measured_and_what_to_type(rules: Operations, folder: P
     assert out.splitlines()[-1].startswith("next: trimtab approve ")
 
 
+def test_it_tells_the_figures_of_prompts_that_train_has_seen_and_of_those_it_has_not(
+    rules: Operations, folder: Path
+) -> None:
+    few = "3 gate labels are of prompts that train has not seen: 20 are wanted to tell anything"
+    known = {"accuracy": 0.9, "interval": [0.7, 0.97], "holdout": 40, "few": None}
+    quality = {"metric": "pairs", "accuracy": 0.85, "interval": [0.7, 0.9], "holdout": 43}
+    quality |= {"seen": known, "unseen": {"accuracy": 0.33, "interval": [0.06, 0.79], "holdout": 3, "few": few}}
+    side = {"count": 20, "mean_tokens": 21.0, "mean_interval": [18.0, 24.0]}
+    stats = {"seen": {"candidate": side, "incumbent": side | {"mean_tokens": 19.5}}}
+    shown = view(rules, folder, reward_model=quality, sample_stats_by_prompt=stats)
+    out = printed(shown)
+    assert "seen       accuracy 0.90 on 40 held-out labels (95% 0.70–0.97) whose prompts train has too; on 20 " in out
+    assert "21.0 tokens a reply (95% 18.00–24.00), the incumbent 19.5 (18.00–24.00)\n" in out
+    assert f"whose prompts train has not\n           • {few}\n" in out
+    assert shown["report"]["reward_model"]["unseen"]["holdout"] == 3
+
+
 def test_only_the_first_samples_are_printed_and_the_rest_is_counted(rules: Operations, folder: Path) -> None:
     samples = [
         {"prompt": f"question {n}.", "candidate": "long " * WIDTH, "incumbent": None} for n in range(MAX_SAMPLES + 3)

@@ -69,7 +69,7 @@ def test_from_the_list_to_the_incumbent_and_back(typed: Any, digest: str) -> Non
     ]
     words = ["approve", digest[:10], "--evidence", view["evidence"][:12], "--reason", "ok", "--override-hold", "--json"]
     assert document(typed(*words))["state"] == "approved"
-    for _ in range(4):
+    for _ in range(5):
         serving = document(typed("promote", "--json"))
     assert serving["incumbent"] == digest
     assert document(typed("rollback", "--incumbent", "--json"))["incumbent"] is None

@@ -14,6 +14,7 @@ import pytest
 
 from deploy.cli import common
 from deploy.errors import Failed, Refused
+from deploy.state import open_state
 from tests.deploy.cli.typed import streams
 from tests.deploy.cli.typed import typed as run
 
@@ -98,3 +99,19 @@ def test_a_document_is_readable_and_survives_half_a_character() -> None:
         printed = out.getvalue().decode()
     assert "grüß" in printed
     assert json.loads(printed) == {"text": "grüß \udcff"}
+
+
+def test_where_no_terminal_is_no_name_is_cut_however_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    name = "a-long-name-" * 12
+    state = open_state(tmp_path / name).root
+    _, out, _ = exactly(state, "status")
+    assert out.splitlines()[0].split() == ["state", str(state)]
+    assert exactly(state, "keys", "create", "--name", name, "--scope", "chat")[0] == 0
+    assert name in exactly(state, "keys", "ls")[1]
+
+
+def test_a_terminal_is_as_wide_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    monkeypatch.setattr(common.stdout, "_force_terminal", True)
+    assert common.stdout.width == 50

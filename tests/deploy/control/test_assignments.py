@@ -11,7 +11,7 @@ import pytest
 
 from deploy.control import schema
 from deploy.control.store import Control, open_control
-from deploy.rules.assignment import Assignment, Conversation, Exposure
+from deploy.rules.assignment import WINDOW_US, Assignment, Conversation, Exposure
 from deploy.rules.rollout import Promote, Rollback
 from tests.deploy.control.test_store import canary, do
 from tests.deploy.postgres import fresh
@@ -88,14 +88,37 @@ def test_on_postgresql_too(postgres: str) -> None:
         control.close()
 
 
-def test_a_rising_share_moves_a_unit_only_with_its_next_conversation(control: Control) -> None:
+def test_a_rising_share_moves_a_unit_with_a_new_conversation_once_its_outcome_is_known(control: Control) -> None:
     canary(control, share=0.1)
     before = {n: control.expose("t", f"first-{n}", f"u{n}", 1) for n in range(40)}
     do(control, Promote((0.9, 1.0), 100))
     assert all(control.expose("t", f"first-{n}", f"u{n}", 2) == exposure for n, exposure in before.items())
-    second = Counter(control.expose("t", f"second-{n}", f"u{n}", 2).arm for n in range(40))
+    soon = {n: control.expose("t", f"second-{n}", f"u{n}", WINDOW_US) for n in range(40)}
+    assert {n: exposure.arm for n, exposure in soon.items()} == {n: exposure.arm for n, exposure in before.items()}
+    later = Counter(control.expose("t", f"third-{n}", f"u{n}", WINDOW_US + 1).arm for n in range(40))
     assert Counter(exposure.arm for exposure in before.values())["candidate"] < 12
-    assert second["candidate"] > 28
+    assert later["candidate"] > 28
+    assert control.expose("t", "first-0", "u0", WINDOW_US + 2) == before[0]
+
+
+def test_a_units_draws_are_told_in_the_order_in_which_they_were_made(control: Control) -> None:
+    canary(control, share=0.1)
+    for n in (2, 0, 1):
+        control.expose("t", f"c-{n}", f"u{n}", 10 + n)
+        control.expose("t", f"again-{n}", f"u{n}", 10 + n)
+    do(control, Promote((0.9, 1.0), 100))
+    control.expose("t", "late", "u0", 11 + WINDOW_US)
+    told = control.assignments.enrolments("r")
+    assert [(one.unit, one.number, one.share, one.at_us) for one in told if one.number == 0] == [
+        ("u0", 0, 0.1, 10),
+        ("u1", 0, 0.1, 11),
+        ("u2", 0, 0.1, 12),
+    ]
+    again = [one for one in told if one.number]
+    first = next(one for one in told if one.unit == "u0")
+    assert len(again) == (first.arm == "incumbent")
+    assert all(one.probability == pytest.approx(0.8 / 0.9) for one in again)
+    assert control.assignments.enrolments("another") == []
 
 
 def test_a_rollback_takes_every_conversation_off_the_candidate(control: Control) -> None:

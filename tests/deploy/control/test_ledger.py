@@ -116,3 +116,10 @@ def test_costs_are_told_by_day_with_what_was_never_settled(tmp_path: Path) -> No
     older, newer = hour_of(NOW_US)[:10], hour_of(NOW_US + DAY_US)[:10]
     assert ledger.by_day() == [DayCosts(newer, 1, 0.5, 0.0), DayCosts(older, 3, 1.25, 0.25)]
     assert ledger.by_day()[1].usd == ledger.spent(NOW_US).day_usd
+
+
+def test_money_spent_while_the_clock_was_ahead_is_none_of_the_hour_to_which_it_comes_back(tmp_path: Path) -> None:
+    ledger = book(tmp_path)
+    reserved(ledger.reserve(1.0, NOW_US + 1_000 * DAY_US))
+    assert ledger.spent(NOW_US) == Spent(0.0, 0.0)
+    reserved(ledger.reserve(1.0, NOW_US))

@@ -135,11 +135,17 @@ def test_the_rollout_under_way_goes_on_by_its_rule_and_the_next_one_has_a_salt(w
     control.close()
 
 
+BEFORE_3, BEFORE_4 = ("ALTER TABLE rollouts DROP COLUMN salt",), ("DROP TABLE enrolments", "DROP TABLE looks")
+
+
 @ANY_SERVER
-def test_a_database_of_version_2_is_brought_up_to_date_too(where: str | Path) -> None:
+@pytest.mark.parametrize(("version", "lacks"), [(2, BEFORE_3 + BEFORE_4), (3, BEFORE_4)])
+def test_a_database_of_a_later_version_is_brought_up_to_date_too(
+    where: str | Path, version: int, lacks: tuple[str, ...]
+) -> None:
     open_control(where).close()
     up_to_date = content(where), indexes(where)
-    say(where, "ALTER TABLE rollouts DROP COLUMN salt", "UPDATE schema_version SET version = 2")
+    say(where, *lacks, f"UPDATE schema_version SET version = {version}")
     open_control(where).close()
     assert (content(where), indexes(where)) == up_to_date
 

@@ -7,9 +7,10 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
 from prometheus_client import REGISTRY
 
-from deploy.control.records import Candidate
+from deploy.control.records import Candidate, RolloutLook
 from deploy.control.store import Control
 from deploy.decisions import figures
 from deploy.decisions.operations import Operations
@@ -139,3 +140,28 @@ def test_who_waits_is_found_in_the_database(
     evidence = rules.show(new)["evidence"]
     rules.approve(new, evidence=evidence, reason="r", actor="ada", override_hold=True)
     assert read(control, clock, "trimtab_candidate_waiting_seconds") == 0
+
+
+def test_the_arms_of_a_rollout_are_shown_while_it_is_under_way(
+    control: Control, clock: ManualClock, folder: Path, rules: Operations
+) -> None:
+    with control.change() as tx:
+        before = tx.serving()
+        after, _ = transition(before, Approve("c" * 64, "r"), 1)
+        after, _ = transition(after, Promote((0.5, 1.0), 100), 1)
+        tx.add_candidate(Candidate("c" * 64, "s", "d", "r", 1, 1, "canary", "canary"))
+        tx.save_serving(before, after, 1)
+        row = {"metric": "errors", "age_h": 1.0, "slice": None, "log_evidence_of_harm": 0.0, "log_evidence_needed": 2.0}
+        arms = {"bad": {"candidate": 3, "incumbent": 1}, "of": {"candidate": 10, "incumbent": 20}}
+        document = {"action": "wait", "units": {"candidate": 12, "incumbent": 24}, "metrics": [row | arms]}
+        tx.save_look(RolloutLook("r", 1, document))
+    at = {"metric": "errors", "age_hours": "1", "group": "all"}
+    assert read(control, clock, "trimtab_rollout_verdict", action="wait") == 1
+    assert read(control, clock, "trimtab_rollout_verdict", action="rollback") == 0
+    assert read(control, clock, "trimtab_rollout_units", arm="candidate") == 12
+    assert read(control, clock, "trimtab_rollout_closed_units", arm="incumbent", **at) == 20
+    assert read(control, clock, "trimtab_rollout_bad_units", arm="candidate", **at) == 3
+    assert read(control, clock, "trimtab_rollout_harm", **at) == pytest.approx(0.1353, abs=1e-3)
+    rules.rollback(actor="ada")
+    assert read(control, clock, "trimtab_rollout_verdict", action="wait") == 0
+    assert read(control, clock, "trimtab_rollout_units", arm="candidate") is None

@@ -50,7 +50,7 @@ def test_promote_moves_share_by_share_to_the_incumbent(rules: Operations, folder
     rules.register(digest)
     approve(rules, digest, **HOLD)
     seen = []
-    for _ in range(4):
+    for _ in range(5):
         rules.promote(actor="ada")
         (view,) = rules.candidates()
         seen.append((view["state"], view["stage"], view["share"]))
@@ -58,6 +58,7 @@ def test_promote_moves_share_by_share_to_the_incumbent(rules: Operations, folder
         ("canary", "canary", 0.05),
         ("canary", "canary", 0.25),
         ("canary", "canary", 0.5),
+        ("canary", "canary", 0.95),
         ("full", "full", 1.0),
     ]
     assert rules.control.routing().incumbent == digest

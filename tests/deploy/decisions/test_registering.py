@@ -85,3 +85,14 @@ def test_looking_twice_at_the_same_evidence_shows_the_same_seal(
     first = rules.show(digest)["evidence"]
     clock.set_forward(3600)
     assert rules.candidates()[0]["evidence"] == first
+
+
+def test_what_was_sealed_while_the_clock_was_ahead_is_sealed_anew_when_it_is_back(
+    rules: Operations, clock: ManualClock, folder: Path
+) -> None:
+    clock.set_forward(1_000 * 86_400)
+    ahead = rules.register(digest := make_candidate(folder))["evidence"]
+    clock.set_forward(-1_000 * 86_400)
+    back = rules.show(digest)["evidence"]
+    assert back != ahead
+    assert rules.show(digest)["evidence"] == back

@@ -87,7 +87,7 @@ def test_a_candidate_whose_seal_is_history_shows_no_evidence_that_could_be_appro
 
 
 def test_what_is_served_names_the_rollout_and_what_a_rollback_would_go_back_to() -> None:
-    assert served(CANARY) == {
+    assert served(CANARY, None) == {
         "incumbent": B,
         "earlier_incumbent": None,
         "halted": False,
@@ -98,10 +98,11 @@ def test_what_is_served_names_the_rollout_and_what_a_rollback_would_go_back_to()
             "state": "canary",
             "share": 0.05,
             "approved_at": "2023-11-14T22:13:20Z",
+            "look": None,
         },
     }
-    assert served(Serving((None, A, B)))["earlier_incumbent"] == A
-    assert (served(Serving())["incumbent"], served(Serving())["rollout"]) == (None, None)
+    assert served(Serving((None, A, B)), None)["earlier_incumbent"] == A
+    assert (served(Serving(), None)["incumbent"], served(Serving(), None)["rollout"]) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -259,7 +259,7 @@ async def test_a_conversation_keeps_its_adapter_and_a_halt_takes_it_within_a_sec
     assert "rollout" not in gateway.events()[-1]
 
 
-async def test_an_adapter_that_can_not_be_loaded_leaves_the_incumbent_serving_and_is_no_evidence(
+async def test_an_adapter_that_can_not_be_loaded_leaves_the_incumbent_serving_and_is_its_arms_error(
     gateway: Gateway, judged_rules: Operations, folder: Path
 ) -> None:
     old = incumbent(judged_rules, folder, 1)
@@ -273,7 +273,9 @@ async def test_an_adapter_that_can_not_be_loaded_leaves_the_incumbent_serving_an
         assert reply.system_fingerprint == old
     events = gateway.events()
     assert {event["policy"] for event in events} == {old}
-    assert 1 <= sum("rollout" not in event for event in events) < 40
+    failed = [event["rollout"] for event in events if event["rollout"].get("instead")]
+    assert 1 <= len(failed) < 40
+    assert {rollout["arm"] for rollout in failed} == {"candidate"}
 
 
 async def test_an_operator_may_name_an_adapter_and_others_may_not(
@@ -349,3 +351,20 @@ async def test_no_log_line_holds_what_people_wrote_or_who_they_are(
     logged = "".join(capsys.readouterr())
     assert "engine_failed" in logged
     assert "secret" not in logged
+
+
+def lost() -> float:
+    return REGISTRY.get_sample_value("trimtab_turns_lost_total") or 0.0
+
+
+async def test_a_turn_that_was_refused_is_not_counted_as_served_and_lost(gateway: Gateway, folder: Path) -> None:
+    before = lost()
+    gateway.producer.broken = True
+    await gateway.openai().chat.completions.create(model=ALIAS, messages=HELLO)
+    assert lost() == before + 1
+    async with running(gateway.control, folder, on_full="refuse") as strict:
+        strict.producer.broken = True
+        for stream in (False, True):
+            with pytest.raises(openai.APIError, match="event log"):
+                await strict.openai().chat.completions.create(model=ALIAS, messages=HELLO, stream=stream)
+    assert lost() == before + 1

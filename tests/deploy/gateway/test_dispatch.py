@@ -19,9 +19,10 @@ from deploy.engine.adapters import LocalEngines
 from deploy.gateway.breaker import Away
 from deploy.gateway.control_link import ControlLink
 from deploy.gateway.dispatch import Dispatcher
-from deploy.gateway.event_log import EventLog
+from deploy.gateway.event_log import EventLog, Outbox
 from deploy.gateway.live_turn import RETRY_S, LiveTurn
 from deploy.gateway.redaction import Redaction
+from deploy.gateway.spool import Spool
 from deploy.gateway.turn_ids import TurnIds
 from deploy.rules.assignment import Exposure, Routing
 from deploy.serving_settings import GatewaySettings
@@ -49,12 +50,14 @@ class Desk:
 
 
 @asynccontextmanager
-async def dispatching(desk: Any, engine: FakeEngine, folder: Path, queue: int = 64) -> AsyncIterator[Dispatcher]:
+async def dispatching(
+    desk: Any, engine: FakeEngine, folder: Path, queue: int = 64, outbox: Outbox | None = None, **options: Any
+) -> AsyncIterator[Dispatcher]:
     engines = LocalEngines(lambda: BASE, folder, desk, queue=queue, make=lambda _: engine, clock=CLOCK)
-    events = EventLog(MemoryProducer(), CLOCK, Redaction(Edge(b"key"), CLOCK))
+    events = EventLog(outbox or MemoryProducer(), CLOCK, Redaction(Edge(b"key"), CLOCK))
     await engines.start()
     await until(lambda: engines.ready() is None)
-    yield Dispatcher(GatewaySettings(queue=queue), desk, engines, events, TurnIds(b"key"), CLOCK)
+    yield Dispatcher(GatewaySettings(queue=queue, **options), desk, engines, events, TurnIds(b"key"), CLOCK)
     engine.go.set()
     await engines.stop()
 
@@ -172,3 +175,21 @@ async def test_before_the_control_database_was_ever_read_chats_are_told_to_come_
         with pytest.raises(ApiError, match="control database") as refused:
             await start(dispatcher)
         assert (refused.value.status, refused.value.code, refused.value.retry_after_s) == (503, "not_ready", RETRY_S)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_request_that_a_full_disk_refuses_is_not_assigned_to_an_arm(
+    link: ControlLink, control: Control, judged_rules: Operations, folder: Path, tmp_path: Path, stream: bool
+) -> None:
+    canary(judged_rules, folder)
+    await caught_up(link, control)
+    spool, engine = Spool(tmp_path / "spool.db", 1_000_000, CLOCK, free=lambda: 0.0), FakeEngine()
+    async with dispatching(link, engine, folder, outbox=spool, on_full="refuse") as dispatcher:
+        with pytest.raises(ApiError, match="event log") as refused:
+            await start(dispatcher, stream=stream)
+        assert (refused.value.status, refused.value.code) == (503, "not_logged")
+    async with dispatching(link, engine, folder, outbox=spool, on_full="drop") as dispatcher:
+        assert (await start(dispatcher, "served all the same")).error is None
+    assert assignments(control) == ["served all the same"]
+    assert len(engine.asked) == 1
+    await spool.close()

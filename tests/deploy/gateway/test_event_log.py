@@ -7,13 +7,14 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from deploy.gateway.event_log import Ended, EventLog, turn_record
+from deploy.gateway.event_log import TOLD_EVERY_S, Ended, EventLog, turn_record
 from deploy.gateway.redaction import Redaction, newest
 from feedback.intake.contract import MAX_EVENT_BYTES
-from feedback.intake.edge import Edge, encoded
+from feedback.intake.edge import Edge, Record, encoded
 from feedback.records import Turn
-from tests.fakes import CLOCK, MemoryProducer
+from tests.fakes import CLOCK, ManualClock, MemoryProducer
 
 NOW_US = 1_800_000_000_000_000
 EDGE = Edge(b"key")
@@ -83,3 +84,16 @@ async def test_what_is_not_logged_is_said_without_what_was_said(capsys: pytest.C
     logged = "".join(capsys.readouterr())
     assert "no space left on device" in logged
     assert "secret" not in logged
+
+
+async def test_what_can_not_be_logged_is_told_now_and_then_and_not_for_each_turn() -> None:
+    clock, producer = ManualClock(), MemoryProducer()
+    producer.broken = True
+    events = EventLog(producer, clock, Redaction(EDGE, CLOCK))
+    with capture_logs() as told:
+        for _ in range(3):
+            assert not await events.send([Record("t", b"k", b"v", ())] * 2)
+        assert [(line["event"], line["records"]) for line in told] == [("events_not_logged", 2)]
+        clock.set_forward(TOLD_EVERY_S)
+        assert not await events.send([Record("t", b"k", b"v", ())])
+    assert [line["records"] for line in told] == [2, 5]

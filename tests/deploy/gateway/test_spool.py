@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -14,7 +15,9 @@ from prometheus_client import REGISTRY
 from deploy.errors import Failed
 from deploy.gateway.event_log import TIMEOUT_S, EventLog
 from deploy.gateway.redaction import Redaction
+from deploy.gateway.room import AGAIN_S, SCRATCH
 from deploy.gateway.spool import HOLD_S, Spool, SpoolFull
+from feedback.durable import RESERVE_BYTES
 from feedback.intake.edge import Edge, Record
 from feedback.records import Turn
 from streams.log import LogError, Producer, RecordRefused
@@ -349,3 +352,54 @@ def test_whatever_happens_each_record_arrives_and_a_turn_is_complete_or_aborted(
         await spool.close()
 
     asyncio.run(check())
+
+
+async def test_a_disk_with_little_room_is_full_before_anything_fails(tmp_path: Path) -> None:
+    left = float(RESERVE_BYTES)
+    spool = Spool(tmp_path / "spool.db", ROOM, CLOCK, free=lambda: left)
+    assert spool.why_full is None
+    left -= 1
+    assert spool.full
+    assert "the disk is nearly full: 64 MB are left" in (spool.why_full or "")
+    await spool.send([record("what was begun is kept all the same")])
+    left = math.nan
+    assert not spool.full  # nobody knows: what is written says so
+    await spool.close()
+
+
+async def test_a_disk_that_took_nothing_is_full_until_it_takes_something_again(tmp_path: Path) -> None:
+    clock = ManualClock()
+    spool = Spool(tmp_path / "spool.db", ROOM, clock, free=lambda: math.inf)
+    ((pages,),) = spool._connection.execute("PRAGMA page_count").fetchall()
+    spool._connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        await spool.send([record("big", 100_000)])
+    assert spool.full
+    assert "could not be written" in (spool.why_full or "")
+    await until(lambda: clock.waiting == 1)
+    scratch = tmp_path / SCRATCH
+    scratch.mkdir()  # nothing can be written there yet
+    await clock.advance(AGAIN_S)
+    await until(lambda: clock.waiting == 1)
+    assert spool.full
+    scratch.rmdir()
+    await clock.advance(AGAIN_S)
+    await until(lambda: not spool.full)
+    assert not scratch.exists()
+    spool._connection.execute("PRAGMA max_page_count = 100000")
+    await spool.send([record("big", 100_000)])
+    await spool.close()
+
+
+async def test_a_spool_that_was_large_gives_its_room_back_when_all_is_sent(tmp_path: Path) -> None:
+    path, target = tmp_path / "spool.db", Target()
+    spool = Spool(path, 100 * ROOM, CLOCK)
+    for _ in range(8):
+        await spool.send([record("a", ROOM)])
+    await spool.close()
+    assert path.stat().st_size > 8 * ROOM
+    again = Spool(path, 100 * ROOM, CLOCK)
+    async with sending(again, target):
+        await until(lambda: path.stat().st_size < 2 * ROOM, "a smaller file")
+    assert len(target.records) == 8
+    await again.close()

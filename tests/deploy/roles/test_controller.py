@@ -9,16 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from deploy.console.port import MAX_BODY_BYTES
 from deploy.control.store import Control
+from deploy.decisions.operations import Operations
 from deploy.roles.controller import run_controller
 from deploy.roles.role import REFRESH_S, Role
-from deploy.settings import AccessSettings, Settings
+from deploy.settings import AccessSettings, RolloutSettings, Settings
 from deploy.state import State, open_state
 from deploy.web.serving import listen
 from tests.deploy.candidates import make_candidate
+from tests.deploy.conftest import WON
+from tests.deploy.decisions.approving import approve
+from tests.deploy.decisions.people import People
 from tests.fakes import ManualClock, until
 
 
@@ -77,6 +82,26 @@ async def test_where_keys_are_required_nobody_gets_in_without_one(
     async with controller(open_state(tmp_path / "state"), control, clock, require_keys=True) as (_, client):
         assert (await client.get("/admin/v1/candidates")).status_code == 401
         assert (await client.get("/readyz")).status_code == 200
+
+
+async def test_a_candidate_that_harms_is_taken_back_by_itself(
+    tmp_path: Path, control: Control, clock: ManualClock
+) -> None:
+    state = open_state(tmp_path / "state")
+    digest = make_candidate(state.candidates)
+    halves = Settings(rollout=RolloutSettings(shares=(0.5, 1.0)))
+    rules = Operations(control, lambda: halves, state.candidates, clock, lambda *_: WON)
+    rules.register(digest)
+    approve(rules, digest)
+    rules.promote(actor="ada")
+    People(control, state.facts, clock).come(300, 6 * 3_600, errors=(0.01, 0.5))
+    with capture_logs() as logs:
+        async with controller(state, control, clock):
+            assert rules.serving()["rollout"] is None
+    (steered,) = [entry for entry in logs if entry["event"] == "rollout_steered"]
+    assert (steered["step"], steered["candidate"]) == ("rollback", f"tt-{digest[:16]}")
+    assert "errors at 1 h: candidate" in steered["reason"]
+    assert REGISTRY.get_sample_value("trimtab_rollbacks") == 1
 
 
 async def test_a_large_body_and_a_name_that_was_led_here_are_refused_before_any_key_is_asked_for(

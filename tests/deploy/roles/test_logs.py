@@ -85,16 +85,16 @@ thread.join()
 
 def test_a_full_disk_is_told_in_a_line_wherever_it_was_met() -> None:
     lines = said("""
-import errno
-def full(): raise OSError(errno.ENOSPC, "No space left on device")
-for tell in (structlog.get_logger().exception, logging.getLogger("some.library").exception):
-    try:
+import errno, sqlite3
+for full in (OSError(errno.ENOSPC, "No space left on device"), sqlite3.OperationalError("database or disk is full")):
+    for tell in (structlog.get_logger().exception, logging.getLogger("some.library").exception):
         try:
-            full()
-        except OSError as error:
-            raise RuntimeError("a commit failed") from error
-    except RuntimeError:
-        tell("it_broke")
+            try:
+                raise full
+            except Exception as error:
+                raise RuntimeError("a commit failed") from error
+        except RuntimeError:
+            tell("it_broke")
 """)
-    assert [line["error"].startswith("the disk is full: ") for line in lines] == [True, True]
+    assert [line["error"].startswith("the disk is full: ") for line in lines] == [True] * 4
     assert not any("Traceback" in json.dumps(line) for line in lines)

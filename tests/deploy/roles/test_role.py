@@ -9,6 +9,7 @@ from socket import socket
 
 import httpx
 import pytest
+from prometheus_client import REGISTRY
 
 from deploy.control.store import Control
 from deploy.errors import Failed
@@ -105,3 +106,11 @@ async def test_work_that_ends_ends_the_admin_port_and_what_it_raised_is_raised_t
 async def test_without_an_admin_port_there_is_the_work_alone(make: Make) -> None:
     with pytest.raises(Failed, match="the disk is full"):
         await make().run(asyncio.Event(), failed())
+
+
+def test_each_role_tells_how_much_room_its_disk_has(make: Make) -> None:
+    make()
+    free, size = (REGISTRY.get_sample_value(f"trimtab_disk_{name}bytes") for name in ("free_", ""))
+    assert free is not None
+    assert size is not None
+    assert 0 < free < size

@@ -20,9 +20,9 @@ from deploy.rules.approval import (
     worse,
 )
 from deploy.rules.reasons import Reason
-from deploy.settings import GateSettings
+from deploy.settings import GateSettings, RolloutSettings
 
-POLICY = Policy(GateSettings(), (0.05, 1.0), expires_s=3_600)
+POLICY = Policy(GateSettings(), RolloutSettings(shares=(0.05, 1.0)), expires_s=3_600)
 WINS = Reason("wins", {"win_rate": 0.7, "bound": 0.6, "floor": 0.5, "count": 260})
 FEW = Reason("too_few_comparisons", {"count": 0, "needed": 200})
 CHANCE = Reason("may_be_chance", {"win_rate": 0.5, "bound": 0.4, "floor": 0.5, "count": 260})
@@ -45,7 +45,7 @@ CHANGES: dict[str, Any] = {
     "dataset_hash": "sha256:2",
     "report_sha256": "f" * 64,
     "incumbent": "a" * 64,
-    "policy": replace(POLICY, shares=(0.5, 1.0)),
+    "policy": replace(POLICY, rollout=RolloutSettings(shares=(0.5, 1.0))),
     "outcome": "hold",
     "reasons": (FEW,),
     "sealed_at_us": 1_001,
@@ -63,7 +63,7 @@ def test_every_field_is_part_of_the_seal(field: str) -> None:
     "policy",
     [
         replace(POLICY, gate=GateSettings(min_comparisons=1)),
-        replace(POLICY, shares=(1.0,)),
+        replace(POLICY, rollout=RolloutSettings(max_error_rise=0.1)),
         replace(POLICY, expires_s=1),
     ],
 )

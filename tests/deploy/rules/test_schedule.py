@@ -99,3 +99,27 @@ def test_rules_that_are_switched_off_never_start_anything() -> None:
 def test_where_people_must_agree_it_says_so() -> None:
     decided = decide(since(new_human_labels=100), RULES, ApproveSettings(before=("train", "rollout")), NOW_US)
     assert decided == Start("100 new labels by people (rule: 100)", needs_yes=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "because"),
+    [
+        ({"failures_in_a_row": 3, "last_ended_us": NOW_US + 1_000 * HOUR_US}, "failed"),
+        ({"last_started_us": NOW_US + 1_000 * HOUR_US}, "an unknown time (the clock was ahead then) ago"),
+        (
+            {"last_started_us": None, "rejected": Rejected(NOW_US + 1_000 * HOUR_US, 0, 0)},
+            "an unknown time (the clock was ahead then) since a person said no",
+        ),
+    ],
+)
+def test_a_clock_that_was_ahead_and_came_back_holds_no_training_up(changes: dict[str, Any], because: str) -> None:
+    decided = decide(since(**changes), RULES, ASKING, NOW_US)
+    assert isinstance(decided, Start)
+    assert because in decided.reason
+
+
+def test_clocks_that_differ_by_a_minute_change_nothing() -> None:
+    ahead_us = NOW_US + 60_000_000
+    assert isinstance(decide(since(last_started_us=ahead_us), RULES, ApproveSettings(), NOW_US), Wait)
+    failed = decide(since(failures_in_a_row=1, last_ended_us=ahead_us), RULES, ApproveSettings(), NOW_US)
+    assert "next try in 600 s" in failed.reason

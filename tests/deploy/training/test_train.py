@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ import pytest
 from deploy.control.store import Control
 from deploy.settings import Settings
 from deploy.state import State, open_state
-from deploy.training.train import Sealed, seal_now, since_last
+from deploy.training.train import ABANDONED_S, Sealed, _clear_abandoned, seal_now, since_last, since_sealed
 from feedback.dataset import snapshot
+from feedback.facts.reader import Facts
 from feedback.facts.tables import Batch, Row
 from feedback.facts.writer import FactsWriter
 from tests.fakes import CLOCK
 from tests.feedback.builders import AS_OF_US, rating, turn
 
+AHEAD_US = 1_000 * 86_400_000_000
 SETTINGS = Settings()
 
 
@@ -48,7 +51,7 @@ def trained(control: Control, sealed: Sealed, at_us: int = AS_OF_US) -> None:
 
 
 def new_labels(state: State, control: Control) -> int:
-    return since_last(state, control).new_human_labels
+    return since_last(state, control, AS_OF_US).new_human_labels
 
 
 def test_a_label_that_arrives_while_a_snapshot_is_sealed_is_in_it_or_new_to_the_next(
@@ -78,7 +81,7 @@ def test_before_the_first_training_every_label_is_new(state: State, arriving: Ar
     arriving.label("a")
     arriving.label("a")
     arriving.label("b")
-    since = since_last(state, control)
+    since = since_last(state, control, AS_OF_US)
     assert (since.new_human_labels, since.labels, since.last_started_us, since.rejected) == (2, 2, None, None)
 
 
@@ -99,11 +102,46 @@ def test_a_training_of_an_older_version_counts_by_time(state: State, arriving: A
 def test_a_no_counts_until_a_training_begins(state: State, arriving: Arriving, control: Control) -> None:
     arriving.label("a")
     request = control.trainings.request("why", 1, seal_now(state, SETTINGS, AS_OF_US).positions)
-    assert since_last(state, control).rejected is None
+    assert since_last(state, control, AS_OF_US).rejected is None
     control.trainings.answer(request.name, "rejected", "ada", "no", 5)
     arriving.label("b")
-    no = since_last(state, control).rejected
+    no = since_last(state, control, AS_OF_US).rejected
     assert no is not None
     assert (no.at_us, no.new_human_labels, no.new_verdicts) == (5, 1, 0)
     control.trainings.start("by hand", 6)
-    assert since_last(state, control).rejected is None
+    assert since_last(state, control, AS_OF_US).rejected is None
+
+
+def test_a_no_counts_although_the_last_training_began_while_the_clock_was_ahead(
+    state: State, arriving: Arriving, control: Control
+) -> None:
+    arriving.label("a")
+    control.trainings.start("by hand", AS_OF_US + AHEAD_US)
+    request = control.trainings.request("why", AS_OF_US, seal_now(state, SETTINGS, AS_OF_US).positions)
+    control.trainings.answer(request.name, "rejected", "ada", "no", AS_OF_US)
+    no = since_last(state, control, AS_OF_US).rejected
+    assert no is not None
+    assert no.at_us == AS_OF_US
+
+
+def test_what_was_sealed_while_the_clock_was_ahead_holds_the_next_seal_up_no_longer(
+    state: State, arriving: Arriving
+) -> None:
+    arriving.label("a")
+    manifests = [seal_now(state, SETTINGS, at_us).manifest for at_us in (AS_OF_US, AS_OF_US + AHEAD_US)]
+    with Facts(state.facts).pinned() as facts:
+        assert since_sealed(facts, manifests, AS_OF_US).last_started_us == AS_OF_US
+        assert since_sealed(facts, manifests[1:], AS_OF_US).last_started_us is None
+        assert since_sealed(facts, manifests, AS_OF_US + AHEAD_US).last_started_us == AS_OF_US + AHEAD_US
+
+
+def test_checkpoints_of_a_clock_that_was_ahead_are_kept_for_a_week_from_now(state: State) -> None:
+    folder = state.work / "under way"
+    folder.mkdir(parents=True)
+    ahead_s = (AS_OF_US + AHEAD_US) / 1e6
+    os.utime(folder, (ahead_s, ahead_s))
+    _clear_abandoned(state.work, AS_OF_US)
+    _clear_abandoned(state.work, AS_OF_US + round((ABANDONED_S - 1) * 1e6))
+    assert folder.exists()
+    _clear_abandoned(state.work, AS_OF_US + round((ABANDONED_S + 1) * 1e6))
+    assert not folder.exists()

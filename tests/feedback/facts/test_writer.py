@@ -270,3 +270,15 @@ def test_what_a_seal_reads_is_not_cleared_away_however_long_it_takes(tmp_path: P
     writer.maintain("turns")
     assert not files <= set((tmp_path / "turns").rglob("*.parquet"))
     assert event_ids(tmp_path) == [f"e{number}" for number in range(5)]
+
+
+def test_a_disk_that_is_nearly_full_is_said_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one that is full delta-rs panics in a thread of its own, with a stack on stderr."""
+    writer = FactsWriter(tmp_path, log_of("log"), CLOCK)
+    monkeypatch.setattr("feedback.durable.free_bytes", lambda _: 1_000.0)
+    with pytest.raises(OSError, match="No space left"):
+        writer.commit([batch(0, 5)])
+    monkeypatch.undo()
+    assert writer.commit([batch(0, 5)]) == 5

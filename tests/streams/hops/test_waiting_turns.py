@@ -143,3 +143,29 @@ def test_a_worker_that_takes_over_at_any_moment_asks_what_the_first_would_have_a
 def test_the_question_has_the_id_that_a_replay_gives_it() -> None:
     (request,) = took_over({0}, Received((0, NOW_US, turn("t1"))), ManualClock()).due(NOW_US + GRACE_US)
     assert request.request_id == request_id(("default", "c1", "t1"))
+
+
+AHEAD_US = 1_000 * GRACE_US
+
+
+def test_a_turn_that_came_while_the_clock_was_ahead_waits_for_a_grace_period_once_it_is_back() -> None:
+    clock = ManualClock()
+    turns = took_over({0}, Received(), clock)
+    turns.observe(0, turn("before"), NOW_US)
+    clock.set_forward(AHEAD_US / 1e6)
+    assert [request.turn_id for request in turns.observe(0, turn("meanwhile"), clock.now_us())] == ["before"]
+    turns.observe(0, thumb("rated"), clock.now_us())
+    assert asked(turns, clock.now_us()) == set()
+    clock.set_forward(-AHEAD_US / 1e6)
+    turns.observe(0, turn("received-meanwhile"), NOW_US + AHEAD_US)
+    assert asked(turns, NOW_US) == set()
+    assert asked(turns, NOW_US + GRACE_US - 1) == set()
+    assert asked(turns, NOW_US + GRACE_US) == {"meanwhile", "received-meanwhile"}
+    turns.observe(0, turn("rated"), NOW_US + GRACE_US)
+    assert turns.waiting() == 1  # what was rated is forgotten after a grace period, as always
+
+
+def test_who_takes_over_what_was_received_while_the_clock_was_ahead_waits_no_longer_than_for_the_rest() -> None:
+    turns = took_over({0}, Received((0, NOW_US + AHEAD_US, turn("t1"))), ManualClock())
+    assert asked(turns, NOW_US + GRACE_US - 1) == set()
+    assert asked(turns, NOW_US + GRACE_US) == {"t1"}

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from feedback.intake.edge import Record
 from streams.log import LogError, lag
 from streams.sqlite.log import SqliteLog
-from tests.fakes import CLOCK
+from tests.fakes import CLOCK, ManualClock
 
 
 def record(key: str, value: str = "v", topic: str = "a") -> Record:
@@ -178,3 +178,33 @@ def test_every_record_stands_once_in_the_order_of_its_key(
         for r in log.read("a", partition, 0, 1_000):
             stored[r.key].append(r.value)
     assert stored == sent
+
+
+def test_what_retention_removes_is_room_on_the_disk_again(tmp_path: Path) -> None:
+    path, clock = tmp_path / "log.db", ManualClock()
+    log = SqliteLog(path, clock, partitions=1)
+    log.append([record("old", "x" * 1_000) for _ in range(5_000)])
+    clock.set_forward(100)
+    log.append([record("new"), record("not done")])
+    log.commit("g", {("a", 0): 5_001})
+    size = path.stat().st_size + path.with_name("log.db-wal").stat().st_size
+    assert log.trim(clock.now_us(), {"a": "g"}) == 5_000
+    assert [r.key for r in log.read("a", 0, 0, 10)] == [b"new", b"not done"]
+    log.append([record("the journal begins anew")])
+    assert path.stat().st_size < 2_000_000 < 5_000_000 < size
+
+
+def test_what_was_received_while_the_clock_was_ahead_goes_with_what_came_after_it(tmp_path: Path) -> None:
+    clock = ManualClock()
+    log = SqliteLog(tmp_path / "log.db", clock, partitions=1)
+    log.append([record("before")])
+    clock.set_forward(1_000_000)
+    log.append([record("meanwhile"), record("meanwhile, not done")])
+    clock.set_forward(-1_000_000 + 10)
+    log.append([record("after")])
+    log.commit("g", {("a", 0): 2})
+    assert log.trim(clock.now_us() - 5_000_000, {"a": "g"}) == 1
+    assert [r.key for r in log.read("a", 0, 0, 10)] == [b"meanwhile", b"meanwhile, not done", b"after"]
+    clock.set_forward(20)
+    assert log.trim(clock.now_us() - 5_000_000, {"a": "g"}) == 1
+    assert [r.key for r in log.read("a", 0, 0, 10)] == [b"meanwhile, not done", b"after"]

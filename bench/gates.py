@@ -1,0 +1,203 @@
+"""Can the gate be trusted? Thousands of simulated rollouts through the functions that decide real ones.
+
+    python bench/gates.py [--rollouts 5000] [--only WORDS] [--processes 2] [--json FILE]
+
+In each scenario a public of users with tempers of their own, weekly drift, a step, late and doubled news is served by two arms;
+the service's closing, plan and decisions look at every unit that closes. Printed is how often each plan rolled back, held or promoted,
+beside what may happen at most, and what others' published rules would have done with the same units: a test at a fixed horizon, looked
+at once and looked at always, thresholds per hour as canary controllers have them, and GrowthBook's "do no harm".
+Intervals are Wilson's at 95%. `make gates` runs all of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from bench.rollouts import rivals  # noqa: E402
+from bench.rollouts.scenarios import Limit, Scenario, scenarios  # noqa: E402
+from bench.rollouts.shadows import SHADOWS, shadow_share  # noqa: E402
+from bench.rollouts.world import World  # noqa: E402
+from feedback.statistics.intervals import wilson  # noqa: E402
+from feedback.statistics.plan import DAY_US  # noqa: E402
+from feedback.statistics.replaying import Units, replay  # noqa: E402
+
+CHUNK = 50
+
+
+def simulate(scenario: Scenario, chunk: int) -> dict[str, list[tuple[str, int]]]:
+    """What a chunk of rollouts came to by each rule: an action, and at how many units; seeded by name and number."""
+    random = np.random.default_rng([zlib.crc32(scenario.name.encode()), chunk])
+    results: dict[str, list[tuple[str, int]]] = {}
+    ours: list[tuple[str, int]] = []
+    if scenario.twin is not None:
+        return {"Trimtab": _differing(scenario, scenario.twin, chunk)}
+    for attempt in range(1, scenario.attempts + 1):
+        plan = replace(scenario.plan, attempt=attempt)
+        units = scenario.world.run(plan, CHUNK, random)
+        came = list(zip(*(column.tolist() for column in replay(plan, units)), strict=True))
+        ours = (
+            came if not ours else [one if one[0] == "promote" else other for one, other in zip(ours, came, strict=True)]
+        )
+    results["Trimtab"] = ours
+    if scenario.rivals:
+        results |= _rivals(scenario, units)
+    return results
+
+
+def _differing(scenario: Scenario, twin: World, chunk: int) -> list[tuple[str, int]]:
+    """Of a chunk of rollouts that are the same but for what may change nothing: "other" where action or unit differ."""
+    came = []
+    for world in (scenario.world, twin):
+        units = world.run(scenario.plan, CHUNK, np.random.default_rng([zlib.crc32(scenario.name.encode()), chunk]))
+        came.append(list(zip(*(column.tolist() for column in replay(scenario.plan, units)), strict=True)))
+    return [("same" if one == other else "other", one[1]) for one, other in zip(*came, strict=True)]
+
+
+def _rivals(scenario: Scenario, units: Units) -> dict[str, list[tuple[str, int]]]:
+    metric = scenario.plan.metrics[0].name
+    watch = next(
+        watch for watch in scenario.plan.watches("guardrail")[::-1] if watch.metric == metric and watch.slice is None
+    )
+    arm, y = np.asarray(units.arm), np.asarray(units.y[watch.name])
+    z, many = rivals.running_z(arm, y), arm.shape[1]
+    rolled, shipped = rivals.growthbook(units.opened_us, z, scenario.world.days)
+    by_rule = {
+        "one look, at the end": rivals.once(z),
+        "the same, always looked at": rivals.always(z),
+        "thresholds per hour": rivals.thresholds(units.opened_us, arm, y),
+        "GrowthBook": rolled,
+    }
+    ends = {"GrowthBook": shipped}
+    found = {}
+    for name, at in by_rule.items():
+        end = ends.get(name, np.full(len(at), many - 1))
+        found[name] = [
+            ("rollback", int(unit)) if unit < many else ("promote", int(last))
+            for unit, last in zip(at, end, strict=True)
+        ]
+    return found
+
+
+def day_of(scenario: Scenario, unit: int) -> int:
+    """The day, from 1, at whose end this unit had closed at the longest age."""
+    opened = scenario.world.opened_us
+    at = int(opened[min(unit, len(opened) - 1)]) + scenario.plan.ages_us[-1] + scenario.plan.grace_us
+    return at // DAY_US + 1
+
+
+def counted(scenario: Scenario, limit: Limit, came: Sequence[tuple[str, int]]) -> int:
+    """How many rollouts ended so, in time."""
+    return sum(
+        action == limit.action and (limit.by_day is None or day_of(scenario, unit) <= limit.by_day)
+        for action, unit in came
+    )
+
+
+def held(limit: Limit, count: int, many: int) -> bool:
+    """Whether the limit was kept; a limit for 5,000 rollouts is scaled to however many there were."""
+    if limit.at_most is not None:
+        return count <= round(limit.at_most * many / 5_000 + 0.5 * (limit.at_most > 0))
+    assert limit.at_least is not None  # one of the two
+    return count >= limit.at_least * many
+
+
+def show(scenario: Scenario, results: Mapping[str, Sequence[tuple[str, int]]], table: Table) -> dict[str, Any]:
+    """A row for each rule and limit; what is kept of it as JSON."""
+    document: dict[str, Any] = {"scenario": scenario.name}
+    for rule, came in results.items():
+        for limit in scenario.limits:
+            if rule != "Trimtab" and limit.action == "hold":
+                continue
+            count, many = counted(scenario, limit, came), len(came)
+            lower, upper = wilson(count / many, many, 0.975)
+            wanted = (
+                f"at most {limit.at_most} of 5,000" if limit.at_most is not None else f"at least {limit.at_least:.0%}"
+            )
+            by = f" by day {limit.by_day}" if limit.by_day else ""
+            units = sorted(unit for action, unit in came if action == limit.action)
+            typical = f"{units[len(units) // 2]:,}" if units else "-"
+            verdict = ("yes" if held(limit, count, many) else "NO") if rule == "Trimtab" else ""
+            table.add_row(
+                scenario.name if rule == "Trimtab" else "", rule, f"{limit.action}{by}", f"{count} of {many}",
+                f"{count / many:.2%} [{lower:.2%}, {upper:.2%}]", typical, wanted if rule == "Trimtab" else "", verdict,
+            )  # fmt: skip
+            document[f"{rule}: {limit.action}{by}"] = {
+                "count": count,
+                "of": many,
+                "median_units": units[len(units) // 2] if units else None,
+            }
+            if limit.at_least and rule == "Trimtab" and units:
+                eighty = units[min(len(units) - 1, int(0.8 * many))] if len(units) >= 0.8 * many else None
+                document["units for 80%"] = eighty
+    return document
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rollouts", type=int, default=5_000, help="of each scenario")
+    parser.add_argument("--only", default="", help="scenarios whose name has these words")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    asked = parser.parse_args()
+    chosen = [scenario for scenario in scenarios() if asked.only in scenario.name]
+    chunks = -(-asked.rollouts // CHUNK)
+    table = Table(
+        "scenario", "rule", "ends with", "rollouts", "share [95%]", "units, median", "wanted", "kept", title="Rollouts"
+    )
+    documents, began = [], time.monotonic()
+    with ProcessPoolExecutor(asked.processes) as pool, Progress(console=Console(stderr=True)) as progress:
+        for scenario in chosen:
+            task = progress.add_task(scenario.name, total=chunks)
+            results: dict[str, list[tuple[str, int]]] = {}
+            for came in pool.map(partial(simulate, scenario), range(chunks)):
+                for rule, ended in came.items():
+                    results.setdefault(rule, []).extend(ended)
+                progress.advance(task)
+            documents.append(show(scenario, results, table))
+        shadows = Table(
+            "win rate", "judge", "labels, at most", "passed", "share [95%]", "wanted", "kept", title="Shadow pairs"
+        )
+        for shadow in SHADOWS if not asked.only or asked.only in "shadow" else ():
+            task = progress.add_task(shadow.name, total=chunks)
+            passed = sum(
+                progress.advance(task) or count
+                for count in pool.map(partial(shadow_share, shadow, CHUNK), range(chunks))
+            )
+            many = chunks * CHUNK
+            lower, upper = wilson(passed / many, many, 0.975)
+            wanted = f"at least {shadow.at_least:.0%}" if shadow.at_least else f"at most {shadow.at_most:.0%}"
+            kept = passed >= shadow.at_least * many if shadow.at_least else lower <= (shadow.at_most or 0)
+            shadows.add_row(
+                f"{shadow.win:.2f}", shadow.judge, f"{shadow.labels:,}", f"{passed} of {many}",
+                f"{passed / many:.2%} [{lower:.2%}, {upper:.2%}]", wanted, "yes" if kept else "NO",
+            )  # fmt: skip
+            documents.append({"scenario": shadow.name, "passed": passed, "of": many})
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(table)
+    if shadows.row_count:
+        console.print(shadows)
+    console.print(f"{time.monotonic() - began:.0f} s on {asked.processes} processes")
+    if asked.json:
+        asked.json.write_text(json.dumps(documents, indent=2))
+
+
+if __name__ == "__main__":
+    main()

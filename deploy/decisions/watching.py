@@ -1,0 +1,135 @@
+"""Looking at the rollout under way: what its units' outcomes say by the plan that was approved. Reads facts; decides nothing itself.
+
+Everything is computed from what is stored, so a controller that was killed sees what it saw before, and two see the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from deploy.control.records import Period, RolloutLook
+from deploy.control.store import Control
+from deploy.control.transaction import Transaction
+from deploy.decisions.evidence import policy_of
+from deploy.decisions.outcomes import tell
+from deploy.decisions.tallying import Tallied, stage_of, tally
+from deploy.rules.approval import VERSION, evidence_of
+from deploy.rules.plan import plan_of
+from deploy.rules.rollout import Rollout, Serving
+from deploy.settings import RolloutSettings, Settings
+from feedback.clock import Clock
+from feedback.facts.reader import Facts
+from feedback.statistics.deciding import Decision, decide
+from feedback.statistics.harm import late_harm_log_e
+from feedback.statistics.margin import difference_bounds
+from feedback.statistics.plan import HOUR_US, Plan, Watch
+from feedback.statistics.tallies import CANDIDATE, INCUMBENT, Ints
+
+CONFIDENCE = 0.95
+"""Of the bounds that are shown, each at all times."""
+
+
+class Watching:
+    """Over one control database and the facts beside it."""
+
+    def __init__(self, control: Control, facts: Facts, settings: Callable[[], Settings], clock: Clock) -> None:
+        self._control, self._facts, self._settings, self._clock = control, facts, settings, clock
+
+    def look(self) -> RolloutLook | None:
+        """What there is to be seen now, kept for whoever asks; None where no rollout is under way, or it leaves nobody to compare with."""
+        now_us = self._clock.now_us()
+        with self._control.read() as tx:
+            serving = tx.serving()
+            under_way = serving.rollout
+            if under_way is None:
+                return None
+            asked = approved_settings(tx, under_way, self._settings())
+            plan = plan_of(asked, tx.rollbacks(under_way.candidate) + 1)
+            periods = tx.periods(under_way.id)
+        if plan is None:
+            return None
+        document = self._document(plan, under_way, periods, now_us)
+        look = RolloutLook(under_way.id, now_us, document | {"revision": serving.revision, "advance": asked.advance})
+        with self._control.change() as tx:
+            tx.save_look(look)
+        return look
+
+    def _document(self, plan: Plan, under_way: Rollout, periods: list[Period], now_us: int) -> dict[str, Any]:
+        enrolments = self._control.assignments.enrolments(under_way.id)
+        stage, in_stage_us = stage_of(plan, under_way.share), max(0, now_us - _since_us(under_way, periods))
+        about = {
+            "rollout": under_way.id,
+            "candidate": under_way.candidate,
+            "share": under_way.share,
+            "in_stage_s": in_stage_us // 1_000_000,
+            "plan": plan.sha256,
+        }
+        if not enrolments:
+            begin = Decision("advance", (f"it is approved: the share of {plan.stages[0].share:.0%} may begin",))
+            nobody = Decision("wait", ("nobody has come to this rollout yet",))
+            nothing = {"units": _by_arm([0, 0]), "closed": _by_arm([0, 0]), "late": 0, "metrics": []}
+            return about | _decided(nobody if under_way.share else begin) | nothing
+        received = self._facts.received_since(enrolments[0].at_us)
+        told = tell(enrolments, ((received_us, event) for _, received_us, event in received))
+        tallied = tally(plan, enrolments, told, now_us, stage, in_stage_us)
+        return about | _decided(decide(tallied.tallies, plan)) | _arms(plan, tallied)
+
+
+def approved_settings(tx: Transaction, under_way: Rollout, configured: Settings) -> RolloutSettings:
+    """By which rules this rollout runs: those that were approved; the present ones where it was before they were kept."""
+    approved = tx.seal(tx.approvals(under_way.candidate)[0].seal)
+    policy = evidence_of(approved.evidence).policy if approved.version == VERSION else policy_of(configured)
+    return policy.rollout
+
+
+def paused_by(serving: Serving, because: list[dict[str, Any]]) -> str | None:
+    """Who paused the rollout; None where it is not paused, or nobody remembers."""
+    paused = serving.rollout is not None and serving.rollout.state == "paused"
+    return str(because[0]["actor"]) if paused and because else None
+
+
+def _since_us(under_way: Rollout, periods: list[Period]) -> int:
+    """Since when the share is what it is; `periods` are the newest first."""
+    since = under_way.approved_at_us
+    for period in periods:
+        if period.share != under_way.share:
+            break
+        since = period.started_at_us
+    return since
+
+
+def _decided(decision: Decision) -> dict[str, Any]:
+    return {"action": decision.action, "reasons": list(decision.reasons), "missing": dict(decision.missing)}
+
+
+def _arms(plan: Plan, tallied: Tallied) -> dict[str, Any]:
+    """The arms side by side, for people."""
+    tallies = tallied.tallies
+    watches = (*plan.watches("guardrail"), *plan.watches("signal"))
+    return {
+        "units": _by_arm(tallies.assigned.sum(0).tolist()),
+        "closed": _by_arm(tallies.closed.sum(0).tolist()),
+        "late": tallied.late,
+        "metrics": [_metric(watch, tallied, plan) for watch in watches],
+    }
+
+
+def _metric(watch: Watch, tallied: Tallied, plan: Plan) -> dict[str, Any]:
+    counts, strata = tallied.tallies.counts[watch.name], tallied.tallies.strata[watch.name]
+    lower, upper = difference_bounds(counts, strata, 1 - CONFIDENCE)
+    return {
+        "metric": watch.metric,
+        "kind": next(metric.kind for metric in plan.metrics if metric.name == watch.metric),
+        "age_h": watch.age_us / HOUR_US,
+        "slice": watch.slice,
+        "bad": _by_arm(counts[..., 1].sum(0).tolist()),
+        "of": _by_arm(counts.sum((0, 2)).tolist()),
+        "difference": [round(lower, 4), round(upper, 4)],
+        "log_evidence_of_harm": round(float(late_harm_log_e(counts, strata, plan.shifts)), 3),
+        "log_evidence_needed": round(watch.log_threshold, 3),
+    }
+
+
+def _by_arm(values: Ints | list[int]) -> dict[str, int]:
+    return {"candidate": int(values[CANDIDATE]), "incumbent": int(values[INCUMBENT])}

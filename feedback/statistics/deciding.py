@@ -1,0 +1,148 @@
+"""What the tallies of a rollout say by its plan: go on, wait, pause, hold, roll back or promote. Pure: the same for a simulation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from feedback.statistics.forecast import units_to_pass
+from feedback.statistics.harm import late_harm_log_e
+from feedback.statistics.margin import margin_log_e, margin_table, relative_margin_log_e, relative_margin_table
+from feedback.statistics.plan import Metric, Plan, Watch
+from feedback.statistics.sample_ratio import sample_ratio_log_e
+from feedback.statistics.tallies import Floats, Ints, Strata
+
+Action = Literal["rollback", "hold", "pause", "wait", "advance", "promote"]
+
+
+@dataclass(frozen=True, eq=False)
+class Tallies:
+    """What is known of a rollout at one moment: of closed units only, in order of assignment."""
+
+    strata: Mapping[str, Strata]
+    """By a watch's name: the shares are the same, the rates are each one's own."""
+    counts: Mapping[str, Ints]
+    """By a watch's name too, int[S, 2, 2]."""
+    assigned: Ints
+    """Units by stratum and arm, int[S, 2]; so is `closed`, of the longest age."""
+    closed: Ints
+    stage: int = 0
+    in_stage_us: int = 0
+    """How long the stage has lasted."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """`reasons` are sentences, the one that decided first; `missing` units by guardrail, None where no number would be enough."""
+
+    action: Action
+    reasons: tuple[str, ...]
+    missing: Mapping[str, int | None] = field(default_factory=dict)
+
+
+def decide(tallies: Tallies, plan: Plan) -> Decision:
+    """What is to be done now. A rollback goes before a hold, that before a pause, that before going on."""
+    if harmed := _harmed(tallies, plan, plan.watches("guardrail")):
+        return Decision("rollback", tuple(harmed))
+    if mismatch := _mismatches(tallies, plan):
+        return Decision("hold", tuple(mismatch))
+    if signals := _harmed(tallies, plan, plan.watches("signal")):
+        return Decision("pause", tuple(signals))
+    return _onward(tallies, plan)
+
+
+def _onward(tallies: Tallies, plan: Plan) -> Decision:
+    stage, last = plan.stages[tallies.stage], tallies.stage == len(plan.stages) - 1
+    missing = _missing(tallies, plan) if tallies.stage >= plan.evidence_stage else {}
+    if missing and tallies.in_stage_us >= stage.maximum_us:
+        return Decision(
+            "hold", ("the stage is as long as it may be, and the evidence is not enough", *_said(missing)), missing
+        )
+    if missing:
+        return Decision("wait", tuple(_said(missing)), missing)
+    if tallies.in_stage_us < stage.minimum_us:
+        return Decision("wait", (f"the share of {stage.share:.0%} stays for {_days(stage.minimum_us)} at least",))
+    following = "everybody" if last else f"{plan.stages[tallies.stage + 1].share:.0%}"
+    return Decision("promote" if last else "advance", (f"nothing speaks against {following}",))
+
+
+def _harmed(tallies: Tallies, plan: Plan, watches: Iterable[Watch]) -> Iterable[str]:
+    found = []
+    for watch in watches:
+        log_e = float(late_harm_log_e(tallies.counts[watch.name], tallies.strata[watch.name], plan.shifts))
+        if log_e >= watch.log_threshold:
+            found.append(
+                f"{watch.name}: {_arms(tallies.counts[watch.name])}; evidence {_odds(log_e)}, needed {_odds(watch.log_threshold)}"
+            )
+    return found
+
+
+def _mismatches(tallies: Tallies, plan: Plan) -> list[str]:
+    strata = next(iter(tallies.strata.values()))
+    found = []
+    for name, units in (("assigned", tallies.assigned), ("closed", tallies.closed)):
+        if float(sample_ratio_log_e(units, strata, plan.tilts)) >= math.log(1 / plan.ratio_alpha):
+            incumbent, candidate = units.sum(0).tolist()
+            expected = float((units.sum(-1) * strata.p).sum())
+            found.append(
+                f"sample ratio: {candidate} of {incumbent + candidate} {name} units are the candidate's where {expected:.0f} were to be "
+                f"expected, so no other figure can be trusted"
+            )
+    return found
+
+
+def guardrail_log_e(metric: Metric, counts: Ints, strata: Strata, plan: Plan) -> Floats:
+    """log E that this guardrail is not worse than its margin: [...]."""
+    if metric.margin is not None:
+        return margin_log_e(counts, strata, metric.margin, plan.fractions)
+    assert metric.relative_margin is not None  # one of the two, see Metric
+    return relative_margin_log_e(counts, strata, metric.relative_margin, plan.ratios)
+
+
+def guardrail_table(metric: Metric, strata: Strata, plan: Plan) -> Floats:
+    """The logs of its bets' factors, [..., K, S, 2, 2]."""
+    if metric.margin is not None:
+        return margin_table(strata, metric.margin, plan.fractions)
+    assert metric.relative_margin is not None  # one of the two, see Metric
+    return relative_margin_table(strata, metric.relative_margin, plan.ratios)
+
+
+def _missing(tallies: Tallies, plan: Plan) -> dict[str, int | None]:
+    """Units in this stage that each guardrail still needs, were both arms as the incumbent is now."""
+    missing: dict[str, int | None] = {}
+    for watch in (
+        watch for watch in plan.watches("guardrail") if watch.slice is None and watch.age_us == plan.ages_us[-1]
+    ):
+        metric = next(metric for metric in plan.guardrails if metric.name == watch.metric)
+        counts, strata = tallies.counts[watch.name], tallies.strata[watch.name]
+        lacking = plan.log_promotion - float(guardrail_log_e(metric, counts, strata, plan))
+        if lacking > 0:
+            now = int((strata.stages <= tallies.stage).sum()) - 1
+            rate = (counts[:, 0, 1].sum() + 0.5) / (counts[:, 0].sum() + 1)
+            missing[metric.name] = units_to_pass(
+                guardrail_table(metric, strata, plan)[:, now], float(strata.p[now]), rate, rate, lacking
+            )
+    return missing
+
+
+def _said(missing: Mapping[str, int | None]) -> list[str]:
+    return [
+        f"{name}: not shown to be within its margin"
+        + (f", some {units} units more would do" if units is not None else "")
+        for name, units in missing.items()
+    ]
+
+
+def _arms(counts: Ints) -> str:
+    said = [f"{int(bad)} of {int(good + bad)}" for good, bad in counts.sum(0)]
+    return f"candidate {said[1]} bad, incumbent {said[0]}"
+
+
+def _odds(log_e: float) -> str:
+    return f"{math.exp(min(log_e, 700)):,.0f} : 1"
+
+
+def _days(us: int) -> str:
+    return f"{us / 86_400_000_000:g} days"

@@ -1,0 +1,29 @@
+"""Evidence that units did not come to the arms as they were drawn: then no other figure of the rollout means anything.
+
+Under the null the arm is a coin with the stratum's share. A mismatch holds and pages; it does not roll back, for it says that
+something is broken between the draw and the count, not who is worse.
+
+Source: Lindon, Malek, Anytime-valid inference for multinomial count data, arXiv 2011.03567.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from feedback.statistics.tallies import Floats, Ints, Strata, log_mean_exp
+
+TILTS = (-0.8, -0.4, -0.2, -0.1, -0.05, 0.05, 0.1, 0.2, 0.4, 0.8)
+"""Of the log odds of the candidate's arm."""
+
+
+def sample_ratio_table(strata: Strata, tilts: ArrayLike = TILTS) -> Floats:
+    """Logs of the factors, [..., K, S, 2] by tilt, stratum and arm."""
+    p, _, tilt = strata.slots(tilts)
+    tilted = p * np.exp(tilt) / (p * np.exp(tilt) + 1 - p)
+    return np.stack([np.log((1 - tilted) / (1 - p)), np.log(tilted / p)], -1)
+
+
+def sample_ratio_log_e(assigned: Ints, strata: Strata, tilts: ArrayLike = TILTS) -> Floats:
+    """log E for units by stratum and arm, int[..., S, 2]: [...]."""
+    return log_mean_exp((assigned[..., None, :, :] * sample_ratio_table(strata, tilts)).sum(axis=(-2, -1)))

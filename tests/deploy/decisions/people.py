@@ -1,0 +1,89 @@
+"""A public for rollouts: users who come, are enrolled, are answered and rate, and whose events are facts when this returns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from deploy.control.store import Control
+from feedback.facts.tables import Batch, Row
+from feedback.facts.writer import FactsWriter
+from feedback.records import Rating, Turn
+from tests.fakes import CLOCK, ManualClock
+
+TENANT = "default"
+
+
+class People:
+    """`come` lets so many new users come within a time, each with one conversation of one reply."""
+
+    def __init__(self, control: Control, facts: Path, clock: ManualClock, seed: int = 1) -> None:
+        self._control, self._clock = control, clock
+        self._writer = FactsWriter(facts, lambda topic: "log", CLOCK)
+        self._random, self._came, self._offset = np.random.default_rng(seed), 0, 0
+
+    def come(
+        self, many: int, within_s: float, errors: tuple[float, float] = (0.02, 0.02), dislikes: float = 0.05
+    ) -> None:
+        """`errors`: how often the incumbent's and the candidate's replies fail."""
+        turns, ratings = [], []
+        for _ in range(many):
+            self._clock.set_forward(within_s / many)
+            now_us, name = self._clock.now_us(), f"u{self._came}"
+            self._came += 1
+            exposure = self._control.expose(TENANT, f"c-{name}", name, now_us)
+            failed = self._random.random() < errors[exposure.arm == "candidate"]
+            served = turn_of(name, now_us, outcome="error" if failed else "ok")
+            turns.append(row(served, now_us))
+            if self._random.random() < dislikes:
+                ratings.append(row(thumbs(served, False, now_us + 60_000_000), now_us + 61_000_000))
+        self._commit("turns.served", turns)
+        self._commit("ratings.given", ratings)
+
+    def _commit(self, topic: str, rows: list[Row]) -> None:
+        placed = tuple(
+            Row(one.event, one.content_hash, one.record_digest, self._offset + number, one.received_at_us)
+            for number, one in enumerate(rows)
+        )
+        self._offset += len(rows)
+        self._writer.commit([Batch(topic, 0, placed, self._offset)])
+
+
+def turn_of(user: str, at_us: int, conversation_id: str | None = None, **changes: object) -> Turn:
+    """One that this gateway served."""
+    conversation = conversation_id or f"c-{user}"
+    fields = {
+        "tenant": TENANT,
+        "event_id": f"e-{conversation}-{at_us}",
+        "conversation_id": conversation,
+        "turn_id": f"t-{conversation}-{at_us}",
+        "occurred_at_us": at_us,
+        "messages": [{"role": "user", "content": "where is it?"}],
+        "reply": "on its way",
+        "policy": "p",
+        "user_id": user,
+        "origin": "gateway",
+    }
+    return Turn(**(fields | changes))  # type: ignore[arg-type]
+
+
+def thumbs(turn: Turn, value: bool | int | None, at_us: int, event_id: str | None = None, **changes: object) -> Rating:
+    """A user's, of this turn."""
+    fields = {
+        "tenant": turn.tenant,
+        "event_id": event_id or f"r-{turn.turn_id}-{at_us}",
+        "conversation_id": turn.conversation_id,
+        "turn_id": turn.turn_id,
+        "occurred_at_us": at_us,
+        "source": "user",
+        "kind": "thumbs",
+        "value": value,
+        "user_id": turn.user_id,
+        "origin": "feedback",
+    }
+    return Rating(**(fields | changes))  # type: ignore[arg-type]
+
+
+def row(event: Turn | Rating, received_at_us: int) -> Row:
+    return Row(event, f"h-{event.event_id}", f"d-{event.event_id}", 0, received_at_us)

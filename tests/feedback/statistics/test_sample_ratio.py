@@ -1,0 +1,32 @@
+"""The sample ratio: a fair coin with the stratum's share, by count as by unit, and a lost hundredth is found."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from feedback.statistics.sample_ratio import TILTS, sample_ratio_log_e, sample_ratio_table
+from feedback.statistics.tallies import Strata
+from tests.feedback.statistics import literal
+from tests.feedback.statistics.literal import Unit
+from tests.feedback.statistics.strategies import rollouts, strata, tally
+
+
+@given(rollouts())
+def test_counts_say_what_betting_unit_by_unit_says(drawn: tuple[Strata, list[Unit]]) -> None:
+    strata, units = drawn
+    expected = math.log(literal.sample_ratio([unit[:2] for unit in units], strata.p.tolist(), TILTS))
+    assert float(sample_ratio_log_e(tally(strata, units).sum(-1), strata)) == pytest.approx(expected, abs=1e-9)
+
+
+@given(strata())
+def test_every_bet_is_fair_where_the_arms_are_drawn_as_they_should(drawn: Strata) -> None:
+    chance = np.stack([1 - drawn.p, drawn.p], -1)
+    assert (np.exp(sample_ratio_table(drawn)) * chance).sum(-1) == pytest.approx(1)
+
+
+def test_an_arm_that_loses_a_tenth_of_its_units_is_found() -> None:
+    drawn = Strata(np.array([0.5]), np.array([0.3]))
+    assert float(sample_ratio_log_e(np.array([[10_000, 9_000]]), drawn)) > math.log(2_000)
+    assert float(sample_ratio_log_e(np.array([[10_000, 9_950]]), drawn)) < 0
