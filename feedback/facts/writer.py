@@ -69,6 +69,7 @@ class FactsWriter:
         hide what another writer did meanwhile, and the same rows would land twice."""
 
     def _opened(self) -> dict[TableName, DeltaTable]:
+        make_sure_of_room(self._root)
         return {name: _open(self._root / name, self._kept_for) for name in TABLES}
 
     def commit(self, batches: Sequence[Batch]) -> int:

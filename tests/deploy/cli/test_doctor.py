@@ -117,10 +117,8 @@ async def test_the_roles_that_run_are_named_and_what_is_wrong_with_one_is_said(s
         with State(state).lock("worker"), played(state, "worker", well):
             found = await asyncio.to_thread(document, state, "doctor")
             (roles,) = [finding for finding in found if finding["check"] == "roles"]
-            assert (roles["outcome"], roles["sentence"]) == (
-                "ok",
-                f"worker ready (process {os.getpid()}, started 0 s ago)",
-            )
+            assert roles["outcome"] == "ok"
+            assert roles["sentence"].startswith(f"worker ready (process {os.getpid()}, started ")
         with played(state, "gateway", waits):
             said = (await asyncio.to_thread(sentences, state))["roles"]
             assert said == f"the gateway (process {os.getpid()}) is not ready: no base model yet"
