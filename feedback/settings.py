@@ -41,6 +41,9 @@ class WindowSettings(Section):
         0.8, gt=0, le=1, description="Jaccard similarity of word 3-shingles from which two prompts are near-duplicates."
     )
     max_user_edits: int = Field(20, gt=0, description="Most demonstrations from one user's own edits.")
+    max_anonymous_edits: int = Field(
+        20, ge=0, description="Most demonstrations from the edits of people without a name, of all of them together."
+    )
 
 
 class JudgeSettings(Section):

@@ -80,7 +80,7 @@ class Worker:
             hop = JudgeHop(ask, self.producer, answered, patient=router is not None, clock=clock)
             self._apps.append(topology.build_judge(link, hop, self._fail, clock))
             self._groups[JUDGE_REQUESTS] = topology.JUDGE_GROUP
-        self._housekeeping = Housekeeping(events, self._groups, self._apps, self.questions, router, clock)
+        self._housekeeping = Housekeeping(events, self._groups, self._apps, self.questions, router, Facts(facts), clock)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Worker:

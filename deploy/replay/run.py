@@ -11,22 +11,18 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from deploy.control.store import Control
 from deploy.parts import make_ask, open_log, open_worker
 from deploy.replay.intake import Intake, Start, intake
+from deploy.replay.judging import open_questions
 from deploy.settings import Settings
 from deploy.state import State
 from deploy.training.train import newest_event_us
 from feedback.clock import Clock
-from feedback.dataset import census
 from feedback.facts.reader import Facts
 from feedback.intake.contract import Rejected
 from feedback.intake.edge import Edge, Record
 from feedback.intake.event_files import Line, lines
-from feedback.judge import routing
-from feedback.labels import exchanges
 from streams import dead_letters
 from streams.log import Log
 from streams.worker import Worker
@@ -68,12 +64,7 @@ async def run(
 
 
 async def _judge(worker: Worker, facts: Facts, progress: Callable[[str, int, int], object]) -> None:
-    """A replay routes once, at the end of its input: what nobody rated and no verdict speaks of."""
-    counted = census.take(facts.turns())  # of turns that come twice, the payload that a seal would take
-    said = exchanges.said(facts.ratings(), facts.verdicts(), counted.known, 2**62)
-    settled = {key for key, ratings in said.ratings.items() if exchanges.is_rated(ratings)} | said.verdicts.keys()
-    everything = counted.payloads(np.arange(len(counted)))
-    requests = routing.unrouted((turn for turn, _ in facts.turns(only=everything)), settled)
+    requests = open_questions(facts)
     await worker.questions.send(requests)
     await worker.drained(
         lambda lag: progress("judging", len(requests) - min(len(requests), sum(lag.values())), len(requests))

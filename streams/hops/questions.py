@@ -46,11 +46,16 @@ class Questions:
             [Record(JUDGE_REQUESTS, _key(request), msgspec.json.encode(request)) for request in asked]
             + [Record(VERDICTS, _key(judgement), msgspec.json.encode(judgement)) for judgement in unjudged]
         )
-        comparisons = sum(request.other_turn_id is not None for request in asked)
-        metrics.ROUTED.labels(kind="comparison").inc(comparisons)
-        metrics.ROUTED.labels(kind="reply").inc(len(asked) - comparisons)
+        for request in asked:
+            metrics.ROUTED.labels(kind=_kind(request)).inc()
         for judgement in unjudged:
             metrics.observe_judgement(judgement)
+
+
+def _kind(request: JudgeRequest) -> str:
+    if request.edit is not None:
+        return "edit"
+    return "reply" if request.other_turn_id is None else "comparison"
 
 
 def _key(of: JudgeRequest | Unjudged) -> bytes:

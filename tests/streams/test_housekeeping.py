@@ -11,6 +11,7 @@ import pytest
 from faust.types import TP
 from prometheus_client import REGISTRY
 
+from feedback.facts.reader import Facts
 from feedback.topics import TURNS
 from streams.app import INGEST_GROUP
 from streams.hops.questions import Questions
@@ -38,7 +39,7 @@ class House:
             consumer=SimpleNamespace(assignment=lambda: {TP(TURNS, 0)}),
         )
         questions = Questions(MemoryProducer(), self.clock)
-        self.keeping = Housekeeping(self.log, GROUPS, [self.app], questions, None, self.clock)
+        self.keeping = Housekeeping(self.log, GROUPS, [self.app], questions, None, Facts(root / "facts"), self.clock)
 
     async def seconds(self, seconds: float) -> None:
         """Look, and again after so long."""

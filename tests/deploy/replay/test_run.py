@@ -24,6 +24,7 @@ from deploy.replay.run import run
 from deploy.settings import Settings
 from deploy.state import open_state
 from deploy.training.train import newest_event_us, seal_now
+from feedback.dataset import snapshot
 from feedback.facts.reader import Facts
 from feedback.records import Unjudged, Verdict
 from feedback.topics import DEAD_LETTERS
@@ -31,7 +32,7 @@ from streams import dead_letters
 from streams.log import scan
 from tests.deploy.commands import FORKED, ROOT, SAMPLE, answer, trimtab
 from tests.fakes import CLOCK
-from tests.judge_server import judge_server, scores
+from tests.judge_server import Answer, judge_server, prefers, scores
 
 CONVAI2 = ROOT.parent / "shared" / "data" / "convai2" / "events.jsonl.gz"
 
@@ -280,3 +281,29 @@ def test_real_chats_are_accounted_for(tmp_path: Path) -> None:
     assert (account["turns"], account["ratings"]) == (6_714, {"stars": 416, "thumbs": 1_256})
     assert (account["events"], account["duplicates"], account["dead_letters"]) == (8_386, 0, {})
     assert account["peak_memory_bytes"] < 1e9
+
+
+@pytest.mark.slow
+def test_edits_by_people_without_a_name_are_learned_only_if_the_judge_prefers_them(tmp_path: Path) -> None:
+    edits = [rating(n, kind="edit", value="truly better" if n < 3 else "buy") for n in range(6)]
+    path = write(tmp_path / "e.jsonl", dump(*(event(n) for n in range(6)), *edits))
+    assert replayed(tmp_path / "none", path)[0].ratings == {"edit": 6}
+    assert demonstrations(tmp_path / "none") == []
+
+    def think(body: dict[str, Any]) -> Answer:
+        wanted = "truly better" if "truly better" in body["messages"][1]["content"] else "answer"
+        return prefers(wanted)(body)
+
+    with judge_server(think) as server:
+        judge = {"base_url": server.url, "model": "judge"}
+        _, first = replayed(tmp_path / "s", path, judge=judge)
+        _, second = replayed(tmp_path / "s", path, judge=judge)
+        assert len(server.asked) == 6
+    assert first == second
+    assert demonstrations(tmp_path / "s") == ["truly better"] * 3
+
+
+def demonstrations(root: Path) -> list[str]:
+    state = open_state(root)
+    newest = snapshot.list_snapshots(state.snapshots)[-1]
+    return [row.reply for row in snapshot.read(state.snapshots / newest.name, "demonstrations")]

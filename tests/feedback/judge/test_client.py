@@ -16,9 +16,11 @@ from feedback.judge import rubric
 from feedback.judge.client import Judge
 from feedback.judge.ledger import Budget, Refusal, Reservation, Spent, lot_of, refusal
 from feedback.judge.prompt import MAX_REPLY_CHARACTERS
+from feedback.judge.routing import edit_question
 from feedback.records import JudgeRequest, Unjudged, Verdict
 from feedback.settings import JudgeSettings
 from tests.fakes import until
+from tests.feedback.builders import turn
 from tests.feedback.judge.test_call import Pauses
 from tests.judge_server import Answer, Brain, JudgeServer, Raw, judge_server, prefers, scores, winner
 
@@ -286,3 +288,15 @@ async def test_a_verdict_quoted_from_the_judged_reply_is_none() -> None:
         await asker.close()
     assert isinstance(outcome, Unjudged)
     assert "quoted" in outcome.detail
+
+
+@pytest.mark.parametrize("turn_id", [f"t{number}" for number in range(4)])
+async def test_an_edit_is_preferred_whichever_of_the_texts_is_shown_first(turn_id: str) -> None:
+    served = turn(turn_id, reply="I do not know.")
+    question = edit_question(served, "The parcel is on its way.")
+    assert question is not None
+    with judge_server(prefers("on its way")) as server:
+        verdict = await judge(server).judge(question)
+    assert isinstance(verdict, Verdict)
+    assert (verdict.preference, verdict.edit, verdict.score) == (0.9, question.edit, None)
+    assert len(server.asked) == 1
