@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import structlog
 
 from deploy.control.ledger import SqlLedger
 from deploy.control.store import Control
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from streams.hops.waiting_turns import WaitingTurns
     from streams.link import Link
     from streams.worker import Worker
+
+
+log = structlog.get_logger()
 
 
 def note_engine(state: State, settings: Settings, seat: int = 1) -> None:
@@ -227,11 +231,14 @@ def ledger(settings: JudgeSettings, control: Control) -> SqlLedger:
 def make_ask(
     settings: JudgeSettings, control: Control, clock: Clock, as_of: Callable[[], int] | None = None
 ) -> Ask | None:
-    """How to ask the judge. `as_of`: verdicts carry that moment instead of the clock's.
+    """How to ask the judge; None where there is none, or nobody knows what it costs. `as_of`: verdicts carry that moment instead of the clock's.
 
     A replay looks at the past, and so does its judge: else verdicts would lie after the moment that it is sealed at.
     """
     if not settings.configured:
+        return None
+    if (why_not := settings.unpriced) is not None:
+        log.warning("judge_unpriced", why=why_not)
         return None
     from feedback.judge.client import Judge
 

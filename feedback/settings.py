@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 DAY_S = 86_400
 
@@ -47,7 +48,7 @@ class WindowSettings(Section):
 
 
 class JudgeSettings(Section):
-    """The AI judge: any OpenAI-compatible server. Without `base_url` and `model` there is no judge."""
+    """The AI judge: any OpenAI-compatible server. Without `base_url` and `model` there is no judge, and none is asked without a price."""
 
     base_url: str | None = Field(
         None, description="Base URL of an OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1."
@@ -72,12 +73,52 @@ class JudgeSettings(Section):
     max_tokens: int = Field(400, gt=0, description="Most tokens of one answer.")
     usd_per_hour: float = Field(1.0, ge=0, description="Budget per UTC hour.")
     usd_per_day: float = Field(10.0, ge=0, description="Budget per UTC day.")
-    usd_per_million_prompt_tokens: float = Field(0.0, ge=0, description="Price of what is asked.")
-    usd_per_million_completion_tokens: float = Field(0.0, ge=0, description="Price of what is answered.")
+    usd_per_million_prompt_tokens: float | None = Field(
+        None, ge=0, description="Price of what is asked. Nothing is asked without both prices, or `free`."
+    )
+    usd_per_million_completion_tokens: float | None = Field(None, ge=0, description="Price of what is answered.")
+    free: bool = Field(False, description="It costs nothing per token: a model on a machine of your own, say.")
+
+    @model_validator(mode="after")
+    def _costs_or_not(self) -> Self:
+        if self.free and (self.usd_per_million_prompt_tokens or self.usd_per_million_completion_tokens):
+            raise ValueError("judge.free says that it costs nothing, and there is a price: take one of them away")
+        return self
+
+    @property
+    def unpriced(self) -> str | None:
+        """Why a judge that is configured is not asked, as a sentence: nobody knows what it would cost."""
+        names = ("usd_per_million_prompt_tokens", "usd_per_million_completion_tokens")
+        missing = [f"judge.{name}" for name in names if getattr(self, name) is None]
+        if not self.configured or self.free or not missing:
+            return None
+        return (
+            f"the judge is not asked, because nobody knows what it costs: set {' and '.join(missing)}, or judge.free = true "
+            f"where it costs nothing"
+        )
+
+    def price_usd(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """What so many tokens cost."""
+        asked, answered = self.usd_per_million_prompt_tokens or 0.0, self.usd_per_million_completion_tokens or 0.0
+        return (prompt_tokens * asked + completion_tokens * answered) / 1e6
 
     @property
     def configured(self) -> bool:
         return self.base_url is not None and self.model is not None
+
+    @property
+    def address(self) -> str:
+        """`base_url` for people: without a password, and without what stands behind a question mark."""
+        before, at, host = (self.base_url or "").rpartition("@")
+        scheme, slashes, _ = before.partition("//")
+        shown = f"{scheme}{slashes}" if slashes else ""
+        return f"{shown}{'…@' if at else ''}{host.partition('?')[0]}"
+
+    @property
+    def address_password(self) -> str | None:
+        """The password in `base_url`, if there is one."""
+        before, at, _ = (self.base_url or "").rpartition("@")
+        return before.partition("//")[2 if "//" in before else 0].partition(":")[2] or None if at else None
 
 
 class KeyUnusable(Exception):

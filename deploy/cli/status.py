@@ -68,6 +68,8 @@ def status(context: Context) -> None:
         table.add_row("", f"[bold red]{shown(sentence)}[/bold red]")
     for title, line in zip_longest(["engine"], engine_lines(document["engine"]), fillvalue=""):
         table.add_row(title, shown(line))
+    if document["judge"]["unpriced"] is not None:
+        table.add_row("judge", f"[bold red]{shown(document['judge']['unpriced'])}[/bold red]")
     table.add_row("revision", serving["revision"])
     stdout.print(table)
     for candidate in document["candidates"]:
@@ -115,6 +117,7 @@ def _document(context: Context) -> dict[str, Any]:
                 "age_s": (now_us - last.started_at_us) / 1e6,
             },
         },
+        "judge": {"configured": settings.judge.configured, "unpriced": settings.judge.unpriced},
         "engine": look(engine, served_there(state), context.clock),
         "serving": rules.serving(events=bool(rows["turns"]), running=state.played("gateway")),
         "candidates": rules.candidates(SHOWN),

@@ -39,6 +39,7 @@ class Judge:
         jitter: random.Random | None = None,
     ) -> None:
         assert settings.model is not None
+        assert settings.unpriced is None, settings.unpriced
         self._settings = settings
         self._model = settings.model
         self._rubric = rubric
@@ -94,10 +95,7 @@ class Judge:
         return await asyncio.to_thread(self._ledger.reserve, self._price_usd(most), self._clock.now_us(), lot)
 
     def _price_usd(self, tokens: Tokens) -> float:
-        return (
-            tokens.prompt * self._settings.usd_per_million_prompt_tokens
-            + tokens.completion * self._settings.usd_per_million_completion_tokens
-        ) / 1e6
+        return self._settings.price_usd(tokens.prompt, tokens.completion)
 
     def _read(self, request: JudgeRequest, prompts: list[Prompt], answers: list[Answer]) -> Judgement:
         read: list[Scores | Winner] = []
@@ -205,7 +203,7 @@ class _Models(Struct, frozen=True):
 
 async def probe(settings: JudgeSettings, clock: Clock) -> str | None:
     """What is wrong with the judge, as one sentence; None when it is there and knows the model."""
-    where = f"the judge at {settings.base_url}"
+    where = f"the judge at {settings.address}"
     client = open_client(settings, key_of(settings), PROBE_TIMEOUT_S)
     try:
         async with clock.timeout(PROBE_TIMEOUT_S):

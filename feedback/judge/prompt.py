@@ -32,6 +32,7 @@ Reason = Literal[
     "budget_hour",
     "budget_day",
     "unreachable",
+    "disconnected",
     "timeout",
     "rate_limited",
     "refused",

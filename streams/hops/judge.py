@@ -2,7 +2,8 @@
 slow judge must not stall the facts.
 
 Kept: which questions were answered lately, so that a run that comes again costs nothing twice. Bad input (what is no request,
-or one that can't be asked) is a dead letter. Every answer is sent as soon as it is there; the run is acknowledged when all
+or one that can't be asked) is a dead letter. A judge that is away is waited for; one that breaks off on a question gives no
+verdict on that one. Every answer is sent as soon as it is there; the run is acknowledged when all
 are.
 """
 
@@ -41,6 +42,8 @@ OF_VALUES = (
 )
 """What a request can do to code that did not expect its like: it is buried when it does so again and again. Anything else
 (the ledger's database is away, there is no memory) is not its fault, and it waits."""
+
+REMEDY = "this question has no verdict; see the judge's own log for what it does to it"
 
 Ask = Callable[[JudgeRequest], Awaitable[Judgement]]
 
@@ -91,6 +94,8 @@ class JudgeHop:
         while len(self._answered) > LATELY:
             del self._answered[next(iter(self._answered))]
         metrics.observe_judgement(judgement)
+        if isinstance(judgement, Unjudged) and judgement.reason == "disconnected":
+            log.warning("judge_broke_off", request=judgement.request_id, why=judgement.detail, remedy=REMEDY)
         return None
 
     async def _asked(self, request: JudgeRequest) -> Judgement:
@@ -101,10 +106,10 @@ class JudgeHop:
                 with metrics.JUDGE_SECONDS.time():
                     judgement = await self._ask(request)
                 away = isinstance(judgement, Unjudged) and judgement.reason == "unreachable"
-                if not (away and self._patient):
+                if not isinstance(judgement, Unjudged) or not (away and self._patient):
                     metrics.JUDGE_UP.set(0 if away else 1)
                     return judgement
-                why = "unreachable"
+                why = judgement.detail or "unreachable"
             except Exception as error:
                 failures += isinstance(error, OF_VALUES) or not self._patient
                 if failures == ATTEMPTS:

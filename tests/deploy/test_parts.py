@@ -36,7 +36,7 @@ def state(tmp_path: Path) -> State:
 
 def judge(**changes: Any) -> JudgeSettings:
     """A judge that there is no money for, so that it is asked nothing."""
-    prices = {"usd_per_million_prompt_tokens": 1.0, "usd_per_hour": 0.0}
+    prices = {"usd_per_million_prompt_tokens": 1.0, "usd_per_million_completion_tokens": 1.0, "usd_per_hour": 0.0}
     return JudgeSettings(**{"base_url": "http://127.0.0.1:9/v1", "model": "m"} | prices | changes)
 
 
@@ -86,6 +86,16 @@ def test_a_cluster_is_reached_by_all_its_addresses_and_its_password_is_not_shown
 def test_without_a_judge_nobody_is_asked(control: Control) -> None:
     assert make_ask(JudgeSettings(model="m"), control, CLOCK) is None
     assert make_ask(JudgeSettings(base_url="http://127.0.0.1:9/v1"), control, CLOCK) is None
+
+
+def test_a_judge_of_which_nobody_knows_what_it_costs_is_not_asked_and_the_log_says_so(
+    control: Control, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert make_ask(judge(usd_per_million_completion_tokens=None), control, CLOCK) is None
+    told = capsys.readouterr().out
+    assert "judge_unpriced" in told
+    assert "judge.usd_per_million_completion_tokens" in told
+    assert make_ask(JudgeSettings(base_url="http://127.0.0.1:9/v1", model="m", free=True), control, CLOCK) is not None
 
 
 async def test_a_verdict_carries_the_moment_of_the_clock_and_in_a_replay_that_of_the_replay(

@@ -155,3 +155,8 @@ def test_an_adapter_that_no_replica_has_is_never_said_to_serve(state: State) -> 
     assert f"{missing}no replica has it; others answer in its place" in screen(state)
     asks("http://127.0.0.1:9/v1")
     assert f"{missing}this engine takes no adapters; others answer in its place" in screen(state)
+
+
+def test_a_judge_without_a_price_is_on_the_screen(state: State) -> None:
+    (state.root.parent / "trimtab.toml").write_text('[judge]\nbase_url = "http://127.0.0.1:9/v1"\nmodel = "m"')
+    assert any(line.startswith("judge the judge is not asked") for line in screen(state))

@@ -221,7 +221,7 @@ def test_any_mutated_events_are_all_accounted_for(
 def test_unrated_turns_are_judged_once_and_verdicts_survive_a_second_replay(tmp_path: Path) -> None:
     path = write(tmp_path / "e.jsonl", dump(*(event(n) for n in range(12)), rating(1), rating(2)))
     with judge_server(scores(5)) as server:
-        judge = {"base_url": server.url, "model": "judge"}
+        judge = {"base_url": server.url, "model": "judge", "free": True}
         _, first = replayed(tmp_path / "s", path, judge=judge)
         asked = len(server.asked)
         _, second = replayed(tmp_path / "s", path, judge=judge)
@@ -234,7 +234,7 @@ def test_unrated_turns_are_judged_once_and_verdicts_survive_a_second_replay(tmp_
 
 def test_an_unreachable_judge_is_counted_and_the_replay_goes_on(tmp_path: Path) -> None:
     path = write(tmp_path / "e.jsonl", dump(*(event(n) for n in range(3)), rating(1)))
-    judge = {"base_url": "http://127.0.0.1:9/v1", "model": "judge", "attempts": 1}
+    judge = {"base_url": "http://127.0.0.1:9/v1", "model": "judge", "free": True, "attempts": 1}
     replayed(tmp_path / "s", path, judge=judge)
     reasons = [j.reason for j in Facts(tmp_path / "s" / "facts").verdicts() if isinstance(j, Unjudged)]
     assert reasons == ["unreachable"] * 2
@@ -295,7 +295,7 @@ def test_edits_by_people_without_a_name_are_learned_only_if_the_judge_prefers_th
         return prefers(wanted)(body)
 
     with judge_server(think) as server:
-        judge = {"base_url": server.url, "model": "judge"}
+        judge = {"base_url": server.url, "model": "judge", "free": True}
         _, first = replayed(tmp_path / "s", path, judge=judge)
         _, second = replayed(tmp_path / "s", path, judge=judge)
         assert len(server.asked) == 6

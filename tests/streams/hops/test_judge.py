@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
+from feedback.judge import rubric
+from feedback.judge.client import Judge
 from feedback.records import Judgement, JudgeRequest, Unjudged
+from feedback.settings import JudgeSettings
 from feedback.topics import DEAD_LETTERS, JUDGE_REQUESTS, VERDICTS
 from streams import dead_letters
 from streams.hops import hop
@@ -18,6 +22,8 @@ from streams.hops.hop import ATTEMPTS, handle
 from streams.hops.judge import JudgeHop
 from streams.log import Stored
 from tests.fakes import CLOCK, ManualClock, MemoryProducer, until
+from tests.feedback.judge.test_client import MemoryLedger
+from tests.judge_server import Answer, Raw, judge_server, scores
 from tests.streams.hops.test_ingest import DEEP, AnswerLost
 from tests.streams.test_worker import NOW_US, request, signed, turn
 
@@ -145,3 +151,27 @@ async def test_the_judge_that_is_away_is_told_and_waited_for() -> None:
     await clock.advance(1.0)
     await working
     assert REGISTRY.get_sample_value("trimtab_judge_up") == 1
+
+
+async def test_a_question_on_which_the_judge_breaks_off_fails_alone_and_the_log_says_where_and_why(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def think(body: dict[str, Any]) -> Answer:
+        return Raw(b"{", missing=9) if "answer 2" in body["messages"][1]["content"] else scores()(body)
+
+    producer, acks = MemoryProducer(), list[int]()
+    with judge_server(think) as server:
+        settings = JudgeSettings(base_url=server.url.replace("://", "://ann:s3cret@"), model="judge", free=True)
+        client = Judge(settings, rubric.load(), MemoryLedger(), clock=NoWait())
+        asked = [msgspec.structs.replace(request(n), reply=f"answer {n}") for n in range(4)]
+        hop = judge(producer, client.judge)
+        await hop.requests(run_of(*map(msgspec.json.encode, asked)), lambda: acks.append(1))
+        await client.close()
+    outcomes = {said["request_id"]: said.get("reason") for said in (json.loads(r.value) for r in producer.records)}
+    assert outcomes == {"q0": None, "q1": None, "q2": "disconnected", "q3": None}
+    assert (len(server.asked), acks) == (6, [1])
+    told = capsys.readouterr().out
+    assert "judge_broke_off" in told
+    assert server.url.removeprefix("http://") in told
+    assert "RemoteProtocolError" in told
+    assert "s3cret" not in told
