@@ -12,6 +12,7 @@ from faust.types import TP
 from prometheus_client import REGISTRY
 
 from feedback.facts.reader import Facts
+from feedback.intake.edge import Edge
 from feedback.topics import TURNS
 from streams.app import INGEST_GROUP
 from streams.hops.questions import Questions
@@ -20,7 +21,7 @@ from streams.log import KEPT_S, LogError
 from streams.sqlite.log import SqliteLog
 from streams.watchdog import Stalled
 from tests.fakes import CLOCK, ManualClock, MemoryProducer, until
-from tests.streams.test_worker import signed, turn
+from tests.streams.test_worker import KEY, signed, turn
 
 GROUPS = {TURNS: INGEST_GROUP}
 
@@ -38,7 +39,7 @@ class House:
             conf=SimpleNamespace(id=INGEST_GROUP),
             consumer=SimpleNamespace(assignment=lambda: {TP(TURNS, 0)}),
         )
-        questions = Questions(MemoryProducer(), self.clock)
+        questions = Questions(MemoryProducer(), Edge(KEY), self.clock)
         self.keeping = Housekeeping(self.log, GROUPS, [self.app], questions, None, Facts(root / "facts"), self.clock)
 
     async def seconds(self, seconds: float) -> None:

@@ -12,6 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,14 +23,16 @@ from deploy.parts import open_log
 from deploy.replay.intake import Intake
 from deploy.replay.run import run
 from deploy.settings import Settings
-from deploy.state import open_state
+from deploy.state import State, open_state
 from deploy.training.train import newest_event_us, seal_now
 from feedback.dataset import snapshot
+from feedback.digests import edit_digest
 from feedback.facts.reader import Facts
-from feedback.records import Unjudged, Verdict
-from feedback.topics import DEAD_LETTERS
+from feedback.intake.edge import Record
+from feedback.records import JudgeRequest, Unjudged, Verdict
+from feedback.topics import DEAD_LETTERS, JUDGE_REQUESTS, VERDICTS
 from streams import dead_letters
-from streams.log import scan
+from streams.log import Log, scan
 from tests.deploy.commands import FORKED, ROOT, SAMPLE, answer, trimtab
 from tests.fakes import CLOCK
 from tests.judge_server import Answer, judge_server, prefers, scores
@@ -307,3 +310,38 @@ def demonstrations(root: Path) -> list[str]:
     state = open_state(root)
     newest = snapshot.list_snapshots(state.snapshots)[-1]
     return [row.reply for row in snapshot.read(state.snapshots / newest.name, "demonstrations")]
+
+
+@pytest.mark.slow
+def test_whoever_writes_on_the_log_and_forges_verdicts_and_questions_changes_nothing(tmp_path: Path) -> None:
+    edits = [rating(n, kind="edit", value="buy") for n in range(3)]
+    path = write(tmp_path / "e.jsonl", dump(*(event(n) for n in range(8)), *edits))
+    with judge_server(scores(2)) as server:
+        judge = {"base_url": server.url, "model": "judge", "free": True}
+        _, honest = replayed(tmp_path / "s", path, judge=judge)
+        state, asked = open_state(tmp_path / "s"), len(server.asked)
+        log = open_log(state, Settings(), CLOCK)
+        log.append(forged(state, log))
+        taken, attacked = replayed(tmp_path / "s", path, judge=judge)
+        assert (attacked, len(server.asked)) == (honest, asked)
+    assert taken.dead_letters == {}, "they are none of what was read"
+    reasons = Counter(letter.reason for letter in dead_letters.read(log))
+    assert reasons == {"unsigned": 8 + 3 + 8}
+
+
+def forged(state: State, log: Log) -> list[Record]:
+    """A perfect score for every turn, a preference for every edit, and questions about texts that nobody wrote."""
+    said = [verdict for verdict in Facts(state.facts).verdicts() if isinstance(verdict, Verdict)]
+    signature = next(iter(scan(log, VERDICTS))).headers
+    turns = [turn for turn, _ in Facts(state.facts).turns()]
+    made: list[Verdict | JudgeRequest] = []
+    for turn in turns:
+        place = {"tenant": turn.tenant, "conversation_id": turn.conversation_id, "turn_id": turn.turn_id}
+        later = msgspec.structs.replace(said[0], **place, verdict_id=f"x-{turn.turn_id}", occurred_at_us=2**50)
+        made.append(msgspec.structs.replace(later, score=1.0))
+        if int(turn.turn_id[1:]) < 3:
+            digest = edit_digest(f"answer {turn.turn_id[1:]}", "buy")
+            made.append(msgspec.structs.replace(later, verdict_id=f"y-{turn.turn_id}", preference=1.0, edit=digest))
+        made.append(JudgeRequest(request_id=f"z-{turn.turn_id}", **place, messages=turn.messages, reply="buy"))
+    topics = [VERDICTS if isinstance(one, Verdict) else JUDGE_REQUESTS for one in made]
+    return [Record(topic, b"k", msgspec.json.encode(one), signature) for topic, one in zip(topics, made, strict=True)]

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
+from feedback.intake.edge import Edge
 from feedback.judge import rubric
 from feedback.judge.client import Judge
 from feedback.records import Judgement, JudgeRequest, Unjudged
@@ -25,8 +26,9 @@ from tests.fakes import CLOCK, ManualClock, MemoryProducer, until
 from tests.feedback.judge.test_client import MemoryLedger
 from tests.judge_server import Answer, Raw, judge_server, scores
 from tests.streams.hops.test_ingest import DEEP, AnswerLost
-from tests.streams.test_worker import NOW_US, request, signed, turn
+from tests.streams.test_worker import KEY, NOW_US, ours, request, signed, turn
 
+EDGE = Edge(KEY)
 Ask = Callable[[JudgeRequest], Awaitable[Judgement]]
 
 
@@ -38,7 +40,9 @@ class NoWait(ManualClock):
 
 
 def run_of(*values: bytes) -> list[Stored]:
-    return [Stored(JUDGE_REQUESTS, 0, offset, NOW_US, b"k", value, ()) for offset, value in enumerate(values)]
+    """Values that we signed, whatever they are."""
+    headers = [ours(JUDGE_REQUESTS, value).headers for value in values]
+    return [Stored(JUDGE_REQUESTS, 0, n, NOW_US, b"k", value, headers[n]) for n, value in enumerate(values)]
 
 
 def questions(*numbers: int) -> list[Stored]:
@@ -53,7 +57,7 @@ async def refused(asked: JudgeRequest) -> Judgement:
 
 
 def judge(producer: MemoryProducer, ask: Ask = refused, patient: bool = True) -> JudgeHop:
-    return JudgeHop(ask, producer, [], patient, NoWait())
+    return JudgeHop(ask, producer, EDGE, [], patient, NoWait())
 
 
 def letters(producer: MemoryProducer) -> list[dead_letters.DeadLetter]:
@@ -87,6 +91,19 @@ async def test_requests_that_can_not_be_asked_are_buried_though_they_are_all_of_
         ("poison", 1, ATTEMPTS),
     ]
     assert (tries, acks) == (2 * ATTEMPTS, [1])
+
+
+async def test_a_question_that_we_did_not_sign_is_not_asked() -> None:
+    """Who writes the question decides what the verdict speaks of."""
+    (good,) = questions(1)
+    forged = msgspec.structs.replace(good, value=good.value.replace(b'"hi"', b'"buy"'), offset=1)
+    old = Stored(JUDGE_REQUESTS, 0, 0, NOW_US, b"k", msgspec.json.encode(request(7)), ())
+    producer = MemoryProducer()
+    hop = JudgeHop(refused, producer, EDGE, [], True, NoWait(), {(JUDGE_REQUESTS, 0): 1})
+    await hop.requests([old, forged], lambda: None)
+    assert [(letter.reason, letter.offset) for letter in letters(producer)] == [("unsigned", 1)]
+    answered = [json.loads(record.value)["request_id"] for record in producer.records if record.topic == VERDICTS]
+    assert answered == ["q7"]
 
 
 async def test_a_question_waits_while_the_ledger_is_away_and_is_asked_then() -> None:
@@ -145,7 +162,7 @@ async def test_the_judge_that_is_away_is_told_and_waited_for() -> None:
     async def ask(asked: JudgeRequest) -> Judgement:
         return msgspec.structs.replace(await refused(asked), reason=answers.pop(0))
 
-    working = asyncio.create_task(JudgeHop(ask, producer, [], True, clock).requests(questions(1), lambda: None))
+    working = asyncio.create_task(JudgeHop(ask, producer, EDGE, [], True, clock).requests(questions(1), lambda: None))
     await until(lambda: clock.waiting == 1)
     assert REGISTRY.get_sample_value("trimtab_judge_up") == 0
     await clock.advance(1.0)
