@@ -18,10 +18,10 @@ Outcome = Literal["ok", "error", "aborted", "filtered"]
 Split = Literal["train", "calibrate", "gate"]
 Signal = Literal["regenerate", "copy", "abandon", "escalate", "rephrase"]
 
-Origin = Literal["gateway", "label", "ingest", "feedback"]
-"""By which way an event came in, stamped at the edge: a chat that this gateway served; a key that may label; a file, a topic
-or a key that ingests; whoever was shown a reply."""
-RANKS: dict[Origin, int] = {"gateway": 3, "label": 2, "ingest": 1, "feedback": 0}
+Origin = Literal["gateway", "label", "ingest", "file", "feedback"]
+"""By which way an event came in, stamped at the edge: a chat that this gateway served; a key that may label; a topic or a key
+that ingests; a file that was replayed or imported; whoever was shown a reply."""
+RANKS: dict[Origin, int] = {"gateway": 3, "label": 2, "ingest": 1, "file": 1, "feedback": 0}
 """Of several payloads under one id those of the highest rank count: who may say little can't say it in another's name."""
 
 TurnKey = tuple[str, str, str]

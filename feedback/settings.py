@@ -97,11 +97,6 @@ class JudgeSettings(Section):
             f"where it costs nothing"
         )
 
-    def price_usd(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """What so many tokens cost."""
-        asked, answered = self.usd_per_million_prompt_tokens or 0.0, self.usd_per_million_completion_tokens or 0.0
-        return (prompt_tokens * asked + completion_tokens * answered) / 1e6
-
     @property
     def configured(self) -> bool:
         return self.base_url is not None and self.model is not None

@@ -5,17 +5,21 @@ from __future__ import annotations
 
 import numpy as np
 
+from deploy.parts import load_rubric
 from feedback.dataset import census
 from feedback.facts.reader import Facts
 from feedback.judge import routing
+from feedback.judge.estimate import Estimate, estimate
 from feedback.labels import exchanges
 from feedback.labels.exchanges import Said
 from feedback.records import JudgeRequest, Turn
+from feedback.settings import JudgeSettings
 from streams.hops.waiting_turns import edit_question
 
 
 def open_questions(facts: Facts) -> list[JudgeRequest]:
-    """All that is still to be asked about these facts. Reads them all."""
+    """All that is still to be asked about these facts: what found no answer before is not asked again. Reads them all."""
+    asked = {judgement.request_id for judgement in facts.verdicts()}
     counted = census.take(facts.turns())  # of turns that come twice, the payload that a seal would take
     said = exchanges.said(facts.ratings(), facts.verdicts(), counted.known, 2**62)
     settled = {key for key, ratings in said.ratings.items() if exchanges.is_rated(ratings)} | said.verdicts.keys()
@@ -27,7 +31,13 @@ def open_questions(facts: Facts) -> list[JudgeRequest]:
         elif (question := _about_edit(turn, said)) is not None:
             about_edits.append(question)
     about_edits.sort(key=lambda request: request.request_id)
-    return routing.unrouted(unrated, settled) + about_edits
+    requests = routing.unrouted(unrated, settled) + about_edits
+    return [request for request in requests if request.request_id not in asked]
+
+
+def estimated(requests: list[JudgeRequest], settings: JudgeSettings) -> Estimate:
+    """What these questions will come to."""
+    return estimate(requests, load_rubric(settings), settings)
 
 
 def _about_edit(turn: Turn, said: Said) -> JudgeRequest | None:

@@ -192,7 +192,7 @@ def _outlines(
     for turn, content_hash in turns:
         key = turn.key
         held = outlines.get(key)
-        if held is not None and held.origin == turn.origin:
+        if held is not None and RANKS[held.origin] == RANKS[turn.origin]:
             if held.user_id != turn.user_id:  # payloads that differ in nothing else belong to nobody
                 outlines[key] = msgspec.structs.replace(held, user_id=None)
             continue

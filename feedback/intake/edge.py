@@ -21,7 +21,7 @@ from feedback.intake import contract
 from feedback.intake.contract import Rejected
 from feedback.privacy.ids import PersonalIds
 from feedback.privacy.redact import Redactor
-from feedback.records import Judgement, JudgeRequest, Message, Pick, Rating, Turn
+from feedback.records import Judgement, JudgeRequest, Message, Origin, Pick, Rating, Turn
 
 SIGNATURE_HEADER = "trimtab-edge"
 Event = TypeVar("Event", bound=Turn | Rating)
@@ -47,10 +47,15 @@ class Edge:
         self._redactor = Redactor(key)
         self._personal_ids = PersonalIds(key)
 
-    def record(self, raw: bytes, now_us: int) -> Record | Rejected:
+    def record(self, raw: bytes, now_us: int, origin: Origin = "ingest") -> Record | Rejected:
         """The record of an event's bytes, or why they are none."""
         event = contract.parse(raw, now_us)
-        return event if isinstance(event, Rejected) else self.signed(self.redacted(contract.without_claim(event)))
+        if isinstance(event, Rejected):
+            return event
+        event = contract.without_claim(event)
+        return self.signed(
+            self.redacted(event if event.origin == origin else msgspec.structs.replace(event, origin=origin))
+        )
 
     def record_of(self, document: dict[str, Any], now_us: int) -> Record | Rejected:
         """Like `record`, for an event that is already a JSON object."""

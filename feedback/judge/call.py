@@ -264,6 +264,12 @@ def worst(prompt: Prompt, max_tokens: int) -> Tokens:
     return Tokens(len(msgspec.json.encode(prompt)), max_tokens)
 
 
+def price_usd(settings: JudgeSettings, tokens: Tokens) -> float:
+    """What so many tokens cost; nothing where the judge is free."""
+    asked, answered = settings.usd_per_million_prompt_tokens or 0.0, settings.usd_per_million_completion_tokens or 0.0
+    return (tokens.prompt * asked + tokens.completion * answered) / 1e6
+
+
 def retry_after_s(headers: Mapping[str, str], now_us: int) -> float:
     """Seconds to wait, from a `Retry-After` header in seconds or as a date; 0 where it says nothing that makes sense."""
     value = headers.get("retry-after", "")

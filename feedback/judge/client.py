@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from feedback.clock import Clock
 from feedback.judge import prompt
-from feedback.judge.call import Answer, Caller, Tokens, open_client, worst
+from feedback.judge.call import Answer, Caller, Tokens, open_client, price_usd, worst
 from feedback.judge.ledger import Ledger, Refusal, Reservation, lot_of
 from feedback.judge.prompt import Prompt, Reason, Scores, Winner
 from feedback.judge.reading import Unparsable
@@ -95,7 +95,7 @@ class Judge:
         return await asyncio.to_thread(self._ledger.reserve, self._price_usd(most), self._clock.now_us(), lot)
 
     def _price_usd(self, tokens: Tokens) -> float:
-        return self._settings.price_usd(tokens.prompt, tokens.completion)
+        return price_usd(self._settings, tokens)
 
     def _read(self, request: JudgeRequest, prompts: list[Prompt], answers: list[Answer]) -> Judgement:
         read: list[Scores | Winner] = []

@@ -1,7 +1,8 @@
 """Which turns go to the judge, and when: a turn without a rating of its own after its grace period. Pure.
 
 Live, grace runs on the time of receipt: `step` is told events and the clock, and keeps the turns that still wait. A
-replay knows everything already and routes once, with `unrouted`. Both give a question the same id.
+replay knows everything already and routes once, with `unrouted`, when somebody has seen what it will come to: what files
+brought is never asked about here. Both give a question the same id.
 
 A regenerated reply and the one that it replaced wait for each other, so that both have their whole grace period and the
 order in which events arrive decides nothing.
@@ -48,8 +49,9 @@ def step(state: State, event: Turn | Rating | None, received_at_us: int, now_us:
     if isinstance(event, Rating):
         if event.key is not None and event.kind in RATED_BY and event.value is not None:
             _settle(state, event.key, received_at_us)
-        _note_edit(state, event, received_at_us)
-    elif event is not None:
+        if event.origin != "file":
+            _note_edit(state, event, received_at_us)
+    elif event is not None and event.origin != "file":
         key = event.key
         if key not in state.settled and key not in state.waiting and untrainable(event) is None:
             _wait(state, key, event, received_at_us + state.grace_us)

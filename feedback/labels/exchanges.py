@@ -162,7 +162,7 @@ def distinct(facts: Iterable[tuple[Rating, str]]) -> Distinct:
         duplicates += 1
         if held[0] != content_hash:
             conflicting.add(key)
-        if (held[0], held[1].origin) != (content_hash, event.origin):
+        if (held[0], RANKS[held[1].origin]) != (content_hash, RANKS[event.origin]):
             events[key] = min(held, (content_hash, event), key=_payload_rank)
         elif held[1].user_id != event.user_id:
             events[key] = (content_hash, msgspec.structs.replace(event, user_id=None))

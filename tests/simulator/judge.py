@@ -13,7 +13,7 @@ from deploy.control.database import Database, open_database
 from deploy.control.ledger import SqlLedger
 from deploy.control.schema import ledger as ledger_table
 from feedback.judge import rubric
-from feedback.judge.call import Answer, worst
+from feedback.judge.call import Answer, price_usd, worst
 from feedback.judge.client import Judge
 from feedback.judge.ledger import Budget
 from feedback.judge.prompt import Prompt
@@ -63,13 +63,13 @@ class _Server:
 
     async def ask(self, prompt: Prompt, pay_again: Callable[[], Awaitable[bool]]) -> Answer:
         tokens = worst(prompt, SETTINGS.max_tokens)
-        self._charge(SETTINGS.price_usd(tokens.prompt, 0))
+        self._charge(price_usd(SETTINGS, tokens))
         await pause(self._loop)
         spent = tokens
         if self._loop.chance.random() < AGAIN:
             if not await pay_again():
                 return Answer(spent, reason="server_error", detail="it failed, and there is no money to ask again")
-            self._charge(SETTINGS.price_usd(tokens.prompt, 0))
+            self._charge(price_usd(SETTINGS, tokens))
             spent += tokens
             await pause(self._loop)
         said = {"scores": {item.name: 3 for item in RUBRIC.items}, "confidence": 1, "rationale": "as it should be"}

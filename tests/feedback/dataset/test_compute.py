@@ -153,7 +153,7 @@ def turns(draw: st.DrawFn) -> Turn:
     )
 
 
-ORIGINS = st.sampled_from(["ingest", "ingest", "gateway", "feedback"])
+ORIGINS = st.sampled_from(["ingest", "file", "gateway", "feedback"])
 
 
 @st.composite

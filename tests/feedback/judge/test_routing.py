@@ -263,3 +263,13 @@ def test_an_edit_that_was_taken_back_is_not_asked_about() -> None:
     step(other, edit("e2", None, 2), 2, 2)
     merge(state, other)
     assert due_edits(state, 9 * LEAST_EDIT_GRACE_US) == []
+
+
+def test_what_files_brought_is_asked_about_by_a_replay_alone() -> None:
+    state = State(GRACE_US)
+    by_file, live = turn("t1", origin="file"), turn("t2")
+    for event in (by_file, live, edit("e", "text", origin="file")):
+        step(state, event, 0, 0)
+    assert [request.turn_id for request in step(state, None, GRACE_US, GRACE_US)] == ["t2"]
+    assert due_edits(state, 9 * LEAST_EDIT_GRACE_US) == []
+    assert {request.turn_id for request in unrouted([by_file, live], ())} == {"t1", "t2"}
