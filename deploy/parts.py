@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import structlog
 
 from deploy.control.ledger import SqlLedger
 from deploy.control.store import Control
@@ -21,15 +22,16 @@ from deploy.state import State
 from feedback.clock import Clock
 from feedback.durable import write_json
 from feedback.facts.reader import Facts
+from feedback.facts.tables import app_of
 from feedback.intake.edge import Edge
 from feedback.judge import rubric
 from feedback.judge.ledger import Budget
 from feedback.judge.rubric import Rubric, RubricError
 from feedback.records import Judgement, JudgeRequest
 from feedback.settings import JudgeSettings, KeyUnusable
-from feedback.topics import TOPICS
+from feedback.topics import JUDGE_REQUESTS, TOPICS, VERDICTS
 from streams.kafka.access import KafkaAccess
-from streams.log import Log, LogError
+from streams.log import Log, LogError, Unsigned
 from streams.sqlite.log import SqliteLog
 
 if TYPE_CHECKING:
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
     from streams.hops.waiting_turns import WaitingTurns
     from streams.link import Link
     from streams.worker import Worker
+
+
+log = structlog.get_logger()
 
 
 def note_engine(state: State, settings: Settings, seat: int = 1) -> None:
@@ -206,9 +211,29 @@ def open_worker(
             clock=clock,
             router=router,
             room=settings.judge.max_waiting if router is not None else None,
+            unsigned=unsigned(state, log),
         )
     except LogError as error:
         raise Failed(str(error)) from None
+
+
+def unsigned(state: State, log: Log) -> Unsigned:
+    """Up to where this log's questions and verdicts are taken without a signature.
+
+    Noted once, where verdicts of an earlier version are among the facts: what stands on the log then was written by it, or by
+    whoever could write there, as before. Of any other log nothing is taken.
+    """
+    if not state.unsigned.exists():
+        upgraded = Facts(state.facts).columns("verdicts", ["partition"]).num_rows > 0
+        ends = {
+            app_of(log.identity(topic), topic, partition): end
+            for (topic, partition), end in (log.ends() if upgraded else {}).items()
+            if topic in (VERDICTS, JUDGE_REQUESTS)
+        }
+        write_json(state.unsigned, ends)
+    noted = msgspec.json.decode(state.unsigned.read_bytes(), type=dict[str, int])
+    places = ((topic, partition) for topic, partition in log.ends() if topic in (VERDICTS, JUDGE_REQUESTS))
+    return {(topic, at): noted.get(app_of(log.identity(topic), topic, at), 0) for topic, at in places}
 
 
 def load_rubric(settings: JudgeSettings) -> Rubric:
@@ -227,11 +252,14 @@ def ledger(settings: JudgeSettings, control: Control) -> SqlLedger:
 def make_ask(
     settings: JudgeSettings, control: Control, clock: Clock, as_of: Callable[[], int] | None = None
 ) -> Ask | None:
-    """How to ask the judge. `as_of`: verdicts carry that moment instead of the clock's.
+    """How to ask the judge; None where there is none, or nobody knows what it costs. `as_of`: verdicts carry that moment instead of the clock's.
 
     A replay looks at the past, and so does its judge: else verdicts would lie after the moment that it is sealed at.
     """
     if not settings.configured:
+        return None
+    if (why_not := settings.unpriced) is not None:
+        log.warning("judge_unpriced", why=why_not)
         return None
     from feedback.judge.client import Judge
 

@@ -77,6 +77,11 @@ class State:
         return self.root / ("replicas.json" if seat == 1 else f"replicas-{seat}.json")
 
     @property
+    def unsigned(self) -> Path:
+        """Where the log's questions and verdicts ended when they began to be signed."""
+        return self.root / "unsigned.json"
+
+    @property
     def work(self) -> Path:
         return self.root / "work"
 

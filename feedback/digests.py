@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 import xxhash
@@ -25,3 +26,9 @@ def payload_of(tenant: str, conversation_id: str, turn_id: str, content_hash: st
     """16 bytes that name what a turn says, all but ids that were hashed: of two payloads the smaller digest counts, whatever
     the key is."""
     return digest_of(tenant, masked(conversation_id), masked(turn_id), content_hash)
+
+
+def edit_digest(reply: str, edited: str) -> str:
+    """Names what was made of a reply, 32 hex digits: a verdict speaks of these two texts, whatever is sent under their ids
+    later. Nobody can find others of the same digest."""
+    return hashlib.sha256(b"\0".join(text.encode("utf-8", "replace") for text in (reply, edited))).hexdigest()[:32]

@@ -18,10 +18,10 @@ Outcome = Literal["ok", "error", "aborted", "filtered"]
 Split = Literal["train", "calibrate", "gate"]
 Signal = Literal["regenerate", "copy", "abandon", "escalate", "rephrase"]
 
-Origin = Literal["gateway", "label", "ingest", "feedback"]
-"""By which way an event came in, stamped at the edge: a chat that this gateway served; a key that may label; a file, a topic
-or a key that ingests; whoever was shown a reply."""
-RANKS: dict[Origin, int] = {"gateway": 3, "label": 2, "ingest": 1, "feedback": 0}
+Origin = Literal["gateway", "label", "ingest", "file", "feedback"]
+"""By which way an event came in, stamped at the edge: a chat that this gateway served; a key that may label; a topic or a key
+that ingests; a file that was replayed or imported; whoever was shown a reply."""
+RANKS: dict[Origin, int] = {"gateway": 3, "label": 2, "ingest": 1, "file": 1, "feedback": 0}
 """Of several payloads under one id those of the highest rank count: who may say little can't say it in another's name."""
 
 TurnKey = tuple[str, str, str]
@@ -112,8 +112,11 @@ class Rating(Struct, frozen=True, gc=False, kw_only=True, tag_field="event", tag
         return None if self.turn_id is None else (self.tenant, self.conversation_id, self.turn_id)
 
 
-class JudgeRequest(Struct, frozen=True, gc=False, kw_only=True):
-    """A question for the judge: score `reply`, or compare it with `other_reply` to the same context."""
+class JudgeRequest(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """A question for the judge: score `reply`, or compare it with `other_reply` to the same context.
+
+    Where `edit` is given, `reply` is what somebody made of the reply of the turn, and that is `other_reply`.
+    """
 
     request_id: str
     tenant: str
@@ -124,6 +127,8 @@ class JudgeRequest(Struct, frozen=True, gc=False, kw_only=True):
     locale: str | None = None
     other_turn_id: str | None = None
     other_reply: str | None = None
+    edit: str | None = None
+    """`digests.edit_digest` of both texts."""
 
 
 class Verdict(Struct, frozen=True, kw_only=True, tag_field="event", tag="verdict", omit_defaults=True):
@@ -131,7 +136,8 @@ class Verdict(Struct, frozen=True, kw_only=True, tag_field="event", tag="verdict
 
     A single reply has `score` (0..1) and one value per rubric item; a comparison has `preference`, the probability
     (0..1) that `turn_id` is better than `other_turn_id`, averaged over both orders, and `order_gap`, by how much the
-    two orders disagreed (0..1).
+    two orders disagreed (0..1). One about an edit has the `edit` of its question, and `preference` is the probability that the
+    edit is better than the reply that was served, from one order.
     """
 
     verdict_id: str
@@ -150,6 +156,7 @@ class Verdict(Struct, frozen=True, kw_only=True, tag_field="event", tag="verdict
     items: dict[str, float] = {}
     preference: float | None = None
     order_gap: float | None = None
+    edit: str | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0
@@ -167,6 +174,7 @@ class Unjudged(Struct, frozen=True, kw_only=True, tag_field="event", tag="unjudg
     reason: str
     detail: str = ""
     other_turn_id: str | None = None
+    edit: str | None = None
     model: str | None = None
     rubric: str | None = None
     prompt_tokens: int = 0

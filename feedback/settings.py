@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from feedback.private import Exposed, keep_private
 
@@ -45,10 +46,13 @@ class WindowSettings(Section):
         0.8, gt=0, le=1, description="Jaccard similarity of word 3-shingles from which two prompts are near-duplicates."
     )
     max_user_edits: int = Field(20, gt=0, description="Most demonstrations from one user's own edits.")
+    max_anonymous_edits: int = Field(
+        20, ge=0, description="Most demonstrations from the edits of people without a name, of all of them together."
+    )
 
 
 class JudgeSettings(Section):
-    """The AI judge: any OpenAI-compatible server. Without `base_url` and `model` there is no judge."""
+    """The AI judge: any OpenAI-compatible server. Without `base_url` and `model` there is no judge, and none is asked without a price."""
 
     base_url: str | None = Field(
         None, description="Base URL of an OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1."
@@ -73,8 +77,29 @@ class JudgeSettings(Section):
     max_tokens: int = Field(400, gt=0, description="Most tokens of one answer.")
     usd_per_hour: float = Field(1.0, ge=0, description="Budget per UTC hour.")
     usd_per_day: float = Field(10.0, ge=0, description="Budget per UTC day.")
-    usd_per_million_prompt_tokens: float = Field(0.0, ge=0, description="Price of what is asked.")
-    usd_per_million_completion_tokens: float = Field(0.0, ge=0, description="Price of what is answered.")
+    usd_per_million_prompt_tokens: float | None = Field(
+        None, ge=0, description="Price of what is asked. Nothing is asked without both prices, or `free`."
+    )
+    usd_per_million_completion_tokens: float | None = Field(None, ge=0, description="Price of what is answered.")
+    free: bool = Field(False, description="It costs nothing per token: a model on a machine of your own, say.")
+
+    @model_validator(mode="after")
+    def _costs_or_not(self) -> Self:
+        if self.free and (self.usd_per_million_prompt_tokens or self.usd_per_million_completion_tokens):
+            raise ValueError("judge.free says that it costs nothing, and there is a price: take one of them away")
+        return self
+
+    @property
+    def unpriced(self) -> str | None:
+        """Why a judge that is configured is not asked, as a sentence: nobody knows what it would cost."""
+        names = ("usd_per_million_prompt_tokens", "usd_per_million_completion_tokens")
+        missing = [f"judge.{name}" for name in names if getattr(self, name) is None]
+        if not self.configured or self.free or not missing:
+            return None
+        return (
+            f"the judge is not asked, because nobody knows what it costs: set {' and '.join(missing)}, or judge.free = true "
+            f"where it costs nothing"
+        )
 
     @field_validator("base_url")
     @classmethod
@@ -91,6 +116,20 @@ class JudgeSettings(Section):
     @property
     def configured(self) -> bool:
         return self.base_url is not None and self.model is not None
+
+    @property
+    def address(self) -> str:
+        """`base_url` for people: without a password, and without what stands behind a question mark."""
+        before, at, host = (self.base_url or "").rpartition("@")
+        scheme, slashes, _ = before.partition("//")
+        shown = f"{scheme}{slashes}" if slashes else ""
+        return f"{shown}{'…@' if at else ''}{host.partition('?')[0]}"
+
+    @property
+    def address_password(self) -> str | None:
+        """The password in `base_url`, if there is one."""
+        before, at, _ = (self.base_url or "").rpartition("@")
+        return before.partition("//")[2 if "//" in before else 0].partition(":")[2] or None if at else None
 
 
 class KeyUnusable(Exception):

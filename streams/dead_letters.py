@@ -169,7 +169,7 @@ def redrive(
     """Send letters through the edge again; each comes back with None, or with why it was refused once more."""
     outcome: list[tuple[DeadLetter, Rejected | None]] = []
     for letter in letters:
-        made = edge.record(letter.value, now_us)
+        made = edge.record(letter.value, now_us, "ingest" if letter.file is None else "file")
         if isinstance(made, Rejected):
             outcome.append((letter, made))
         else:

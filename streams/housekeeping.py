@@ -13,10 +13,11 @@ import structlog
 from faust.exceptions import ConsumerNotStarted
 
 from feedback.clock import Clock
+from feedback.facts.reader import Facts
 from feedback.topics import JUDGE_REQUESTS
 from streams import metrics
 from streams.hops.questions import Questions
-from streams.hops.waiting_turns import WaitingTurns
+from streams.hops.waiting_turns import WaitingTurns, edit_questions
 from streams.log import KEPT_S, TP, Log, LogError, lag_of, standings
 from streams.watchdog import Watchdog
 
@@ -36,8 +37,10 @@ class Housekeeping:
         apps: Sequence[faust.App],
         questions: Questions,
         router: WaitingTurns | None,
+        facts: Facts,
         clock: Clock,
     ) -> None:
+        self._facts = facts
         self._log, self._groups, self._apps, self._clock = events, groups, apps, clock
         self._questions, self._router = questions, router
         self._watchdogs = defaultdict[TP, Watchdog](lambda: Watchdog(STALLED_S))
@@ -58,7 +61,10 @@ class Housekeeping:
             if app.crashed:
                 raise LogError(f"the consumer of {app.conf.id} ended: {app.crash_reason!r}")
         if self._router is not None:
-            await self._questions.send(self._router.due(self._clock.now_us()))
+            now_us = self._clock.now_us()
+            await self._questions.send(self._router.due(now_us))
+            if edits := self._router.due_edits(now_us):
+                await self._questions.send(await asyncio.to_thread(edit_questions, self._facts, edits))
         await self._tell_lag()
         if self._clock.monotonic_s() - self._trimmed_s > TRIM_S:
             self._trimmed_s = self._clock.monotonic_s()

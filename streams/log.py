@@ -44,6 +44,9 @@ class Stored(Struct, frozen=True, gc=False):
     headers: tuple[tuple[str, bytes], ...]
 
 
+Unsigned = Mapping[TP, int]
+"""Up to which offset of a partition questions and verdicts are taken without a signature: they stood there before there were any."""
+
 SCAN_RUN = 5_000
 """Records that `scan` reads at once."""
 

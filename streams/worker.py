@@ -11,7 +11,7 @@ import gc
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import structlog
@@ -29,7 +29,7 @@ from streams.hops.questions import Questions
 from streams.hops.waiting_turns import WaitingTurns
 from streams.housekeeping import TICK_S, Housekeeping
 from streams.link import Link
-from streams.log import TP, Log, LogError, Standing, lag, lag_of, standings
+from streams.log import TP, Log, LogError, Standing, Unsigned, lag, lag_of, standings
 
 LOOK_S, LOOK_RECORDS = 0.05, 1_000
 """How often `drained` looks: less often while much is left, for a look costs Kafka requests."""
@@ -61,6 +61,7 @@ class Worker:
         clock: Clock,
         router: WaitingTurns | None,
         room: int | None = None,
+        unsigned: Unsigned = MappingProxyType({}),
     ) -> None:
         events = link.log
         self._log, self._clock = events, clock
@@ -70,17 +71,18 @@ class Worker:
         writer = FactsWriter(facts, events.identity, clock)
         _agree(events, writer)
         self._sink = FactsSink(writer, self._fail, clock)
-        self.questions = Questions(self.producer, clock, room)
-        ingest = Ingest(edge, self._sink, self.producer, self.questions, router.observe if router else None, clock)
+        self.questions = Questions(self.producer, edge, clock, room)
+        observe = router.observe if router else None
+        ingest = Ingest(edge, self._sink, self.producer, self.questions, observe, clock, unsigned)
         self._apps = [topology.build_ingest(link, ingest, self._fail, writer.applied, clock)]
         if router is not None:
             self._apps[0].on_partitions_assigned.connect(self._assigned)  # type: ignore[arg-type]
         self._groups = dict.fromkeys(FACTS, topology.INGEST_GROUP)
         if ask is not None:
-            hop = JudgeHop(ask, self.producer, answered, patient=router is not None, clock=clock)
+            hop = JudgeHop(ask, self.producer, edge, answered, router is not None, clock, unsigned)
             self._apps.append(topology.build_judge(link, hop, self._fail, clock))
             self._groups[JUDGE_REQUESTS] = topology.JUDGE_GROUP
-        self._housekeeping = Housekeeping(events, self._groups, self._apps, self.questions, router, clock)
+        self._housekeeping = Housekeeping(events, self._groups, self._apps, self.questions, router, Facts(facts), clock)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Worker:

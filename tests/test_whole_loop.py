@@ -138,7 +138,7 @@ def verdict(question: dict[str, Any]) -> Any:
 
 def judged_by(judge: JudgeServer) -> dict[str, str]:
     prefix = "TRIMTAB_JUDGE__"
-    return {f"{prefix}BASE_URL": judge.url, f"{prefix}MODEL": "judge", f"{prefix}GRACE_S": "1"}
+    return {f"{prefix}BASE_URL": judge.url, f"{prefix}MODEL": "judge", f"{prefix}FREE": "true", f"{prefix}GRACE_S": "1"}
 
 
 @pytest.fixture(scope="module")

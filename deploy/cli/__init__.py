@@ -41,6 +41,7 @@ COMMANDS = {
     "dead-letters": "dead_letters",
     "audit": "audit",
     "rubric": "rubric",
+    "judge": "judge",
     "costs": "costs",
     "keys": "keys",
     "config": "config",

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from deploy.cli.common import DONE, FAILED, Context, pass_context, print_json, stdout
 from deploy.cli.groups import Group
+from deploy.parts import unsigned
 from feedback.facts.reader import Facts
 from feedback.facts.writer import FactsWriter
 from feedback.intake.edge import Edge
@@ -46,7 +47,9 @@ def verify(context: Context, mend: bool) -> int:
     if mend and any(finding.missing for finding in findings):
         with context.state.lock("repair"):
             writer = FactsWriter(context.state.facts, log.identity, context.clock)
-            taken, put_aside = repair(log, writer, Edge(context.state.secret("edge")), look(log, facts))
+            taken, put_aside = repair(
+                log, writer, Edge(context.state.secret("edge")), look(log, facts), unsigned(context.state, log)
+            )
         findings = list(look(log, facts))
     good = all(finding.good for finding in findings)
     if context.as_json:

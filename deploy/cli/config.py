@@ -33,12 +33,15 @@ def check(context: Context) -> None:
         for key, value in values.items()
         if value != defaults[section][key]
     }
+    warnings = [sentence] if (sentence := context.settings.judge.unpriced) is not None else []
     if context.as_json:
-        print_json({"ok": True, "changed": changed})
+        print_json({"ok": True, "changed": changed, "warnings": warnings})
         return
     stdout.print("the configuration is right" + ("; it changes:" if changed else "; everything is at its default"))
     for key, value in changed.items():
         stdout.print(f"  {key} = {value!r}", markup=False)
+    for sentence in warnings:
+        stdout.print(f"but {sentence}", markup=False, style="bold", soft_wrap=True)
 
 
 @config.command()

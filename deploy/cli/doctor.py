@@ -155,6 +155,8 @@ def _judge(context: Context) -> Finding:
     if not context.settings.judge.configured:
         sentence = "none is configured, so unrated turns stay unjudged: set judge.base_url and judge.model for one"
         return Finding("judge", "warning", sentence)
+    if (unpriced := context.settings.judge.unpriced) is not None:
+        return Finding("judge", "warning", unpriced)
     try:
         wrong = asyncio.run(probe(context.settings.judge, context.clock))
     except KeyUnusable as error:

@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from deploy.cli.common import Context, pass_context, print_json, stderr, stdout
+from deploy.cli.judge import consent
 from deploy.cli.progress import Steps
 from deploy.errors import Failed
 from deploy.replay.run import run
@@ -43,6 +44,7 @@ FORMATS: dict[str, Callable[[Path, Conversion], Iterator[Line]]] = {
 @click.option("--time", metavar="TIME", help="When it happened, of what says no time itself (RFC 3339).")
 @click.option("--policy", default="imported", show_default=True, help="The model, of what names none itself.")
 @click.option("--dry-run", is_flag=True, help="Only say what would come and what would be lost; nothing is written.")
+@click.option("--yes", is_flag=True, help="Ask the judge about what nobody rated, whatever it is estimated to cost.")
 @pass_context()
 def import_(
     context: Context,
@@ -52,10 +54,13 @@ def import_(
     time: str | None,
     policy: str,
     dry_run: bool,
+    yes: bool,
 ) -> None:
     """Take in the logs of another system, and say what of them is lost and why. Importing twice adds nothing.
 
-    Nothing is judged or trained on yet: `trimtab train` does that.
+    What nobody rated goes to the judge, where one is configured, after it was shown what that will come to: on a terminal it is
+    asked for, elsewhere --yes is needed (also later: import the same again); a judge that costs nothing is asked at once.
+    Nothing is trained on yet: `trimtab train` does that.
 
     \b
     Examples:
@@ -71,7 +76,7 @@ def import_(
         document = _document(conversion, refused, dry_run)
         if not dry_run:
             conversion = Conversion(time=conversion.time, policy=policy, mapping=conversion.mapping)
-            document["taken"] = _take_in(context, files, partial(_read, FORMATS[name], conversion))
+            document["taken"] = _take_in(context, files, partial(_read, FORMATS[name], conversion), yes)
     except NotThis as error:
         raise Failed(str(error)) from None
     if context.as_json:
@@ -102,13 +107,22 @@ def _refused(
     return refused
 
 
-def _take_in(context: Context, files: tuple[Path, ...], reader: Any) -> dict[str, Any]:
+def _take_in(context: Context, files: tuple[Path, ...], reader: Any, yes: bool) -> dict[str, Any]:
     configure("import")
     with Steps(stderr, context.clock) as steps, context.state.lock("worker"):
         total = sum(path.stat().st_size for path in files)
         at = lambda step, done, of: steps.at(step, done, of or total)  # noqa: E731
         taken = asyncio.run(
-            run(files, context.state, context.settings, context.control, context.clock, at, reader, judges=False)
+            run(
+                files,
+                context.state,
+                context.settings,
+                context.control,
+                context.clock,
+                at,
+                reader,
+                consent(context, yes, steps),
+            )
         )
     said: dict[str, Any] = msgspec.to_builtins(taken)
     return said

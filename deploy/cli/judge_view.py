@@ -21,7 +21,7 @@ def judge_document(context: Context, seen: Sequence[Seen]) -> dict[str, Any]:
         "configured": True,
         "model": judge.model,
         "reachable": any(asked) if asked else None,
-        "unpriced": not (judge.usd_per_million_prompt_tokens or judge.usd_per_million_completion_tokens),
+        "unpriced": judge.unpriced,
         "hour": {"spent_usd": spent.hour_usd, "budget_usd": judge.usd_per_hour},
         "day": {"spent_usd": spent.day_usd, "budget_usd": judge.usd_per_day},
     }
@@ -31,10 +31,11 @@ def judge_line(judge: dict[str, Any]) -> str:
     """The same for a person."""
     if not judge["configured"]:
         return "none is configured: unrated turns stay unjudged"
+    if judge["unpriced"] is not None:
+        return str(judge["unpriced"])
     answers = {True: "answers", False: "CAN'T BE REACHED", None: "not asked since the worker started"}
     spent = ", ".join(
         f"{judge[period]['spent_usd']:.4f} of {judge[period]['budget_usd']:.2f} USD {when}"
         for period, when in (("hour", "this hour"), ("day", "today"))
     )
-    unpriced = "; it has no price, so no budget holds it back" if judge["unpriced"] else ""
-    return f"{judge['model']} {answers[judge['reachable']]}; {spent}{unpriced}"
+    return f"{judge['model']} {answers[judge['reachable']]}; {spent}"

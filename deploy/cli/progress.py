@@ -6,7 +6,8 @@ where an earlier training told how long its phases took, how long is left in all
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
@@ -143,6 +144,15 @@ class Steps:
     ) -> None:
         if self._bars is not None:
             self._bars.stop()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """While something is asked of whoever sits there, no bar moves."""
+        if self._bars is not None:
+            self._bars.stop()
+        yield
+        if self._bars is not None:
+            self._bars.start()
 
     def compare(self, earlier: Mapping[str, float]) -> None:
         """How many seconds each phase took in an earlier training like the one that comes."""

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from deploy.cli.common import Context, pass_context, print_json, stderr, stdout
+from deploy.cli.judge import consent
 from deploy.cli.progress import Steps
 from deploy.control.store import Control
 from deploy.errors import Failed
@@ -40,13 +41,19 @@ from models.smollm2 import FETCHING, install_smollm2
 @click.option(
     "--as-of", metavar="TIME", help="Seal the facts as of this moment (RFC 3339) [default: the newest event]."
 )
+@click.option("--yes", is_flag=True, help="Ask the judge about what nobody rated, whatever it is estimated to cost.")
 @pass_context()
-def replay(context: Context, files: tuple[Path, ...], no_train: bool, base: str | None, as_of: str | None) -> None:
+def replay(
+    context: Context, files: tuple[Path, ...], no_train: bool, base: str | None, as_of: str | None, yes: bool
+) -> None:
     """Feed recorded events (.jsonl, .jsonl.gz) through the loop and print what came of them.
 
     With an engine that takes no adapters it stops at the sealed snapshot. Replaying a file twice changes nothing, and a replay
     that was killed goes on where it was. Unless base.name is set, its training is a short one, of a few hundred labels, for a
     first look; `trimtab train` learns from all of them.
+
+    What nobody rated goes to the judge, where one is configured, after it was shown what that will come to: on a terminal it is
+    asked for, elsewhere --yes is needed; a judge that costs nothing is asked at once.
 
     \b
     Examples:
@@ -64,7 +71,7 @@ def replay(context: Context, files: tuple[Path, ...], no_train: bool, base: str 
     seconds: dict[str, float] = {}
     with Steps(stderr, context.clock) as steps:
         started = context.clock.monotonic_s()
-        taken = _take_in(context, control, files, steps)
+        taken = _take_in(context, control, files, steps, yes)
         seconds["ingest"] = context.clock.monotonic_s() - started
         as_of_us = newest_event_us(Facts(context.state.facts)) if given_us is None else given_us
         sealed = seal_now(context.state, context.settings, as_of_us)
@@ -85,7 +92,7 @@ def replay(context: Context, files: tuple[Path, ...], no_train: bool, base: str 
         stdout.print(f"next: {following}", markup=False, style="bold", soft_wrap=True)
 
 
-def _take_in(context: Context, control: Control, files: tuple[Path, ...], steps: Steps) -> Intake:
+def _take_in(context: Context, control: Control, files: tuple[Path, ...], steps: Steps, yes: bool) -> Intake:
     total = sum(path.stat().st_size for path in files)
     with context.state.lock("worker"):
         return asyncio.run(
@@ -96,6 +103,7 @@ def _take_in(context: Context, control: Control, files: tuple[Path, ...], steps:
                 control,
                 context.clock,
                 lambda step, done, of: steps.at(step, done, of or total),
+                consent=consent(context, yes, steps),
             )
         )
 

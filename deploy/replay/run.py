@@ -6,33 +6,34 @@ events take. The replay may be killed at any moment: run again, it ends in the s
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from deploy.control.store import Control
 from deploy.parts import make_ask, open_log, open_worker
 from deploy.replay.intake import Intake, Start, intake
+from deploy.replay.judging import estimated, open_questions
 from deploy.settings import Settings
 from deploy.state import State
 from deploy.training.train import newest_event_us
 from feedback.clock import Clock
-from feedback.dataset import census
 from feedback.facts.reader import Facts
 from feedback.intake.contract import Rejected
 from feedback.intake.edge import Edge, Record
 from feedback.intake.event_files import Line, lines
-from feedback.judge import routing
-from feedback.labels import exchanges
+from feedback.judge.estimate import Estimate
+from feedback.records import JudgeRequest
 from streams import dead_letters
 from streams.log import Log
 from streams.worker import Worker
 
 Reader = Callable[[Path, Callable[[int], object]], Iterator[Line]]
 """Reads a file as events, a line each, and tells how many bytes of it were read so far."""
+
+Consent = Callable[[Estimate], bool]
 
 SEND_EVERY = 500
 """Lines that are sent together."""
@@ -46,34 +47,31 @@ async def run(
     clock: Clock,
     progress: Callable[[str, int, int], object],
     reader: Reader = lines,
-    judges: bool = True,
+    consent: Consent = lambda _: True,
 ) -> Intake:
     """Take the files in, judge what nobody rated (where there is a judge), and account for every line.
 
-    `progress` is told (step, done, total); total 0 where it is the size of the files.
+    `consent` is told what the judge's questions will come to, in a thread, and says whether they are asked. `progress` is told (step, done, total); total 0 where it is the size of the files.
     """
     log = open_log(state, settings, clock)
     start = Start.now(log)
     facts = Facts(state.facts)
     edge = Edge(state.secret("edge"))
-    ask = make_ask(settings.judge, control, clock, lambda: newest_event_us(facts)) if judges else None
+    ask = make_ask(settings.judge, control, clock, lambda: newest_event_us(facts))
     async with open_worker(log, state, settings, edge, ask, None, clock) as worker:
         sender = Sender(worker, edge, start, clock, log)
         read = await feed(files, reader, sender, lambda done: progress("reading", done, 0))
         waiting = sum((await worker.lag()).values())
         await worker.drained(lambda lag: progress("taking in", waiting - min(waiting, sum(lag.values())), waiting))
         if ask is not None:
-            await _judge(worker, facts, progress)
+            requests = open_questions(facts)
+            agreed: bool = bool(requests) and await asyncio.to_thread(consent, estimated(requests, settings.judge))
+            if agreed:
+                await _judge(worker, requests, progress)
     return intake(log, facts, start, read, sender.known)
 
 
-async def _judge(worker: Worker, facts: Facts, progress: Callable[[str, int, int], object]) -> None:
-    """A replay routes once, at the end of its input: what nobody rated and no verdict speaks of."""
-    counted = census.take(facts.turns())  # of turns that come twice, the payload that a seal would take
-    said = exchanges.said(facts.ratings(), facts.verdicts(), counted.known, 2**62)
-    settled = {key for key, ratings in said.ratings.items() if exchanges.is_rated(ratings)} | said.verdicts.keys()
-    everything = counted.payloads(np.arange(len(counted)))
-    requests = routing.unrouted((turn for turn, _ in facts.turns(only=everything)), settled)
+async def _judge(worker: Worker, requests: list[JudgeRequest], progress: Callable[[str, int, int], object]) -> None:
     await worker.questions.send(requests)
     await worker.drained(
         lambda lag: progress("judging", len(requests) - min(len(requests), sum(lag.values())), len(requests))
@@ -96,7 +94,7 @@ class Sender:
     def _record(self, line: Line, path: Path) -> Record | None:
         now_us = self._clock.now_us()
         try:
-            made = line.rejected or self._edge.record(line.raw, now_us)
+            made = line.rejected or self._edge.record(line.raw, now_us, "file")
         except Exception as error:  # what nobody foresaw stops no replay either
             made = Rejected("poison", "", f"{type(error).__name__}: {error}")
         if isinstance(made, Rejected):

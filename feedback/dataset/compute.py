@@ -29,7 +29,7 @@ from feedback.labels.uses import Use
 from feedback.records import RANKS, Judgement, Pick, Rating, Turn, TurnKey
 from feedback.settings import WindowSettings
 
-RULES_VERSION = "3"
+RULES_VERSION = "4"
 """Raise it when a rule of exchanges, pairing, window or splits changes: the same facts then make another dataset."""
 
 
@@ -118,7 +118,9 @@ def compute(facts: FactsReader, as_of_us: int, settings: WindowSettings) -> tupl
     with_text = kept | (answered.compared_with(kept) & joined.keys())
     texts = _texts(facts.turns(since_us, as_of_us, counted.payloads(counted.rows_of(with_text))))
     elsewhere = pairing.unused(said, _elsewhere(counted, said.turns - joined.keys()))
-    labels = pairing.labels(joined, answered, kept, texts, settings.max_user_edits, elsewhere)
+    labels = pairing.labels(
+        joined, answered, kept, texts, settings.max_user_edits, settings.max_anonymous_edits, elsewhere
+    )
     labels = _within_judge_share(labels, settings.max_judge_share)
     content: dict[TableName, list[Row]] = {
         "pairs": tables.sorted_rows(labels.pairs),
@@ -151,7 +153,7 @@ def _in_play(
 def _standing(counted: Census, said: Said) -> Column:
     """How each turn stands: rated by people, otherwise spoken of, or neither."""
     standing = np.full(len(counted), window.NEITHER, dtype=np.uint8)
-    standing[counted.rows_of(said.turns)] = window.SPOKEN_OF
+    standing[counted.rows_of(said.ratings.keys() | said.verdicts.keys())] = window.SPOKEN_OF
     rated = (key for key, ratings in said.ratings.items() if is_rated(ratings))
     standing[counted.rows_of(rated)] = window.RATED
     return standing
@@ -190,7 +192,7 @@ def _outlines(
     for turn, content_hash in turns:
         key = turn.key
         held = outlines.get(key)
-        if held is not None and held.origin == turn.origin:
+        if held is not None and RANKS[held.origin] == RANKS[turn.origin]:
             if held.user_id != turn.user_id:  # payloads that differ in nothing else belong to nobody
                 outlines[key] = msgspec.structs.replace(held, user_id=None)
             continue

@@ -75,6 +75,18 @@ class Facts:
         """Turns with their content hashes: all, or those whose `census.payload_of` is in `only`."""
         yield from _only(Turn, "turns", self._records("turns", since_us, until_us, only))
 
+    def turns_of(self, turns: Set[TurnKey]) -> Iterator[tuple[Turn, str]]:
+        """Those of these turns that there are, with their content hashes: every fact of them."""
+        table = self._table("turns") if turns else None
+        if table is None:
+            return
+        names = pa.array(sorted({turn_id for _, _, turn_id in turns}))
+        for batch in _scanned(table, "turns", [*PAYLOAD, "record"], None):
+            named = batch.filter(pc.is_in(batch.column("turn_id"), names))
+            for *key, content_hash, record in zip(*(column.to_pylist() for column in named.columns), strict=True):
+                if tuple(key) in turns and isinstance(event := _decode(record), Turn):
+                    yield event, content_hash
+
     def turns_before(self, until_us: int) -> int:
         """How many facts of turns are older."""
         table = self._table("turns")

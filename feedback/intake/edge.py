@@ -1,7 +1,8 @@
 """The edge: where an event enters the house. Validates, redacts, hashes the user id, stamps the split bucket, signs.
 
 What comes out is safe to keep: the log, the facts and the judge see nothing else. A record with our signature passes
-the ingest hop as it is; any other record on the topics is treated there exactly as it would be here.
+the ingest hop as it is; any other record on the topics is treated there exactly as it would be here. What goes between us
+and the judge is ours alone: without a signature it is refused.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from feedback.intake import contract
 from feedback.intake.contract import Rejected
 from feedback.privacy.ids import PersonalIds
 from feedback.privacy.redact import Redactor
-from feedback.records import Message, Pick, Rating, Turn
+from feedback.records import Judgement, JudgeRequest, Message, Origin, Pick, Rating, Turn
 
 SIGNATURE_HEADER = "trimtab-edge"
 Event = TypeVar("Event", bound=Turn | Rating)
@@ -46,10 +47,15 @@ class Edge:
         self._redactor = Redactor(key)
         self._personal_ids = PersonalIds(key)
 
-    def record(self, raw: bytes, now_us: int) -> Record | Rejected:
+    def record(self, raw: bytes, now_us: int, origin: Origin = "ingest") -> Record | Rejected:
         """The record of an event's bytes, or why they are none."""
         event = contract.parse(raw, now_us)
-        return event if isinstance(event, Rejected) else self.signed(self.redacted(contract.without_claim(event)))
+        if isinstance(event, Rejected):
+            return event
+        event = contract.without_claim(event)
+        return self.signed(
+            self.redacted(event if event.origin == origin else msgspec.structs.replace(event, origin=origin))
+        )
 
     def record_of(self, document: dict[str, Any], now_us: int) -> Record | Rejected:
         """Like `record`, for an event that is already a JSON object."""
@@ -118,8 +124,26 @@ class Edge:
         key = f"{event.tenant}/{event.conversation_id}".encode()
         return Record(contract.topic_of(event), key, value, ((SIGNATURE_HEADER, self._sign(value)),))
 
+    def vouched(self, topic: str, said: JudgeRequest | Judgement) -> Record:
+        """The record of a question for the judge or of its answer, signed for this topic alone."""
+        value = msgspec.json.encode(said)
+        key = f"{said.tenant}/{said.conversation_id}".encode()
+        return Record(topic, key, value, ((SIGNATURE_HEADER, self._sign(_on(topic, value))),))
+
+    def refusal(self, topic: str, value: bytes, headers: tuple[tuple[str, bytes], ...]) -> Rejected | None:
+        """Why a question or an answer is not believed; None for one that was `vouched` for here."""
+        signature = dict(headers).get(SIGNATURE_HEADER, b"")
+        if hmac.compare_digest(signature, self._sign(_on(topic, value))):
+            return None
+        return Rejected("unsigned", "", f"what stands on {topic} is ours alone, and our signature is not on this")
+
     def _sign(self, value: bytes) -> bytes:
         return hmac.digest(self._key, value, "sha256")
+
+
+def _on(topic: str, value: bytes) -> bytes:
+    """No event begins like that, so that no event's signature is one of these, nor one topic's another's."""
+    return topic.encode() + b"\0" + value
 
 
 def encoded(messages: Sequence[Message]) -> msgspec.Raw:

@@ -21,6 +21,7 @@ Code = Literal[
     "future",
     "too_old",
     "wrong_topic",
+    "unsigned",
     "poison",
     "truncated_file",
     "unreadable_file",

@@ -10,6 +10,7 @@ import asyncio
 import codecs
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from email.utils import parsedate_to_datetime
 from typing import Annotated, Any
 
@@ -30,6 +31,10 @@ GATEWAY_TIMEOUTS = frozenset({408, 504, 524})
 """Something before the server gave up waiting for it."""
 
 CONNECT_TIMEOUT_S = 5.0
+BREAKS = 3
+"""A question on which the connection breaks so often is at fault itself, as far as anybody can tell from here."""
+REMEMBERED = 10_000
+"""Questions on which it broke."""
 MAX_ANSWER_BYTES = 1_000_000
 DETAIL_CHARACTERS = 300
 
@@ -149,34 +154,53 @@ class Caller:
         self._clock = clock
         self._jitter = jitter
         self._parallel = asyncio.Semaphore(settings.parallel)
+        self._alone = asyncio.Lock()
+        self._breaks = dict[str, int]()
+        """How often the connection broke on each question since it was answered last."""
         self._dialect = Dialect()
         self._client = open_client(settings, key, settings.timeout_s)
 
     async def ask(self, prompt: Prompt, pay_again: Callable[[], Awaitable[bool]]) -> Answer:
         """The answer to one prompt; the reason of the last try stands.
 
+        A question on which the connection broke is asked again when no other such question is: where it brings the server
+        down, those that were under way beside it are not blamed for it each time. It stays on record while the server is
+        away after that, for whoever asks it once more.
+
         `pay_again` is asked before another try where the last one may have cost money.
         """
-        spent = Tokens()
+        spent, name = Tokens(), prompt.hash
         attempt = 1
         while True:
+            if self._breaks.get(name, 0) >= BREAKS:
+                return Answer(spent, reason="disconnected", detail=f"{self._settings.address} broke off {BREAKS} times")
             try:
-                async with self._parallel:
+                async with self._alone if name in self._breaks else nullcontext(), self._parallel:
                     completion = await self._try(prompt)
             except CallFailed as failure:
                 if failure.billed:
                     spent += worst(prompt, self._settings.max_tokens)
-                last = failure.pause_s is None or attempt >= self._settings.attempts
+                broken = self._broken(name) if failure.reason == "disconnected" else 0
+                last = failure.pause_s is None or attempt >= self._settings.attempts or broken >= BREAKS
                 if last or (failure.billed and not await pay_again()):
                     return Answer(spent, reason=failure.reason, detail=self._scrubbed(str(failure)))
                 await self._clock.sleep(self._pause_s(attempt, failure.pause_s or 0.0))
                 attempt += 1
             else:
+                self._breaks.pop(name, None)
                 return _answer(completion, spent + _used(completion, prompt, self._settings.max_tokens))
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
+
+    def _broken(self, name: str) -> int:
+        """Count one more time that the connection broke on this question."""
+        times = self._breaks.pop(name, 0) + 1
+        self._breaks[name] = times
+        while len(self._breaks) > REMEMBERED:
+            del self._breaks[next(iter(self._breaks))]
+        return times
 
     async def _try(self, prompt: Prompt) -> _Completion:
         """One try; raises CallFailed."""
@@ -188,7 +212,7 @@ class Caller:
         except openai.APIStatusError as error:
             raise self._refused(error) from None
         except (openai.APIConnectionError, httpx2.HTTPError, ExceptionGroup) as error:
-            raise _disconnected(error) from None
+            raise _disconnected(error, self._settings.address) from None
         except openai.OpenAIError as error:
             raise CallFailed("unparsable", error, None, billed=True) from None
 
@@ -223,7 +247,9 @@ class Caller:
     def _scrubbed(self, detail: str) -> str:
         """What a server says may repeat our key, or be no text that can be stored: take that out, then cut."""
         text = detail.encode("utf-8", "replace").decode("utf-8")
-        return (text.replace(self._key, "…") if self._key else text)[:DETAIL_CHARACTERS]
+        for secret in filter(None, (self._key, self._settings.address_password)):
+            text = text.replace(secret, "…")
+        return text[:DETAIL_CHARACTERS]
 
 
 def open_client(settings: JudgeSettings, key: str | None, timeout_s: float) -> openai.AsyncOpenAI:
@@ -236,6 +262,12 @@ def open_client(settings: JudgeSettings, key: str | None, timeout_s: float) -> o
 def worst(prompt: Prompt, max_tokens: int) -> Tokens:
     """Most tokens that one try may cost: no tokenizer makes more tokens than there are bytes."""
     return Tokens(len(msgspec.json.encode(prompt)), max_tokens)
+
+
+def price_usd(settings: JudgeSettings, tokens: Tokens) -> float:
+    """What so many tokens cost; nothing where the judge is free."""
+    asked, answered = settings.usd_per_million_prompt_tokens or 0.0, settings.usd_per_million_completion_tokens or 0.0
+    return (tokens.prompt * asked + tokens.completion * answered) / 1e6
 
 
 def retry_after_s(headers: Mapping[str, str], now_us: int) -> float:
@@ -292,13 +324,13 @@ def _said(error: openai.APIStatusError) -> str:
     return str(error) if " - " in str(error) or not error.body else f"{error} - {error.body}"
 
 
-def _disconnected(error: Exception) -> CallFailed:
+def _disconnected(error: Exception, address: str) -> CallFailed:
     """No connection, or one that broke: then the server may have worked for nothing."""
     cause = error.__cause__ or error
     never_sent = isinstance(
         cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.UnsupportedProtocol | ExceptionGroup
     )
-    detail = f"{type(cause).__name__}: {cause}"
+    detail = f"{address}: {type(cause).__name__}: {cause}"
     if isinstance(cause, httpx2.TimeoutException) and not never_sent:
         return CallFailed("timeout", detail, 0.0, billed=True)
-    return CallFailed("unreachable", detail, 0.0, billed=not never_sent)
+    return CallFailed("unreachable" if never_sent else "disconnected", detail, 0.0, billed=not never_sent)

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from feedback.clock import Clock
 from feedback.judge import prompt
-from feedback.judge.call import Answer, Caller, Tokens, open_client, worst
+from feedback.judge.call import Answer, Caller, Tokens, open_client, price_usd, worst
 from feedback.judge.ledger import Ledger, Refusal, Reservation, lot_of
 from feedback.judge.prompt import Prompt, Reason, Scores, Winner
 from feedback.judge.reading import Unparsable
@@ -39,6 +39,7 @@ class Judge:
         jitter: random.Random | None = None,
     ) -> None:
         assert settings.model is not None
+        assert settings.unpriced is None, settings.unpriced
         self._settings = settings
         self._model = settings.model
         self._rubric = rubric
@@ -49,11 +50,8 @@ class Judge:
         self._caller = Caller(settings, key_of(settings), clock, jitter)
 
     async def judge(self, request: JudgeRequest) -> Judgement:
-        """Ask: a single reply once, a comparison in both orders."""
-        if request.other_reply is None:
-            prompts = [prompt.ask_scores(request, self._rubric)]
-        else:
-            prompts = [prompt.ask_winner(request, self._rubric, swapped) for swapped in (False, True)]
+        """Ask: a single reply once, a comparison in both orders, an edit in the one that its turn draws."""
+        prompts = prompts_of(request, self._rubric)
         if max(len(request.reply), len(request.other_reply or "")) > prompt.MAX_REPLY_CHARACTERS:
             return self._unjudged(request, prompts, "too_long", "a reply is too long to be judged", [])
         async with self._questions:  # only what is about to be asked holds money
@@ -97,10 +95,7 @@ class Judge:
         return await asyncio.to_thread(self._ledger.reserve, self._price_usd(most), self._clock.now_us(), lot)
 
     def _price_usd(self, tokens: Tokens) -> float:
-        return (
-            tokens.prompt * self._settings.usd_per_million_prompt_tokens
-            + tokens.completion * self._settings.usd_per_million_completion_tokens
-        ) / 1e6
+        return price_usd(self._settings, tokens)
 
     def _read(self, request: JudgeRequest, prompts: list[Prompt], answers: list[Answer]) -> Judgement:
         read: list[Scores | Winner] = []
@@ -110,7 +105,7 @@ class Judge:
                 failed.append((answer.reason, answer.detail))
                 continue
             try:
-                read.append(self._answer(asked, answer, single=request.other_reply is None))
+                read.append(self._answer(asked, answer, request))
             except Unparsable as error:
                 cut = (
                     f" (cut off after {self._settings.max_tokens} tokens: raise judge.max_tokens)" if answer.cut else ""
@@ -123,12 +118,12 @@ class Judge:
             return self._unjudged(request, prompts, reason, detail, answers)
         return self._verdict(request, prompts, answers, read)
 
-    def _answer(self, asked: Prompt, answer: Answer, single: bool) -> Scores | Winner:
+    def _answer(self, asked: Prompt, answer: Answer, request: JudgeRequest) -> Scores | Winner:
         """What one answer says; raises Unparsable."""
         question = asked.messages[-1]["content"]
         return (
             prompt.read_scores(answer.text, self._rubric, question)
-            if single
+            if request.other_reply is None
             else prompt.read_winner(answer.text, question)
         )
 
@@ -146,6 +141,9 @@ class Judge:
             case [Winner() as straight, Winner() as swapped]:
                 preference, confidence, gap = prompt.combine(straight, swapped)
                 outcome = {"preference": preference, "order_gap": gap, "confidence": confidence}
+            case [Winner() as winner]:
+                preference = 1 - winner.first if prompt.is_edit_second(request) else winner.first
+                outcome = {"preference": preference, "confidence": winner.confidence}
             case _:
                 raise AssertionError(read)
         common = self._common(request, prompts, answers)
@@ -161,6 +159,7 @@ class Judge:
             "conversation_id": request.conversation_id,
             "turn_id": request.turn_id,
             "other_turn_id": request.other_turn_id,
+            "edit": request.edit,
             "occurred_at_us": self._clock.now_us(),
             "model": self._model,
             "rubric": self._rubric.version,
@@ -173,6 +172,15 @@ class Judge:
         self, request: JudgeRequest, prompts: list[Prompt], reason: Reason, detail: str, answers: list[Answer]
     ) -> Unjudged:
         return Unjudged(**self._common(request, prompts, answers), reason=reason, detail=detail)
+
+
+def prompts_of(request: JudgeRequest, rubric: Rubric) -> list[Prompt]:
+    """The calls that a question takes."""
+    if request.edit is not None:
+        return [prompt.ask_edit(request, rubric)]
+    if request.other_reply is None:
+        return [prompt.ask_scores(request, rubric)]
+    return [prompt.ask_winner(request, rubric, swapped) for swapped in (False, True)]
 
 
 def _hash(prompts: Sequence[Prompt]) -> str:
@@ -195,7 +203,7 @@ class _Models(Struct, frozen=True):
 
 async def probe(settings: JudgeSettings, clock: Clock) -> str | None:
     """What is wrong with the judge, as one sentence; None when it is there and knows the model."""
-    where = f"the judge at {settings.base_url}"
+    where = f"the judge at {settings.address}"
     client = open_client(settings, key_of(settings), PROBE_TIMEOUT_S)
     try:
         async with clock.timeout(PROBE_TIMEOUT_S):

@@ -1,7 +1,8 @@
 """Which turns go to the judge, and when: a turn without a rating of its own after its grace period. Pure.
 
 Live, grace runs on the time of receipt: `step` is told events and the clock, and keeps the turns that still wait. A
-replay knows everything already and routes once, with `unrouted`. Both give a question the same id.
+replay knows everything already and routes once, with `unrouted`, when somebody has seen what it will come to: what files
+brought is never asked about here. Both give a question the same id.
 
 A regenerated reply and the one that it replaced wait for each other, so that both have their whole grace period and the
 order in which events arrive decides nothing.
@@ -17,9 +18,13 @@ from heapq import heappop, heappush
 import xxhash
 
 from feedback.content import question_of, text_of, untrainable
+from feedback.digests import edit_digest
 from feedback.records import RATED_BY, JudgeRequest, Rating, Turn, TurnKey, Unjudged
 
 MAX_HALVINGS = 30
+
+LEAST_EDIT_GRACE_US = 60_000_000
+"""An edit's turn is looked up among the facts: by then it is there."""
 
 
 @dataclass
@@ -35,6 +40,8 @@ class State:
     """A heap of when to look at a waiting turn; of one that no longer waits it says nothing."""
     replacing: dict[TurnKey, set[TurnKey]] = field(default_factory=dict)
     """Waiting turns by the turn that they name as replaced."""
+    edits: dict[TurnKey, tuple[int, Rating]] = field(default_factory=dict)
+    """The last edit of each turn by people without a name, by when it is due: they may change it for a grace period."""
 
 
 def step(state: State, event: Turn | Rating | None, received_at_us: int, now_us: int) -> list[JudgeRequest]:
@@ -42,7 +49,9 @@ def step(state: State, event: Turn | Rating | None, received_at_us: int, now_us:
     if isinstance(event, Rating):
         if event.key is not None and event.kind in RATED_BY and event.value is not None:
             _settle(state, event.key, received_at_us)
-    elif event is not None:
+        if event.origin != "file":
+            _note_edit(state, event, received_at_us)
+    elif event is not None and event.origin != "file":
         key = event.key
         if key not in state.settled and key not in state.waiting and untrainable(event) is None:
             _wait(state, key, event, received_at_us + state.grace_us)
@@ -60,6 +69,21 @@ def merge(state: State, other: State) -> None:
     for key, (due_us, turn) in other.waiting.items():
         if key not in state.settled and key not in state.waiting:
             _wait(state, key, turn, due_us)
+    for due_us, edit in other.edits.values():
+        _note_edit(state, edit, due_us - _edit_grace_us(state))
+
+
+def due_edits(state: State, now_us: int) -> list[Rating]:
+    """The edits that nobody has changed for a grace period, once: questions for the judge, with their turns."""
+    due = list[Rating]()
+    while state.edits:
+        key, (due_us, edit) = next(iter(state.edits.items()))
+        if due_us > now_us:
+            break
+        del state.edits[key]
+        if edit.value is not None:
+            due.append(edit)
+    return due
 
 
 def set_back(state: State, now_us: int) -> None:
@@ -74,6 +98,27 @@ def unrouted(turns: Iterable[Turn], settled: Container[TurnKey]) -> list[JudgeRe
     """Questions for every turn but those that somebody rated or a verdict speaks of, sorted by id."""
     open_turns = {turn.key: turn for turn in turns if turn.key not in settled and untrainable(turn) is None}
     return sorted(_questions(open_turns), key=lambda request: request.request_id)
+
+
+def edit_question(turn: Turn, edited: str) -> JudgeRequest | None:
+    """Whether what somebody made of a reply is better than the reply; None where nothing is learned of such a turn."""
+    if untrainable(turn) is not None:
+        return None
+    reply = text_of(turn.reply)
+    assert reply is not None
+    digest = edit_digest(reply, edited)
+    name = hashlib.sha256("\x00".join((*turn.key, "edit", digest)).encode()).hexdigest()
+    return JudgeRequest(
+        request_id=f"q-{name[:32]}",
+        tenant=turn.tenant,
+        conversation_id=turn.conversation_id,
+        turn_id=turn.turn_id,
+        messages=turn.messages,
+        reply=edited,
+        locale=turn.locale,
+        other_reply=reply,
+        edit=digest,
+    )
 
 
 def sampled(requests: Iterable[JudgeRequest], waiting: int, room: int) -> tuple[list[JudgeRequest], list[JudgeRequest]]:
@@ -99,6 +144,7 @@ def unjudged(request: JudgeRequest, reason: str, now_us: int) -> Unjudged:
         conversation_id=request.conversation_id,
         turn_id=request.turn_id,
         other_turn_id=request.other_turn_id,
+        edit=request.edit,
         occurred_at_us=now_us,
         reason=reason,
     )
@@ -115,6 +161,18 @@ def _wait(state: State, key: TurnKey, turn: Turn, due_us: int) -> None:
     heappush(state.timers, (due_us, key))
     if turn.replaces is not None:
         state.replacing.setdefault((*key[:2], turn.replaces), set()).add(key)
+
+
+def _note_edit(state: State, rating: Rating, received_at_us: int) -> None:
+    if rating.key is None or rating.kind != "edit" or rating.source != "user" or rating.user_id is not None:
+        return
+    held = state.edits.pop(rating.key, None)  # last in, last out
+    edit = rating if held is None else max(held[1], rating, key=lambda given: (given.occurred_at_us, given.event_id))
+    state.edits[rating.key] = (received_at_us + _edit_grace_us(state), edit)
+
+
+def _edit_grace_us(state: State) -> int:
+    return max(state.grace_us, LEAST_EDIT_GRACE_US)
 
 
 def _settle(state: State, key: TurnKey, at_us: int) -> None:

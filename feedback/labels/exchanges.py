@@ -40,6 +40,8 @@ class Exchange(Struct, frozen=True, kw_only=True):
     turn: Outline
     ratings: tuple[Rating, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    edit_verdicts: tuple[Verdict, ...] = ()
+    """What the judge said of edits of the reply."""
 
 
 class Said(Struct, frozen=True):
@@ -47,8 +49,10 @@ class Said(Struct, frozen=True):
 
     ratings: dict[TurnKey, tuple[Rating, ...]]
     verdicts: dict[TurnKey, tuple[Verdict, ...]]
+    """Of replies; those of edits are `edit_verdicts`."""
+    edit_verdicts: dict[TurnKey, tuple[Verdict, ...]]
     unjudged: dict[TurnKey, Unjudged]
-    """The latest reason for which the judge gave no verdict, where it gave none."""
+    """The latest reason for which the judge gave no verdict of the reply, where it gave none."""
     conversation_ratings: tuple[Rating, ...]
     """Live ratings of whole conversations: they train nothing by themselves."""
     orphans: tuple[Rating, ...]
@@ -65,7 +69,7 @@ class Said(Struct, frozen=True):
     @property
     def turns(self) -> Set[TurnKey]:
         """The turns that somebody spoke of."""
-        return self.ratings.keys() | self.verdicts.keys()
+        return self.ratings.keys() | self.verdicts.keys() | self.edit_verdicts.keys()
 
 
 class Distinct(NamedTuple):
@@ -108,10 +112,14 @@ def said(
     fates["conversation"] += len(live_of_conversation)
     fates["orphan"] += len(orphans)
 
-    judged, unjudged, orphan_verdicts = _judgements(judgements, turns)
+    of_edits = [judgement for judgement in judgements if judgement.edit is not None]
+    of_replies = [judgement for judgement in judgements if judgement.edit is None]
+    judged, unjudged, orphan_verdicts = _judgements(of_replies, turns)
+    edits_judged, _, orphans_of_edits = _judgements(of_edits, turns)
     return Said(
         ratings={key: tuple(sorted(mine, key=_given_order)) for key, mine in live.items()},
         verdicts={key: tuple(sorted(mine, key=_verdict_order)) for key, mine in judged.items()},
+        edit_verdicts={key: tuple(sorted(mine, key=_verdict_order)) for key, mine in edits_judged.items()},
         unjudged={key: reason for key, reason in unjudged.items() if key not in judged},
         conversation_ratings=tuple(sorted(live_of_conversation, key=_given_order)),
         orphans=tuple(sorted(orphans, key=_given_order)),
@@ -119,14 +127,19 @@ def said(
         fates=dict(+fates),
         duplicates=given.duplicates,
         conflicts=given.conflicts,
-        orphan_verdicts=orphan_verdicts,
+        orphan_verdicts=orphan_verdicts + orphans_of_edits,
     )
 
 
 def join(turns: Iterable[Outline], said: Said) -> dict[TurnKey, Exchange]:
     """Each of these turns with what was said of it."""
     return {
-        turn.key: Exchange(turn=turn, ratings=said.ratings.get(turn.key, ()), verdicts=said.verdicts.get(turn.key, ()))
+        turn.key: Exchange(
+            turn=turn,
+            ratings=said.ratings.get(turn.key, ()),
+            verdicts=said.verdicts.get(turn.key, ()),
+            edit_verdicts=said.edit_verdicts.get(turn.key, ()),
+        )
         for turn in turns
     }
 
@@ -149,7 +162,7 @@ def distinct(facts: Iterable[tuple[Rating, str]]) -> Distinct:
         duplicates += 1
         if held[0] != content_hash:
             conflicting.add(key)
-        if (held[0], held[1].origin) != (content_hash, event.origin):
+        if (held[0], RANKS[held[1].origin]) != (content_hash, RANKS[event.origin]):
             events[key] = min(held, (content_hash, event), key=_payload_rank)
         elif held[1].user_id != event.user_id:
             events[key] = (content_hash, msgspec.structs.replace(event, user_id=None))
@@ -243,7 +256,7 @@ def _judgements(
         if turn_key not in known:
             orphans += 1
         elif isinstance(judgement, Verdict):
-            question = (turn_key[:2], frozenset((judgement.turn_id, judgement.other_turn_id)))
+            question = (turn_key[:2], frozenset((judgement.turn_id, judgement.other_turn_id)), judgement.edit)
             of_question[question] = max(judgement, of_question.get(question, judgement), key=_verdict_order)
         else:
             unjudged[turn_key] = max(judgement, unjudged.get(turn_key, judgement), key=_verdict_order)

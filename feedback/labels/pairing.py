@@ -3,7 +3,8 @@
 - A pick, or the judge's comparison, of two replies to one context is a pair; a tie is nothing.
 - Thumbs, stars (3 is nothing) and the judge's score are an unpaired label; so, against the reply, is a regenerate, which
   makes a pair only if its second reply earned a positive label and the first did not.
-- An expert's edit is a demonstration and a pair, a user's a demonstration if someone trusted agrees (see edits.py).
+- An expert's edit is a demonstration and a pair, a user's a demonstration if someone trusted agrees, one of people without a
+  name if the judge prefers it (see edits.py).
 
 Experts come before users before the judge on one question (see votes.py). Everything is a function of the set of
 exchanges; ids name the question that a label answers, so that a late rating changes a row and does not add one.
@@ -63,6 +64,7 @@ def labels(
     kept: Set[TurnKey],
     texts: Mapping[TurnKey, Text],
     max_user_edits: int,
+    max_anonymous_edits: int,
     uses: Uses,
 ) -> Labels:
     """The labels of the exchanges in `kept`; the others only supply second replies and better sources.
@@ -71,7 +73,8 @@ def labels(
     """
     unpaired = _unpaired(exchanges, kept, texts, answered.qualities, uses)
     compared = _compared(exchanges, kept, texts, answered.comparisons, uses)
-    edited, demonstrations = edits(exchanges, kept, texts, answered.qualities, max_user_edits, uses)
+    caps = max_user_edits, max_anonymous_edits
+    edited, demonstrations = edits(exchanges, kept, texts, answered.qualities, *caps, uses)
     for key, exchange in exchanges.items():
         _count_idle(key, exchange.ratings, exchange.verdicts, uses)
     return Labels(
@@ -92,6 +95,7 @@ def unused(said: Said, turns: Iterable[tuple[TurnKey, Use]]) -> Uses:
         if decision is not None:
             uses.count(decision, use)
         uses.ratings[use] += sum(rating.kind == "edit" and rating.source != "system" for rating in ratings)
+        uses.verdicts[use] += len(said.edit_verdicts.get(key, ()))
         _count_idle(key, ratings, verdicts, uses)
     return uses
 

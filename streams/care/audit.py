@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
+from types import MappingProxyType
 
 import msgspec
 import pyarrow.compute as pc
@@ -22,7 +23,7 @@ from feedback.intake.contract import Rejected
 from feedback.intake.edge import Edge, content_hash
 from feedback.records import Judgement, Rating, Turn, Unjudged, Verdict
 from streams import dead_letters
-from streams.log import Log, Stored, scan_partition
+from streams.log import Log, Stored, Unsigned, scan_partition
 
 _decode_judgement = msgspec.json.Decoder(Verdict | Unjudged).decode
 
@@ -121,13 +122,15 @@ def digests(facts: Facts, table: TableName, identity: str, partition: int) -> di
     return found
 
 
-def repair(log: Log, writer: FactsWriter, edge: Edge, findings: Iterable[Finding]) -> tuple[int, int]:
+def repair(
+    log: Log, writer: FactsWriter, edge: Edge, findings: Iterable[Finding], unsigned: Unsigned = MappingProxyType({})
+) -> tuple[int, int]:
     """Take the records that are missing in again; returns how many became facts and how many dead letters."""
     taken = put_aside = 0
     for finding in findings:
         rows: list[Row] = []
         for stored in _missing(log, finding):
-            event = _event(edge, stored)
+            event = _event(edge, stored, unsigned)
             if isinstance(event, Rejected):
                 place = {"topic": stored.topic, "partition": stored.partition, "offset": stored.offset}
                 log.append([dead_letters.dead_letter(event, stored.value, stored.at_us, **place)])  # type: ignore[arg-type]
@@ -151,8 +154,11 @@ def _missing(log: Log, finding: Finding) -> Iterator[Stored]:
                 yield stored
 
 
-def _event(edge: Edge, stored: Stored) -> Turn | Rating | Judgement | Rejected:
+def _event(edge: Edge, stored: Stored, unsigned: Unsigned) -> Turn | Rating | Judgement | Rejected:
     if TABLE_OF_TOPIC[stored.topic] == "verdicts":
+        old = stored.offset < unsigned.get((stored.topic, stored.partition), 0)
+        if not old and (why_not := edge.refusal(stored.topic, stored.value, stored.headers)) is not None:
+            return why_not
         judgement: Judgement = _decode_judgement(stored.value)
         return judgement
     return edge.admit(stored.value, stored.headers, stored.at_us)

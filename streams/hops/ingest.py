@@ -1,7 +1,8 @@
 """Ingest, join and route, in one pass over a run of `turns.served` or `ratings.given` (and the sink of `verdicts.given`).
 
 In: raw or edge-signed events. Out: facts; questions for the judge on `judge.requests`. Kept: the turns still within their
-grace period, in memory, rebuilt from the facts at start. Bad input: a dead letter with its reason; the run goes on.
+grace period, in memory, rebuilt from the facts at start. Bad input: a dead letter with its reason; the run goes on. So is a
+verdict that we did not sign, wherever it stands beyond what was there before there were signatures.
 
 A run may be tried again at any point: it is buried and observed once, and counted when it is among the facts.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -25,9 +27,9 @@ from streams import metrics
 from streams.hops.burial import Burial, poison
 from streams.hops.facts_sink import FactsSink
 from streams.hops.hop import Ack, Run, sift
-from streams.hops.kinds import misplaced, stray
+from streams.hops.kinds import misplaced, stray, unsigned
 from streams.hops.questions import Questions
-from streams.log import Producer, Stored
+from streams.log import Producer, Stored, Unsigned
 
 Observe = Callable[[int, Turn | Rating, int], list[JudgeRequest]]
 """Told each event as (partition, event, received_at_us); answers what has become due for the judge."""
@@ -55,8 +57,9 @@ class Ingest:
         questions: Questions,
         observe: Observe | None,
         clock: Clock,
+        unsigned: Unsigned = MappingProxyType({}),
     ) -> None:
-        self._edge, self._clock = edge, clock
+        self._edge, self._clock, self._unsigned = edge, clock, unsigned
         self._sink = sink
         self._burial = Burial(producer, clock)
         self._questions, self._observe = questions, observe
@@ -79,8 +82,8 @@ class Ingest:
         await self._sink.put(_batch(run, rows), done)  # last: nothing may fail once the batch is with the sink
 
     async def verdicts(self, run: Run, ack: Ack) -> None:
-        """A run of verdicts, which only our own judge hop writes."""
-        rows = await self._rows(run, _judgement, lambda: SOUND_JUDGEMENT)
+        """A run of verdicts: those that our own hops wrote."""
+        rows = await self._rows(run, self._judgement, self._sound_judgement)
 
         def done() -> None:
             self._burial.done(run)
@@ -122,9 +125,13 @@ class Ingest:
         assert not isinstance(made, Rejected), made
         return _stored(topic, made.value, made.headers)
 
+    def _judgement(self, record: Stored) -> Row | Rejected:
+        refused = stray(record) or unsigned(record, self._edge, self._unsigned)
+        return refused or _row(record, _decode_judgement(record.value), hashlib.sha256(record.value).hexdigest())
 
-def _judgement(record: Stored) -> Row | Rejected:
-    return stray(record) or _row(record, _decode_judgement(record.value), hashlib.sha256(record.value).hexdigest())
+    def _sound_judgement(self) -> Stored:
+        made = self._edge.vouched(VERDICTS, SOUND_JUDGEMENT)
+        return _stored(VERDICTS, made.value, made.headers)
 
 
 def _row(record: Stored, event: Turn | Rating | Verdict | Unjudged, of_content: str) -> Row:
@@ -142,17 +149,12 @@ def _stored(topic: str, value: bytes, headers: tuple[tuple[str, bytes], ...] = (
     return Stored(topic, 0, 0, 0, b"", value, headers)
 
 
-SOUND_JUDGEMENT = _stored(
-    VERDICTS,
-    msgspec.json.encode(
-        Unjudged(
-            verdict_id="v",
-            request_id="q",
-            tenant="d",
-            conversation_id="c",
-            turn_id="t",
-            occurred_at_us=0,
-            reason="refused",
-        )
-    ),
+SOUND_JUDGEMENT = Unjudged(
+    verdict_id="v",
+    request_id="q",
+    tenant="d",
+    conversation_id="c",
+    turn_id="t",
+    occurred_at_us=0,
+    reason="refused",
 )

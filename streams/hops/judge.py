@@ -2,7 +2,8 @@
 slow judge must not stall the facts.
 
 Kept: which questions were answered lately, so that a run that comes again costs nothing twice. Bad input (what is no request,
-or one that can't be asked) is a dead letter. Every answer is sent as soon as it is there; the run is acknowledged when all
+or one that we did not sign, or that can't be asked) is a dead letter. A judge that is away is waited for; one that breaks off on a question gives no
+verdict on that one. Every answer is sent as soon as it is there; the run is acknowledged when all
 are.
 """
 
@@ -10,20 +11,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from types import MappingProxyType
 
 import msgspec
 import structlog
 
 from feedback.clock import Clock
 from feedback.intake.contract import Rejected
-from feedback.intake.edge import Record
+from feedback.intake.edge import Edge
 from feedback.records import Judgement, JudgeRequest, Unjudged
 from feedback.topics import JUDGE_REQUESTS, VERDICTS
 from streams import metrics
 from streams.hops.burial import Burial, poison
 from streams.hops.hop import ATTEMPTS, Ack, Failed, Run, sift
-from streams.hops.kinds import stray
-from streams.log import Producer, Stored
+from streams.hops.kinds import stray, unsigned
+from streams.log import Producer, Stored, Unsigned
 
 LATELY = 200_000
 """Answered questions that are remembered."""
@@ -42,6 +44,8 @@ OF_VALUES = (
 """What a request can do to code that did not expect its like: it is buried when it does so again and again. Anything else
 (the ledger's database is away, there is no memory) is not its fault, and it waits."""
 
+REMEDY = "this question has no verdict; see the judge's own log for what it does to it"
+
 Ask = Callable[[JudgeRequest], Awaitable[Judgement]]
 
 _decode = msgspec.json.Decoder(JudgeRequest).decode
@@ -54,8 +58,18 @@ class JudgeHop:
     A `patient` hop waits while the judge can't be reached; else such turns are unjudged at once.
     """
 
-    def __init__(self, ask: Ask, producer: Producer, answered: Iterable[str], patient: bool, clock: Clock) -> None:
+    def __init__(
+        self,
+        ask: Ask,
+        producer: Producer,
+        edge: Edge,
+        answered: Iterable[str],
+        patient: bool,
+        clock: Clock,
+        unsigned: Unsigned = MappingProxyType({}),
+    ) -> None:
         self._clock = clock
+        self._edge, self._unsigned = edge, unsigned
         self._ask = ask
         self._producer = producer
         self._burial = Burial(producer, clock)
@@ -64,7 +78,7 @@ class JudgeHop:
 
     async def requests(self, run: Run, ack: Ack) -> None:
         """A run of questions."""
-        digested, choked_on = sift(self._burial.left(run), _request, lambda: SOUND)
+        digested, choked_on = sift(self._burial.left(run), self._request, self._sound)
         refused = [(record, made) for record, made in digested if isinstance(made, Rejected)]
         await self._burial.bury(refused + poison(choked_on))
         questions = {
@@ -85,12 +99,13 @@ class JudgeHop:
             judgement = await self._asked(request)
         except OF_VALUES as error:
             return record, error
-        key = f"{request.tenant}/{request.conversation_id}".encode()
-        await self._producer.send([Record(VERDICTS, key, msgspec.json.encode(judgement))])
+        await self._producer.send([self._edge.vouched(VERDICTS, judgement)])
         self._answered[request.request_id] = None
         while len(self._answered) > LATELY:
             del self._answered[next(iter(self._answered))]
         metrics.observe_judgement(judgement)
+        if isinstance(judgement, Unjudged) and judgement.reason == "disconnected":
+            log.warning("judge_broke_off", request=judgement.request_id, why=judgement.detail, remedy=REMEDY)
         return None
 
     async def _asked(self, request: JudgeRequest) -> Judgement:
@@ -101,10 +116,10 @@ class JudgeHop:
                 with metrics.JUDGE_SECONDS.time():
                     judgement = await self._ask(request)
                 away = isinstance(judgement, Unjudged) and judgement.reason == "unreachable"
-                if not (away and self._patient):
+                if not isinstance(judgement, Unjudged) or not (away and self._patient):
                     metrics.JUDGE_UP.set(0 if away else 1)
                     return judgement
-                why = "unreachable"
+                why = judgement.detail or "unreachable"
             except Exception as error:
                 failures += isinstance(error, OF_VALUES) or not self._patient
                 if failures == ATTEMPTS:
@@ -115,27 +130,21 @@ class JudgeHop:
             await self._clock.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
+    def _request(self, record: Stored) -> JudgeRequest | Rejected:
+        """Whoever asks decides what a verdict speaks of: nobody else's questions are asked."""
+        return stray(record) or unsigned(record, self._edge, self._unsigned) or _decode(record.value)
 
-def _request(record: Stored) -> JudgeRequest | Rejected:
-    return stray(record) or _decode(record.value)
+    def _sound(self) -> Stored:
+        made = self._edge.vouched(JUDGE_REQUESTS, SOUND)
+        return Stored(made.topic, 0, 0, 0, made.key, made.value, made.headers)
 
 
-SOUND = Stored(
-    JUDGE_REQUESTS,
-    0,
-    0,
-    0,
-    b"",
-    msgspec.json.encode(
-        JudgeRequest(
-            request_id="q",
-            tenant="d",
-            conversation_id="c",
-            turn_id="t",
-            messages=[{"role": "user", "content": "hi"}],
-            reply="hi",
-        )
-    ),
-    (),
+SOUND = JudgeRequest(
+    request_id="q",
+    tenant="d",
+    conversation_id="c",
+    turn_id="t",
+    messages=[{"role": "user", "content": "hi"}],
+    reply="hi",
 )
 """A request that any version understands."""

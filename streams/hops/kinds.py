@@ -9,8 +9,9 @@ import msgspec
 from msgspec import Struct
 
 from feedback.intake.contract import Rejected
+from feedback.intake.edge import Edge
 from feedback.topics import JUDGE_REQUESTS, RATINGS, TURNS, VERDICTS
-from streams.log import Stored
+from streams.log import Stored, Unsigned
 
 _HOMES = {
     "turn": ("turn", TURNS),
@@ -37,6 +38,13 @@ def misplaced(kind: str, topic: str) -> Rejected | None:
     if home == topic:
         return None
     return Rejected("wrong_topic", "event", f"a {name} on {topic}: send it to {home}")
+
+
+def unsigned(record: Stored, edge: Edge, before: Unsigned) -> Rejected | None:
+    """Why a question or a verdict is not believed; None for one that we signed, or that stands where nothing was signed yet."""
+    why_not = edge.refusal(record.topic, record.value, record.headers)
+    old = record.offset < before.get((record.topic, record.partition), 0)
+    return None if old else why_not
 
 
 def stray(record: Stored) -> Rejected | None:

@@ -6,12 +6,10 @@ unjudged, with the reason `backlog`, so that the facts account for it.
 
 from __future__ import annotations
 
-import msgspec
-
 from feedback.clock import Clock
-from feedback.intake.edge import Record
+from feedback.intake.edge import Edge
 from feedback.judge import routing
-from feedback.records import JudgeRequest, Unjudged
+from feedback.records import JudgeRequest
 from feedback.topics import JUDGE_REQUESTS, VERDICTS
 from streams import metrics
 from streams.log import Producer
@@ -20,8 +18,9 @@ from streams.log import Producer
 class Questions:
     """`room`: as many may wait before there is a sample; None: all are asked. `backlog` is to be kept up to date."""
 
-    def __init__(self, producer: Producer, clock: Clock, room: int | None = None) -> None:
+    def __init__(self, producer: Producer, edge: Edge, clock: Clock, room: int | None = None) -> None:
         self.backlog = 0
+        self._edge = edge
         self._producer, self._clock, self._room = producer, clock, room
         self._unsent: list[JudgeRequest] = []
 
@@ -43,16 +42,16 @@ class Questions:
         now_us = self._clock.now_us()
         unjudged = [routing.unjudged(request, "backlog", now_us) for request in left]
         await self._producer.send(
-            [Record(JUDGE_REQUESTS, _key(request), msgspec.json.encode(request)) for request in asked]
-            + [Record(VERDICTS, _key(judgement), msgspec.json.encode(judgement)) for judgement in unjudged]
+            [self._edge.vouched(JUDGE_REQUESTS, request) for request in asked]
+            + [self._edge.vouched(VERDICTS, judgement) for judgement in unjudged]
         )
-        comparisons = sum(request.other_turn_id is not None for request in asked)
-        metrics.ROUTED.labels(kind="comparison").inc(comparisons)
-        metrics.ROUTED.labels(kind="reply").inc(len(asked) - comparisons)
+        for request in asked:
+            metrics.ROUTED.labels(kind=_kind(request)).inc()
         for judgement in unjudged:
             metrics.observe_judgement(judgement)
 
 
-def _key(of: JudgeRequest | Unjudged) -> bytes:
-    """What is said of one conversation stays in order."""
-    return f"{of.tenant}/{of.conversation_id}".encode()
+def _kind(request: JudgeRequest) -> str:
+    if request.edit is not None:
+        return "edit"
+    return "reply" if request.other_turn_id is None else "comparison"

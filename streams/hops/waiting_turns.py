@@ -7,13 +7,18 @@ process ended waits on, one whose grace ran out meanwhile is routed at once.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 from feedback.clock import Clock
+from feedback.content import text_of
+from feedback.digests import payload_of
 from feedback.facts.reader import Facts
 from feedback.judge import routing
 from feedback.judge.routing import State
+from feedback.labels.edits import asked_about, edited
 from feedback.labels.exchanges import turns_of
-from feedback.records import JudgeRequest, Rating, Turn
+from feedback.labels.outline import text_digest
+from feedback.records import RANKS, JudgeRequest, Rating, Turn, TurnKey
 
 LOOK_BACK_US = 86_400_000_000
 """A worker that was away for longer than a day beyond the grace period leaves what it missed to `trimtab replay`."""
@@ -43,6 +48,10 @@ class WaitingTurns:
         self._looked_us = now_us
         return [request for state in self._states.values() for request in routing.step(state, None, now_us, now_us)]
 
+    def due_edits(self, now_us: int) -> list[Rating]:
+        """Edits by people without a name that have become due anywhere, each once; `edit_questions` asks about them."""
+        return [edit for state in self._states.values() for edit in routing.due_edits(state, now_us)]
+
     def waiting(self) -> int:
         """Turns within their grace period."""
         return sum(len(state.waiting) for state in self._states.values())
@@ -54,9 +63,9 @@ class WaitingTurns:
         if not new:
             return states
         since_us = now_us - self._grace_us - LOOK_BACK_US
-        judged = {key for verdict in facts.verdicts() for key in turns_of(verdict)}
+        judged = {key for verdict in facts.verdicts() if verdict.edit is None for key in turns_of(verdict)}
         for partition, at_us, event in sorted(facts.received_since(since_us), key=lambda item: item[1]):
-            if partition in new and event.key not in judged:
+            if partition in new and (isinstance(event, Rating) or event.key not in judged):
                 # the clock stands still while this is read: what is due is routed by the first `due`
                 routing.step(states[partition], event, min(at_us, now_us), 0)
         return states
@@ -70,3 +79,21 @@ class WaitingTurns:
                 routing.merge(state, meanwhile)
             self._states[partition] = state
         self._owned = partitions
+
+
+def edit_questions(facts: Facts, edits: Iterable[Rating]) -> list[JudgeRequest]:
+    """The questions about these edits, for which their turns are looked up: of one that is not known there is none. Reads
+    whole columns of the facts."""
+    asked = {edit.key: edit for edit in edits if edit.key is not None}
+    turns: dict[TurnKey, tuple[tuple[int, bytes], Turn]] = {}
+    for turn, content_hash in facts.turns_of(asked.keys()):
+        rank = -RANKS[turn.origin], payload_of(*turn.key, content_hash)
+        turns[turn.key] = min(turns.get(turn.key, (rank, turn)), (rank, turn), key=lambda held: held[0])
+    questions = (edit_question(turn, asked[key]) for key, (_, turn) in sorted(turns.items()))
+    return [question for question in questions if question is not None]
+
+
+def edit_question(turn: Turn, *ratings: Rating) -> JudgeRequest | None:
+    """The question about the edit of a turn that is to be asked about, if there is one among its ratings."""
+    edit = asked_about(ratings, text_digest(text_of(turn.reply) or ""))
+    return None if edit is None else routing.edit_question(turn, edited(edit))

@@ -9,15 +9,19 @@ import pytest
 
 from deploy.control.store import Control
 from deploy.errors import Failed
-from deploy.parts import connect_log, kafka_access, load_rubric, make_ask, open_log, read_log, served_there
+from deploy.parts import connect_log, kafka_access, load_rubric, make_ask, open_log, read_log, served_there, unsigned
 from deploy.settings import BrokerSettings, Settings
 from deploy.state import State, open_state
 from feedback.durable import write_json
+from feedback.facts.tables import Batch, Row
+from feedback.facts.writer import FactsWriter
+from feedback.intake.edge import Record
 from feedback.judge import rubric
 from feedback.records import JudgeRequest, Unjudged
 from feedback.settings import JudgeSettings
-from feedback.topics import TOPICS
+from feedback.topics import JUDGE_REQUESTS, TOPICS, VERDICTS
 from tests.fakes import CLOCK, ManualClock
+from tests.feedback.builders import verdict
 
 QUESTION = JudgeRequest(
     request_id="q",
@@ -36,7 +40,7 @@ def state(tmp_path: Path) -> State:
 
 def judge(**changes: Any) -> JudgeSettings:
     """A judge that there is no money for, so that it is asked nothing."""
-    prices = {"usd_per_million_prompt_tokens": 1.0, "usd_per_hour": 0.0}
+    prices = {"usd_per_million_prompt_tokens": 1.0, "usd_per_million_completion_tokens": 1.0, "usd_per_hour": 0.0}
     return JudgeSettings(**{"base_url": "http://127.0.0.1:9/v1", "model": "m"} | prices | changes)
 
 
@@ -88,6 +92,16 @@ def test_without_a_judge_nobody_is_asked(control: Control) -> None:
     assert make_ask(JudgeSettings(base_url="http://127.0.0.1:9/v1"), control, CLOCK) is None
 
 
+def test_a_judge_of_which_nobody_knows_what_it_costs_is_not_asked_and_the_log_says_so(
+    control: Control, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert make_ask(judge(usd_per_million_completion_tokens=None), control, CLOCK) is None
+    told = capsys.readouterr().out
+    assert "judge_unpriced" in told
+    assert "judge.usd_per_million_completion_tokens" in told
+    assert make_ask(JudgeSettings(base_url="http://127.0.0.1:9/v1", model="m", free=True), control, CLOCK) is not None
+
+
 async def test_a_verdict_carries_the_moment_of_the_clock_and_in_a_replay_that_of_the_replay(
     control: Control, clock: ManualClock
 ) -> None:
@@ -131,3 +145,25 @@ def test_of_several_gateways_only_what_each_of_them_has_proved_is_served(state: 
             write_json(state.replicas(2), note("tt-2", **{"tt-1": "proof failed"}))
             assert served_there(state) == note("tt-2", **{"tt-1": "proof failed"})
         assert served_there(state) == note("tt-1", "tt-2")
+
+
+def test_what_stood_on_the_log_before_there_were_signatures_is_noted_once(state: State) -> None:
+    log = open_log(state, Settings(broker=BrokerSettings(partitions=1)), CLOCK)
+    log.append([Record(VERDICTS, b"k", b"{}")] * 3)
+    before = {(VERDICTS, 0): 3, (JUDGE_REQUESTS, 0): 0}
+    row = Row(verdict("v", "t1", score=0.5), "h", "d", 0, 0)
+    FactsWriter(state.facts, log.identity, CLOCK).commit([Batch(VERDICTS, 0, (row,), 1)])
+    assert unsigned(state, log) == before
+    log.append([Record(VERDICTS, b"k", b"{}")] * 3)
+    assert unsigned(state, log) == before
+    log.close()
+    state.log.unlink()
+    another = open_log(state, Settings(broker=BrokerSettings(partitions=1)), CLOCK)
+    another.append([Record(VERDICTS, b"k", b"{}")] * 3)
+    assert set(unsigned(state, another).values()) == {0}
+
+
+def test_where_no_verdict_was_ever_taken_none_is_without_a_signature(state: State) -> None:
+    log = open_log(state, Settings(broker=BrokerSettings(partitions=1)), CLOCK)
+    log.append([Record(VERDICTS, b"k", b"{}")] * 3)
+    assert set(unsigned(state, log).values()) == {0}

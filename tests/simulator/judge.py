@@ -13,14 +13,20 @@ from deploy.control.database import Database, open_database
 from deploy.control.ledger import SqlLedger
 from deploy.control.schema import ledger as ledger_table
 from feedback.judge import rubric
-from feedback.judge.call import Answer, worst
+from feedback.judge.call import Answer, price_usd, worst
 from feedback.judge.client import Judge
 from feedback.judge.ledger import Budget
 from feedback.judge.prompt import Prompt
 from feedback.settings import JudgeSettings
 from tests.simulator.world import Loop, LoopClock, pause
 
-SETTINGS = JudgeSettings(base_url="http://judge", model="m", usd_per_million_prompt_tokens=1.0, parallel=4)
+SETTINGS = JudgeSettings(
+    base_url="http://judge",
+    model="m",
+    usd_per_million_prompt_tokens=1.0,
+    usd_per_million_completion_tokens=0.0,
+    parallel=4,
+)
 RUBRIC = rubric.load(None)
 AGAIN = 0.1
 """How often the server fails once, and wants its money all the same."""
@@ -57,13 +63,13 @@ class _Server:
 
     async def ask(self, prompt: Prompt, pay_again: Callable[[], Awaitable[bool]]) -> Answer:
         tokens = worst(prompt, SETTINGS.max_tokens)
-        self._charge(tokens.prompt * SETTINGS.usd_per_million_prompt_tokens / 1e6)
+        self._charge(price_usd(SETTINGS, tokens))
         await pause(self._loop)
         spent = tokens
         if self._loop.chance.random() < AGAIN:
             if not await pay_again():
                 return Answer(spent, reason="server_error", detail="it failed, and there is no money to ask again")
-            self._charge(tokens.prompt * SETTINGS.usd_per_million_prompt_tokens / 1e6)
+            self._charge(price_usd(SETTINGS, tokens))
             spent += tokens
             await pause(self._loop)
         said = {"scores": {item.name: 3 for item in RUBRIC.items}, "confidence": 1, "rationale": "as it should be"}

@@ -94,11 +94,11 @@ class Worker:
         self.router = WaitingTurns(GRACE_S, world.clock)
         writer = Writer(world.tables, world.loop, world.conflicts, world.tell)
         self._sink = FactsSink(writer, self._fail, world.clock)
-        self._questions = Questions(producer, world.clock)
+        self._questions = Questions(producer, EDGE, world.clock)
         ingest = Ingest(EDGE, self._sink, producer, self._questions, self.router.observe, world.clock)
         answered = [verdict.request_id for verdict in Reader(world.tables).verdicts()]
         ask = SimJudge(world.loop, world.ledger, world.charge).judge
-        judge = JudgeHop(ask, producer, answered, patient=True, clock=world.clock)
+        judge = JudgeHop(ask, producer, EDGE, answered, patient=True, clock=world.clock)
         works: dict[str, Work] = dict.fromkeys(FACTS, ingest.events) | {
             "verdicts.given": ingest.verdicts,
             JUDGE_REQUESTS: judge.requests,

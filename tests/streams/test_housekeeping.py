@@ -7,19 +7,28 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from faust.types import TP
 from prometheus_client import REGISTRY
 
+from feedback.digests import edit_digest
+from feedback.facts.reader import Facts
+from feedback.facts.tables import Batch, Row
+from feedback.facts.writer import FactsWriter
+from feedback.intake.edge import Edge, content_hash
+from feedback.records import JudgeRequest
 from feedback.topics import TURNS
 from streams.app import INGEST_GROUP
 from streams.hops.questions import Questions
+from streams.hops.waiting_turns import WaitingTurns
 from streams.housekeeping import STALLED_S, TICK_S, TRIM_S, Housekeeping
 from streams.log import KEPT_S, LogError
 from streams.sqlite.log import SqliteLog
 from streams.watchdog import Stalled
 from tests.fakes import CLOCK, ManualClock, MemoryProducer, until
-from tests.streams.test_worker import signed, turn
+from tests.feedback import builders
+from tests.streams.test_worker import KEY, signed, turn
 
 GROUPS = {TURNS: INGEST_GROUP}
 
@@ -37,8 +46,8 @@ class House:
             conf=SimpleNamespace(id=INGEST_GROUP),
             consumer=SimpleNamespace(assignment=lambda: {TP(TURNS, 0)}),
         )
-        questions = Questions(MemoryProducer(), self.clock)
-        self.keeping = Housekeeping(self.log, GROUPS, [self.app], questions, None, self.clock)
+        questions = Questions(MemoryProducer(), Edge(KEY), self.clock)
+        self.keeping = Housekeeping(self.log, GROUPS, [self.app], questions, None, Facts(root / "facts"), self.clock)
 
     async def seconds(self, seconds: float) -> None:
         """Look, and again after so long."""
@@ -99,3 +108,18 @@ async def test_what_is_done_and_old_is_trimmed_within_an_hour(house: House) -> N
     house.clock.set_forward(KEPT_S)
     await house.seconds(TICK_S)
     assert house.log.read(TURNS, 0, 0, 9) == []
+
+
+async def test_an_edit_by_somebody_without_a_name_is_asked_about_when_its_grace_is_over(tmp_path: Path) -> None:
+    house, producer = House(tmp_path), MemoryProducer()
+    served, edit = builders.turn("t1", reply="here"), builders.rating("e", "t1", "edit", "over there", user_id=None)
+    row = Row(served, content_hash(served), "d", 0, house.clock.now_us())
+    FactsWriter(tmp_path / "facts", house.log.identity, house.clock).commit([Batch(TURNS, 0, (row,), 1)])
+    router = WaitingTurns(60.0, house.clock)
+    router.observe(0, edit, house.clock.now_us())
+    house.keeping._router, house.keeping._questions = router, Questions(producer, Edge(KEY), house.clock)
+    await house.seconds(30)
+    assert producer.records == []
+    await house.seconds(31)
+    (asked,) = (msgspec.json.decode(record.value, type=JudgeRequest) for record in producer.records)
+    assert (asked.reply, asked.other_reply, asked.edit) == ("over there", "here", edit_digest("here", "over there"))

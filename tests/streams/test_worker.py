@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -13,11 +14,11 @@ import pytest
 from deploy.parts import link_to
 from feedback.facts.reader import Facts
 from feedback.intake.contract import Rejected
-from feedback.intake.edge import Edge, Record
+from feedback.intake.edge import SIGNATURE_HEADER, Edge, Record, _on
 from feedback.records import Judgement, JudgeRequest, Unjudged, Verdict
 from streams import dead_letters
 from streams.app import INGEST_GROUP
-from streams.log import Log, LogError
+from streams.log import Log, LogError, Unsigned
 from streams.sqlite.log import SqliteLog
 from streams.worker import Worker
 from tests.fakes import CLOCK, until
@@ -47,6 +48,11 @@ def signed(document: dict[str, Any]) -> Record:
     return record
 
 
+def ours(topic: str, value: bytes) -> Record:
+    """Bytes that our own hop might have sent on one of its topics."""
+    return Record(topic, b"k", value, ((SIGNATURE_HEADER, Edge(KEY)._sign(_on(topic, value))),))
+
+
 def unsigned(document: dict[str, Any]) -> Record:
     return Record("turns.served", document["conversation_id"].encode(), json.dumps(document).encode())
 
@@ -56,10 +62,12 @@ def worker(
     log: Log,
     ask: Callable[[JudgeRequest], Awaitable[Judgement]] | None = None,
     edge: Edge | None = None,
+    unsigned: Unsigned = MappingProxyType({}),
 ) -> Worker:
     return Worker(
-        link_to(log, CLOCK), root / "facts", edge or Edge(KEY), ask=ask, answered=[], router=None, clock=CLOCK
-    )
+        link_to(log, CLOCK), root / "facts", edge or Edge(KEY), ask=ask, answered=[], router=None, clock=CLOCK,
+        unsigned=unsigned,
+    )  # fmt: skip
 
 
 async def drain(root: Path, log: Log, records: list[Record]) -> None:

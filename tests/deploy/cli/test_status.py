@@ -218,7 +218,9 @@ def test_the_room_on_the_disk_is_on_the_screen(
 
 def judged() -> None:
     """Configure a judge."""
-    Path("trimtab.toml").write_text('[judge]\nbase_url = "http://127.0.0.1:9/v1"\nmodel = "m"\nusd_per_hour = 2.0\n')
+    Path("trimtab.toml").write_text(
+        '[judge]\nbase_url = "http://127.0.0.1:9/v1"\nmodel = "m"\nusd_per_hour = 2.0\nfree = true\n'
+    )
 
 
 async def test_the_judge_is_on_the_screen_with_what_it_costs_and_whether_it_answers(state: State) -> None:
@@ -240,8 +242,13 @@ async def test_the_judge_is_on_the_screen_with_what_it_costs_and_whether_it_answ
             with present(state.root, Presence("worker", 1, its.pid, its.host, its.started_at_us, url)):
                 seen, found = await asyncio.to_thread(screen, state), await asyncio.to_thread(document, state)
         assert any(line.startswith(said) for line in seen)
-        assert (found["judge"]["reachable"], found["judge"]["unpriced"]) == (bool(up), True)
+        assert (found["judge"]["reachable"], found["judge"]["unpriced"]) == (bool(up), None)
         assert found["judge"]["hour"] == {"spent_usd": 0.25, "budget_usd": 2.0}
+
+
+def test_a_judge_without_a_price_is_on_the_screen(state: State) -> None:
+    Path("trimtab.toml").write_text('[judge]\nbase_url = "http://127.0.0.1:9/v1"\nmodel = "m"')
+    assert any(line.startswith("judge the judge is not asked") for line in screen(state))
 
 
 def test_a_training_under_way_is_on_the_screen_with_its_phase_and_how_long_is_left(state: State) -> None:

@@ -12,6 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,16 +23,19 @@ from deploy.parts import open_log
 from deploy.replay.intake import Intake
 from deploy.replay.run import run
 from deploy.settings import Settings
-from deploy.state import open_state
+from deploy.state import State, open_state
 from deploy.training.train import newest_event_us, seal_now
+from feedback.dataset import snapshot
+from feedback.digests import edit_digest
 from feedback.facts.reader import Facts
-from feedback.records import Unjudged, Verdict
-from feedback.topics import DEAD_LETTERS
+from feedback.intake.edge import Record
+from feedback.records import JudgeRequest, Unjudged, Verdict
+from feedback.topics import DEAD_LETTERS, JUDGE_REQUESTS, VERDICTS
 from streams import dead_letters
-from streams.log import scan
+from streams.log import Log, scan
 from tests.deploy.commands import FORKED, ROOT, SAMPLE, answer, trimtab
 from tests.fakes import CLOCK
-from tests.judge_server import judge_server, scores
+from tests.judge_server import Answer, judge_server, prefers, scores
 
 CONVAI2 = ROOT.parent / "shared" / "data" / "convai2" / "events.jsonl.gz"
 
@@ -220,7 +224,7 @@ def test_any_mutated_events_are_all_accounted_for(
 def test_unrated_turns_are_judged_once_and_verdicts_survive_a_second_replay(tmp_path: Path) -> None:
     path = write(tmp_path / "e.jsonl", dump(*(event(n) for n in range(12)), rating(1), rating(2)))
     with judge_server(scores(5)) as server:
-        judge = {"base_url": server.url, "model": "judge"}
+        judge = {"base_url": server.url, "model": "judge", "free": True}
         _, first = replayed(tmp_path / "s", path, judge=judge)
         asked = len(server.asked)
         _, second = replayed(tmp_path / "s", path, judge=judge)
@@ -233,7 +237,7 @@ def test_unrated_turns_are_judged_once_and_verdicts_survive_a_second_replay(tmp_
 
 def test_an_unreachable_judge_is_counted_and_the_replay_goes_on(tmp_path: Path) -> None:
     path = write(tmp_path / "e.jsonl", dump(*(event(n) for n in range(3)), rating(1)))
-    judge = {"base_url": "http://127.0.0.1:9/v1", "model": "judge", "attempts": 1}
+    judge = {"base_url": "http://127.0.0.1:9/v1", "model": "judge", "free": True, "attempts": 1}
     replayed(tmp_path / "s", path, judge=judge)
     reasons = [j.reason for j in Facts(tmp_path / "s" / "facts").verdicts() if isinstance(j, Unjudged)]
     assert reasons == ["unreachable"] * 2
@@ -280,3 +284,64 @@ def test_real_chats_are_accounted_for(tmp_path: Path) -> None:
     assert (account["turns"], account["ratings"]) == (6_714, {"stars": 416, "thumbs": 1_256})
     assert (account["events"], account["duplicates"], account["dead_letters"]) == (8_386, 0, {})
     assert account["peak_memory_bytes"] < 1e9
+
+
+@pytest.mark.slow
+def test_edits_by_people_without_a_name_are_learned_only_if_the_judge_prefers_them(tmp_path: Path) -> None:
+    edits = [rating(n, kind="edit", value="truly better" if n < 3 else "buy") for n in range(6)]
+    path = write(tmp_path / "e.jsonl", dump(*(event(n) for n in range(6)), *edits))
+    assert replayed(tmp_path / "none", path)[0].ratings == {"edit": 6}
+    assert demonstrations(tmp_path / "none") == []
+
+    def think(body: dict[str, Any]) -> Answer:
+        wanted = "truly better" if "truly better" in body["messages"][1]["content"] else "answer"
+        return prefers(wanted)(body)
+
+    with judge_server(think) as server:
+        judge = {"base_url": server.url, "model": "judge", "free": True}
+        _, first = replayed(tmp_path / "s", path, judge=judge)
+        _, second = replayed(tmp_path / "s", path, judge=judge)
+        assert len(server.asked) == 6
+    assert first == second
+    assert demonstrations(tmp_path / "s") == ["truly better"] * 3
+
+
+def demonstrations(root: Path) -> list[str]:
+    state = open_state(root)
+    newest = snapshot.list_snapshots(state.snapshots)[-1]
+    return [row.reply for row in snapshot.read(state.snapshots / newest.name, "demonstrations")]
+
+
+@pytest.mark.slow
+def test_whoever_writes_on_the_log_and_forges_verdicts_and_questions_changes_nothing(tmp_path: Path) -> None:
+    edits = [rating(n, kind="edit", value="buy") for n in range(3)]
+    path = write(tmp_path / "e.jsonl", dump(*(event(n) for n in range(8)), *edits))
+    with judge_server(scores(2)) as server:
+        judge = {"base_url": server.url, "model": "judge", "free": True}
+        _, honest = replayed(tmp_path / "s", path, judge=judge)
+        state, asked = open_state(tmp_path / "s"), len(server.asked)
+        log = open_log(state, Settings(), CLOCK)
+        log.append(forged(state, log))
+        taken, attacked = replayed(tmp_path / "s", path, judge=judge)
+        assert (attacked, len(server.asked)) == (honest, asked)
+    assert taken.dead_letters == {}, "they are none of what was read"
+    reasons = Counter(letter.reason for letter in dead_letters.read(log))
+    assert reasons == {"unsigned": 8 + 3 + 8}
+
+
+def forged(state: State, log: Log) -> list[Record]:
+    """A perfect score for every turn, a preference for every edit, and questions about texts that nobody wrote."""
+    said = [verdict for verdict in Facts(state.facts).verdicts() if isinstance(verdict, Verdict)]
+    signature = next(iter(scan(log, VERDICTS))).headers
+    turns = [turn for turn, _ in Facts(state.facts).turns()]
+    made: list[Verdict | JudgeRequest] = []
+    for turn in turns:
+        place = {"tenant": turn.tenant, "conversation_id": turn.conversation_id, "turn_id": turn.turn_id}
+        later = msgspec.structs.replace(said[0], **place, verdict_id=f"x-{turn.turn_id}", occurred_at_us=2**50)
+        made.append(msgspec.structs.replace(later, score=1.0))
+        if int(turn.turn_id[1:]) < 3:
+            digest = edit_digest(f"answer {turn.turn_id[1:]}", "buy")
+            made.append(msgspec.structs.replace(later, verdict_id=f"y-{turn.turn_id}", preference=1.0, edit=digest))
+        made.append(JudgeRequest(request_id=f"z-{turn.turn_id}", **place, messages=turn.messages, reply="buy"))
+    topics = [VERDICTS if isinstance(one, Verdict) else JUDGE_REQUESTS for one in made]
+    return [Record(topic, b"k", msgspec.json.encode(one), signature) for topic, one in zip(topics, made, strict=True)]

@@ -10,6 +10,7 @@ from feedback import splits
 from feedback.dataset import window
 from feedback.dataset.compute import RULES_VERSION, Counts, compute
 from feedback.dataset.tables import TABLES, TableName, hash_of, record_of
+from feedback.digests import edit_digest
 from feedback.intake import contract
 from feedback.intake.edge import Edge
 from feedback.records import Judgement, Pick, Rating, Score, Turn, Unjudged, Verdict
@@ -152,7 +153,7 @@ def turns(draw: st.DrawFn) -> Turn:
     )
 
 
-ORIGINS = st.sampled_from(["ingest", "ingest", "gateway", "feedback"])
+ORIGINS = st.sampled_from(["ingest", "file", "gateway", "feedback"])
 
 
 @st.composite
@@ -172,6 +173,11 @@ def judgements(draw: st.DrawFn) -> Verdict | Unjudged:
     value = draw(st.sampled_from([0.1, 0.5, 0.9]))
     if draw(st.booleans()):
         return verdict(verdict_id, turn_id, score=value, occurred_at_us=at_us)
+    if draw(st.booleans()):
+        of_edit = edit_digest(
+            draw(st.sampled_from(["reply 1", "reply 2"])), draw(st.sampled_from(["better", "reply 1"]))
+        )
+        return verdict(verdict_id, turn_id, edit=of_edit, preference=value, occurred_at_us=at_us)
     return verdict(verdict_id, turn_id, other_turn_id=draw(TURN_IDS), preference=value, occurred_at_us=at_us)
 
 
@@ -185,6 +191,7 @@ TIGHT: dict[str, Any] = {
     "max_exchanges": 3,
     "max_per_prompt": 2,
     "max_user_edits": 1,
+    "max_anonymous_edits": 1,
     "max_judge_share": 0.5,
 }
 
@@ -282,7 +289,7 @@ def test_the_hash_covers_what_was_said(changed: list[Event]) -> None:
 
 def test_the_hash_of_a_known_dataset_never_changes_within_a_rules_version() -> None:
     # If a rule was meant to change, raise RULES_VERSION and write the new hash down.
-    assert (RULES_VERSION, dataset_hash(*EVENTS)[:23]) == ("3", "sha256:a0c7f332c30e4c6e")
+    assert (RULES_VERSION, dataset_hash(*EVENTS)[:23]) == ("4", "sha256:063be7d20e25e0fb")
 
 
 def test_turns_beyond_the_age_are_not_looked_at_and_the_very_moment_is_in() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,8 +18,9 @@ from pydantic import SecretStr
 
 from feedback.clock import SystemClock
 from feedback.judge import call, prompt, rubric
-from feedback.judge.call import Answer, Caller, Tokens, retry_after_s, worst
+from feedback.judge.call import Answer, Caller, CallFailed, Tokens, retry_after_s, worst
 from feedback.judge.client import key_of, probe
+from feedback.judge.prompt import Prompt
 from feedback.records import JudgeRequest
 from feedback.settings import JudgeSettings, KeyUnusable
 from tests.fakes import CLOCK
@@ -209,10 +213,77 @@ async def test_nobody_there_is_unreachable_and_costs_nothing() -> None:
         assert answer.detail
 
 
-async def test_a_connection_that_breaks_is_unreachable_and_may_have_cost_money() -> None:
+@pytest.mark.parametrize("attempts", [1, 2, 3, 9])
+async def test_a_question_on_which_the_connection_breaks_fails_after_three_tries_and_may_have_cost_money(
+    attempts: int,
+) -> None:
+    tries = min(attempts, 3)
     with judge_server(lambda _: Raw(b'{"choices"', missing=100)) as server:
-        answer = await ask(server, attempts=1)
-    assert (answer.reason, answer.tokens) == ("unreachable", worst(PROMPT, 400))
+        answer = await ask(server, attempts=attempts)
+        where = server.url
+    assert (answer.reason, len(server.asked)) == ("disconnected", tries)
+    assert answer.tokens.completion == tries * worst(PROMPT, 400).completion
+    assert where in answer.detail
+    assert "RemoteProtocolError" in answer.detail
+
+
+@pytest.mark.parametrize(
+    ("base_url", "address", "password"),
+    [
+        ("http://ann:s3cret@judge:8000/v1", "http://…@judge:8000/v1", "s3cret"),
+        ("https://judge/v1?key=s3cret", "https://judge/v1", None),
+        ("http://judge/v1", "http://judge/v1", None),
+        ("ann:s3cret@judge", "…@judge", "s3cret"),
+    ],
+)
+async def test_no_password_of_the_address_is_told(base_url: str, address: str, password: str | None) -> None:
+    settings = JudgeSettings(base_url=base_url, model="judge")
+    assert (settings.address, settings.address_password) == (address, password)
+    answer = await ask(base_url.replace("judge:8000", "127.0.0.1:9").replace("judge", "127.0.0.1:9"), attempts=1)
+    assert "s3cret" not in answer.detail
+
+
+class Breaks(Caller):
+    """Breaks the first tries of each question, `many` of them."""
+
+    most = now = many = 0
+    tries: Counter[str]
+
+    async def _try(self, asked: Prompt) -> Any:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        self.now -= 1
+        self.tries[asked.hash] += 1
+        if self.tries[asked.hash] <= self.many:
+            self.most = 0
+            raise CallFailed("disconnected", "broken", 0.0, billed=True)
+        return call._completion(completion(content=GOOD).body)
+
+
+def breaking(many: int, attempts: int) -> Breaks:
+    settings = JudgeSettings(base_url="http://judge", model="judge", attempts=attempts)
+    caller = Breaks(settings, KEY, Pauses(), random.Random(1))
+    caller.tries, caller.many = Counter(), many
+    return caller
+
+
+async def test_questions_on_which_it_broke_are_asked_again_one_after_another() -> None:
+    caller = breaking(1, 4)
+    others = [msgspec.structs.replace(PROMPT, schema={"number": number}) for number in range(4)]
+    answers = await asyncio.gather(*(caller.ask(asked, always) for asked in others))
+    assert [answer.text for answer in answers] == [GOOD] * 4
+    assert caller.most == 1
+
+
+async def test_a_question_that_brings_the_server_down_is_not_asked_for_ever() -> None:
+    caller = breaking(9, 2)
+    reasons = list[str | None]()
+    for _ in range(4):  # as whoever waits for a judge that is away
+        reasons.append((await caller.ask(PROMPT, always)).reason)
+    assert reasons == ["disconnected"] * 4
+    assert caller.tries.total() == 3
 
 
 async def test_a_slow_server_runs_into_the_time_limit_and_may_have_cost_money() -> None:
@@ -241,7 +312,7 @@ async def test_the_last_try_is_not_followed_by_another_that_nobody_pays() -> Non
         settings = JudgeSettings(base_url=server.url, model="judge", attempts=5)
         caller = Caller(settings, KEY, Pauses(), random.Random(1))
         answer = await caller.ask(PROMPT, never)
-    assert (answer.reason, len(server.asked)) == ("unreachable", 1)
+    assert (answer.reason, len(server.asked)) == ("disconnected", 1)
 
 
 @pytest.mark.parametrize(

@@ -13,18 +13,25 @@ import pytest
 from pydantic import SecretStr
 
 from feedback.judge import rubric
+from feedback.judge.call import Answer as CallAnswer
+from feedback.judge.call import Tokens
 from feedback.judge.client import Judge
 from feedback.judge.ledger import Budget, Refusal, Reservation, Spent, lot_of, refusal
 from feedback.judge.prompt import MAX_REPLY_CHARACTERS
+from feedback.judge.routing import edit_question
 from feedback.records import JudgeRequest, Unjudged, Verdict
 from feedback.settings import JudgeSettings
 from tests.fakes import until
+from tests.feedback.builders import turn
 from tests.feedback.judge.test_call import Pauses
 from tests.judge_server import Answer, Brain, JudgeServer, Raw, judge_server, prefers, scores, winner
 
 pytestmark = pytest.mark.slow
 
 NOW_US = 1_790_000_000_000_000
+
+
+FOR_NOTHING = {"usd_per_million_prompt_tokens": 0.0, "usd_per_million_completion_tokens": 0.0}
 
 
 class MemoryLedger:
@@ -69,7 +76,7 @@ def judge(server: JudgeServer | str, ledger: MemoryLedger | None = None, **chang
         base_url=server if isinstance(server, str) else server.url,
         model="judge",
         api_key=SecretStr("sk-very-secret"),
-        **{"attempts": 2, "timeout_s": 5, **changes},
+        **{"attempts": 2, "timeout_s": 5, **FOR_NOTHING, **changes},
     )
     return Judge(
         settings,
@@ -119,19 +126,33 @@ def fails_in_one_order(fault: Brain) -> Brain:
     return think
 
 
-@pytest.mark.parametrize("fault", [lambda _: 401, lambda _: "no JSON", lambda _: Raw(b"<html>")])
+@pytest.mark.parametrize(
+    "fault", [lambda _: 401, lambda _: "no JSON", lambda _: Raw(b"<html>"), lambda _: Raw(b"{", missing=9)]
+)
 async def test_half_a_comparison_is_no_verdict(fault: Brain) -> None:
     with judge_server(fails_in_one_order(fault)) as server:
         answer = await judge(server).judge(request(other_reply="I do not know."))
     assert isinstance(answer, Unjudged)
     assert answer.reason == "order_failed"
-    assert answer.detail.startswith(("refused: ", "unparsable: "))
+    assert answer.detail.startswith(("refused: ", "unparsable: ", "disconnected: "))
     assert answer.prompt_tokens >= 1_000
 
 
+class Leaves:
+    """Answers once, and is away then."""
+
+    def __init__(self) -> None:
+        said = '{"winner": "1", "confidence": 1, "rationale": ""}'
+        self.answers = [CallAnswer(Tokens(), reason="unreachable"), CallAnswer(Tokens(), text=said)]
+
+    async def ask(self, *_: Any) -> CallAnswer:
+        return self.answers.pop()
+
+
 async def test_a_judge_that_goes_away_between_the_orders_can_be_asked_later() -> None:
-    with judge_server(fails_in_one_order(lambda _: Raw(b"{", missing=9))) as server:
-        answer = await judge(server, attempts=1).judge(request(other_reply="I do not know."))
+    asked = judge("http://127.0.0.1:9/v1")
+    asked._caller = Leaves()  # type: ignore[assignment]
+    answer = await asked.judge(request(other_reply="I do not know."))
     assert isinstance(answer, Unjudged)
     assert answer.reason == "unreachable"
 
@@ -225,7 +246,7 @@ async def test_a_try_is_not_repeated_on_money_that_is_not_there() -> None:
         ledger = MemoryLedger(enough.reserved["r0"] * 1.5)
         answer = await judge(server, ledger, attempts=3, usd_per_million_prompt_tokens=1.0).judge(request())
     assert isinstance(answer, Unjudged)
-    assert answer.reason == "unreachable"
+    assert answer.reason == "disconnected"
     assert len(server.asked) == 2
     assert ledger.spent(NOW_US).hour_usd <= ledger.budget.usd_per_hour
 
@@ -286,3 +307,15 @@ async def test_a_verdict_quoted_from_the_judged_reply_is_none() -> None:
         await asker.close()
     assert isinstance(outcome, Unjudged)
     assert "quoted" in outcome.detail
+
+
+@pytest.mark.parametrize("turn_id", [f"t{number}" for number in range(4)])
+async def test_an_edit_is_preferred_whichever_of_the_texts_is_shown_first(turn_id: str) -> None:
+    served = turn(turn_id, reply="I do not know.")
+    question = edit_question(served, "The parcel is on its way.")
+    assert question is not None
+    with judge_server(prefers("on its way")) as server:
+        verdict = await judge(server).judge(question)
+    assert isinstance(verdict, Verdict)
+    assert (verdict.preference, verdict.edit, verdict.score) == (0.9, question.edit, None)
+    assert len(server.asked) == 1

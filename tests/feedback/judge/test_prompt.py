@@ -13,14 +13,18 @@ from feedback.judge import rubric
 from feedback.judge.prompt import (
     MAX_CONTEXT_CHARACTERS,
     Winner,
+    ask_edit,
     ask_scores,
     ask_winner,
     combine,
+    is_edit_second,
     read_scores,
     read_winner,
 )
 from feedback.judge.reading import Unparsable
+from feedback.judge.routing import edit_question
 from feedback.records import JudgeRequest
+from tests.feedback.builders import turn
 
 RUBRIC = rubric.load()
 
@@ -134,3 +138,29 @@ def test_combining_orders_knows_the_symmetry(one: float, two: float, sure: float
     assert gap == pytest.approx(mirrored[2])
     assert 0 <= preference <= 1
     assert 0 <= confidence <= min(sure, unsure)
+
+
+def about_edit(turn_id: str) -> JudgeRequest:
+    question = edit_question(turn(turn_id, reply="We open at nine."), "We open at ten.")
+    assert question is not None
+    return question
+
+
+def test_a_question_about_an_edit_does_not_say_which_text_is_the_edit() -> None:
+    seen = {
+        is_edit_second(question): ask_edit(question, rubric.load()) for question in map(about_edit, map(str, range(20)))
+    }
+    for edit_second, asked in seen.items():
+        shown = asked.messages[1]["content"]
+        texts = ("We open at nine.", "We open at ten.") if edit_second else ("We open at ten.", "We open at nine.")
+        assert shown.index(texts[0]) < shown.index(texts[1])
+        assert not any(word in shown.lower() for word in ("edit", "original", "corrected", "served"))
+    assert len(seen) == 2
+
+
+def test_the_order_is_balanced_and_drawn_by_the_turn_alone() -> None:
+    seconds = [is_edit_second(about_edit(f"t{number}")) for number in range(1_000)]
+    assert 440 < sum(seconds) < 560
+    other = edit_question(turn("t1"), "another text")
+    assert other is not None
+    assert is_edit_second(other) == is_edit_second(about_edit("t1"))

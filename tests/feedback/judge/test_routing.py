@@ -10,9 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedback.judge.routing import State, request_id, sampled, step, unrouted
+from feedback.judge.routing import (
+    LEAST_EDIT_GRACE_US,
+    State,
+    due_edits,
+    merge,
+    request_id,
+    sampled,
+    step,
+    unrouted,
+)
 from feedback.labels import exchanges
 from feedback.records import JudgeRequest, Rating, Turn
+from tests.feedback.builders import rating
 
 GRACE_US = 1_000
 
@@ -231,3 +241,35 @@ def test_half_is_asked_at_the_limit_and_a_quarter_at_twice_the_limit() -> None:
     requests = [asked_about(number) for number in range(4_000)]
     assert 1_900 < len(sampled(requests, 100, 100)[0]) < 2_100
     assert 900 < len(sampled(requests, 200, 100)[0]) < 1_100
+
+
+def edit(event_id: str, text: str | None, at_us: int = 0, **changes: Any) -> Rating:
+    return rating(event_id, "t1", "edit", text, occurred_at_us=at_us, **{"user_id": None, **changes})
+
+
+def test_the_last_edit_without_a_name_is_due_once_after_its_grace() -> None:
+    state = State(GRACE_US)
+    for number in (2, 1):
+        step(state, edit(f"e{number}", f"text {number}", number), number, number)
+    step(state, edit("named", "mine", 9, user_id="ann"), 3, 3)
+    assert due_edits(state, LEAST_EDIT_GRACE_US) == []
+    assert [due.value for due in due_edits(state, 1 + LEAST_EDIT_GRACE_US)] == ["text 2"]
+    assert due_edits(state, 9 * LEAST_EDIT_GRACE_US) == []
+
+
+def test_an_edit_that_was_taken_back_is_not_asked_about() -> None:
+    state, other = State(GRACE_US), State(GRACE_US)
+    step(state, edit("e1", "text", 1), 1, 1)
+    step(other, edit("e2", None, 2), 2, 2)
+    merge(state, other)
+    assert due_edits(state, 9 * LEAST_EDIT_GRACE_US) == []
+
+
+def test_what_files_brought_is_asked_about_by_a_replay_alone() -> None:
+    state = State(GRACE_US)
+    by_file, live = turn("t1", origin="file"), turn("t2")
+    for event in (by_file, live, edit("e", "text", origin="file")):
+        step(state, event, 0, 0)
+    assert [request.turn_id for request in step(state, None, GRACE_US, GRACE_US)] == ["t2"]
+    assert due_edits(state, 9 * LEAST_EDIT_GRACE_US) == []
+    assert {request.turn_id for request in unrouted([by_file, live], ())} == {"t1", "t2"}

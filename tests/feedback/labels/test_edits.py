@@ -2,8 +2,11 @@ from typing import Any
 
 import pytest
 
+from feedback.digests import edit_digest
+from feedback.labels.exchanges import said
 from feedback.labels.votes import SOURCE_WEIGHT, USER_EDIT_WEIGHT
-from tests.feedback.builders import GATE, TRAIN, rating, says, turn, verdict
+from feedback.records import Rating, Verdict
+from tests.feedback.builders import AS_OF_US, GATE, TRAIN, rating, says, turn, verdict
 from tests.feedback.labels.test_pairing import ONE, Event, by_expert, learn
 
 
@@ -104,12 +107,76 @@ def test_the_cap_takes_the_same_edits_in_whatever_order_they_come() -> None:
     assert learn(*reversed(turns), *reversed(edits), *bad, max_user_edits=3).demonstrations == kept
 
 
-def test_edits_of_people_without_a_name_are_capped_per_conversation() -> None:
-    turns = [turn(f"t{i}", messages=says(f"question {i}"), conversation_id=f"c{i // 3}") for i in range(6)]
-    edits = [rating(f"e{i}", f"t{i}", "edit", "mine", user_id=None, conversation_id=f"c{i // 3}") for i in range(6)]
-    bad = [verdict(f"v{i}", f"t{i}", score=0.0, conversation_id=f"c{i // 3}") for i in range(6)]
-    learned = learn(*turns, *edits, *bad, max_user_edits=2)
-    assert sorted(d.conversation_id for d in learned.demonstrations) == ["c0", "c0", "c1", "c1"]
+def unnamed(event_id: str, turn_id: str, text: str, **changes: Any) -> Rating:
+    """An edit by whoever was shown the reply."""
+    return rating(event_id, turn_id, "edit", text, user_id=None, origin="feedback", **changes)
+
+
+def of_edit(
+    verdict_id: str, turn_id: str, text: str, preference: float, reply: str = "here", **changes: Any
+) -> Verdict:
+    """What the judge says of an edit."""
+    return verdict(verdict_id, turn_id, edit=edit_digest(reply, text), preference=preference, **changes)
+
+
+def test_sixty_edits_of_people_without_a_name_are_nothing_unless_the_judge_prefers_them_and_then_few() -> None:
+    turns = [turn(f"t{i}", messages=says(f"question {i}"), reply="here", conversation_id=f"c{i}") for i in range(60)]
+    edits = [unnamed(f"e{i}", f"t{i}", f"buy {i}", conversation_id=f"c{i}") for i in range(60)]
+    bad = [verdict(f"v{i}", f"t{i}", score=0.0, conversation_id=f"c{i}") for i in range(60)]
+    learned = learn(*turns, *edits, *bad)
+    assert learned.demonstrations == ()
+    assert learned.ratings == {"unconfirmed": 60}
+    better = [of_edit(f"w{i}", f"t{i}", f"buy {i}", 0.9, conversation_id=f"c{i}") for i in range(30)]
+    worse = [of_edit(f"w{i}", f"t{i}", f"buy {i}", 0.1, conversation_id=f"c{i}") for i in range(30, 60)]
+    judged = learn(*turns, *edits, *bad, *better, *worse, max_anonymous_edits=20)
+    assert {d.turn_id for d in judged.demonstrations} <= {f"t{i}" for i in range(30)}
+    assert (len(judged.demonstrations), len(judged.pairs)) == (20, 0)
+    assert judged.ratings == {"used": 20, "over_edit_cap": 10, "unconfirmed": 30}
+    assert judged.verdicts == {"used": 60 + 20, "over_edit_cap": 10, "neutral": 30}
+
+
+def test_an_edit_that_the_judge_prefers_says_which_verdict_vouched_for_it() -> None:
+    learned = learn(ONE, unnamed("e", "t1", "over there"), of_edit("v", "t1", "over there", 0.9))
+    (demonstration,) = learned.demonstrations
+    assert (demonstration.reply, demonstration.weight) == ("over there", USER_EDIT_WEIGHT)
+    assert (demonstration.provenance.event_ids, demonstration.provenance.prompt_hash) == (("e", "v"), "p1")
+    assert learned.unpaired == ()
+
+
+@pytest.mark.parametrize(
+    ("events", "use"),
+    [
+        ((of_edit("v", "t1", "over there", 0.5),), "neutral"),
+        ((of_edit("v", "t1", "something else", 0.9),), "mismatched"),
+        ((of_edit("v", "t1", "over there", 0.9, reply="another reply"),), "mismatched"),
+        ((of_edit("v", "t1", "over there", 0.9), by_expert("x", "t1", "thumbs", True)), "superseded"),
+        ((of_edit("v", "t1", "over there", 0.9), by_expert("x", "t1", "edit", "upstairs")), "superseded"),
+        ((of_edit("v", "t1", "over there", 0.9), unnamed("e", "t1", "buy", occurred_at_us=AS_OF_US)), "mismatched"),
+        ((verdict("v", "t1", score=0.0), by_expert("x", "t1", "thumbs", False)), None),
+    ],
+    ids=["a tie", "of another text", "of another reply", "an expert likes it", "an expert edits", "revised", "none"],
+)
+def test_an_edit_without_a_name_is_none_where_the_judge_did_not_prefer_it(
+    events: tuple[Event, ...], use: str | None
+) -> None:
+    learned = learn(ONE, unnamed("e", "t1", "over there"), *events)
+    assert [d.reply for d in learned.demonstrations if d.provenance.source == "user"] == []
+    if use is not None:
+        assert learned.verdicts == {use: 1}
+
+
+def test_of_the_edits_of_one_turn_by_people_without_a_name_the_last_one_counts() -> None:
+    first, last = unnamed("a", "t1", "one"), unnamed("b", "t1", "two", rubric="correct", occurred_at_us=AS_OF_US)
+    verdicts = of_edit("v", "t1", "one", 0.9), of_edit("w", "t1", "two", 0.9)
+    learned = learn(ONE, first, last, *verdicts)
+    assert [d.reply for d in learned.demonstrations] == ["two"]
+    assert (learned.ratings, learned.verdicts) == ({"used": 1, "unconfirmed": 1}, {"used": 1, "mismatched": 1})
+
+
+def test_a_verdict_of_an_edit_is_none_of_the_reply() -> None:
+    heard = said([], [of_edit("v", "t1", "over there", 0.9)], lambda keys: keys, AS_OF_US)
+    assert (heard.verdicts, list(heard.edit_verdicts)) == ({}, [ONE.key])
+    assert learn(ONE, of_edit("v", "t1", "over there", 0.9)).verdicts == {"mismatched": 1}
 
 
 def test_a_regenerate_does_not_confirm_an_edit() -> None:

@@ -27,14 +27,16 @@ ONE = turn("t1", messages=says("where is it?"), reply="here")
 TWO = turn("t2", messages=says("where is it?"), reply="there", occurred_at_us=START_US + 2 * MINUTE_US)
 
 
-def learn(*events: Event, kept: set[str] | None = None, max_user_edits: int = 20) -> Labels:
+def learn(
+    *events: Event, kept: set[str] | None = None, max_user_edits: int = 20, max_anonymous_edits: int = 20
+) -> Labels:
     facts = MemoryFacts(events)
     turns = [turn for turn, _ in facts.turns()]
     heard = said(facts.ratings(), facts.verdicts(), census.take(facts.turns()).known, AS_OF_US)
     exchanges = join(map(outline, turns), heard)
     texts = {turn.key: trainable_text(turn) for turn in turns if is_learnable(untrainable(turn))}
     inside: set[TurnKey] = {key for key in exchanges if kept is None or key[2] in kept}
-    return labels(exchanges, answers(exchanges), inside, texts, max_user_edits, Uses())
+    return labels(exchanges, answers(exchanges), inside, texts, max_user_edits, max_anonymous_edits, Uses())
 
 
 def by_expert(event_id: str, turn_id: str, kind: str, value: Any) -> Rating:

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,10 +13,14 @@ from feedback.facts.tables import Batch, Row
 from feedback.facts.writer import FactsWriter
 from feedback.intake.contract import Rejected
 from feedback.intake.edge import Edge, Record
+from feedback.topics import VERDICTS
+from streams import dead_letters
 from streams.care.audit import Finding, audit, compare, ranges, repair
 from streams.log import TP, Log
+from streams.sqlite.log import SqliteLog
 from tests.fakes import CLOCK
-from tests.streams.test_worker import KEY, drain, signed, turn, unsigned
+from tests.feedback.builders import verdict
+from tests.streams.test_worker import KEY, drain, ours, signed, turn, unsigned
 
 EDGE = Edge(KEY)
 BAD = Record("turns.served", b"c", b"{no json")
@@ -76,6 +81,17 @@ async def test_missing_facts_are_named_by_offset_and_taken_in_again(tmp_path: Pa
     assert repair(log, writer, Edge(KEY), findings) == (3, 0)
     assert all(finding.good for finding in audit(log, facts))
     assert {found.turn_id: content_hash for found, content_hash in facts.turns()} == before
+
+
+async def test_a_verdict_that_we_did_not_sign_is_not_taken_in_by_a_repair_either(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "log.db", CLOCK, partitions=1)
+    value = msgspec.json.encode(verdict("v", "t1", score=1.0))
+    await drain(tmp_path, log, [ours(VERDICTS, value)] * 3)
+    log.append([Record(VERDICTS, b"k", value)] * 2)
+    missing = [Finding(VERDICTS, 0, applied=5, missing=[3, 4])]
+    writer = FactsWriter(tmp_path / "facts", log.identity, CLOCK)
+    assert repair(log, writer, Edge(KEY), missing, {(VERDICTS, 0): 4}) == (1, 1)
+    assert [letter.reason for letter in dead_letters.read(log)] == ["unsigned"]
 
 
 async def test_doubled_changed_and_unknown_facts_are_told_apart(tmp_path: Path, log: Log) -> None:

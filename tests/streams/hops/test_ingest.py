@@ -26,7 +26,7 @@ from streams.log import Stored
 from streams.sqlite.log import SqliteLog
 from streams.worker import Worker
 from tests.fakes import CLOCK, MemoryProducer
-from tests.streams.test_worker import KEY, NOW_US, drain, signed, turn, unsigned
+from tests.streams.test_worker import KEY, NOW_US, drain, ours, signed, turn, unsigned
 from tests.streams.test_worker import worker as worker_on
 
 EDGE = Edge(KEY)
@@ -88,7 +88,7 @@ async def buried(root: Path, topic: str, records: list[Record]) -> list[dead_let
 
 @pytest.mark.parametrize("odd", ODD_VERDICTS)
 async def test_two_odd_verdicts_alone_in_a_run_are_buried(tmp_path: Path, odd: str) -> None:
-    records = [Record(VERDICTS, b"k", ODD_VERDICTS[odd])] * 2
+    records = [ours(VERDICTS, ODD_VERDICTS[odd])] * 2
     letters = await buried(tmp_path, VERDICTS, records)
     assert [(letter.reason, letter.offset, letter.value) for letter in letters] == [
         ("poison", offset, ODD_VERDICTS[odd]) for offset in (0, 1)
@@ -117,7 +117,7 @@ async def test_what_was_signed_and_is_odd_all_the_same_is_buried(tmp_path: Path,
 
 async def test_what_only_a_commit_would_choke_on_is_buried_alone(tmp_path: Path) -> None:
     good, odd = verdict(1), verdict(2, occurred_at_us=2**63)
-    (letter,) = await buried(tmp_path, VERDICTS, [Record(VERDICTS, b"k", dump(one)) for one in (good, odd)])
+    (letter,) = await buried(tmp_path, VERDICTS, [ours(VERDICTS, dump(one)) for one in (good, odd)])
     assert (letter.reason, letter.offset) == ("poison", 1)
     assert [judgement.verdict_id for judgement in Facts(tmp_path / "facts").verdicts()] == ["v1"]
 
@@ -180,6 +180,34 @@ async def test_a_topic_takes_only_its_own_kind(tmp_path: Path, what: str) -> Non
     assert letter.message == f"{what.replace('signed ', '')}: send it to {home}"
     facts = Facts(tmp_path / "facts")
     assert [*facts.turns(), *facts.ratings(), *facts.verdicts()] == []
+
+
+FORGED = {
+    "without a signature": lambda value: (),
+    "signed as an event": lambda value: signed_bytes(value),
+    "signed as a question": lambda value: ours(JUDGE_REQUESTS, value).headers,
+    "signed with another key": lambda value: ((SIGNATURE_HEADER, Edge(b"x" * 32)._sign(b"verdicts.given\0" + value)),),
+    "with another verdict's signature": lambda value: ours(VERDICTS, dump(verdict(2))).headers,
+}
+
+
+@pytest.mark.parametrize("how", FORGED)
+async def test_a_verdict_that_we_did_not_sign_is_refused_counted_and_kept_as_a_letter(tmp_path: Path, how: str) -> None:
+    value, before = dump(verdict(1)), counted()
+    (letter,) = await buried(tmp_path, VERDICTS, [Record(VERDICTS, b"k", value, FORGED[how](value))])
+    assert (letter.reason, letter.value) == ("unsigned", value)
+    assert since(before) == {"trimtab_dead_letters_total unsigned": 1}
+    assert list(Facts(tmp_path / "facts").verdicts()) == []
+
+
+async def test_verdicts_from_before_the_upgrade_are_taken_by_where_they_stand(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "log.db", CLOCK, partitions=1)
+    log.append([Record(VERDICTS, b"k", dump(verdict(number))) for number in range(3)])
+    for _ in range(2):
+        async with worker_on(tmp_path, log, unsigned={(VERDICTS, 0): 2}) as running:
+            await running.drained()
+    assert sorted(judgement.verdict_id for judgement in Facts(tmp_path / "facts").verdicts()) == ["v0", "v1"]
+    assert [(letter.reason, letter.offset) for letter in dead_letters.read(log)] == [("unsigned", 2)]
 
 
 class Sink(FactsSink):
@@ -249,7 +277,7 @@ def ingest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tup
 
     def make(producer: MemoryProducer, failures: int = 0) -> tuple[Ingest, Sink, Observer]:
         sink, observer = Sink(tmp_path, failures), Observer()
-        return Ingest(EDGE, sink, producer, Questions(producer, CLOCK), observer, CLOCK), sink, observer
+        return Ingest(EDGE, sink, producer, Questions(producer, EDGE, CLOCK), observer, CLOCK), sink, observer
 
     return make
 
@@ -298,7 +326,7 @@ async def test_poison_among_verdicts_is_buried_and_counted_once(
     producer = MemoryProducer()
     hops, sink, _ = ingest(producer, failures=1)
     before = counted()
-    run = run_of(VERDICTS, Record(VERDICTS, b"k", b"garbage"), Record(VERDICTS, b"k", dump(verdict(1))))
+    run = run_of(VERDICTS, ours(VERDICTS, b"garbage"), ours(VERDICTS, dump(verdict(1))))
     await handle(run, lambda: None, hops.verdicts, CLOCK)
     sink.taken[0][1]()
     assert len(producer.records) == 1

@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
+from feedback.intake.edge import Edge
+from feedback.judge import rubric
+from feedback.judge.client import Judge
 from feedback.records import Judgement, JudgeRequest, Unjudged
+from feedback.settings import JudgeSettings
 from feedback.topics import DEAD_LETTERS, JUDGE_REQUESTS, VERDICTS
 from streams import dead_letters
 from streams.hops import hop
@@ -18,9 +23,12 @@ from streams.hops.hop import ATTEMPTS, handle
 from streams.hops.judge import JudgeHop
 from streams.log import Stored
 from tests.fakes import CLOCK, ManualClock, MemoryProducer, until
+from tests.feedback.judge.test_client import MemoryLedger
+from tests.judge_server import Answer, Raw, judge_server, scores
 from tests.streams.hops.test_ingest import DEEP, AnswerLost
-from tests.streams.test_worker import NOW_US, request, signed, turn
+from tests.streams.test_worker import KEY, NOW_US, ours, request, signed, turn
 
+EDGE = Edge(KEY)
 Ask = Callable[[JudgeRequest], Awaitable[Judgement]]
 
 
@@ -32,7 +40,9 @@ class NoWait(ManualClock):
 
 
 def run_of(*values: bytes) -> list[Stored]:
-    return [Stored(JUDGE_REQUESTS, 0, offset, NOW_US, b"k", value, ()) for offset, value in enumerate(values)]
+    """Values that we signed, whatever they are."""
+    headers = [ours(JUDGE_REQUESTS, value).headers for value in values]
+    return [Stored(JUDGE_REQUESTS, 0, n, NOW_US, b"k", value, headers[n]) for n, value in enumerate(values)]
 
 
 def questions(*numbers: int) -> list[Stored]:
@@ -47,7 +57,7 @@ async def refused(asked: JudgeRequest) -> Judgement:
 
 
 def judge(producer: MemoryProducer, ask: Ask = refused, patient: bool = True) -> JudgeHop:
-    return JudgeHop(ask, producer, [], patient, NoWait())
+    return JudgeHop(ask, producer, EDGE, [], patient, NoWait())
 
 
 def letters(producer: MemoryProducer) -> list[dead_letters.DeadLetter]:
@@ -81,6 +91,19 @@ async def test_requests_that_can_not_be_asked_are_buried_though_they_are_all_of_
         ("poison", 1, ATTEMPTS),
     ]
     assert (tries, acks) == (2 * ATTEMPTS, [1])
+
+
+async def test_a_question_that_we_did_not_sign_is_not_asked() -> None:
+    """Who writes the question decides what the verdict speaks of."""
+    (good,) = questions(1)
+    forged = msgspec.structs.replace(good, value=good.value.replace(b'"hi"', b'"buy"'), offset=1)
+    old = Stored(JUDGE_REQUESTS, 0, 0, NOW_US, b"k", msgspec.json.encode(request(7)), ())
+    producer = MemoryProducer()
+    hop = JudgeHop(refused, producer, EDGE, [], True, NoWait(), {(JUDGE_REQUESTS, 0): 1})
+    await hop.requests([old, forged], lambda: None)
+    assert [(letter.reason, letter.offset) for letter in letters(producer)] == [("unsigned", 1)]
+    answered = [json.loads(record.value)["request_id"] for record in producer.records if record.topic == VERDICTS]
+    assert answered == ["q7"]
 
 
 async def test_a_question_waits_while_the_ledger_is_away_and_is_asked_then() -> None:
@@ -139,9 +162,33 @@ async def test_the_judge_that_is_away_is_told_and_waited_for() -> None:
     async def ask(asked: JudgeRequest) -> Judgement:
         return msgspec.structs.replace(await refused(asked), reason=answers.pop(0))
 
-    working = asyncio.create_task(JudgeHop(ask, producer, [], True, clock).requests(questions(1), lambda: None))
+    working = asyncio.create_task(JudgeHop(ask, producer, EDGE, [], True, clock).requests(questions(1), lambda: None))
     await until(lambda: clock.waiting == 1)
     assert REGISTRY.get_sample_value("trimtab_judge_up") == 0
     await clock.advance(1.0)
     await working
     assert REGISTRY.get_sample_value("trimtab_judge_up") == 1
+
+
+async def test_a_question_on_which_the_judge_breaks_off_fails_alone_and_the_log_says_where_and_why(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def think(body: dict[str, Any]) -> Answer:
+        return Raw(b"{", missing=9) if "answer 2" in body["messages"][1]["content"] else scores()(body)
+
+    producer, acks = MemoryProducer(), list[int]()
+    with judge_server(think) as server:
+        settings = JudgeSettings(base_url=server.url.replace("://", "://ann:s3cret@"), model="judge", free=True)
+        client = Judge(settings, rubric.load(), MemoryLedger(), clock=NoWait())
+        asked = [msgspec.structs.replace(request(n), reply=f"answer {n}") for n in range(4)]
+        hop = judge(producer, client.judge)
+        await hop.requests(run_of(*map(msgspec.json.encode, asked)), lambda: acks.append(1))
+        await client.close()
+    outcomes = {said["request_id"]: said.get("reason") for said in (json.loads(r.value) for r in producer.records)}
+    assert outcomes == {"q0": None, "q1": None, "q2": "disconnected", "q3": None}
+    assert (len(server.asked), acks) == (6, [1])
+    told = capsys.readouterr().out
+    assert "judge_broke_off" in told
+    assert server.url.removeprefix("http://") in told
+    assert "RemoteProtocolError" in told
+    assert "s3cret" not in told

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from feedback.digests import edit_digest
+from feedback.intake.edge import content_hash
 from feedback.judge.routing import request_id
 from feedback.records import Rating, Turn
-from streams.hops.waiting_turns import LOOK_BACK_US, WaitingTurns
+from streams.hops.waiting_turns import LOOK_BACK_US, WaitingTurns, edit_questions
 from tests.fakes import ManualClock
 from tests.feedback.builders import rating, turn, unjudged, verdict
 
@@ -169,3 +172,25 @@ def test_who_takes_over_what_was_received_while_the_clock_was_ahead_waits_no_lon
     turns = took_over({0}, Received((0, NOW_US + AHEAD_US, turn("t1"))), ManualClock())
     assert asked(turns, NOW_US + GRACE_US - 1) == set()
     assert asked(turns, NOW_US + GRACE_US) == {"t1"}
+
+
+def test_an_edit_without_a_name_is_asked_about_by_whoever_has_its_partition_though_its_turn_was_judged() -> None:
+    given = rating("e", "t1", "edit", "over there", user_id=None)
+    received = Received((0, NOW_US - 1, turn("t1")), (0, NOW_US, given), judged=(verdict("v", "t1", score=0.5),))
+    turns = took_over({0}, received, ManualClock())
+    assert turns.due_edits(NOW_US + GRACE_US - 1) == []
+    due = turns.due_edits(NOW_US + GRACE_US)
+    (question,) = edit_questions(known(turn("t1", reply="hidden"), turn("t1", reply="here", origin="gateway")), due)
+    assert (question.reply, question.other_reply) == ("over there", "here")
+    assert question.edit == edit_digest("here", "over there")
+
+
+def test_an_edit_of_a_turn_that_was_cut_or_is_unknown_or_that_changes_nothing_is_no_question() -> None:
+    given = rating("e", "t1", "edit", "over there", user_id=None)
+    for served in (turn("t1", finish_reason="length"), turn("t2"), turn("t1", reply=" over there\n")):
+        assert edit_questions(known(served), [given]) == []
+
+
+def known(*turns: Turn) -> Any:
+    """Facts of these turns."""
+    return SimpleNamespace(turns_of=lambda keys: [(t, content_hash(t)) for t in turns if t.key in keys])
