@@ -46,7 +46,7 @@ class Run:
 def main() -> int:
     """The exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--minutes", type=float, default=1)
     minutes = parser.parse_args().minutes
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     with fuzzed(folder) as service:

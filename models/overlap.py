@@ -7,6 +7,7 @@ from math import sqrt
 from statistics import NormalDist, fmean, stdev
 
 from feedback.dataset.near_duplicates import NearDuplicates, context_key
+from feedback.dataset.tables import Record
 from feedback.records import Message
 from feedback.settings import WindowSettings
 from models.snapshot import SnapshotData
@@ -17,7 +18,8 @@ Seen = Callable[[Sequence[Message]], bool]
 def seen_in_train(data: SnapshotData) -> Seen:
     """Whether a prompt nearly duplicates one of the train split, as the window tells prompts apart."""
     alike = NearDuplicates(WindowSettings().near_duplicate)
-    for row in [*data.turns, *data.pairs, *data.labels, *data.demonstrations]:
+    rows: list[Record] = [*data.turns, *data.pairs, *data.labels, *data.demonstrations]
+    for row in rows:
         if row.split == "train":
             alike.add(context_key(row.prompt))
     return lambda prompt: alike.first_like(context_key(prompt)) is not None

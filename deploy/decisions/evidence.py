@@ -98,6 +98,7 @@ class EvidenceRoom:
         try:
             raw = (self.folder / digest / "report.json").read_bytes()
             content = json.loads(raw)
+            json.dumps(content, ensure_ascii=False).encode()  # half a character, which no answer could say again
         except (OSError, ValueError, RecursionError):
             return None
         return Report(content, hashlib.sha256(raw).hexdigest()) if isinstance(content, dict) else None

@@ -9,6 +9,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from feedback.judge.rubric import load as load_rubric
+
 DEEP = "@@deep@@"
 """Stands for nesting that `json.dumps` would not write."""
 
@@ -73,7 +75,7 @@ CHATS: list[dict[str, Any]] = [
     },
 ]  # fmt: skip
 SCORES: list[dict[str, Any]] = [
-    {"scores": {"helpful": 4, "correct": 5, "safe": 1}, "confidence": 0.9, "rationale": "as told"},
+    {"scores": {item.name: 4 for item in load_rubric().items}, "confidence": 0.9, "rationale": "as told"},
     {"winner": "1", "confidence": 0.8, "rationale": "the better one"},
 ]
 

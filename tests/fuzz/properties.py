@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 from collections.abc import Callable
@@ -11,7 +12,13 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
+from deploy.cli.candidate_view import print_candidate
+from deploy.decisions.evidence import EvidenceRoom
+from deploy.rules.gate import Comparisons, decide
+from deploy.rules.reasons import sentence
+from deploy.settings import GateSettings
 from feedback.intake.contract import Rejected
 from feedback.intake.edge import Edge, Record
 from feedback.intake.event_files import lines as lines_of
@@ -19,7 +26,7 @@ from feedback.judge.prompt import Scores, Winner, read_scores, read_winner
 from feedback.judge.reading import Unparsable
 from feedback.judge.rubric import load as load_rubric
 from models.adapters import CONFIG, WEIGHTS, AdapterInvalid, read_adapter
-from tests.deploy.candidates import make_candidate
+from tests.deploy.candidates import good_report, make_candidate
 from tests.fakes import CLOCK
 from tests.fuzz.bodies import CHATS, EVENTS, FEEDBACK, MESSAGES, SCORES, SERVED, TURN, body, lines, mutated, written
 from tests.fuzz.service import EVENT_TOPICS, Fuzzed
@@ -131,10 +138,41 @@ def a_damaged_adapter_is_invalid(_: None, damage: tuple[str, bytes | None, int])
             assert adapter.manifest.digest == digest
 
 
+def a_report_of_any_kind_is_decided_on_and_shown(_: None, raw: bytes) -> None:
+    digest = "0" * 64
+    with tempfile.TemporaryDirectory() as root:
+        (Path(root) / digest).mkdir()
+        (Path(root) / digest / "report.json").write_bytes(raw)
+        report = EvidenceRoom(Path(root)).report(digest)
+    if report is not None:
+        decided = decide(report.content, GateSettings(), Comparisons(), None)
+        assert all(isinstance(sentence(reason), str) for reason in decided.reasons)
+        view = {"digest": digest, "created_at": "", "snapshot": "s", "state": "held", "stage": "gate", "share": 0.0}
+        view |= {"gate": None, "history": [], "evidence": None, "evidence_age_s": None, "next": "wait"}
+        print_candidate(Console(file=io.TextIOWrapper(io.BytesIO(), "utf-8")), view | {"report": report.content})
+
+
 def _explained(why: Exception) -> None:
     assert str(why)
 
 
+_STATS = {"mean_tokens": 20.0, "median_tokens": 19.0, "count": 8, "cut": 1, "repetition": 0.05, "language_match": 0.9}
+_KNOWN = {"accuracy": 0.8, "interval": [0.7, 0.9], "holdout": 50, "few": None}
+_REPORT = good_report(
+    reward_model={
+        "metric": "pairs",
+        "majority_baseline": 0.5,
+        **_KNOWN,
+        "few": "few",
+        "seen": _KNOWN,
+        "unseen": _KNOWN,
+    },
+    sample_stats={"candidate": _STATS, "incumbent": _STATS, "wanted": {"count": 30, "median_tokens": 20.0}},
+    sample_stats_by_prompt={kind: {"candidate": _STATS, "incumbent": _STATS} for kind in ("seen", "unseen")},
+    retention={"neutral_kl": 0.1, "gate_kl": 0.2, "facts": {"said": "x", "base_right": 3, "lost": ["a"], "gained": []}},
+    lengths={"max_length": 128, "cuts": {"train": {"examples": 6, "whole": 2, "history_cut": 1}}, "not_learned": ["x"]},
+    unlearned=["all of one kind"],
+)
 _CONFIGS: list[dict[str, Any]] = [
     {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
 ]
@@ -162,6 +200,7 @@ PROPERTIES = [
         st.tuples(st.sampled_from(_INSIDE), st.none() | st.binary(max_size=60) | body(_CONFIGS), st.integers(0, 4_000)),
         a_damaged_adapter_is_invalid,
     ),
+    Property("reports", mutated([_REPORT]).flatmap(written), a_report_of_any_kind_is_decided_on_and_shown),
     Property("events", lines(EVENTS), events_are_accounted_for, live=True),
     Property("feedback", body(FEEDBACK), feedback_is_taken_or_refused, live=True),
     Property("chats", body(CHATS), chats_are_answered_or_refused, live=True),

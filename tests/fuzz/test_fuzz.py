@@ -15,6 +15,7 @@ HERE = {
     "files": 150,
     "verdicts": 300,
     "adapters": 150,
+    "reports": 300,
     "events": 150,
     "feedback": 40,
     "chats": 60,

@@ -115,3 +115,12 @@ def test_a_candidate_that_was_rolled_back_needs_a_new_approval_that_knows_of_it(
     with pytest.raises(Refused, match=r"evidence has changed .*rolled_back came"):
         rules.approve(digest, evidence=seal, reason="r", actor="ada", override_hold=True)
     assert approve(rules, digest, **HOLD)["state"] == "approved"
+
+
+def test_a_report_that_holds_half_a_character_is_none_and_the_next_candidate_is_found(
+    rules: Operations, folder: Path
+) -> None:
+    broken, sound = make_candidate(folder, 1, snapshot="\ud83d"), make_candidate(folder, 2)
+    found = list(rules.discover())
+    assert rules.show(sound)["digest"] == sound
+    assert [one for one in found if broken[:12] in str(one)], "it is said which one can't be used"
