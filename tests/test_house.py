@@ -59,6 +59,7 @@ def test_a_command_has_an_example_in_its_help_or_its_groups(path: tuple[str, ...
 KEYS = list(keys())
 READ_ELSEWHERE = {
     "control.url": 'CONTROL_URL = "TRIMTAB_CONTROL__URL"',
+    "judge.free": "settings.judge.unpriced",
     "reward.learning_rate": "rate = settings.rate(base.tiny)",
     "policy.learning_rate": "learning_rate=settings.rate(base.tiny)",
     "policy.sample_tokens": "spec.policy.reply_tokens(base.tiny)",

@@ -48,6 +48,10 @@ WIDE = 10_000
 class _Careful(Console):
     """Shows no password of an address, whoever prints it, and cuts nothing where nobody looks: a pipe's lines have any length."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, **options)
+        self._width = None  # COLUMNS is what it is when something is printed
+
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(masked(text), **options)
 
@@ -61,8 +65,8 @@ class _Careful(Console):
         self._width, self._height = size
 
 
-stdout = _Careful(soft_wrap=False, highlight=False)
-stderr = _Careful(stderr=True, highlight=False)
+stdout = _Careful(soft_wrap=False)
+stderr = _Careful(stderr=True)
 
 
 @dataclass(frozen=True)
