@@ -29,6 +29,7 @@ COMMANDS = {
     "show": "candidates",
     "approve": "candidates",
     "reject": "candidates",
+    "object": "candidates",
     "pause": "rollout",
     "resume": "rollout",
     "promote": "rollout",
@@ -62,8 +63,8 @@ class LazyGroup(Group):
         module = COMMANDS.get(cmd_name)
         if module is None:
             return None
-        named = module if cmd_name == "import" else cmd_name.replace("-", "_")  # Python keeps that word for itself
-        command = getattr(importlib.import_module(f"deploy.cli.{module}"), named)
+        found, named = importlib.import_module(f"deploy.cli.{module}"), cmd_name.replace("-", "_")
+        command = getattr(found, named, None) or getattr(found, f"{named}_")  # of a word that Python keeps for itself
         assert isinstance(command, click.Command)
         return command
 

@@ -35,6 +35,9 @@ def print_candidate(console: Console, view: dict[str, Any]) -> None:
     console.print(f"gate       [bold]{decision}[/bold]")
     for reason in view["gate"]["reasons"] if view["gate"] else ():
         console.print(f"           • {shown(reason)}")
+    for one in view["objections"]:
+        said = f"{one['actor']} ({one['at'][:19]}): {one['reason']}"
+        console.print(f"objection  {shown(said, 2_000)}", style="bold red", soft_wrap=True)
     if not report:
         console.print("           its report.json is gone: nothing more is known of it", style="red")
     for line in _figures(report):

@@ -133,6 +133,28 @@ def reject(context: Context, candidate: str, reason: str) -> None:
     _say(context, view, f"{short(view['digest'])} is rejected")
 
 
+@click.command("object")
+@click.argument("candidate")
+@click.option("--reason", default="", help="A sentence for whoever wants to go on; needed.")
+@click.option("--withdraw", is_flag=True, help="End all objections to it.")
+@pass_context()
+def object_(context: Context, candidate: str, reason: str, withdraw: bool) -> None:
+    """Object to a candidate: it is not approved and gets no further share until the objection is withdrawn.
+
+    What it serves already it goes on to serve: `trimtab rollback` takes it out.
+
+    \b
+    Examples:
+      trimtab object 3f2a9c --reason "flatters people who are wrong, see order K-472"
+      trimtab object 3f2a9c --withdraw --reason "seen together: that prompt was ours"
+    """
+    with operations(context) as rules:
+        _discover(rules)
+        view = rules.object(candidate, reason=reason, actor=actor(), withdraw=withdraw)
+    said = "nobody objects any more" if withdraw else "it is blocked until the objection is withdrawn"
+    _say(context, view, f"{short(view['digest'])}: {said}")
+
+
 def _discover(rules: Operations) -> None:
     """Take in what lies in the candidates' folder and is not in the list yet; what can't be is said."""
     for problem in rules.discover():

@@ -39,6 +39,12 @@ class Step(Because):
     expect: str | None = Field(None, max_length=64, description=EXPECT_HELP)
 
 
+class Objecting(Because):
+    """A no until it is withdrawn."""
+
+    withdraw: bool = False
+
+
 class Approval(BaseModel):
     """A yes to the evidence of the seal that `evidence` names."""
 
@@ -94,7 +100,7 @@ def _looking(router: APIRouter, rules: Operations, read: Any) -> None:
 
 
 def _deciding(router: APIRouter, rules: Operations, approve: Any) -> None:
-    evidence, why = _body(Approval, approve), _body(Because, approve)
+    evidence, why, objection = (_body(model, approve) for model in (Approval, Because, Objecting))
 
     @router.post("/candidates/{digest}/approve", openapi_extra=_documented(Approval))
     def approve_candidate(digest: str, body: Approval = evidence, actor: str = approve) -> dict[str, Any]:
@@ -107,6 +113,11 @@ def _deciding(router: APIRouter, rules: Operations, approve: Any) -> None:
     def reject_candidate(digest: str, body: Because = why, actor: str = approve) -> dict[str, Any]:
         """Say no for good."""
         return rules.reject(digest, reason=body.reason, actor=actor)
+
+    @router.post("/candidates/{digest}/object", openapi_extra=_documented(Objecting))
+    def object_to_candidate(digest: str, body: Objecting = objection, actor: str = approve) -> dict[str, Any]:
+        """Block its approval and further shares until this is withdrawn."""
+        return rules.object(digest, reason=body.reason, actor=actor, withdraw=body.withdraw)
 
     @router.post("/trainings/{name}/{answer}", openapi_extra=_documented(Because))
     def answer_training(

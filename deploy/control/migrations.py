@@ -56,8 +56,10 @@ def _from_2(connection: Connection) -> None:
 
 
 def _from_3(connection: Connection) -> None:
-    """Units are enrolled, those of a rollout under way with their next conversation; what the controller sees is kept."""
+    """Units are enrolled, those of a rollout under way with their next conversation; what the controller sees is kept;
+    people may object."""
     schema.enrolments.create(connection)
+    schema.objections.create(connection)
     schema.looks.create(connection)
 
 

@@ -60,6 +60,17 @@ class Approval:
 
 
 @dataclass(frozen=True)
+class Objection:
+    """A named person's no to going on with a candidate, until it is withdrawn."""
+
+    candidate: str
+    at_us: int
+    actor: str
+    reason: str
+    withdrawn_at_us: int | None = None
+
+
+@dataclass(frozen=True)
 class Period:
     """Who served what, from when to when. `ended_at_us` None: it is now. `share` is the candidate's, of new conversations."""
 

@@ -78,6 +78,17 @@ approvals = Table(
     Column("override_hold", Boolean, nullable=False),
 )
 
+objections = Table(
+    "objections",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("candidate", String(64), nullable=False, index=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("actor", String, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("withdrawn_at_us", BigInteger, doc="null while it blocks"),
+)
+
 rollouts = Table(
     "rollouts",
     metadata,

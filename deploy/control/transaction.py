@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from deploy.control import history, schema
 from deploy.control.assignments import read_serving
 from deploy.control.history import Entry
-from deploy.control.records import Approval, Candidate, Period, RolloutLook, Seal, UnknownCandidate
+from deploy.control.records import Approval, Candidate, Objection, Period, RolloutLook, Seal, UnknownCandidate
 from deploy.rules.approval import VERSION
 from deploy.rules.assignment import Routing
 from deploy.rules.rollout import CandidateState, Serving, Stage
@@ -128,6 +128,23 @@ class Transaction:
         columns = [table.c[field.name] for field in dataclasses.fields(Approval)]
         rows = self.connection.execute(select(*columns).where(table.c.candidate == digest).order_by(table.c.id.desc()))
         return [Approval(**row._asdict()) for row in rows]
+
+    def add_objection(self, objection: Objection) -> None:
+        self.connection.execute(insert(schema.objections).values(dataclasses.asdict(objection)))
+
+    def objections(self, digest: str) -> list[Objection]:
+        """Those that block this candidate, the oldest first."""
+        table = schema.objections
+        columns = [table.c[field.name] for field in dataclasses.fields(Objection)]
+        open_ones = (table.c.candidate == digest) & table.c.withdrawn_at_us.is_(None)
+        rows = self.connection.execute(select(*columns).where(open_ones).order_by(table.c.id))
+        return [Objection(**row._asdict()) for row in rows]
+
+    def withdraw_objections(self, digest: str, now_us: int) -> None:
+        """None of them blocks it from here on."""
+        table = schema.objections
+        open_ones = (table.c.candidate == digest) & table.c.withdrawn_at_us.is_(None)
+        self.connection.execute(update(table).where(open_ones).values(withdrawn_at_us=now_us))
 
     def serving(self) -> Serving:
         """What is served now, and the rollout under way."""

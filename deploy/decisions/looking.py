@@ -16,6 +16,7 @@ from deploy.decisions.views import (
     described_approval,
     described_candidate,
     described_look,
+    described_objection,
     described_periods,
     finite,
     look_at,
@@ -51,6 +52,7 @@ class Looking:
             return {
                 **self._view(tx, candidate),
                 "approvals": [described_approval(approval) for approval in tx.approvals(digest)],
+                "objections": [described_objection(objection) for objection in tx.objections(digest)],
                 "shares": described_periods([period for name in sorted(rollouts) for period in tx.periods(name)]),
                 "looks": [described_look(tx.look(name)) for name in sorted(rollouts) if tx.look(name) is not None],
                 "history": [described(entry) for entry in tx.history(subject=digest)],
@@ -81,6 +83,9 @@ class Looking:
         look = tx.look(serving.rollout.id) if serving.rollout is not None else None
         return served(serving, look) | {
             "because": because(tx, serving),
+            "objections": []
+            if serving.rollout is None
+            else [described_objection(one) for one in tx.objections(serving.rollout.candidate)],
             "next": next_step(self._situation(tx, serving, **known)),
         }
 

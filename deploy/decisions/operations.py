@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from deploy.control.history import Entry
-from deploy.control.records import Approval, Candidate, Seal
+from deploy.control.records import Approval, Candidate, Objection, Seal
 from deploy.control.trainings import TrainingRequest
 from deploy.control.transaction import Transaction
 from deploy.decisions.evidence import Report, policy_of
@@ -41,6 +41,7 @@ class Operations(Registering):
         report, now = self._room.verified(digest), self._clock.now_us()  # hashing weights takes its time
         with self.control.change() as tx:
             candidate = tx.candidate(digest)
+            _refuse_objected(tx, digest)
             if candidate.rejected_by is not None:
                 raise Refused(f"{short(digest)} was rejected by {candidate.rejected_by}: train another candidate")
             seal = tx.sealed(digest, evidence) if len(evidence.strip()) >= approval.MIN_PREFIX else None
@@ -68,6 +69,25 @@ class Operations(Registering):
                 tx.append(Entry(now, actor, "reject", candidate.digest, candidate.state, "rejected", reason))
             return self._view(tx, tx.candidate(candidate.digest))
 
+    def object(self, prefix: str, *, reason: str, actor: str, withdraw: bool = False) -> dict[str, Any]:
+        """Block this candidate's approval and its next shares, whatever the evidence says; or withdraw all that was objected."""
+        reason, now = one_line(reason), self._clock.now_us()
+        if not reason:
+            raise Refused(
+                "an objection needs a reason, and so does its end: add --reason with a sentence for whoever reads it"
+            )
+        with self.control.change() as tx:
+            candidate = tx.candidate(prefix)
+            if withdraw and not tx.objections(candidate.digest):
+                raise Refused(f"nobody objects to {short(candidate.digest)}: there is nothing to withdraw")
+            if withdraw:
+                tx.withdraw_objections(candidate.digest, now)
+            else:
+                tx.add_objection(Objection(candidate.digest, now, actor, reason))
+            action = "withdraw" if withdraw else "object"
+            tx.append(Entry(now, actor, action, candidate.digest, candidate.state, candidate.state, reason))
+            return self._view(tx, candidate)
+
     def answer_training(
         self, name: str, answer: Literal["approved", "rejected"], *, reason: str, actor: str
     ) -> TrainingRequest:
@@ -93,6 +113,8 @@ class Operations(Registering):
             serving = tx.serving()
             _expected(serving, expect)
             policy = policy_of(self._settings())
+            if serving.rollout is not None:
+                _refuse_objected(tx, serving.rollout.candidate)
             if serving.rollout is not None and not serving.halted and serving.rollout.state != "paused":
                 if report is None or under_way is None or under_way.candidate != serving.rollout.candidate:
                     raise Refused("the rollout has just changed: look at `trimtab candidates`, then promote again")
@@ -197,6 +219,14 @@ class Operations(Registering):
 def one_line(text: str) -> str:
     """A reason as it is stored: without control characters, at most 2,000 characters."""
     return " ".join(plain(text).replace("\0", " ").split())[:MAX_REASON]
+
+
+def _refuse_objected(tx: Transaction, digest: str) -> None:
+    if objections := tx.objections(digest):
+        said = "; ".join(f"{one.actor} objects: {one.reason}" for one in objections)
+        raise Refused(
+            f"{said}. Talk to them; `trimtab object {short(digest)} --withdraw --reason …` ends it, and the history says who did"
+        )
 
 
 def _instead(candidate: Candidate, serving: Serving) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deploy.control.history import Entry
-from deploy.control.records import Approval, Candidate, Period, RolloutLook, Seal
+from deploy.control.records import Approval, Candidate, Objection, Period, RolloutLook, Seal
 from deploy.rules.names import percent
 from deploy.rules.next_step import Look
 from deploy.rules.reasons import codes, from_json, sentences
@@ -75,6 +75,11 @@ def described_approval(approval: Approval) -> dict[str, Any]:
         "override_hold": approval.override_hold,
         "seal": approval.seal,
     }
+
+
+def described_objection(objection: Objection) -> dict[str, Any]:
+    """A person's no, as JSON values."""
+    return {"at": iso(objection.at_us), "actor": objection.actor, "reason": objection.reason}
 
 
 def described(entry: Entry) -> dict[str, Any]:

@@ -91,6 +91,21 @@ def test_exit_codes_tell_failed_refused_and_wrong_usage_apart(typed: Any, digest
     assert typed("halt")[0] == 0
 
 
+def test_an_objection_is_on_every_screen_and_blocks_until_it_is_withdrawn(typed: Any, digest: str) -> None:
+    evidence = document(typed("show", digest, "--json"))["evidence"]
+    words = ["approve", digest, "--evidence", evidence, "--reason", "ok", "--override-hold"]
+    code, out, _ = typed("object", digest, "--reason", "it flatters")
+    assert (code, "blocked until the objection is withdrawn" in out) == (0, True)
+    assert "it flatters" in typed("show", digest)[1]
+    code, _, error = typed(*words)
+    assert (code, "objects: it flatters" in error) == (3, True)
+    assert typed("object", digest, "--withdraw", "--reason", "talked about")[0] == 0
+    assert typed(*words)[0] == 0
+    typed("object", digest, "--reason", "again")
+    code, out, _ = typed("candidates")
+    assert (code, "objects: again" in out) == (0, True)
+
+
 def test_halt_works_beside_a_broken_trimtab_toml(typed: Any, state: Path) -> None:
     (state / "trimtab.toml").write_text("[gate\nnonsense")
     assert typed("promote")[0] == 1

@@ -29,7 +29,14 @@ from tests.deploy.cli.typed import sentence, typed
     ],
 )
 def test_who_serves_how_much_is_one_line_and_a_halt_comes_first(rollout: object, halted: bool, said: str) -> None:
-    serving = {"incumbent": "a" * 64, "rollout": rollout, "halted": halted, "next": "trimtab status", "because": []}
+    serving = {
+        "incumbent": "a" * 64,
+        "rollout": rollout,
+        "halted": halted,
+        "next": "trimtab status",
+        "because": [],
+        "objections": [],
+    }
     assert account(serving) == [said, "next: trimtab status"]
 
 

@@ -64,6 +64,7 @@ def test_a_candidate_is_approved_promoted_and_halted_over_http(client: TestClien
     [
         ("/admin/v1/promote", {}, 409, "refused"),
         ("/admin/v1/candidates/nope/reject", {"reason": "r"}, 404, "not_found"),
+        ("/admin/v1/candidates/nope/object", {"reason": "r"}, 404, "not_found"),
         ("/admin/v1/halt", {"because": "r"}, 400, "invalid_value"),
         ("/admin/v1/trainings/training-1/approve", {"reason": "r"}, 503, "failed"),
     ],
@@ -115,6 +116,7 @@ def test_a_tenants_key_sees_and_does_nothing_here_whatever_it_names(rules: Opera
         *(("POST", action, {"reason": "mine"}) for action in ACTIONS),
         ("POST", f"candidates/{digest}/approve", approval),
         ("POST", f"candidates/{digest}/reject", {"reason": "mine"}),
+        ("POST", f"candidates/{digest}/object", {"reason": "mine"}),
         ("POST", "trainings/training-1/approve", {"reason": "mine"}),
     ]
     for method, path, body in asked:
@@ -169,3 +171,14 @@ def test_every_operation_is_in_the_openapi_document(client: TestClient) -> None:
             assert f"{method.upper()} {path}" in page
     assert "override_hold" in page
     assert paths["/admin/v1/halt"]["post"]["description"].startswith("The kill switch")
+
+
+def test_an_objection_over_http_blocks_until_it_is_withdrawn(rules: Operations, digest: str) -> None:
+    client, path = client_of(rules, require_keys=False), f"/admin/v1/candidates/{digest}"
+    approval = {"evidence": rules.show(digest)["evidence"], "reason": "r", "override_hold": True}
+    assert client.post(f"{path}/object", json={"reason": "it flatters"}).status_code == 200
+    refused = client.post(f"{path}/approve", json=approval)
+    assert (refused.status_code, "objects: it flatters" in refused.json()["error"]["message"]) == (409, True)
+    assert client.get(path).json()["objections"][0]["reason"] == "it flatters"
+    assert client.post(f"{path}/object", json={"reason": "talked about", "withdraw": True}).status_code == 200
+    assert client.post(f"{path}/approve", json=approval).status_code == 200

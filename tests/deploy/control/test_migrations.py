@@ -135,7 +135,10 @@ def test_the_rollout_under_way_goes_on_by_its_rule_and_the_next_one_has_a_salt(w
     control.close()
 
 
-BEFORE_3, BEFORE_4 = ("ALTER TABLE rollouts DROP COLUMN salt",), ("DROP TABLE enrolments", "DROP TABLE looks")
+BEFORE_3, BEFORE_4 = (
+    ("ALTER TABLE rollouts DROP COLUMN salt",),
+    ("DROP TABLE enrolments", "DROP TABLE looks", "DROP TABLE objections"),
+)
 
 
 @ANY_SERVER

@@ -308,3 +308,53 @@ def test_who_pauses_again_adds_a_reason_and_takes_none_away(rules: Operations, f
 
 def why(serving: dict[str, Any]) -> list[tuple[str, str]]:
     return [(one["actor"], one["reason"]) for one in serving["because"]]
+
+
+def test_an_objection_blocks_approval_and_every_further_share_until_it_is_withdrawn(
+    judged_rules: Operations, folder: Path
+) -> None:
+    digest = make_candidate(folder)
+    judged_rules.register(digest)
+    judged_rules.object(digest, reason="flatters\nwho is wrong", actor="eve")
+    with pytest.raises(Refused, match=r"eve objects: flatters who is wrong\..*--withdraw"):
+        approve(judged_rules, digest, **HOLD)
+    judged_rules.object(digest, reason="it was our prompt", actor="ada", withdraw=True)
+    approve(judged_rules, digest)
+    judged_rules.promote(actor="ada")
+    judged_rules.object(digest, reason="tool calls break", actor="eve")
+    judged_rules.object(digest, reason="so I see too", actor="bob")
+    with pytest.raises(Refused, match="eve objects: tool calls break; bob objects: so I see too"):
+        judged_rules.promote(actor="ada", reason="never mind", override_hold=True)
+    serving = judged_rules.serving()
+    assert [one["actor"] for one in serving["objections"]] == ["eve", "bob"]
+    assert serving["rollout"]["share"] == 0.05, "what it serves it goes on to serve"
+    judged_rules.object(digest, reason="mended", actor="bob", withdraw=True)
+    judged_rules.promote(actor="ada")
+    told = [(entry["action"], entry["actor"]) for entry in judged_rules.history(50, digest)]
+    assert [one for one in told if one[0] in ("object", "withdraw")] == [
+        ("withdraw", "bob"),
+        ("object", "bob"),
+        ("object", "eve"),
+        ("withdraw", "ada"),
+        ("object", "eve"),
+    ]
+
+
+def test_an_objection_and_its_end_need_a_reason_and_there_has_to_be_one_to_end(rules: Operations, folder: Path) -> None:
+    digest = make_candidate(folder)
+    rules.register(digest)
+    for withdraw in (False, True):
+        with pytest.raises(Refused, match="needs a reason"):
+            rules.object(digest, reason=" ", actor="eve", withdraw=withdraw)
+    with pytest.raises(Refused, match="nobody objects"):
+        rules.object(digest, reason="fine", actor="eve", withdraw=True)
+
+
+def test_what_is_objected_to_can_still_be_taken_back(judged_rules: Operations, folder: Path) -> None:
+    digest = make_candidate(folder)
+    judged_rules.register(digest)
+    approve(judged_rules, digest)
+    judged_rules.promote(actor="ada")
+    judged_rules.object(digest, reason="it swears", actor="eve")
+    judged_rules.rollback(actor="eve")
+    assert judged_rules.serving()["rollout"] is None

@@ -107,3 +107,11 @@ def test_while_everything_is_halted_and_after_the_rollout_nothing_is_done(
     assert steer(judged_rules, replace(saw, rollout_id="another")) is None
     judged_rules.rollback(actor="ada")
     assert steer(judged_rules, saw) is None
+
+
+def test_an_objection_stops_what_evidence_would_move_on(judged_rules: Operations, folder: Path) -> None:
+    digest = begun(judged_rules, folder)
+    judged_rules.object(digest, reason="read the samples", actor="eve")
+    assert steer(judged_rules, look(judged_rules, "advance", "by evidence")) is None
+    assert judged_rules.serving()["rollout"]["share"] == 0.05
+    assert steer(judged_rules, look(judged_rules, "rollback")) == "rollback"
