@@ -43,6 +43,7 @@ NEEDS = {
     "show": "a candidate",
     "approve": "a candidate",
     "reject": "a candidate",
+    "object": "a candidate",
     "promote": "a rollout",
     "pause": "a rollout",
     "rollback": "a rollout",

@@ -148,7 +148,15 @@ def a_report_of_any_kind_is_decided_on_and_shown(_: None, raw: bytes) -> None:
         decided = decide(report.content, GateSettings(), Comparisons(), None)
         assert all(isinstance(sentence(reason), str) for reason in decided.reasons)
         view = {"digest": digest, "created_at": "", "snapshot": "s", "state": "held", "stage": "gate", "share": 0.0}
-        view |= {"gate": None, "history": [], "evidence": None, "evidence_age_s": None, "next": "wait"}
+        view |= {
+            "gate": None,
+            "history": [],
+            "looks": [],
+            "objections": [],
+            "evidence": None,
+            "evidence_age_s": None,
+            "next": "wait",
+        }
         print_candidate(Console(file=io.TextIOWrapper(io.BytesIO(), "utf-8")), view | {"report": report.content})
 
 
