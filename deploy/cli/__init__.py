@@ -30,6 +30,7 @@ COMMANDS = {
     "approve": "candidates",
     "reject": "candidates",
     "object": "candidates",
+    "rollout": "rollout_plan",
     "pause": "rollout",
     "resume": "rollout",
     "promote": "rollout",

@@ -9,11 +9,13 @@ Source: first passage of a Brownian motion with drift, Schrödinger 1915; Wald 1
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from statistics import NormalDist
 
 import numpy as np
 
-from feedback.statistics.tallies import Floats
+from feedback.statistics.harm import SHIFTS, harm_table
+from feedback.statistics.tallies import Floats, Strata
 
 _PHI = NormalDist().cdf
 
@@ -25,13 +27,37 @@ def units_to_pass(
 
     `table` are the logs of the bets' factors in one stratum, [K, 2, 2]; the rates are of the bad outcome in each arm.
     """
-    rates = np.array([incumbent, candidate])
-    chance = np.array([1 - share, share])[:, None] * np.stack([1 - rates, rates], -1)
-    mean = (table * chance).sum((-2, -1))
-    spread = np.sqrt((table**2 * chance).sum((-2, -1)) - mean**2)
+    mean, spread = _step(table, share, candidate, incumbent)
     needed = lacking + math.log(len(table))  # the bet that wins is one of K that share the stake
     found = [_units(mu, sd, needed, power) for mu, sd in zip(mean.tolist(), spread.tolist(), strict=True) if mu > 0]
     return math.ceil(min(found)) if found else None
+
+
+def days_to_find(
+    days: Iterable[float], per_day: float, candidate: float, incumbent: float, log_threshold: float, power: float
+) -> int | None:
+    """After how many days' units a rollout finds harm with probability `power`; None where these days are not enough.
+
+    `days` are the shares, day by day, of `per_day` new units each; the rates are of the bad outcome in each arm. Half of the stake
+    is on the rollout as a whole (`late_harm_log_e`).
+    """
+    means, variances = np.zeros(len(SHIFTS)), np.zeros(len(SHIFTS))
+    needed = log_threshold + math.log(2 * len(SHIFTS))
+    for day, share in enumerate(days, 1):
+        table = harm_table(Strata(np.array([share]), np.array([incumbent])))[:, 0]
+        mean, spread = _step(table, share, candidate, incumbent)
+        means, variances = means + per_day * mean, variances + per_day * spread**2
+        if max(map(_PHI, (means - needed) / np.sqrt(variances))) >= power:
+            return day
+    return None
+
+
+def _step(table: Floats, share: float, candidate: float, incumbent: float) -> tuple[Floats, Floats]:
+    """Mean and spread of the log factor of one unit, for each bet."""
+    rates = np.array([incumbent, candidate])
+    chance = np.array([1 - share, share])[:, None] * np.stack([1 - rates, rates], -1)
+    mean = (table * chance).sum((-2, -1))
+    return mean, np.sqrt((table**2 * chance).sum((-2, -1)) - mean**2)
 
 
 def _units(mean: float, spread: float, height: float, power: float) -> float:

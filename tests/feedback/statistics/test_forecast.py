@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from feedback.statistics.forecast import units_to_pass
+from feedback.statistics.forecast import days_to_find, units_to_pass
 from feedback.statistics.harm import harm_table
 from feedback.statistics.margin import margin_table
 from feedback.statistics.tallies import Strata
@@ -28,3 +28,19 @@ def test_a_margin_that_the_candidate_exceeds_is_never_passed() -> None:
     table = margin_table(Strata(np.array([0.5]), np.array([0.3])), 0.03)[:, 0]
     assert units_to_pass(table, 0.5, 0.34, 0.30, math.log(20)) is None
     assert units_to_pass(table, 0.5, 0.30, 0.30, math.log(20)) is not None
+
+
+@pytest.mark.parametrize(
+    ("incumbent", "candidate", "simulated"), [(0.30, 0.40, 5), (0.30, 0.35, 9), (0.03, 0.06, 7), (0.02, 0.04, 9)]
+)
+def test_the_day_of_a_rollback_is_forecast_as_simulations_had_it(
+    incumbent: float, candidate: float, simulated: int
+) -> None:
+    """At 2,000 new users a day, 5% for four days, 25% for four, then a half: the days whose users were needed, of 95%."""
+    days = [0.05] * 4 + [0.25] * 4 + [0.5] * 12
+    assert days_to_find(days, 2_000, candidate, incumbent, math.log(100), 0.95) == pytest.approx(simulated, abs=1)
+
+
+def test_harm_that_is_too_small_for_the_traffic_is_not_found() -> None:
+    assert days_to_find([0.05] * 4 + [0.5] * 28, 50, 0.11, 0.10, math.log(100), 0.8) is None
+    assert days_to_find([0.5] * 28, 2_000, 0.10, 0.10, math.log(100), 0.8) is None

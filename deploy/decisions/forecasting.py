@@ -1,0 +1,112 @@
+"""What a rollout could find with the traffic that was seen: how soon harm of which size, and how long an equal candidate takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deploy.decisions.outcomes import outcomes, tell
+from deploy.rules.assignment import GRACE_US, Enrolment
+from deploy.rules.plan import EXPECTED
+from feedback.records import Rating, Turn
+from feedback.statistics.deciding import guardrail_table
+from feedback.statistics.forecast import days_to_find, units_to_pass
+from feedback.statistics.plan import DAY_US, Metric, Plan
+from feedback.statistics.tallies import Strata
+
+SEEN_DAYS = 14
+"""So many days back the traffic is looked at."""
+
+LONGEST_DAYS = 120
+FACTORS = (1.25, 1.5, 2.0, 3.0)
+"""By which the rate of something bad may rise: what is forecast for each metric."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What was seen: new users a day (conversations where none is known), and the part of them that met each outcome."""
+
+    days: float
+    users: int
+    rates: dict[str, float]
+
+    @property
+    def per_day(self) -> float:
+        return self.users / self.days if self.days else 0.0
+
+
+def traffic(events: Sequence[tuple[int, Turn | Rating]], age_us: int, now_us: int) -> Traffic:
+    """Of what was received within SEEN_DAYS: each user is as if enrolled with his first reply, all in one arm."""
+    first: dict[tuple[str, str], int] = {}
+    for _, event in events:
+        if isinstance(event, Turn) and event.origin == "gateway":
+            name = event.tenant, event.user_id or event.conversation_id
+            first[name] = min(event.occurred_at_us, first.get(name, 2**62))
+    units = sorted((at_us, *name) for name, at_us in first.items())
+    enrolled = [Enrolment("", tenant, unit, 0, "incumbent", 0.5, 0.5, at_us) for at_us, tenant, unit in units]
+    if not enrolled:
+        return Traffic(0.0, 0, dict(EXPECTED))
+    known = outcomes(tell(enrolled, events), age_us, GRACE_US, now_us)
+    closed = len(known.y["errors"])
+    rates = {
+        name: (float(y.sum()) + 0.5) / (closed + 1) if closed >= 100 else EXPECTED[name] for name, y in known.y.items()
+    }
+    days = max(1.0, (now_us - enrolled[0].at_us) / DAY_US)
+    return Traffic(days, len(enrolled), rates)
+
+
+def forecast(plan: Plan, seen: Traffic) -> list[dict[str, Any]]:
+    """For each guardrail, what rise is found how soon, and how long an equal candidate takes until it may go on; days as numbers,
+    None where this traffic would never be enough."""
+    window_days = (plan.ages_us[-1] + plan.grace_us) / DAY_US
+    return [
+        {
+            "metric": metric.name,
+            "rate": seen.rates[metric.name],
+            "found": [_found(plan, seen, metric, factor, window_days) for factor in FACTORS],
+            "equal_passes_after_days": _equal(plan, seen, metric, window_days),
+        }
+        for metric in plan.guardrails
+    ]
+
+
+def schedule(plan: Plan) -> Iterable[float]:
+    """The share of each day, were every stage to last its minimum, and the evidence's as long as it takes."""
+    for stage in plan.stages[: plan.evidence_stage]:
+        yield from [stage.share] * max(1, math.ceil(stage.minimum_us / DAY_US))
+    yield from [plan.stages[plan.evidence_stage].share] * LONGEST_DAYS
+
+
+def _found(plan: Plan, seen: Traffic, metric: Metric, factor: float, window_days: float) -> dict[str, Any]:
+    rate = seen.rates[metric.name]
+    worse = min(rate * factor, 0.99)
+    watches = [watch for watch in plan.watches("guardrail") if watch.metric == metric.name and watch.slice is None]
+    threshold = watches[-1].log_threshold
+    days = {
+        f"day_{power:.0%}": None
+        if seen.per_day == 0
+        else _later(days_to_find(schedule(plan), seen.per_day, worse, rate, threshold, power), window_days)
+        for power in (0.8, 0.95)
+    }
+    return {"becomes": worse, **days}
+
+
+def _equal(plan: Plan, seen: Traffic, metric: Metric, window_days: float) -> int | None:
+    """Until the guardrail has passed in four rollouts of five; the early stages give little evidence, and count as none."""
+    rate, share = seen.rates[metric.name], plan.stages[plan.evidence_stage].share
+    table = guardrail_table(metric, Strata(np.array([share]), np.array([rate])), plan)[:, 0]
+    units = units_to_pass(table, share, rate, rate, plan.log_promotion)
+    if units is None or seen.per_day == 0:
+        return None
+    early = sum(max(1, math.ceil(stage.minimum_us / DAY_US)) for stage in plan.stages[: plan.evidence_stage])
+    days = early + math.ceil(units / seen.per_day + window_days)
+    longest = early + plan.stages[plan.evidence_stage].maximum_us / DAY_US
+    return days if days <= longest else None
+
+
+def _later(day: int | None, window_days: float) -> int | None:
+    return None if day is None else math.ceil(day + window_days)
