@@ -16,6 +16,7 @@ from pathlib import Path
 from fastapi import Request, Response
 
 from deploy.console.port import admin_app
+from deploy.control.records import RolloutLook
 from deploy.control.store import Control, open_control
 from deploy.decisions import figures
 from deploy.decisions.operations import Operations
@@ -60,9 +61,27 @@ class Loop:
         if self.seen < 40:  # later ones change nothing that is looked at
             digest = make_candidate(self.candidates, seed=self.seen)
             seal = self.rules.register(digest)["evidence"]
+            if self.seen > 1:
+                self.rules.rollback(actor="test", reason="worse")
             self.rules.approve(digest, evidence=seal, reason="better", actor="test")
             self.rules.promote(actor="test")
-            self.rules.rollback(actor="test", reason="worse")
+            self._look()
+
+    def _look(self) -> None:
+        """As the controller's look at users of both arms would be."""
+        row = {
+            "metric": "errors",
+            "age_h": 72.0,
+            "slice": None,
+            "log_evidence_of_harm": 1.0,
+            "log_evidence_needed": 5.0,
+        }
+        counts = {"bad": {"candidate": 3, "incumbent": 2}, "of": {"candidate": 50, "incumbent": 60}}
+        units = {"candidate": 70, "incumbent": 80}
+        with self.control.change() as tx:
+            under_way = tx.serving().rollout
+            assert under_way is not None
+            tx.save_look(RolloutLook(under_way.id, 1, {"action": "wait", "units": units, "metrics": [row | counts]}))
 
     def _take_in(self) -> None:
         streams.observe_events([(turn("t1"), turn("t1").occurred_at_us + 2_000_000)], "turns.served")

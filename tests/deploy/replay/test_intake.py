@@ -21,6 +21,7 @@ from deploy.state import State, open_state
 from feedback.facts.reader import Facts
 from feedback.intake.contract import Rejected
 from feedback.intake.edge import Edge, Record
+from feedback.records import Origin
 from feedback.topics import DEAD_LETTERS, TURNS
 from streams import dead_letters
 from streams.log import Log
@@ -129,10 +130,10 @@ async def test_what_is_waited_for_is_what_was_there(tmp_path: Path, log: Log) ->
 def test_a_line_that_nobody_foresaw_is_a_dead_letter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = Edge.record
 
-    def chokes(edge: Edge, raw: bytes, now_us: int) -> Record | Rejected:
+    def chokes(edge: Edge, raw: bytes, now_us: int, origin: Origin) -> Record | Rejected:
         if b'"t7"' in raw:
             raise RecursionError("too deep")
-        return made(edge, raw, now_us)
+        return made(edge, raw, now_us, origin)
 
     monkeypatch.setattr(Edge, "record", chokes)
     state = open_state(tmp_path / "s")

@@ -207,7 +207,7 @@ def test_no_retry_after_header_breaks_anything(header: str) -> None:
 async def test_nobody_there_is_unreachable_and_costs_nothing() -> None:
     with judge_server(scores()) as server:
         url = server.url
-    for nowhere in (url, "localhost", "http://127.0.0.1:99999/v1"):
+    for nowhere in (url, "http://localhost:9", "http://no-such-host.invalid/v1"):
         answer = await ask(nowhere)
         assert (answer.reason, answer.tokens) == ("unreachable", Tokens())
         assert answer.detail
@@ -233,7 +233,6 @@ async def test_a_question_on_which_the_connection_breaks_fails_after_three_tries
         ("http://ann:s3cret@judge:8000/v1", "http://…@judge:8000/v1", "s3cret"),
         ("https://judge/v1?key=s3cret", "https://judge/v1", None),
         ("http://judge/v1", "http://judge/v1", None),
-        ("ann:s3cret@judge", "…@judge", "s3cret"),
     ],
 )
 async def test_no_password_of_the_address_is_told(base_url: str, address: str, password: str | None) -> None:

@@ -431,7 +431,7 @@ async def test_a_conversation_that_the_template_refuses_is_for_the_engine_to_ref
     server = Speaking(recorded_candidate(candidates)[1])
     async with engine(candidates, Desk(), [server]) as served:
         template = await served._prompts.template()
-        template.chat.tokenizer._template = Mock(**{"render.side_effect": TemplateError("roles must alternate")})
+        template.chat.tokenizer._template = Mock(**{"rendered.side_effect": TemplateError("roles must alternate")})
         await heard(served, [{"role": "assistant", "content": "Hi"}])
         assert asked_last(server)[0] == "/v1/chat/completions"
 
