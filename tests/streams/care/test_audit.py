@@ -3,8 +3,10 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +18,7 @@ from feedback.intake.edge import Edge, Record
 from feedback.topics import VERDICTS
 from streams import dead_letters
 from streams.care.audit import Finding, audit, compare, ranges, repair
-from streams.log import TP, Log
+from streams.log import TP, Log, scan_partition
 from streams.sqlite.log import SqliteLog
 from tests.fakes import CLOCK
 from tests.feedback.builders import verdict
@@ -68,6 +70,28 @@ async def test_what_waits_is_no_fault(tmp_path: Path, log: Log) -> None:
     findings = list(audit(log, Facts(tmp_path / "facts")))
     assert all(finding.good for finding in findings)
     assert sum(finding.waiting for finding in findings) == 15
+
+
+async def test_what_the_worker_does_while_it_is_looked_at_is_no_fault(
+    tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await drain(tmp_path, log, [signed(turn(n)) for n in range(10)])
+    purged = dead_letters.purged
+
+    def meanwhile(log: Log) -> Any:
+        """Once the letters are read another is written, and the record counts as done."""
+        yield from purged(log)
+        before = log.ends()
+        log.append([BAD])
+        ((topic, partition),) = [place for place, end in log.ends().items() if end > before[place]]
+        writer = FactsWriter(tmp_path / "facts", log.identity, CLOCK)
+        for stored in scan_partition(log, topic, partition, before[topic, partition]):
+            place = {"topic": topic, "partition": partition, "offset": stored.offset}
+            log.append([dead_letters.dead_letter(Rejected("bad_json", "", "no JSON"), stored.value, 0, **place)])  # type: ignore[arg-type]
+        writer.commit([Batch(topic, partition, (), stored.offset + 1)])
+
+    monkeypatch.setattr(dead_letters, "purged", meanwhile)
+    assert wrong(list(audit(log, Facts(tmp_path / "facts"))))["missing"] == 0
 
 
 async def test_missing_facts_are_named_by_offset_and_taken_in_again(tmp_path: Path, log: Log) -> None:
