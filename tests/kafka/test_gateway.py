@@ -21,6 +21,7 @@ PAUSE_S = 0.05
 PARTITIONS = 2
 TOPIC = "turns.served"
 DEADLINE_S = 120.0
+KILLS = 2
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_a_gateway_that_is_killed_while_it_streams_loses_no_turn_that_was_told_t
     under_way = set[str]()
     with serving(tmp_path, kafka_servers, prefix) as gateway:
         chats = Chats(gateway.url, people=4)
-        for _ in range(3):
+        for _ in range(KILLS):
             complete(chats, len(chats.complete) + 20)
             with reply_under_way(gateway.url) as turn:
                 under_way.add(turn)
@@ -102,4 +103,4 @@ def test_a_gateway_that_is_killed_while_it_streams_loses_no_turn_that_was_told_t
         assert set(found[turn]) == {"ok"}
     for turn in chats.begun - chats.complete:
         assert len(set(found[turn])) == 1
-    assert [set(found[turn]) for turn in under_way] == 3 * [{"aborted"}]
+    assert [set(found[turn]) for turn in under_way] == KILLS * [{"aborted"}]

@@ -19,7 +19,11 @@ from tests.deploy.decisions.people import People
 from tests.fakes import ManualClock
 
 DAY_S = 86_400.0
-HALF = Settings(rollout=RolloutSettings(shares=(0.5, 0.95, 1.0), min_stage_s=86_400, max_stage_s=20 * 86_400))
+HALF = Settings(
+    rollout=RolloutSettings(
+        shares=(0.5, 0.95, 1.0), min_stage_s=86_400, max_stage_s=20 * 86_400, max_error_rise=3.0, max_dislike_rise=0.3
+    )
+)
 
 
 @pytest.fixture
@@ -96,7 +100,7 @@ def test_a_good_candidate_is_ready_once_enough_is_known_and_before_a_forecast_sa
 ) -> None:
     begin(rules, folder)
     people = People(control, facts, clock)
-    people.come(400, 4 * DAY_S, errors=(0.3, 0.3), dislikes=0.02)
+    people.come(60, 4 * DAY_S, errors=(0.3, 0.3), dislikes=0.02)
     waits = seen(control, facts, clock)
     assert waits["action"] == "wait"
     missing = max(units for units in waits["missing"].values() if units is not None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import os
 import random
 import time
 from collections import Counter
@@ -254,8 +255,11 @@ def begun(folder: Path, state: str) -> BaseProcess:
     return process
 
 
+KILLS = int(os.environ.get("TRIMTAB_TEST_KILLS", "8"))
+
+
 @pytest.mark.slow
-def test_a_replay_killed_at_twenty_random_moments_ends_in_the_same_dataset(tmp_path: Path) -> None:
+def test_a_replay_killed_at_random_moments_ends_in_the_same_dataset(tmp_path: Path) -> None:
     undisturbed = replayed(tmp_path / "undisturbed", SAMPLE)[1]
     chance = random.Random(7)
     imported = FORKED.Process(target=int)
@@ -265,14 +269,14 @@ def test_a_replay_killed_at_twenty_random_moments_ends_in_the_same_dataset(tmp_p
     begun(tmp_path, "whole").join()
     whole_s = time.monotonic() - began_s
     killed = 0
-    for _ in range(20):
+    for _ in range(KILLS):
         process = begun(tmp_path, "s")
         deadline = time.monotonic() + whole_s * chance.uniform(0.1, 0.8)
         process.join(deadline - time.monotonic())
         killed += process.is_alive()
         process.kill()
         process.join()
-    assert killed >= 5, f"only {killed} of 20 were under way, a whole one takes {whole_s:.1f} s"
+    assert killed >= KILLS / 4, f"only {killed} of {KILLS} were under way, a whole one takes {whole_s:.1f} s"
     account = answer("replay", SAMPLE, "--no-train", "--state", "s", cwd=tmp_path)
     assert account["dataset_hash"] == undisturbed
 
