@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ from deploy.decisions.forecasting import SEEN_DAYS, Traffic, forecast, traffic
 from deploy.errors import Failed
 from deploy.rules.plan import plan_of
 from feedback.facts.reader import Facts
+from feedback.records import Rating, Turn
 from feedback.statistics.plan import DAY_US
 
 
@@ -48,8 +50,12 @@ def plan_(context: Context, per_day: float | None) -> None:
             "rollout.shares goes to everybody at once, so nobody is left to compare with: give it a share below 1"
         )
     now_us = context.clock.now_us()
-    received = Facts(context.state.facts).received_since(now_us - SEEN_DAYS * DAY_US)
-    seen = traffic([(at_us, event) for _, at_us, event in received], plan.ages_us[-1], now_us)
+    facts = Facts(context.state.facts)
+
+    def received() -> Iterator[tuple[int, Turn | Rating]]:
+        return ((at_us, event) for _, at_us, event in facts.received_since(now_us - SEEN_DAYS * DAY_US))
+
+    seen = traffic(received, plan.ages_us[-1], now_us)
     if per_day is not None:
         seen = Traffic(1.0, round(per_day), seen.rates)
     rows = forecast(plan, seen)

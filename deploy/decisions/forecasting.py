@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,10 +39,10 @@ class Traffic:
         return self.users / self.days if self.days else 0.0
 
 
-def traffic(events: Sequence[tuple[int, Turn | Rating]], age_us: int, now_us: int) -> Traffic:
-    """Of what was received within SEEN_DAYS: each user is as if enrolled with his first reply, all in one arm."""
+def traffic(events: Callable[[], Iterable[tuple[int, Turn | Rating]]], age_us: int, now_us: int) -> Traffic:
+    """Of what was received, which is read twice: each user is as if enrolled with his first reply, all in one arm."""
     first: dict[tuple[str, str], int] = {}
-    for _, event in events:
+    for _, event in events():
         if isinstance(event, Turn) and event.origin == "gateway":
             name = event.tenant, event.user_id or event.conversation_id
             first[name] = min(event.occurred_at_us, first.get(name, 2**62))
@@ -50,7 +50,7 @@ def traffic(events: Sequence[tuple[int, Turn | Rating]], age_us: int, now_us: in
     enrolled = [Enrolment("", tenant, unit, 0, "incumbent", 0.5, 0.5, at_us) for at_us, tenant, unit in units]
     if not enrolled:
         return Traffic(0.0, 0, dict(EXPECTED))
-    known = outcomes(tell(enrolled, events), age_us, GRACE_US, now_us)
+    known = outcomes(tell(enrolled, events()), age_us, GRACE_US, now_us)
     closed = len(known.y["errors"])
     rates = {
         name: (float(y.sum()) + 0.5) / (closed + 1) if closed >= 100 else EXPECTED[name] for name, y in known.y.items()

@@ -52,19 +52,18 @@ def tell(enrolments: Sequence[Enrolment], events: Iterable[tuple[int, Turn | Rat
     numbers = defaultdict[Name, list[int]](list)
     for number, one in enumerate(enrolments):
         numbers[one.tenant, one.unit].append(number)
-    served: dict[TurnKey, Turn] = {}
+    served: dict[TurnKey, int] = {}  # the unit of each reply: of millions nothing else is kept
     first: dict[int, int] = {}
     for received_us, event in events:
         if isinstance(event, Turn):
-            if event.origin == "gateway" and (unit := _unit(event, event.occurred_at_us, numbers, told)) is not None:
-                served[event.key] = event
+            if event.origin == "gateway" and (unit := _unit(event, numbers, told)) is not None:
+                served[event.key] = unit
                 _tell_turn(told, first, unit, received_us, event)
-        elif event.source == "user" and event.kind in RATED_BY and event.key is not None:
-            turn = served.get(event.key)
-            if turn is not None and (unit := _unit(turn, turn.occurred_at_us, numbers, told)) is not None:
-                order = event.occurred_at_us, event.event_id, RANKS[event.origin]
-                whose = event.key, event.kind, event.user_id
-                told.ratings.append((unit, event.occurred_at_us, received_us, whose, order, _disliked(event)))
+        elif event.source == "user" and event.kind in RATED_BY and event.key is not None and event.key in served:
+            order = event.occurred_at_us, event.event_id, RANKS[event.origin]
+            whose = event.key, event.kind, event.user_id
+            rating = served[event.key], event.occurred_at_us, received_us, whose, order, _disliked(event)
+            told.ratings.append(rating)
     return told
 
 
@@ -110,12 +109,12 @@ def _tell_turn(told: Told, first: dict[int, int], unit: int, received_us: int, t
         told.slices[unit] = frozenset(locale | {f"{name}:{value}" for name, value in turn.tags.items()})
 
 
-def _unit(turn: Turn, at_us: int, numbers: dict[Name, list[int]], told: Told) -> int | None:
+def _unit(turn: Turn, numbers: dict[Name, list[int]], told: Told) -> int | None:
     """The number of the enrolment that was this turn's unit's last one then."""
     mine = numbers.get((turn.tenant, turn.user_id or turn.conversation_id))
     if not mine:
         return None
-    place = bisect_right(mine, at_us, key=lambda number: int(told.opened_us[number]))
+    place = bisect_right(mine, turn.occurred_at_us, key=lambda number: int(told.opened_us[number]))
     return mine[place - 1] if place else None
 
 

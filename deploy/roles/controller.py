@@ -21,8 +21,8 @@ from models.adapters import engine_name
 log = structlog.get_logger()
 
 
-WATCH_S = 30.0
-"""How often the rollout's units are looked at."""
+WATCH_S, BUSY = 30.0, 0.1
+"""How often the rollout's units are looked at, and the part of the time that looking may take: of many users less often."""
 
 
 async def run_controller(role: Role, stop: asyncio.Event, require_keys: bool) -> None:
@@ -36,14 +36,15 @@ async def run_controller(role: Role, stop: asyncio.Event, require_keys: bool) ->
 async def _watch(role: Role, stop: asyncio.Event) -> None:
     rules = operations(role.state, role.settings, role.control, role.clock)
     watching = Watching(role.control, Facts(role.state.facts), lambda: role.settings, role.clock)
-    looked_at_s = -math.inf
+    look_at_s = -math.inf
     while not stop.is_set():
         for problem in await asyncio.to_thread(rules.discover):
             log.warning("candidate_unusable", problem=problem)
         await asyncio.to_thread(rules.reseal)
-        if role.clock.monotonic_s() - looked_at_s >= WATCH_S:
-            looked_at_s = role.clock.monotonic_s()
+        if (began_s := role.clock.monotonic_s()) >= look_at_s:
             await asyncio.to_thread(watch, watching, rules)
+            ended_s = role.clock.monotonic_s()
+            look_at_s = ended_s + max(WATCH_S, (ended_s - began_s) / BUSY)
         await asyncio.to_thread(figures.refresh, role.control, role.clock.now_us())
         role.waiting = None
         await role.clock.wait(stop, REFRESH_S)
