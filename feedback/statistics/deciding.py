@@ -17,6 +17,10 @@ from feedback.statistics.tallies import Floats, Ints, Strata
 Action = Literal["rollback", "hold", "pause", "wait", "advance", "promote"]
 
 
+FIRM = 20
+"""So many units is the rate worth that was expected, where a forecast rests on few."""
+
+
 @dataclass(frozen=True, eq=False)
 class Tallies:
     """What is known of a rollout at one moment: of closed units only, in order of assignment."""
@@ -110,20 +114,19 @@ def guardrail_table(metric: Metric, strata: Strata, plan: Plan) -> Floats:
 
 
 def _missing(tallies: Tallies, plan: Plan) -> dict[str, int | None]:
-    """Units in this stage that each guardrail still needs, were both arms as the incumbent is now."""
+    """Units in this stage that each guardrail still needs, were both arms alike, with the rate that they have together."""
     missing: dict[str, int | None] = {}
     for watch in (
         watch for watch in plan.watches("guardrail") if watch.slice is None and watch.age_us == plan.ages_us[-1]
     ):
         metric = next(metric for metric in plan.guardrails if metric.name == watch.metric)
         counts, strata = tallies.counts[watch.name], tallies.strata[watch.name]
-        lacking = plan.log_promotion - float(guardrail_log_e(metric, counts, strata, plan))
-        if lacking > 0:
+        if float(guardrail_log_e(metric, counts, strata, plan)) < plan.log_promotion:
             now = int((strata.stages <= tallies.stage).sum()) - 1
-            rate = (counts[:, 0, 1].sum() + 0.5) / (counts[:, 0].sum() + 1)
-            missing[metric.name] = units_to_pass(
-                guardrail_table(metric, strata, plan)[:, now], float(strata.p[now]), rate, rate, lacking
-            )
+            rate = (counts[..., 1].sum() + FIRM * strata.m[now]) / (counts.sum() + FIRM)
+            table, share = guardrail_table(metric, strata, plan), float(strata.p[now])
+            wealth = (counts * table).sum(axis=(-3, -2, -1))
+            missing[metric.name] = units_to_pass(table[:, now], share, rate, rate, plan.log_promotion, wealth=wealth)
     return missing
 
 

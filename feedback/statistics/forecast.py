@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from feedback.statistics.harm import SHIFTS, harm_table
 from feedback.statistics.tallies import Floats, Strata
@@ -21,15 +22,24 @@ _PHI = NormalDist().cdf
 
 
 def units_to_pass(
-    table: Floats, share: float, candidate: float, incumbent: float, lacking: float, power: float = 0.8
+    table: Floats,
+    share: float,
+    candidate: float,
+    incumbent: float,
+    log_threshold: float,
+    power: float = 0.8,
+    wealth: ArrayLike = 0.0,
 ) -> int | None:
-    """Units of both arms until log E has grown by `lacking` with probability `power`; None where no number is enough.
+    """Units of both arms until log E reaches the threshold with probability `power`; None where no number is enough.
 
-    `table` are the logs of the bets' factors in one stratum, [K, 2, 2]; the rates are of the bad outcome in each arm.
+    `table` are the logs of the bets' factors in one stratum, [K, 2, 2], `wealth` what each bet has won so far, as a log; the rates
+    are of the bad outcome in each arm.
     """
     mean, spread = _step(table, share, candidate, incumbent)
-    needed = lacking + math.log(len(table))  # the bet that wins is one of K that share the stake
-    found = [_units(mu, sd, needed, power) for mu, sd in zip(mean.tolist(), spread.tolist(), strict=True) if mu > 0]
+    # one of K that share the stake has to win it all
+    needed = np.maximum(log_threshold + math.log(len(table)) - np.asarray(wealth), 0.1) + np.zeros(len(table))
+    steps = zip(mean.tolist(), spread.tolist(), needed.tolist(), strict=True)
+    found = [_units(mu, sd, height, power) for mu, sd, height in steps if mu > 0]
     return math.ceil(min(found)) if found else None
 
 
