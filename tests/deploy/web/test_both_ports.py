@@ -292,7 +292,7 @@ async def test_the_openapi_document_says_what_the_admin_port_takes(open_port: An
     client = await open_port("admin")
     paths = (await client.get("/openapi.json")).json()["paths"]
     taken = {path: operations["post"]["requestBody"] for path, operations in paths.items() if "post" in operations}
-    assert len(taken) == 8
+    assert len(taken) == 9
     approval = json.dumps(taken["/admin/v1/candidates/{digest}/approve"])
     assert all(field in approval for field in ("evidence", "reason", "override_hold"))
     assert all(body["required"] for body in taken.values())
