@@ -18,7 +18,7 @@ from deploy.settings import RolloutSettings, Settings
 from feedback.facts.reader import Facts
 from tests.deploy.candidates import make_candidate
 from tests.deploy.decisions.approving import approve
-from tests.deploy.decisions.people import People
+from tests.deploy.decisions.people import People, settle_draws
 from tests.fakes import ManualClock
 
 pytestmark = pytest.mark.slow
@@ -38,7 +38,7 @@ class Days:
     def __init__(self, folder: Path, clock: ManualClock) -> None:
         self._folder, self._clock = folder, clock
         self.control = open_control(folder / "control.db")
-        self.people = People(self.control, folder / "facts", clock)
+        self.people = People(self.control, folder / "facts", clock, seed=5)
         self.passed = 0
 
     def pass_until(
@@ -71,7 +71,8 @@ class Days:
 
 
 @pytest.fixture
-def days(tmp_path: Path) -> Days:
+def days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Days:
+    settle_draws(monkeypatch)
     return Days(tmp_path, ManualClock())
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from deploy.control.store import Control
 from feedback.facts.tables import Batch, Row
@@ -13,6 +15,11 @@ from feedback.records import Rating, Turn
 from tests.fakes import CLOCK, ManualClock
 
 TENANT = "default"
+
+
+def settle_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rollouts get the same id and salt each time, so that the same users come to the same arms."""
+    monkeypatch.setattr("deploy.decisions.moves.secrets", SimpleNamespace(token_hex=lambda many: "5a" * many))
 
 
 class People:

@@ -15,7 +15,7 @@ from feedback.facts.reader import Facts
 from tests.deploy.candidates import make_candidate
 from tests.deploy.conftest import WON
 from tests.deploy.decisions.approving import approve
-from tests.deploy.decisions.people import People
+from tests.deploy.decisions.people import People, settle_draws
 from tests.fakes import ManualClock
 
 DAY_S = 86_400.0
@@ -27,7 +27,8 @@ HALF = Settings(
 
 
 @pytest.fixture
-def rules(control: Control, clock: ManualClock, folder: Path) -> Operations:
+def rules(control: Control, clock: ManualClock, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Operations:
+    settle_draws(monkeypatch)
     return Operations(control, lambda: HALF, folder, clock, lambda *_: WON)
 
 
