@@ -107,20 +107,20 @@ def _sync(path: Path) -> None:
 
 def free_bytes(path: Path) -> float:
     """Bytes that we may still write where `path` lies; NaN where nobody can say."""
-    try:
-        found = os.statvfs(path)
-    except OSError:
-        return math.nan
-    return float(found.f_bavail * found.f_frsize)
+    return _blocks(path, "f_bavail")
 
 
 def size_bytes(path: Path) -> float:
     """Bytes that the disk of `path` holds in all; NaN where nobody can say."""
+    return _blocks(path, "f_blocks")
+
+
+def _blocks(path: Path, which: str) -> float:
     try:
         found = os.statvfs(path)
     except OSError:
         return math.nan
-    return float(found.f_blocks * found.f_frsize)
+    return float(getattr(found, which) * found.f_frsize)
 
 
 def is_full(error: BaseException) -> bool:

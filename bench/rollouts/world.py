@@ -72,7 +72,7 @@ class World:
         for metric in plan.metrics:
             truly = self._truly(metric.name, arm, swing, random)
             told = [self._told(plan, opened, bad, arms, random) for bad, arms in zip(truly, arm, strict=True)]
-            for watch in (*plan.watches("guardrail"), *plan.watches("signal")):
+            for watch in plan.every_watch:
                 if watch.metric == metric.name:
                     known = np.stack([outcomes[watch.age_us] for outcomes in told])
                     y[watch.name] = known if watch.slice is None else np.where(members[watch.slice], known, -1)

@@ -72,7 +72,7 @@ def outcomes(told: Told, age_us: int, grace_us: int, now_us: int) -> Outcomes:
     closed = int(np.searchsorted(told.opened_us, now_us - age_us - grace_us, side="right"))
     y = {name: np.zeros(closed, np.int64) for name in ("errors", "dislikes", "responded")}
     late = 0
-    for unit, counts, came_late in _counting(told, [error[:3] for error in told.errors], age_us, grace_us, closed):
+    for unit, counts, came_late in _counting(told, told.errors, age_us, grace_us, closed):
         late += came_late
         if counts:
             y["errors"][unit] = 1

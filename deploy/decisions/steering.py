@@ -6,11 +6,13 @@ other is refused. It needs the control database alone.
 
 from __future__ import annotations
 
+from typing import Any
+
 from deploy.control.records import RolloutLook
 from deploy.decisions.operations import Operations
 from deploy.decisions.standing import because
-from deploy.decisions.watching import paused_by
 from deploy.errors import Refused
+from deploy.rules.rollout import Serving
 
 ACTOR = "controller"
 
@@ -35,7 +37,7 @@ def _step(rules: Operations, look: RolloutLook) -> str | None:
     action, advance = look.document["action"], look.document["advance"]
     with rules.control.read() as tx:
         serving = tx.serving()
-        ours = paused_by(serving, because(tx, serving)) == ACTOR
+        ours = _paused_by(serving, because(tx, serving)) == ACTOR
     under_way = serving.rollout
     if under_way is None or under_way.id != look.rollout_id or serving.halted:
         return None
@@ -47,3 +49,9 @@ def _step(rules: Operations, look: RolloutLook) -> str | None:
         return "resume"
     wanted = action in ("advance", "promote") and advance == "by evidence" and under_way.state in ("approved", "canary")
     return "promote" if wanted else None
+
+
+def _paused_by(serving: Serving, because: list[dict[str, Any]]) -> str | None:
+    """Who paused the rollout; None where it is not paused, or nobody remembers."""
+    paused = serving.rollout is not None and serving.rollout.state == "paused"
+    return str(because[0]["actor"]) if paused and because else None

@@ -47,7 +47,7 @@ def tally(
     drawn = _drawn(plan, enrolments)
     known = {age: outcomes(told, age, plan.grace_us, now_us) for age in plan.ages_us}
     counts, strata = {}, {}
-    for watch in (*plan.watches("guardrail"), *plan.watches("signal")):
+    for watch in plan.every_watch:
         y = known[watch.age_us].y[watch.metric]
         member = np.array(
             [watch.slice is None or watch.slice in told.slices.get(unit, ()) for unit in range(len(y))], bool

@@ -16,7 +16,7 @@ from deploy.decisions.outcomes import tell
 from deploy.decisions.tallying import Tallied, stage_of, tally
 from deploy.rules.approval import VERSION, evidence_of
 from deploy.rules.plan import plan_of
-from deploy.rules.rollout import Rollout, Serving
+from deploy.rules.rollout import Rollout
 from deploy.settings import RolloutSettings, Settings
 from feedback.clock import Clock
 from feedback.facts.reader import Facts
@@ -83,12 +83,6 @@ def approved_settings(tx: Transaction, under_way: Rollout, configured: Settings)
     return policy.rollout
 
 
-def paused_by(serving: Serving, because: list[dict[str, Any]]) -> str | None:
-    """Who paused the rollout; None where it is not paused, or nobody remembers."""
-    paused = serving.rollout is not None and serving.rollout.state == "paused"
-    return str(because[0]["actor"]) if paused and because else None
-
-
 def _since_us(under_way: Rollout, periods: list[Period]) -> int:
     """Since when the share is what it is; `periods` are the newest first."""
     since = under_way.approved_at_us
@@ -106,12 +100,11 @@ def _decided(decision: Decision) -> dict[str, Any]:
 def _arms(plan: Plan, tallied: Tallied) -> dict[str, Any]:
     """The arms side by side, for people."""
     tallies = tallied.tallies
-    watches = (*plan.watches("guardrail"), *plan.watches("signal"))
     return {
         "units": _by_arm(tallies.assigned.sum(0).tolist()),
         "closed": _by_arm(tallies.closed.sum(0).tolist()),
         "late": tallied.late,
-        "metrics": [_metric(watch, tallied, plan) for watch in watches],
+        "metrics": [_metric(watch, tallied, plan) for watch in plan.every_watch],
     }
 
 

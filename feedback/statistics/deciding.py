@@ -9,10 +9,10 @@ from typing import Literal
 
 from feedback.statistics.forecast import units_to_pass
 from feedback.statistics.harm import late_harm_log_e
-from feedback.statistics.margin import margin_log_e, margin_table, relative_margin_log_e, relative_margin_table
+from feedback.statistics.margin import margin_table, relative_margin_table
 from feedback.statistics.plan import Metric, Plan, Watch
 from feedback.statistics.sample_ratio import sample_ratio_log_e
-from feedback.statistics.tallies import Floats, Ints, Strata
+from feedback.statistics.tallies import Floats, Ints, Strata, log_mean_exp
 
 Action = Literal["rollback", "hold", "pause", "wait", "advance", "promote"]
 
@@ -97,14 +97,6 @@ def _mismatches(tallies: Tallies, plan: Plan) -> list[str]:
     return found
 
 
-def guardrail_log_e(metric: Metric, counts: Ints, strata: Strata, plan: Plan) -> Floats:
-    """log E that this guardrail is not worse than its margin: [...]."""
-    if metric.margin is not None:
-        return margin_log_e(counts, strata, metric.margin, plan.fractions)
-    assert metric.relative_margin is not None  # one of the two, see Metric
-    return relative_margin_log_e(counts, strata, metric.relative_margin, plan.ratios)
-
-
 def guardrail_table(metric: Metric, strata: Strata, plan: Plan) -> Floats:
     """The logs of its bets' factors, [..., K, S, 2, 2]."""
     if metric.margin is not None:
@@ -116,16 +108,14 @@ def guardrail_table(metric: Metric, strata: Strata, plan: Plan) -> Floats:
 def _missing(tallies: Tallies, plan: Plan) -> dict[str, int | None]:
     """Units in this stage that each guardrail still needs, were both arms alike, with the rate that they have together."""
     missing: dict[str, int | None] = {}
-    for watch in (
-        watch for watch in plan.watches("guardrail") if watch.slice is None and watch.age_us == plan.ages_us[-1]
-    ):
-        metric = next(metric for metric in plan.guardrails if metric.name == watch.metric)
+    for metric, watch in plan.proofs:
         counts, strata = tallies.counts[watch.name], tallies.strata[watch.name]
-        if float(guardrail_log_e(metric, counts, strata, plan)) < plan.log_promotion:
+        table = guardrail_table(metric, strata, plan)
+        wealth = (counts * table).sum(axis=(-3, -2, -1))
+        if float(log_mean_exp(wealth)) < plan.log_promotion:
             now = int((strata.stages <= tallies.stage).sum()) - 1
             rate = (counts[..., 1].sum() + FIRM * strata.m[now]) / (counts.sum() + FIRM)
-            table, share = guardrail_table(metric, strata, plan), float(strata.p[now])
-            wealth = (counts * table).sum(axis=(-3, -2, -1))
+            share = float(strata.p[now])
             missing[metric.name] = units_to_pass(table[:, now], share, rate, rate, plan.log_promotion, wealth=wealth)
     return missing
 

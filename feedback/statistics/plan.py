@@ -121,6 +121,18 @@ class Plan:
         return tuple(Watch(name, age, where, alpha) for where, alpha in parts for name in names for age in self.ages_us)
 
     @property
+    def every_watch(self) -> tuple[Watch, ...]:
+        """All looks for harm, of guardrails and of signals."""
+        return (*self.watches("guardrail"), *self.watches("signal"))
+
+    @property
+    def proofs(self) -> tuple[tuple[Metric, Watch], ...]:
+        """What a promotion rests on: each guardrail with its look over all units at the longest age."""
+        by_name = {metric.name: metric for metric in self.guardrails}
+        watches = self.watches("guardrail")
+        return tuple((by_name[w.metric], w) for w in watches if w.slice is None and w.age_us == self.ages_us[-1])
+
+    @property
     def guardrails(self) -> tuple[Metric, ...]:
         """What a promotion has to be not worse in."""
         return tuple(metric for metric in self.metrics if metric.kind == "guardrail")

@@ -80,11 +80,9 @@ def _promotions(plan: Plan, units: Units, block: slice) -> Ints:
     arm, stratum = units.arm[block], units.stratum[block]
     any_strata = next(iter(units.strata.values()))
     ready = any_strata.stages[stratum] >= plan.evidence_stage
-    for watch in plan.watches("guardrail"):
-        if watch.slice is None and watch.age_us == plan.ages_us[-1]:
-            metric = next(metric for metric in plan.guardrails if metric.name == watch.metric)
-            table = guardrail_table(metric, _of(units.strata[watch.name], block), plan)
-            ready &= _path(_flat(table, 3), cells(stratum, arm, units.y[watch.name][block])) >= plan.log_promotion
+    for metric, watch in plan.proofs:
+        table = guardrail_table(metric, _of(units.strata[watch.name], block), plan)
+        ready &= _path(_flat(table, 3), cells(stratum, arm, units.y[watch.name][block])) >= plan.log_promotion
     for watch in plan.watches("signal"):
         ready &= _harm_path(plan, units, block, watch) < watch.log_threshold
     if units.shadow_log_e is not None:
