@@ -7,11 +7,10 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
 
-from sqlalchemy import Connection, Table, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, select
 
 from deploy.control import schema
-from deploy.control.database import Database
+from deploy.control.database import Database, insert_new
 from deploy.rules.assignment import Assignment, Conversation, Enrolment, Exposure, Routing, enrol, exposed
 from deploy.rules.rollout import Rollout, Serving
 
@@ -86,7 +85,7 @@ def _enrol(
     decided = {_unit(one): enrol(one, routing, last.get(_unit(one))) for one in reversed(conversations)}
     fresh = [enrolment for unit, enrolment in sorted(decided.items()) if last.get(unit) != enrolment]
     if fresh:
-        _insert(connection, schema.enrolments, fresh)
+        insert_new(connection, schema.enrolments, map(dataclasses.asdict, fresh))
         decided |= _enrolled(connection, rollout_id, map(_unit, fresh))
     return decided
 
@@ -110,15 +109,8 @@ def _begun(one: Conversation, enrolment: Enrolment, routing: Routing) -> Assignm
 
 def _assign(connection: Connection, assignments: Sequence[Assignment]) -> dict[Name, Assignment]:
     in_order = sorted(assignments, key=_name)  # else two who store the same ones could wait for each other for ever
-    _insert(connection, schema.assignments, in_order)
+    insert_new(connection, schema.assignments, map(dataclasses.asdict, in_order))
     return _stored(connection, assignments[0].rollout_id, map(_name, assignments))
-
-
-def _insert(connection: Connection, table: Table, rows: Sequence[Assignment | Enrolment]) -> None:
-    """Those that are there already stay as they are."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    values = [dataclasses.asdict(row) for row in rows]
-    connection.execute(dialect.insert(table).on_conflict_do_nothing(), values)
 
 
 def _unit(one: Conversation | Enrolment) -> Name:

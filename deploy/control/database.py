@@ -6,13 +6,14 @@ import math
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, make_url, select
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, insert, inspect, make_url, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 
 from deploy.control.migrations import migrate
@@ -174,6 +175,15 @@ def _libpq_options(url: URL, patience_s: float) -> dict[str, Any]:
         "keepalives_count": 2,
     }
     return {name: value for name, value in options.items() if name not in url.query}
+
+
+def insert_new(connection: Connection, table: Table, rows: Iterable[dict[str, Any]]) -> int:
+    """Insert rows; those that are there already, by any of the table's keys, stay as they are. How many were new."""
+    values = list(rows)
+    if not values:
+        return 0
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return connection.execute(dialect.insert(table).on_conflict_do_nothing(), values).rowcount
 
 
 def create_tables(engine: Engine) -> None:

@@ -63,10 +63,16 @@ def _from_3(connection: Connection) -> None:
     schema.looks.create(connection)
 
 
+def _from_4(connection: Connection) -> None:
+    """Blind comparisons are kept."""
+    for table in (schema.comparisons, schema.comparison_labels, schema.comparison_claims):
+        table.create(connection)
+
+
 def _add(connection: Connection, column: Column[object]) -> None:
     kind = column.type.compile(dialect=connection.dialect)
     connection.execute(text(f"ALTER TABLE {column.table.name} ADD COLUMN {column.name} {kind}"))  # our own names
 
 
-STEPS: Mapping[int, Callable[[Connection], None]] = {1: _from_1, 2: _from_2, 3: _from_3}
+STEPS: Mapping[int, Callable[[Connection], None]] = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4}
 """By the version that a step starts from."""

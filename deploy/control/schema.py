@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 metadata = MetaData()
 
@@ -185,6 +185,48 @@ looks = Table(
     Column("rollout_id", String(32), primary_key=True),
     Column("at_us", BigInteger, nullable=False),
     Column("document", JSON, nullable=False, doc="what the controller saw last: arms, decision, reasons"),
+)
+
+comparisons = Table(
+    "comparisons",
+    metadata,
+    Column("number", Integer, primary_key=True, doc="the order of sampling"),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("candidate", String(64), nullable=False),
+    Column("incumbent", String(64), nullable=False, doc="empty: the bare base"),
+    Column("origin", String(8), nullable=False, doc="offline or shadow"),
+    Column("tenant", String, nullable=False),
+    Column("conversation_id", String, nullable=False),
+    Column("turn_id", String, nullable=False),
+    Column("unit", String, nullable=False),
+    Column("locale", String),
+    Column("prompt", JSON, nullable=False, doc="redacted, as the facts have it"),
+    Column("candidate_reply", Text, nullable=False),
+    Column("incumbent_reply", Text, nullable=False),
+    Column("people", Integer, nullable=False, doc="so many are to be asked; 0: the judge alone"),
+    Column("probability", Float, nullable=False, doc="with which people were to be asked"),
+    Column("sampled_at_us", BigInteger, nullable=False),
+    UniqueConstraint("candidate", "incumbent", "tenant", "unit", name="comparisons_of_unit"),
+)
+"""Two replies to one prompt, compared blindly before anybody is served by the candidate: a unit has one of each candidate."""
+
+comparison_labels = Table(
+    "comparison_labels",
+    metadata,
+    Column("comparison_id", String(32), primary_key=True),
+    Column("labeller", String, primary_key=True, doc="a person's name; empty: the judge"),
+    Column("preference", Float, doc="for the candidate, 0..1; null: skipped, or no verdict came"),
+    Column("reason", Text, nullable=False, doc="in the labeller's words, or why there is no verdict"),
+    Column("at_us", BigInteger, nullable=False),
+    Column("how", JSON, nullable=False, doc="a person: which reply came first; the judge: model, rubric, prompt, cost"),
+)
+
+comparison_claims = Table(
+    "comparison_claims",
+    metadata,
+    Column("comparison_id", String(32), primary_key=True),
+    Column("labeller", String, primary_key=True),
+    Column("until_us", BigInteger, nullable=False, doc="so long it is kept for this person"),
 )
 
 keys = Table(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from deploy.control import history
 from deploy.control.assignments import Assignments
+from deploy.control.comparisons import Comparisons
 from deploy.control.database import Database, open_database
 from deploy.control.keys import Key, Keys
 from deploy.control.reading import read_database
@@ -30,6 +31,10 @@ class Control:
     @cached_property
     def assignments(self) -> Assignments:
         return Assignments(self.database)
+
+    @cached_property
+    def comparisons(self) -> Comparisons:
+        return Comparisons(self.database)
 
     @cached_property
     def trainings(self) -> Trainings:

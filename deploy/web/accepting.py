@@ -42,6 +42,7 @@ class Acceptor:
         self._connecting: set[asyncio.Task[None]] = set()
         self._told_s = -TOLD_EVERY_S
         self._gauge = metrics.CONNECTIONS.labels(port=str(listening.getsockname()[1]))
+        self._gauge.set(0)  # who had this number before has none open any more
 
     @property
     def connections(self) -> frozenset[Connection]:

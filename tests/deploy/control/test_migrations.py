@@ -135,14 +135,17 @@ def test_the_rollout_under_way_goes_on_by_its_rule_and_the_next_one_has_a_salt(w
     control.close()
 
 
-BEFORE_3, BEFORE_4 = (
+BEFORE_3, BEFORE_4, BEFORE_5 = (
     ("ALTER TABLE rollouts DROP COLUMN salt",),
     ("DROP TABLE enrolments", "DROP TABLE looks", "DROP TABLE objections"),
+    ("DROP TABLE comparisons", "DROP TABLE comparison_labels", "DROP TABLE comparison_claims"),
 )
 
 
 @ANY_SERVER
-@pytest.mark.parametrize(("version", "lacks"), [(2, BEFORE_3 + BEFORE_4), (3, BEFORE_4)])
+@pytest.mark.parametrize(
+    ("version", "lacks"), [(2, BEFORE_3 + BEFORE_4 + BEFORE_5), (3, BEFORE_4 + BEFORE_5), (4, BEFORE_5)]
+)
 def test_a_database_of_a_later_version_is_brought_up_to_date_too(
     where: str | Path, version: int, lacks: tuple[str, ...]
 ) -> None:

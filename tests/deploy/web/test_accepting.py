@@ -13,7 +13,7 @@ import uvloop
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from deploy.web import accepting
+from deploy.web import accepting, metrics
 from deploy.web.accepting import OTHER_FILES, PAUSE_S, SPARE, TOLD_EVERY_S, Acceptor, room_for_files
 from deploy.web.connection import UNUSED_S, Connection
 from deploy.web.serving import Limits, listen, run
@@ -77,6 +77,14 @@ async def test_a_connection_that_is_not_used_makes_room_in_the_end() -> None:
             assert (await client.answer())[0] in (200, 503)
             client.close()
         assert await ended
+
+
+def test_a_port_that_somebody_had_before_begins_with_no_connections() -> None:
+    with listen("127.0.0.1", 0) as listening:
+        number = str(listening.getsockname()[1])
+        metrics.CONNECTIONS.labels(port=number).set(3)
+        Acceptor(listening, 1, ManualClock())
+        assert REGISTRY.get_sample_value("trimtab_http_connections", {"port": number}) == 0
 
 
 async def test_beyond_what_can_be_refused_politely_connections_wait_until_there_is_room() -> None:

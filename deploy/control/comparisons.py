@@ -1,0 +1,53 @@
+"""Blind comparisons and what was said of them, in the control database: who labels them takes turns there."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row, select
+
+from deploy.control import schema
+from deploy.control.database import Database, insert_new
+from deploy.rules.comparing import Comparison, ComparisonLabel, Labelled
+
+COLUMNS = [schema.comparisons.c[field.name] for field in dataclasses.fields(Comparison)]
+
+
+class Comparisons:
+    """The comparisons in the control database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, comparisons: Sequence[Comparison]) -> int:
+        """Store them in this order; how many were new. Who has been compared already stays as he was drawn."""
+        rows = [dataclasses.asdict(one) | {"id": one.id, "incumbent": one.incumbent or ""} for one in comparisons]
+        with self._database.write() as connection:
+            return insert_new(connection, schema.comparisons, rows)
+
+    def label(self, labels: Sequence[ComparisonLabel]) -> int:
+        """Store them; how many were new: nobody speaks twice of a pair."""
+        with self._database.write() as connection:
+            return insert_new(connection, schema.comparison_labels, [dataclasses.asdict(one) for one in labels])
+
+    def of(self, candidate: str, incumbent: str | None) -> list[Labelled]:
+        """The pairs of these two in the order of sampling, with what was said of them."""
+        pairs, labels = schema.comparisons, schema.comparison_labels
+        these = (pairs.c.candidate == candidate) & (pairs.c.incumbent == (incumbent or ""))
+        said = defaultdict[str, list[ComparisonLabel]](list)
+        with self._database.read() as connection:
+            query = select(labels).join(pairs, pairs.c.id == labels.c.comparison_id).where(these)
+            for row in connection.execute(query.order_by(labels.c.at_us, labels.c.labeller)):
+                said[row.comparison_id].append(ComparisonLabel(**row._asdict()))
+            rows = connection.execute(
+                select(pairs.c.number, pairs.c.id, *COLUMNS).where(these).order_by(pairs.c.number)
+            )
+            return [Labelled(row.number, _comparison(row), tuple(said[row.id])) for row in rows]
+
+
+def _comparison(row: Row[Any]) -> Comparison:
+    values = {column.name: getattr(row, column.name) for column in COLUMNS}
+    return Comparison(**values | {"incumbent": row.incumbent or None})

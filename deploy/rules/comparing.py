@@ -1,0 +1,84 @@
+"""Blind comparisons: two replies to one prompt, the candidate's and the incumbent's, and what was said of them. Pure values.
+
+Which pairs people are asked about is drawn when a pair is sampled, and stored with the probability: only so may the judge's word
+count for the rest (`feedback.statistics.shadow`). The pairs of a candidate are counted in the order of sampling, up to the first
+of which somebody still has to speak; who skips it, or does not speak in time, has called it a tie.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from feedback.durable import canonical
+from feedback.records import Message
+
+Origin = Literal["offline", "shadow"]
+"""Prompts of the gate split, answered after a training; or a copy of a live prompt, answered unseen."""
+
+JUDGE = ""
+"""The labeller of the judge's labels."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A pair. `incumbent` None is the bare base; `unit` a hashed user, or the conversation where none is known."""
+
+    candidate: str
+    incumbent: str | None
+    origin: Origin
+    tenant: str
+    conversation_id: str
+    turn_id: str
+    unit: str
+    locale: str | None
+    prompt: list[Message]
+    candidate_reply: str
+    incumbent_reply: str
+    people: int
+    """So many are to be asked; 0: the judge alone."""
+    probability: float
+    """With which people were to be asked: more than 0, at most 1."""
+    sampled_at_us: int
+
+    @property
+    def id(self) -> str:
+        """32 hex digits, of who is compared on which turn: it tells nothing of the replies."""
+        names = [self.candidate, self.incumbent, self.origin, self.tenant, self.conversation_id, self.turn_id]
+        return hashlib.sha256(canonical(names)).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class ComparisonLabel:
+    """What one person, or the judge, said of a pair. `preference` is for the candidate, 0..1; None: skipped, or no verdict."""
+
+    comparison_id: str
+    labeller: str
+    preference: float | None
+    at_us: int
+    how: dict[str, Any]
+    """Of a person which reply came first; of the judge model, rubric, prompt hash and cost."""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A pair with all that was said of it."""
+
+    number: int
+    """Rising in the order of sampling."""
+    comparison: Comparison
+    labels: Sequence[ComparisonLabel]
+
+
+def people_asked(probability: float, second: float, draws: tuple[float, float]) -> int:
+    """How many people are asked about a pair: one with this probability, and then a second one, for the agreement, with that.
+
+    `draws` are uniform in [0, 1), and independent of everything about the pair.
+
+    >>> people_asked(0.2, 0.1, (0.19, 0.5)), people_asked(0.2, 0.1, (0.19, 0.05)), people_asked(0.2, 0.1, (0.2, 0.0))
+    (1, 2, 0)
+    """
+    return 0 if draws[0] >= probability else 1 + (draws[1] < second)
