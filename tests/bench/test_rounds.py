@@ -34,7 +34,8 @@ def test_a_gateways_turn_has_the_cpu_and_the_memory_of_its_process(upstream: Ups
     finally:
         running.close()
     assert all(one.counted.errors == 0 for one in turn.asked.values())
-    assert all(0 < one.cpu_s < one.counted.seconds * (os.cpu_count() or 1) for one in turn.asked.values())
+    for one in (turn.asked["plain"], turn.asked["streams"]):
+        assert 0 < (one.cpu_s or 0) < (one.counted.seconds + 1) * (os.cpu_count() or 1)
     assert turn.memory_mb > 5
 
 
