@@ -143,8 +143,13 @@ def _certain(text: str, data: bytes, maybe: list[int]) -> list[Span]:
 
 class _Kind(NamedTuple):
     id: IdNumber
+    regions: frozenset[str]
     shape: re.Pattern[str]
     cue: re.Pattern[str] | None
+
+    def stands_alone(self, region: str | None) -> bool:
+        """Whether it is one without a word that says so."""
+        return region in self.regions or (self.cue is None and not self.regions)
 
 
 @lru_cache(maxsize=1)
@@ -153,8 +158,9 @@ def _kinds() -> tuple[_Kind, ...]:
     return tuple(
         _Kind(
             kind,
+            frozenset(kind.regions.split()),
             re.compile(kind.shape),
-            re.compile(rf"(?:(?<![^\W_])|(?<=[\u0e00-\u9fff]))(?:{kind.cue}){connector}[ :.#=\-(]*\Z", re.I)
+            re.compile(rf"(?:(?<![^\W_])|(?<=(?-i:[\u0e00-\u9fff])))(?:{kind.cue}){connector}[ :.#=\-(]*\Z", re.I)
             if kind.cue
             else None,
         )
@@ -165,6 +171,8 @@ def _kinds() -> tuple[_Kind, ...]:
 class _Said(NamedTuple):
     phone: bool
     thing: bool
+    id: bool
+    """Some kind of id, it may be: which one is another question."""
     left: str
 
 
@@ -250,35 +258,34 @@ class _Numbers:
     def _said(self, left: str) -> _Said:
         self._worded = _LETTER.search(left) is not None
         if not self._worded:
-            return _Said(False, left.endswith("#"), left)
+            return _Said(False, left.endswith("#"), False, left)
         self.work += _CHECK_WORK
-        return _Said(says_phone(left), says_thing(left), left)
+        return _Said(says_phone(left), says_thing(left), _ID_WORD.search(left) is not None, left)
 
     def _kind(self, written: str, digits: str, words: _Said) -> str:
         self.work += _CHECK_WORK
-        phone, thing, left = words
+        phone, thing, _, left = words
         if is_card(written, digits) or (self._worded and is_card_behind_its_name(digits, left)):
             return "[card]"
         upper = written.upper()
-        for kind in _kinds_of(len(digits)):
-            if kind.shape.fullmatch(upper) is None:
+        for kind, alone in _kinds_of(len(digits), None if thing else self._region or "", words.id):
+            if kind.shape.fullmatch(upper) is None or not (alone or (kind.cue and kind.cue.search(left))):
                 continue
-            said = kind.cue is not None and self._worded and kind.cue.search(left) is not None
-            if (kind.cue is None and not thing) or said or (self._region in kind.id.regions.split() and not thing):
-                if kind.cue is None and kind.id.regions and self._region not in kind.id.regions.split():
-                    continue
-                if _valid(kind.id, upper):
-                    return "[id]"
-        if (core := EXTENSION.sub("", written)) != written:
+            if _valid(kind.id, upper):
+                return "[id]"
+        if (core := EXTENSION.sub("", written)) != written and core:
             written, digits = core, "".join(filter(str.isdigit, core))
         if any(map(str.isalpha, written)) or ((thing or _labelled(left)) and not phone and written[0] != "+"):
             return ""
         return "[phone]" if is_phone(written, digits, left, phone, self._region) else ""
 
 
-@lru_cache(maxsize=64)
-def _kinds_of(digits: int) -> tuple[_Kind, ...]:
-    return tuple(kind for kind in _kinds() if kind.id.digits <= digits <= kind.id.digits + 8)
+@lru_cache(maxsize=1_024)
+def _kinds_of(digits: int, region: str | None, said: bool) -> tuple[tuple[_Kind, bool], ...]:
+    """What a number of so many digits may be, each with whether it needs no word before it; `region` None: all need one."""
+    sized = [kind for kind in _kinds() if kind.id.digits <= digits <= kind.id.digits + 8]
+    kinds = [(kind, region is not None and kind.stands_alone(region)) for kind in sized]
+    return tuple((kind, alone) for kind, alone in kinds if alone or (said and kind.cue))
 
 
 def _valid(kind: IdNumber, written: str) -> bool:
@@ -323,4 +330,6 @@ _GOES_ON = r"[ .\-/()]{1,4}[A-Za-z]{0,3}[0-9][A-Za-z0-9]*|[ \-][A-Za-z]\b"
 _CANDIDATE = re2.compile(rf"(?:{_BEGINS})(?:[A-Za-z0-9]{{3,}}(?:{_GOES_ON})*|[A-Za-z0-9]*(?:{_GOES_ON})+)".encode())
 _WORD_ENDS = re.compile(r"[A-Za-z0-9]+\)?(?![A-Za-z0-9])")
 _NEXT = re.compile(r"(?:(?<=[ ()])|(?<=[^\x00-\x7f]))[+(]*[A-Za-z0-9]")
+_ID_WORD = re2.compile(f"(?:^|[^a-z0-9])(?:{'|'.join(kind.cue for kind in ID_NUMBERS if kind.cue)})", _options())
+"""In small letters: one of the words that a kind of id is told by, wherever; most numbers have none before them."""
 _MAYBE = _maybe()

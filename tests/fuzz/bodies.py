@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from feedback.judge.rubric import load as load_rubric
+from tests.feedback.privacy.numbers import SAID
 
 DEEP = "@@deep@@"
 """Stands for nesting that `json.dumps` would not write."""
@@ -128,7 +129,9 @@ _OTHERS = [
     {"\ud83d": "\ud83d"},
     ["x"] * 2_000,
 ]
-NASTY: st.SearchStrategy[Any] = st.sampled_from([*_NUMBERS, *_TEXTS, *_OTHERS]) | st.text(max_size=30) | st.integers()
+NASTY: st.SearchStrategy[Any] = (
+    st.sampled_from([*_NUMBERS, *_TEXTS, *_OTHERS]) | st.text(max_size=30) | st.integers() | SAID
+)
 
 
 @st.composite

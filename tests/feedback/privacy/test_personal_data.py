@@ -11,6 +11,7 @@ from stdnum.es import dni
 from stdnum.iso7064 import mod_11_10
 
 from feedback.privacy.personal_data import without_personal_data
+from tests.feedback.privacy.numbers import SAID
 
 FOUND = [
     ("write to bob.o'neil+shop@mail.example.com.", "write to [email]."),
@@ -64,6 +65,8 @@ ORDINARY = [
     "4006381333931",
     "05.11.2026 - 08.11.2026",
     "mail me @ home, 7 pm",
+    "order: X567095",
+    "invoice x 123456, ext 654321",
 ]
 
 
@@ -125,6 +128,7 @@ def test_a_valid_number_vanishes_wherever_it_stands(number: str, before: str, af
 
 PIECES = st.one_of(
     NUMBERS,
+    SAID,
     st.sampled_from([text for text, _ in FOUND] + ORDINARY),
     st.text("0123456789 +-./():@#abcDEX[]电话", max_size=30),
     st.text(st.characters(), max_size=10),  # lone surrogates and NUL among them
