@@ -97,7 +97,7 @@ class EvidenceRoom:
         """None where the directory is gone or the file unreadable: what is known of the candidate still stands."""
         try:
             raw = (self.folder / digest / "report.json").read_bytes()
-            content = json.loads(raw)
+            content = json.loads(raw, parse_int=_number)
             if not isinstance(content, dict):
                 return None
             decides = {name: value for name, value in content.items() if name != "samples"}
@@ -113,6 +113,11 @@ class EvidenceRoom:
             return gate.Reject((Reason("report_changed"),))
         comparisons = self._comparisons(candidate.digest, incumbent)
         return gate.decide(report.content, policy.gate, comparisons, incumbent, rollbacks)
+
+
+def _number(digits: str) -> float:
+    """What no float can hold is infinite, as the gate calls it: nobody who shows a report has to expect it."""
+    return int(digits) if len(digits) < 300 else float(digits)
 
 
 def policy_of(settings: Settings) -> Policy:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from deploy.control.history import Entry
 from deploy.control.records import Candidate, Seal
@@ -22,6 +22,7 @@ from deploy.rules.gate import Comparisons
 from deploy.rules.names import short
 from deploy.settings import Settings
 from feedback.clock import Clock
+from feedback.facts.tables import LATEST_US
 from models.adapters import MARKER
 
 RESEALED = 50
@@ -32,7 +33,7 @@ class _Head(Struct, frozen=True):
     """What a report says of its candidate."""
 
     digest: str
-    created_at_us: int
+    created_at_us: Annotated[int, Meta(ge=0, le=LATEST_US)]
     snapshot: str
     dataset_hash: str
 

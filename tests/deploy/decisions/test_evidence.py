@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,10 +118,31 @@ def test_a_candidate_that_was_rolled_back_needs_a_new_approval_that_knows_of_it(
     assert approve(rules, digest, **HOLD)["state"] == "approved"
 
 
-def test_a_report_that_holds_half_a_character_is_none_and_the_next_candidate_is_found(
-    rules: Operations, folder: Path
+HUGE = 10**400  # no float holds it, nor does a database
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"snapshot": "\ud83d"}, "its report.json is missing or is not JSON"),
+        ({"created_at_us": HUGE}, "is not a candidate's report"),
+        ({"created_at_us": 10**30}, "is not a candidate's report"),
+        ({"created_at_us": -(10**30)}, "is not a candidate's report"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_report_that_can_t_be_kept_is_told_and_the_next_candidate_is_found(
+    rules: Operations, folder: Path, changes: dict[str, Any], why: str
 ) -> None:
-    broken, sound = make_candidate(folder, 1, snapshot="\ud83d"), make_candidate(folder, 2)
-    found = list(rules.discover())
+    broken, sound = make_candidate(folder, 1, **changes), make_candidate(folder, 2)
+    (told,) = rules.discover()
     assert rules.show(sound)["digest"] == sound
-    assert [one for one in found if broken[:12] in str(one)], "it is said which one can't be used"
+    assert broken[:12] in told
+    assert why in told
+
+
+def test_a_figure_that_no_float_holds_is_rejected_by_its_name(rules: Operations, folder: Path) -> None:
+    digest = make_candidate(folder, 1, reward_model={"metric": "pairs", "holdout": 3, "majority_baseline": HUGE})
+    shown = rules.register(digest)
+    assert shown["state"] == "rejected"
+    assert "reward_model.majority_baseline" in shown["gate"]["reasons"][0]
