@@ -14,29 +14,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import select
 
 from deploy.control import schema
-from deploy.control.store import Control, open_control
-from deploy.roles.together import run_together
+from deploy.control.store import Control
 from deploy.serving_settings import GatewaySettings
 from deploy.settings import ApproveSettings, RolloutSettings, Settings, TrainSettings
-from deploy.state import State, open_state
-from deploy.training.job import Progress
-from deploy.web.serving import listen
+from deploy.training.job import Job, Progress
 from feedback.clock import Clock
-from feedback.facts.reader import Facts
 from models.bases import find_base
 from models.settings import BaseModelSettings, TinySettings
 from models.spec import TrainingSpec
-from streams.app import GROUPS
-from streams.log import lag
-from streams.sqlite.log import SqliteLog
-from tests.fakes import CLOCK, ManualClock, until
+from tests.fakes import ManualClock
+from tests.whole_service import WholeService, whole_service
 
 pytestmark = pytest.mark.slow
 
@@ -61,14 +54,11 @@ class Told:
     """Who answered each conversation while there were two arms."""
 
 
-class Service:
-    """The running service, the people who use it, and the one who decides."""
+class People:
+    """The people who use the service, and the one who decides."""
 
-    def __init__(self, state: State, control: Control, clock: ManualClock, chats: str, admin: str) -> None:
-        self.state, self.control, self.clock = state, control, clock
-        self.log = SqliteLog(state.log, CLOCK)
-        self.told = Told()
-        self._chats, self._admin = httpx.AsyncClient(base_url=chats, timeout=60), httpx.AsyncClient(base_url=admin)
+    def __init__(self, service: WholeService) -> None:
+        self._service, self.told = service, Told()
         self._chance = random.Random(21)
 
     async def chat(self, day: int, conversation: str, shared: bool) -> str:
@@ -79,7 +69,7 @@ class Service:
             "user": conversation,
             "metadata": {"conversation_id": conversation},
         }
-        answer = (await self._chats.post("/v1/chat/completions", json=body)).raise_for_status().json()
+        answer = (await self._service.chats.post("/v1/chat/completions", json=body)).raise_for_status().json()
         self.told.turns[answer["id"]] = day
         self.told.answered.setdefault(day, Counter())[answer["system_fingerprint"]] += 1
         if shared:
@@ -88,48 +78,30 @@ class Service:
 
     async def rate(self, turn: str, up: bool) -> None:
         thumb = {"turn_id": turn, "kind": "thumbs", "value": up}
-        (await self._chats.post("/v1/feedback", json=thumb)).raise_for_status()
+        (await self._service.chats.post("/v1/feedback", json=thumb)).raise_for_status()
         self.told.rated.append(turn)
 
-    async def people(self, day: int, shared: bool) -> None:
+    async def live(self, day: int, shared: bool) -> None:
         """One day's chats, and what is said of them; all of it is facts when this returns."""
         rated = RATED[day <= BUSY_DAYS]
         names = [REGULAR, *(f"conversation {day}-{number}" for number in range(rated + UNRATED))]
         turns = await asyncio.gather(*(self.chat(day, name, shared) for name in names))
         # this base's replies never end: they are cut, and of those only what people dislike is learned from
         await asyncio.gather(*(self.rate(turn, False) for turn in turns[-rated:]))
-        await self._all_is_facts()
-
-    async def _all_is_facts(self) -> None:
-        events = len(self.told.turns) + len(self.told.rated)
-        await until(lambda: sum(end for (_, _), end in self.log.ends().items()) == events, "all events on the log")
-        while len(self.facts("turns")) + len(self.facts("ratings")) < events:
-            await self.clock.live_through(1, 1)
-        await until(lambda: not any(lag(self.log, GROUPS).values()), "all runs acknowledged")
-
-    def facts(self, table: Any) -> list[str]:
-        """The turns that a table speaks of."""
-        return [str(each) for each in Facts(self.state.facts).columns(table, ["turn_id"])["turn_id"].to_pylist()]
-
-    async def candidate(self, digest: str) -> dict[str, Any]:
-        return dict((await self._admin.get(f"/admin/v1/candidates/{digest}")).raise_for_status().json())
+        await self._service.all_is_facts(len(self.told.turns) + len(self.told.rated))
 
     async def approve(self, digest: str) -> None:
-        evidence = (await self.candidate(digest))["evidence"]
+        admin = self._service.admin
+        evidence = (await admin.get(f"/admin/v1/candidates/{digest}")).raise_for_status().json()["evidence"]
         yes = {"evidence": evidence, "reason": "reads well", "override_hold": True}
-        (await self._admin.post(f"/admin/v1/candidates/{digest}/approve", json=yes)).raise_for_status()
+        (await admin.post(f"/admin/v1/candidates/{digest}/approve", json=yes)).raise_for_status()
 
     async def promote(self) -> httpx.Response:
-        return await self._admin.post("/admin/v1/promote", json={"reason": "all is quiet"})
-
-    async def close(self) -> None:
-        await self._chats.aclose()
-        await self._admin.aclose()
-        self.log.close()
+        return await self._service.admin.post("/admin/v1/promote", json={"reason": "all is quiet"})
 
 
 @asynccontextmanager
-async def service(folder: Path, clock: ManualClock) -> AsyncIterator[Service]:
+async def service(folder: Path, clock: ManualClock) -> AsyncIterator[WholeService]:
     from tests.deploy.real_models import make_adapter, make_base
 
     base_path = Path(make_base(folder).path)
@@ -142,35 +114,18 @@ async def service(folder: Path, clock: ManualClock) -> AsyncIterator[Service]:
         rollout=RolloutSettings(shares=SHARES),
         gateway=GatewaySettings(max_tokens=4),
     )
-    state = open_state(folder / "state")
-    control = open_control(state.control)
-    base = find_base(settings.base, TinySettings(), state.root)
+    base = find_base(settings.base, TinySettings(), folder)
     assert base is not None
 
-    def train(spec: TrainingSpec, _: float, __: Progress, ___: Clock, ____: threading.Event | None) -> Path:
-        candidates = Path(spec.state) / "candidates"
-        return candidates / make_adapter(base, candidates, seed=len(control.trainings.list()))
+    def training(control: Control) -> Job:
+        def train(spec: TrainingSpec, _: float, __: Progress, ___: Clock, ____: threading.Event | None) -> Path:
+            candidates = Path(spec.state) / "candidates"
+            return candidates / make_adapter(base, candidates, seed=len(control.trainings.list()))
 
-    ready, stop = asyncio.Event(), asyncio.Event()
-    chats, admin = listen("127.0.0.1", 0), listen("127.0.0.1", 0)
-    urls = [f"http://127.0.0.1:{port.getsockname()[1]}" for port in (chats, admin)]
-    playing = asyncio.create_task(
-        run_together(state, settings, control, clock, stop, job=train, admin=admin, chats=chats, on_ready=ready.set)
-    )
+        return train
 
-    async def all_ready() -> bool:
-        await clock.live_through(1, 1)
-        return ready.is_set() or playing.done()
-
-    await until(all_ready, "all roles ready")
-    running = Service(state, control, clock, *urls)
-    try:
+    async with whole_service(folder, clock, settings, training) as running:
         yield running
-    finally:
-        await running.close()
-        stop.set()
-        await playing
-        control.close()
 
 
 def rule_says() -> list[int]:
@@ -199,6 +154,7 @@ async def test_three_weeks_of_the_service(tmp_path: Path) -> None:
     full_day = again + 4
     digest = refused = ""
     async with service(tmp_path, clock) as running:
+        people = People(running)
         for day in range(1, DAYS + 1):
             until_day_s = (day - 1) * DAY_S - clock.monotonic_s()
             if until_day_s > 0:
@@ -206,18 +162,18 @@ async def test_three_weeks_of_the_service(tmp_path: Path) -> None:
             if day == yes:
                 (training,) = running.control.trainings.list()
                 digest = str(training.candidate)
-                await running.approve(digest)
+                await people.approve(digest)
             if day == again:
-                late = await running.promote()
+                late = await people.promote()
                 refused = late.json()["error"]["message"]
                 assert late.status_code == 409
-                await running.approve(digest)
+                await people.approve(digest)
             if day in steps:
-                (await running.promote()).raise_for_status()
+                (await people.promote()).raise_for_status()
                 await clock.live_through(2, 1)  # the engine follows the routing
-            await running.people(day, shared=again <= day < full_day)
+            await people.live(day, shared=again <= day < full_day)
         await clock.live_through(DAY_S, STEP_S)
-        told = running.told
+        told = people.told
         trainings = running.control.trainings.list()[::-1]
         turns, ratings = running.facts("turns"), running.facts("ratings")
         happened = running.control.history()[::-1]
