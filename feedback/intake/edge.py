@@ -19,7 +19,7 @@ from feedback import splits
 from feedback.digests import MASK, masked
 from feedback.intake import contract
 from feedback.intake.contract import Rejected
-from feedback.privacy.ids import PersonalIds
+from feedback.privacy.ids import PersonalIds, may_be_personal
 from feedback.privacy.redact import Redactor
 from feedback.records import Judgement, JudgeRequest, Message, Origin, Pick, Rating, Turn
 
@@ -104,7 +104,10 @@ class Edge:
         )
 
     def _ids(self, event: Turn | Rating) -> dict[str, Any]:
-        """What stands for the event's ids."""
+        """What stands for the event's ids: no change for nearly all."""
+        named = (event.event_id, event.conversation_id, event.turn_id or "", getattr(event, "replaces", None) or "")
+        if not may_be_personal("\n".join(named)) and not isinstance(getattr(event, "value", None), Pick):
+            return {}
         kept = self._personal_ids.kept
         ids: dict[str, Any] = {"event_id": kept(event.event_id), "conversation_id": kept(event.conversation_id)}
         if event.turn_id is not None:

@@ -20,8 +20,7 @@ from feedback.privacy.remembered import Remembered
 
 CACHED_BYTES = 8_000_000
 
-# An address, a host's number, or seven digits with at most two other characters that are no letters between them: the cheap
-# question that most ids are asked only.
+# An address, a host's number, or seven digits with at most two other characters that are no letters between them.
 _MAYBE = re.compile(r"@|%40|\d{1,3}(?:\.\d{1,3}){3}|:[0-9A-Fa-f]{0,4}:|\d(?:[^A-Za-z\d]{0,2}\d){6}")
 # UUIDs, hex digests and this gateway's own turn ids: made by machines, at random
 _MACHINE = re.compile(
@@ -40,7 +39,7 @@ class PersonalIds:
 
     def kept(self, raw: str) -> str:
         """The id as it is kept: itself, or its keyed hash where personal data is found in it. Twice changes nothing."""
-        if _MAYBE.search(raw) is None or _MACHINE.fullmatch(raw) is not None:
+        if not may_be_personal(raw) or _MACHINE.fullmatch(raw) is not None:
             return raw
         kept = self._remembered.get(raw)
         if kept is None:
@@ -52,6 +51,11 @@ class PersonalIds:
         """`personal-` and 32 hex digits."""
         digest = hmac.digest(self._key, b"id\0" + raw.encode("utf-8", "surrogatepass"), "sha256")
         return f"{MASK}-{digest[:16].hex()}"
+
+
+def may_be_personal(ids: str) -> bool:
+    """Whether an id, or one of several with line ends between them, can be one that says who somebody is: the cheap question."""
+    return _MAYBE.search(ids) is not None
 
 
 def is_personal(raw: str) -> bool:

@@ -141,31 +141,32 @@ def _certain(text: str, data: bytes, maybe: list[int]) -> list[Span]:
     return apart
 
 
+_CONNECTOR = r"(?:[^\d\n;!?\[\]]{0,3}(?:is|nr|no|number|nummer|numero|número|numéro|nº|n°|ist|es|est|è|é|är|er|of|of the|jest|code|card|id|#|是|号|號|番号|는|は)?){0,3}"
+
+
+@lru_cache(maxsize=256)
+def _cue(words: str) -> re.Pattern[str]:
+    """What stands right before a number that is said to be of this kind. Made when it is asked for: most never are."""
+    return re.compile(rf"(?:(?<![^\W_])|(?<=(?-i:[\u0e00-\u9fff])))(?:{words}){_CONNECTOR}[ :.#=\-(]*\Z", re.I)
+
+
 class _Kind(NamedTuple):
     id: IdNumber
     regions: frozenset[str]
     shape: re.Pattern[str]
-    cue: re.Pattern[str] | None
 
     def stands_alone(self, region: str | None) -> bool:
         """Whether it is one without a word that says so."""
-        return region in self.regions or (self.cue is None and not self.regions)
+        return region in self.regions or not (self.id.cue or self.regions)
+
+    def is_said(self, left: str) -> bool:
+        """Whether the words before a number say that it is of this kind."""
+        return bool(self.id.cue) and _cue(self.id.cue).search(left) is not None
 
 
 @lru_cache(maxsize=1)
 def _kinds() -> tuple[_Kind, ...]:
-    connector = r"(?:[^\d\n;!?\[\]]{0,3}(?:is|nr|no|number|nummer|numero|número|numéro|nº|n°|ist|es|est|è|é|är|er|of|of the|jest|code|card|id|#|是|号|號|番号|는|は)?){0,3}"
-    return tuple(
-        _Kind(
-            kind,
-            frozenset(kind.regions.split()),
-            re.compile(kind.shape),
-            re.compile(rf"(?:(?<![^\W_])|(?<=(?-i:[\u0e00-\u9fff])))(?:{kind.cue}){connector}[ :.#=\-(]*\Z", re.I)
-            if kind.cue
-            else None,
-        )
-        for kind in ID_NUMBERS
-    )
+    return tuple(_Kind(kind, frozenset(kind.regions.split()), re.compile(kind.shape)) for kind in ID_NUMBERS)
 
 
 class _Said(NamedTuple):
@@ -269,7 +270,7 @@ class _Numbers:
             return "[card]"
         upper = written.upper()
         for kind, alone in _kinds_of(len(digits), None if thing else self._region or "", words.id):
-            if kind.shape.fullmatch(upper) is None or not (alone or (kind.cue and kind.cue.search(left))):
+            if kind.shape.fullmatch(upper) is None or not (alone or kind.is_said(left)):
                 continue
             if _valid(kind.id, upper):
                 return "[id]"
@@ -285,7 +286,7 @@ def _kinds_of(digits: int, region: str | None, said: bool) -> tuple[tuple[_Kind,
     """What a number of so many digits may be, each with whether it needs no word before it; `region` None: all need one."""
     sized = [kind for kind in _kinds() if kind.id.digits <= digits <= kind.id.digits + 8]
     kinds = [(kind, region is not None and kind.stands_alone(region)) for kind in sized]
-    return tuple((kind, alone) for kind, alone in kinds if alone or (said and kind.cue))
+    return tuple((kind, alone) for kind, alone in kinds if alone or (said and kind.id.cue))
 
 
 def _valid(kind: IdNumber, written: str) -> bool:
