@@ -16,8 +16,9 @@ from rich.console import Console
 
 from deploy.cli.candidate_view import print_candidate
 from deploy.decisions.evidence import EvidenceRoom
-from deploy.rules.gate import Comparisons, decide
+from deploy.rules.gate import decide
 from deploy.rules.reasons import sentence
+from deploy.rules.weighing import Comparisons
 from deploy.settings import GateSettings
 from feedback.intake.contract import Rejected
 from feedback.intake.edge import Edge, Record
