@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import zip_longest
 
+from deploy.control.records import Candidate
+from deploy.control.store import Control
 from deploy.rules.comparing import JUDGE, Comparison, ComparisonLabel, Labelled
+from deploy.rules.rollout import CandidateState
 from deploy.rules.weighing import Comparisons, weigh
 
 CANDIDATE = "c" * 64
@@ -30,6 +33,12 @@ def pair(n: int, people: int = 1) -> Comparison:
         probability=0.5,
         sampled_at_us=n,
     )
+
+
+def add_candidate(control: Control, digest: str = CANDIDATE, state: CandidateState = "held") -> None:
+    """One in the list, without files."""
+    with control.change() as tx:
+        tx.add_candidate(Candidate(digest, "s-1", "sha256:0", "0" * 64, 1, 1, state, "gate"))
 
 
 def label(
