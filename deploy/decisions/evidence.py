@@ -65,6 +65,10 @@ class EvidenceRoom:
             sealed_at_us=now_us,
         )
 
+    def compared(self, tx: Transaction, candidate: Candidate, now_us: int) -> Comparisons:
+        """What its comparisons with what serves now come to; each rollback makes the next attempt harder."""
+        return self._weighed(tx, candidate, tx.serving().incumbent, tx.rollbacks(candidate.digest) + 1, now_us)
+
     def seal(self, tx: Transaction, candidate: Candidate, report: Report, policy: Policy, now_us: int) -> Seal:
         """The seal of what is true now: the latest, where it says the same and its time is not over; else a new one."""
         evidence = self.evidence(tx, candidate, report, policy, now_us)
@@ -108,8 +112,7 @@ class EvidenceRoom:
     ) -> gate.Decision:
         if report.sha256 != candidate.report_sha256:
             return gate.Reject((Reason("report_changed"),))
-        rollbacks = tx.rollbacks(candidate.digest)
-        comparisons = self._weighed(tx, candidate, incumbent, rollbacks + 1, now_us)
+        comparisons, rollbacks = self.compared(tx, candidate, now_us), tx.rollbacks(candidate.digest)
         return gate.decide(report.content, policy.gate, comparisons, incumbent, rollbacks)
 
 

@@ -134,7 +134,7 @@ class Registering(Looking):
             _approve_by_rule(tx, tx.candidate(candidate.digest), seal, now)
 
     def show(self, prefix: str) -> dict[str, Any]:
-        """One candidate with its report, approvals and history; seals what is true now. Raises UnknownCandidate."""
+        """One candidate with its report, comparisons, approvals and history; seals what is true now. Raises UnknownCandidate."""
         with self.control.read() as tx:
             digest = tx.candidate(prefix).digest
         report, now = self._room.report(digest), self._clock.now_us()
@@ -142,7 +142,9 @@ class Registering(Looking):
             policy = policy_of(self._settings())
             with self.control.change() as tx:
                 self._room.seal(tx, tx.candidate(digest), report, policy, now)
-        return self.described(digest, report)
+        with self.control.read() as tx:
+            compared = self._room.compared(tx, tx.candidate(digest), now).figures
+        return self.described(digest, report) | {"comparisons": compared}
 
     def _takes_adapters(self) -> bool:
         """Beside a broken trimtab.toml nobody knows: what it would refuse is then refused when it is tried."""

@@ -95,8 +95,7 @@ def weigh(pairs: Sequence[Labelled], judged: bool, patience_us: int, now_us: int
     counted = next((at for at, one in enumerate(read) if one.waits), len(read))
     bets = [one for one in read[:counted] if not one.identical]
     f, h, xi, pi = (np.array([getattr(one, name) for one in bets], float) for name in ("f", "h", "xi", "pi"))
-    before = np.cumsum(f) - f
-    centre = np.divide(before, np.arange(len(f)), out=np.full(len(f), EVEN), where=np.arange(len(f)) > 0)
+    centre = (EVEN + np.cumsum(f) - f) / (1 + np.arange(len(f)))  # of the judge's words before, and of an even one
     sides = np.stack([f, 1 - f]), np.stack([h, 1 - h]), np.stack([xi, xi]), np.stack([pi, pi])
     steps = shadow_add(shadow_empty(2, len(f)), *sides, np.stack([centre, 1 - centre]))
     wealth = steps.sum(1)
