@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import zip_longest
+from typing import Any
 
 from deploy.control.records import Candidate
 from deploy.control.store import Control
@@ -33,6 +34,17 @@ def pair(n: int, people: int = 1) -> Comparison:
         probability=0.5,
         sampled_at_us=n,
     )
+
+
+def sample(n: int, conversation: str | None = None, **changes: Any) -> dict[str, Any]:
+    """Of the n-th gate prompt, as a report has it."""
+    return {
+        "prompt": [{"role": "user", "content": f"question {n}"}],
+        "locale": "en",
+        "candidate": f"the candidate's {n}",
+        "incumbent": f"the incumbent's {n}",
+        "turn": ["default", conversation or f"c-{n:04d}", f"t-{n:04d}"],
+    } | changes
 
 
 def add_candidate(control: Control, digest: str = CANDIDATE, state: CandidateState = "held") -> None:

@@ -17,22 +17,12 @@ from feedback.settings import JudgeSettings
 from tests.deploy.candidates import make_candidate
 from tests.deploy.decisions.approving import approve
 from tests.deploy.decisions.people import commit, turn_of
+from tests.deploy.pairs import sample
 from tests.fakes import ManualClock
 from tests.models.snapshots import said, seal, thumb, turn
 
 JUDGED = Settings(judge=JudgeSettings(base_url="http://127.0.0.1:9/v1", model="m", free=True))
 DAY_S = 86_400
-
-
-def sample(n: int, conversation: str | None = None, **changes: Any) -> dict[str, Any]:
-    """Of the n-th gate prompt."""
-    return {
-        "prompt": [{"role": "user", "content": f"question {n}"}],
-        "locale": "en",
-        "candidate": f"the candidate's {n}",
-        "incumbent": f"the incumbent's {n}",
-        "turn": ["default", conversation or f"c-{n:04d}", f"t-{n:04d}"],
-    } | changes
 
 
 def trained(folder: Path, samples: list[Any], name: str = "s-1", seed: int = 0, learned: int = 5) -> str:
