@@ -18,7 +18,7 @@ from msgspec import Struct
 from deploy.control import comparisons
 from deploy.control.records import Candidate
 from deploy.control.transaction import Transaction
-from deploy.rules.comparing import Comparison, Labelled, people_asked
+from deploy.rules.comparing import Comparison, Labelled, people_asked, probability_of_people
 from deploy.rules.weighing import Comparisons, weigh
 from deploy.settings import Settings
 from deploy.state import State
@@ -63,7 +63,10 @@ class Comparing:
         samples = [one for value in listed if (one := _sample(value)) is not None]
         units = self._units({one.turn for one in samples})
         settings = self._settings()
-        share, found = settings.compare.share(settings.judge.asked), dict[tuple[str, str], Comparison]()
+        share, found = (
+            probability_of_people(settings.compare, settings.judge.asked),
+            dict[tuple[str, str], Comparison](),
+        )
         for one in samples:
             tenant, conversation, turn = one.turn
             pair = Comparison(

@@ -173,7 +173,8 @@ def test_a_label_that_moves_figures_alone_seals_nothing_anew_until_somebody_look
     digest = trained(folder, [sample(n) for n in range(32)])
     seal_before = rules.register(digest)["evidence"]
     first = pairs_of(rules.control, digest)[0]
-    rules.control.comparisons.label([ComparisonLabel(first.id, "anna", 1.0, clock.now_us(), {})])
+    for labeller in ("anna", "bob"):
+        rules.control.comparisons.label([ComparisonLabel(first.id, labeller, 1.0, clock.now_us(), {})])
     rules.recount()
     assert rules.candidates()[0]["evidence"] == seal_before
     assert rules.show(digest)["evidence"] != seal_before
