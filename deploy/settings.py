@@ -134,11 +134,6 @@ class TrainSettings(Section):
 class GateSettings(Section):
     """The offline gate: what a candidate must show before a person is asked."""
 
-    min_comparisons: int = Field(200, gt=0, description="Fewest blind comparisons against the incumbent; below: hold.")
-    min_win_rate_bound: float = Field(
-        0.5, ge=0, le=1, description="The lower bound of the win rate must lie above this."
-    )
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of that bound.")
     probe_floor: float = Field(
         1e-3,
         ge=0,
@@ -172,6 +167,28 @@ class GateSettings(Section):
         2,
         ge=0,
         description="Of 24 fixed questions so many more may be lost than gained, against the base; above: hold.",
+    )
+
+
+class CompareSettings(Section):
+    """Blind comparisons: the candidate's reply and the incumbent's to one prompt, shown to people and to the judge."""
+
+    people: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="The part of the pairs that a person is asked about, drawn by chance; default: 1 where there is no judge, 0.2 where there is one, which then speaks of all pairs.",
+    )
+    second: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Of those the part that a second person is asked about too: it shows how far people agree.",
+    )
+    expires_s: int = Field(
+        3 * 86_400,
+        gt=0,
+        description="A label that is not there after so long counts as a tie; what comes later counts nowhere.",
     )
 
 
@@ -250,6 +267,7 @@ class Settings(BaseSettings):
     policy: PolicySettings = PolicySettings()
     train: TrainSettings = TrainSettings()
     gate: GateSettings = GateSettings()
+    compare: CompareSettings = CompareSettings()
     approve: ApproveSettings = ApproveSettings()
     rollout: RolloutSettings = RolloutSettings()
     engine: EngineSettings = EngineSettings()

@@ -16,7 +16,7 @@ from peft import PeftModel
 
 from feedback.content import joined
 from feedback.dataset.tables import ServedTurn
-from feedback.records import BY_PEOPLE, Demonstration, Message, PreferencePair, UnpairedLabel
+from feedback.records import BY_PEOPLE, Demonstration, Message, PreferencePair, TurnKey, UnpairedLabel
 from feedback.statistics.intervals import wilson
 from models.adapters import make_manifest
 from models.bases import Base
@@ -97,6 +97,8 @@ class Sample(Struct, frozen=True):
     candidate_ended: bool = True
     incumbent_ended: bool = True
     """Whether it was not cut at its limit."""
+    turn: TurnKey | None = None
+    """Whose prompt it is: tenant, conversation, turn."""
 
 
 def judge_reward(model: RewardModel, data: SnapshotData, seen: Seen | None = None) -> RewardQuality:
@@ -191,7 +193,7 @@ def sample_both(
         ours = answer()
         theirs = _as_incumbent(model, answer)
         samples += [
-            Sample(t.prompt, t.locale, a.text, b.text, a.ended, b.ended)
+            Sample(t.prompt, t.locale, a.text, b.text, a.ended, b.ended, (t.tenant, t.conversation_id, t.turn_id))
             for t, a, b in zip(batch, ours, theirs, strict=True)
         ]
         report(number + 1, len(batches))

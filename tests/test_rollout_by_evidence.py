@@ -13,17 +13,17 @@ from deploy.decisions.operations import Operations
 from deploy.decisions.steering import ACTOR
 from deploy.decisions.watching import Watching
 from deploy.roles.controller import watch
-from deploy.rules.gate import Comparisons
 from deploy.settings import RolloutSettings, Settings
 from feedback.facts.reader import Facts
 from tests.deploy.candidates import make_candidate
 from tests.deploy.decisions.approving import approve
 from tests.deploy.decisions.people import People, settle_draws
+from tests.deploy.pairs import compared
 from tests.fakes import ManualClock
 
 pytestmark = pytest.mark.slow
 DAY_S = 86_400.0
-WON = Comparisons(wins=180, losses=80)
+WON = compared(180, 80)
 SETTINGS = Settings(
     rollout=RolloutSettings(
         shares=(0.2, 0.5, 0.95, 1.0), min_stage_s=86_400, max_stage_s=30 * 86_400, max_error_rise=2.0,

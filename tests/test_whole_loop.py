@@ -165,7 +165,9 @@ def test_what_was_replayed_is_nothing_new_to_a_training_later_on(loop: Loop) -> 
 def test_the_gate_holds_for_want_of_comparisons_and_only_an_override_with_a_reason_passes_it(loop: Loop) -> None:
     gate = loop.candidate["gate"]
     assert gate["decision"] == "hold"
-    assert "0 blind comparisons of 200 needed: hold" in gate["reasons"]
+    assert "too_few_comparisons" in gate["codes"]
+    compared = loop.candidate["comparisons"]
+    assert 0 < compared["pairs"] == compared["wait_people"] + compared["identical"]
     assert "length_unknown" in gate["codes"], "twelve tokens cut most replies off"
     refused = trimtab(
         "approve", loop.digest, "--evidence", loop.candidate["evidence"], "--reason", REASON, cwd=loop.root

@@ -24,8 +24,9 @@ from peft import PeftModel
 from bench.learning.prompts import Prompt
 from bench.learning.trainings import TRAININGS
 from bench.learning.wishes import WISHES, pick_pairs
-from deploy.rules.gate import Comparisons, decide
+from deploy.rules.gate import decide
 from deploy.rules.reasons import sentence
+from deploy.rules.weighing import Comparisons
 from deploy.settings import GateSettings
 from feedback.durable import write_json
 from models.bases import Base

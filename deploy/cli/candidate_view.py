@@ -40,7 +40,7 @@ def print_candidate(console: Console, view: dict[str, Any]) -> None:
         console.print(f"objection  {shown(said, 2_000)}", style="bold red", soft_wrap=True)
     if not report:
         console.print("           its report.json is gone: nothing more is known of it", style="red")
-    for line in _figures(report):
+    for line in (*_compared(view["comparisons"]), *_figures(report)):
         console.print(shown(line))
     samples = report.get("samples")
     if isinstance(samples, list) and samples:
@@ -57,6 +57,21 @@ def print_candidate(console: Console, view: dict[str, Any]) -> None:
     if view["evidence"] is not None:
         console.print(f"evidence   {view['evidence']} ({ago(view['evidence_age_s'])})", markup=False, soft_wrap=True)
     console.print(f"next: {view['next']}", markup=False, style="bold", soft_wrap=True)
+
+
+def _compared(told: dict[str, Any]) -> Iterable[str]:
+    """What people and the judge said of its pairs with what serves now."""
+    if not told["pairs"]:
+        return
+    yield (
+        f"compared   {told['counted']} of {told['pairs']} pairs count: by people {told['wins']} wins, {told['ties']} ties, "
+        f"{told['losses']} losses; {told['identical']} were identical"
+    )
+    agreed = f"{told['agreed']} of {told['agreed_of']}" if told["agreed_of"] else "none"
+    yield (
+        f"           E {told['e']:.3g} of {told['needed']:.3g} that people prefer it, {told['e_loses']:.3g} that they prefer "
+        f"the incumbent; of those that both decided the judge agrees with people on {agreed}"
+    )
 
 
 def _figures(report: dict[str, Any]) -> Iterable[str]:

@@ -7,13 +7,17 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Connection, Row, select
 
 from deploy.control import schema
 from deploy.control.database import Database, insert_new
-from deploy.rules.comparing import Comparison, ComparisonLabel, Labelled
+from deploy.rules.comparing import JUDGE, Comparison, ComparisonLabel, Labelled
+from deploy.rules.rollout import CandidateState
 
 COLUMNS = [schema.comparisons.c[field.name] for field in dataclasses.fields(Comparison)]
+
+OPEN: tuple[CandidateState, ...] = ("trained", "held", "passed")
+"""States of candidates whose comparisons may still decide something."""
 
 
 class Comparisons:
@@ -24,9 +28,8 @@ class Comparisons:
 
     def add(self, comparisons: Sequence[Comparison]) -> int:
         """Store them in this order; how many were new. Who has been compared already stays as he was drawn."""
-        rows = [dataclasses.asdict(one) | {"id": one.id, "incumbent": one.incumbent or ""} for one in comparisons]
         with self._database.write() as connection:
-            return insert_new(connection, schema.comparisons, rows)
+            return add(connection, comparisons)
 
     def label(self, labels: Sequence[ComparisonLabel]) -> int:
         """Store them; how many were new: nobody speaks twice of a pair."""
@@ -35,17 +38,40 @@ class Comparisons:
 
     def of(self, candidate: str, incumbent: str | None) -> list[Labelled]:
         """The pairs of these two in the order of sampling, with what was said of them."""
-        pairs, labels = schema.comparisons, schema.comparison_labels
-        these = (pairs.c.candidate == candidate) & (pairs.c.incumbent == (incumbent or ""))
-        said = defaultdict[str, list[ComparisonLabel]](list)
         with self._database.read() as connection:
-            query = select(labels).join(pairs, pairs.c.id == labels.c.comparison_id).where(these)
-            for row in connection.execute(query.order_by(labels.c.at_us, labels.c.labeller)):
-                said[row.comparison_id].append(ComparisonLabel(**row._asdict()))
-            rows = connection.execute(
-                select(pairs.c.number, pairs.c.id, *COLUMNS).where(these).order_by(pairs.c.number)
-            )
-            return [Labelled(row.number, _comparison(row), tuple(said[row.id])) for row in rows]
+            return of(connection, candidate, incumbent)
+
+    def unjudged(self, since_us: int, limit: int) -> list[Comparison]:
+        """Pairs sampled since then of which the judge has not spoken, of candidates whose fate is open; the oldest first."""
+        pairs, candidates, labels = schema.comparisons, schema.candidates, schema.comparison_labels
+        judged = select(labels.c.comparison_id).where(labels.c.labeller == JUDGE)
+        query = (
+            select(*COLUMNS)
+            .join(candidates, candidates.c.digest == pairs.c.candidate)
+            .where(candidates.c.state.in_(OPEN), pairs.c.sampled_at_us >= since_us, pairs.c.id.not_in(judged))
+            .order_by(pairs.c.number)
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [_comparison(row) for row in connection.execute(query)]
+
+
+def add(connection: Connection, comparisons: Sequence[Comparison]) -> int:
+    """`Comparisons.add`, as a part of something larger."""
+    rows = [dataclasses.asdict(one) | {"id": one.id, "incumbent": one.incumbent or ""} for one in comparisons]
+    return insert_new(connection, schema.comparisons, rows)
+
+
+def of(connection: Connection, candidate: str, incumbent: str | None) -> list[Labelled]:
+    """`Comparisons.of`, as a part of something larger."""
+    pairs, labels = schema.comparisons, schema.comparison_labels
+    these = (pairs.c.candidate == candidate) & (pairs.c.incumbent == (incumbent or ""))
+    said = defaultdict[str, list[ComparisonLabel]](list)
+    query = select(labels).join(pairs, pairs.c.id == labels.c.comparison_id).where(these)
+    for row in connection.execute(query.order_by(labels.c.at_us, labels.c.labeller)):
+        said[row.comparison_id].append(ComparisonLabel(**row._asdict()))
+    rows = connection.execute(select(pairs.c.number, pairs.c.id, *COLUMNS).where(these).order_by(pairs.c.number))
+    return [Labelled(row.number, _comparison(row), tuple(said[row.id])) for row in rows]
 
 
 def _comparison(row: Row[Any]) -> Comparison:

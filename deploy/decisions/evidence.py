@@ -20,10 +20,10 @@ from deploy.errors import Failed
 from deploy.rules import approval, gate
 from deploy.rules.approval import VERSION, Evidence, Policy
 from deploy.rules.elapsed import elapsed_s
-from deploy.rules.gate import Comparisons
 from deploy.rules.names import short
 from deploy.rules.reasons import Reason, as_json, codes, sentences
 from deploy.rules.rollout import STAGE_OF, CandidateState
+from deploy.rules.weighing import Comparisons
 from deploy.settings import Settings
 from models.adapters import AdapterInvalid, verify
 
@@ -40,23 +40,20 @@ class Report:
     sha256: str
 
 
-def no_comparisons(_candidate: str, _incumbent: str | None) -> Comparisons:
-    """Where nobody compares blindly yet."""
-    return Comparisons()
+Weighed = Callable[[Transaction, Candidate, str | None, int, int], Comparisons]
+"""What a candidate's comparisons with an incumbent come to, at its how-manieth attempt, at this moment: `Comparing.weighed`."""
 
 
 class EvidenceRoom:
     """Gathers evidence in `candidates`, and seals it."""
 
-    def __init__(
-        self, candidates: Path, comparisons: Callable[[str, str | None], Comparisons] = no_comparisons
-    ) -> None:
-        self.folder, self._comparisons = candidates, comparisons
+    def __init__(self, candidates: Path, weighed: Weighed) -> None:
+        self.folder, self._weighed = candidates, weighed
 
     def evidence(self, tx: Transaction, candidate: Candidate, report: Report, policy: Policy, now_us: int) -> Evidence:
         """What is true now, by this policy."""
         incumbent = tx.serving().incumbent
-        decided = self._decide(candidate, report, policy, incumbent, tx.rollbacks(candidate.digest))
+        decided = self._decide(tx, candidate, report, policy, incumbent, now_us)
         return Evidence(
             candidate=candidate.digest,
             dataset_hash=candidate.dataset_hash,
@@ -67,6 +64,10 @@ class EvidenceRoom:
             reasons=decided.reasons,
             sealed_at_us=now_us,
         )
+
+    def compared(self, tx: Transaction, candidate: Candidate, now_us: int) -> Comparisons:
+        """What its comparisons with what serves now come to; each rollback makes the next attempt harder."""
+        return self._weighed(tx, candidate, tx.serving().incumbent, tx.rollbacks(candidate.digest) + 1, now_us)
 
     def seal(self, tx: Transaction, candidate: Candidate, report: Report, policy: Policy, now_us: int) -> Seal:
         """The seal of what is true now: the latest, where it says the same and its time is not over; else a new one."""
@@ -107,11 +108,11 @@ class EvidenceRoom:
         return Report(content, hashlib.sha256(raw).hexdigest())
 
     def _decide(
-        self, candidate: Candidate, report: Report, policy: Policy, incumbent: str | None, rollbacks: int
+        self, tx: Transaction, candidate: Candidate, report: Report, policy: Policy, incumbent: str | None, now_us: int
     ) -> gate.Decision:
         if report.sha256 != candidate.report_sha256:
             return gate.Reject((Reason("report_changed"),))
-        comparisons = self._comparisons(candidate.digest, incumbent)
+        comparisons, rollbacks = self.compared(tx, candidate, now_us), tx.rollbacks(candidate.digest)
         return gate.decide(report.content, policy.gate, comparisons, incumbent, rollbacks)
 
 

@@ -9,16 +9,17 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from deploy.control import comparisons
 from deploy.control.history import Entry
 from deploy.control.records import Candidate, Seal
 from deploy.control.store import Control
 from deploy.control.transaction import Transaction
-from deploy.decisions.evidence import EvidenceRoom, Report, no_comparisons, policy_of
+from deploy.decisions.comparing import Comparing
+from deploy.decisions.evidence import EvidenceRoom, Report, Weighed, policy_of
 from deploy.decisions.looking import Looking
 from deploy.decisions.moves import start
 from deploy.errors import Failed
-from deploy.rules.approval import Policy, evidence_of
-from deploy.rules.gate import Comparisons
+from deploy.rules.approval import Policy, changes, evidence_of
 from deploy.rules.names import short
 from deploy.settings import Settings
 from feedback.clock import Clock
@@ -47,9 +48,12 @@ class Registering(Looking):
         settings: Callable[[], Settings],
         candidates: Path,
         clock: Clock,
-        comparisons: Callable[[str, str | None], Comparisons] = no_comparisons,
+        weighed: Weighed | None = None,
     ) -> None:
-        super().__init__(control, clock, EvidenceRoom(candidates, comparisons), self._takes_adapters)
+        """`weighed`: what comparisons come to, where it is not what the control database has of them."""
+        self._comparing = Comparing(candidates, settings)
+        room = EvidenceRoom(candidates, weighed or self._comparing.weighed)
+        super().__init__(control, clock, room, self._takes_adapters)
         self._settings = settings
 
     def register(self, digest: str, actor: str = "trainer") -> dict[str, Any]:
@@ -57,20 +61,21 @@ class Registering(Looking):
 
         Raises Failed when its files are not what its digest promises.
         """
-        report, settings, now = self._room.verified(digest), self._settings(), self._clock.now_us()
+        report, now = self._room.verified(digest), self._clock.now_us()
         head = _head(report, digest)
+        fresh = Candidate(
+            digest, head.snapshot, head.dataset_hash, report.sha256, head.created_at_us, now, "trained", "gate"
+        )
+        with self.control.read() as tx:
+            known = tx.knows(digest)
+        pairs = [] if known else self._comparing.sampled(fresh, report.content, now)
         with self.control.change() as tx:
             if not tx.knows(digest):
-                fresh = Candidate(
-                    digest, head.snapshot, head.dataset_hash, report.sha256, head.created_at_us, now, "trained", "gate"
-                )
                 tx.add_candidate(fresh)
+                comparisons.add(tx.connection, pairs)
                 told = {"snapshot": head.snapshot, "dataset_hash": head.dataset_hash}
                 tx.append(Entry(now, actor, "register", digest, None, "trained", f"trained on {head.snapshot}", told))
-                seal = self._room.seal(tx, fresh, report, policy_of(settings), now)
-                by_rule = "rollout" not in settings.approve.before and settings.engine.takes_adapters
-                if seal.decision == "pass" and by_rule:
-                    _approve_by_rule(tx, tx.candidate(digest), seal, now)
+                self._decide(tx, fresh, report, now)
             return self._view(tx, tx.candidate(digest))
 
     def discover(self) -> list[str]:
@@ -104,8 +109,33 @@ class Registering(Looking):
                 with self.control.change() as tx:
                     self._room.seal(tx, tx.candidate(candidate.digest), report, policy, now)
 
+    def recount(self) -> None:
+        """The controller's other look: at what people and the judge have said meanwhile. Where the gate would decide otherwise now,
+        or for another reason, the candidate is sealed anew."""
+        policy, now = policy_of(self._settings()), self._clock.now_us()
+        with self.control.read() as tx:
+            waiting = tx.candidates(RESEALED, states=("trained", "held", "passed"))
+            seals = tx.seals(waiting)
+        for candidate in waiting:
+            seal, report = seals.get(candidate.digest), self._room.report(candidate.digest)
+            if seal is None or report is None:
+                continue
+            with self.control.read() as tx:
+                present = self._room.evidence(tx, candidate, report, policy, now)
+            if any(changes(evidence_of(seal.evidence), present)):
+                with self.control.change() as tx:
+                    self._decide(tx, tx.candidate(candidate.digest), report, now)
+
+    def _decide(self, tx: Transaction, candidate: Candidate, report: Report, now: int) -> None:
+        """Seal what is true now; what passed is approved where nobody wants to be asked."""
+        settings = self._settings()
+        seal = self._room.seal(tx, candidate, report, policy_of(settings), now)
+        by_rule = "rollout" not in settings.approve.before and settings.engine.takes_adapters
+        if seal.decision == "pass" and by_rule and not tx.objections(candidate.digest):
+            _approve_by_rule(tx, tx.candidate(candidate.digest), seal, now)
+
     def show(self, prefix: str) -> dict[str, Any]:
-        """One candidate with its report, approvals and history; seals what is true now. Raises UnknownCandidate."""
+        """One candidate with its report, comparisons, approvals and history; seals what is true now. Raises UnknownCandidate."""
         with self.control.read() as tx:
             digest = tx.candidate(prefix).digest
         report, now = self._room.report(digest), self._clock.now_us()
@@ -113,7 +143,9 @@ class Registering(Looking):
             policy = policy_of(self._settings())
             with self.control.change() as tx:
                 self._room.seal(tx, tx.candidate(digest), report, policy, now)
-        return self.described(digest, report)
+        with self.control.read() as tx:
+            compared = self._room.compared(tx, tx.candidate(digest), now).figures
+        return self.described(digest, report) | {"comparisons": compared}
 
     def _takes_adapters(self) -> bool:
         """Beside a broken trimtab.toml nobody knows: what it would refuse is then refused when it is tried."""
@@ -126,7 +158,7 @@ class Registering(Looking):
 def _approve_by_rule(tx: Transaction, candidate: Candidate, seal: Seal, now: int) -> None:
     """Nobody wants to be asked: a candidate that passed is approved, where there is room for a rollout."""
     serving = tx.serving()
-    if serving.rollout is None and not serving.halted:
+    if serving.rollout is None and not serving.halted and candidate.state == "passed":
         start(tx, candidate, seal, "rule", "approve.before does not name rollout", False, now)
 
 

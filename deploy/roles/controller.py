@@ -14,6 +14,7 @@ from deploy.decisions.steering import steer
 from deploy.decisions.watching import Watching
 from deploy.errors import Failed
 from deploy.parts import operations
+from deploy.roles.judging import judge_comparisons
 from deploy.roles.role import REFRESH_S, Role
 from feedback.facts.reader import Facts, FactsDamaged
 from models.adapters import engine_name
@@ -30,7 +31,17 @@ async def run_controller(role: Role, stop: asyncio.Event, require_keys: bool) ->
     rules = operations(role.state, role.settings, role.control, role.clock)
     trust = role.settings.access.trust_loopback
     router = admin_router(rules, role.clock, require_keys=require_keys, trust_loopback=trust)
-    await role.run(stop, _watch(role, stop), (router,))
+    await role.run(stop, _work(role, stop), (router,))
+
+
+async def _work(role: Role, stop: asyncio.Event) -> None:
+    """The watch, and beside it the judge's part of blind comparisons: what that is asked just now is asked again another time."""
+    judging = asyncio.create_task(judge_comparisons(role, stop))
+    try:
+        await _watch(role, stop)
+    finally:
+        judging.cancel()
+        await asyncio.wait([judging])
 
 
 async def _watch(role: Role, stop: asyncio.Event) -> None:
@@ -42,6 +53,7 @@ async def _watch(role: Role, stop: asyncio.Event) -> None:
             log.warning("candidate_unusable", problem=problem)
         await asyncio.to_thread(rules.reseal)
         if (began_s := role.clock.monotonic_s()) >= look_at_s:
+            await asyncio.to_thread(rules.recount)
             await asyncio.to_thread(watch, watching, rules)
             ended_s = role.clock.monotonic_s()
             look_at_s = ended_s + max(WATCH_S, (ended_s - began_s) / BUSY)

@@ -79,11 +79,12 @@ def evidence_of(document: Mapping[str, Any]) -> Evidence:
     rollout = policy.get(
         "rollout", {"shares": policy.get("shares")}
     )  # before rollouts were watched there were shares alone
+    gate = {name: value for name, value in policy["gate"].items() if name in GateSettings.model_fields}  # some are gone
     fields = {field.name: document[field.name] for field in dataclasses.fields(Evidence)}
     return Evidence(
         **fields
         | {
-            "policy": Policy(GateSettings(**policy["gate"]), RolloutSettings(**rollout), policy["expires_s"]),
+            "policy": Policy(GateSettings(**gate), RolloutSettings(**rollout), policy["expires_s"]),
             "reasons": from_json(document["reasons"]),
         }
     )

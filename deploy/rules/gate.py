@@ -1,7 +1,7 @@
 """The offline gate: what a candidate's report must show before a person is asked. A pure function, with its reasons.
 
-The yardstick is the blind win rate against the incumbent. Everything else can only hold or reject: too little evidence
-is a hold, never a pass. The reward model never decides, for the candidate was trained towards it; that it was judged on few
+The yardstick are blind comparisons with the incumbent: evidence that people prefer the candidate (`weighing`). Everything else can
+only hold or reject: too little evidence is a hold, never a pass. The reward model never decides, for the candidate was trained towards it; that it was judged on few
 labels is said with the other reasons.
 """
 
@@ -16,29 +16,11 @@ import msgspec
 from msgspec import Struct
 
 from deploy.rules.reasons import Reason
+from deploy.rules.weighing import ALPHA, Comparisons
 from deploy.settings import GateSettings
-from feedback.statistics.intervals import wilson
 
 FEW_WANTED = 20
 """Fewer replies that people wanted tell nothing of their length."""
-
-
-@dataclass(frozen=True)
-class Comparisons:
-    """Blind comparisons of the candidate's replies with the incumbent's, on gate-split prompts."""
-
-    wins: int = 0
-    ties: int = 0
-    losses: int = 0
-
-    @property
-    def count(self) -> int:
-        return self.wins + self.ties + self.losses
-
-    @property
-    def win_rate(self) -> float:
-        """A tie is half a win. Only where there is any comparison."""
-        return (self.wins + self.ties / 2) / self.count
 
 
 @dataclass(frozen=True)
@@ -144,18 +126,20 @@ def decide(
         *_cut(read.sample_stats, settings, lengths_decided),
         *_forgotten(read.retention, settings),
     ]
-    won = _win_rate(comparisons, settings)
-    match won.code:
+    wrong += _leaked(comparisons)
+    compared = _compared(comparisons)
+    match compared.code:
         case "loses":
-            wrong.append(won)
-        case "too_few_comparisons" | "may_be_chance":
-            unsure.append(won)
+            wrong.append(compared)
+        case "too_few_comparisons":
+            unsure.append(compared)
+    unsure += _lineage(comparisons)
     if rollbacks:
         unsure.append(Reason("rolled_back", {"times": rollbacks}))
     told = tuple(_few_labels(read.reward_model))
     if wrong:
         return Reject((*wrong, *unsure, *told))
-    return Hold((*unsure, *told)) if unsure else Pass((won, *told))
+    return Hold((*unsure, *told)) if unsure else Pass((compared, *told))
 
 
 def _no_op(probes: _Probes, settings: GateSettings) -> Iterator[Reason]:
@@ -258,18 +242,25 @@ def _other_incumbent(compared_with: str | None, incumbent: str | None) -> Iterat
         yield Reason("other_incumbent", {"compared": compared_with, "serves": incumbent})
 
 
-def _win_rate(comparisons: Comparisons, settings: GateSettings) -> Reason:
-    """`wins`, `loses`, `may_be_chance` or `too_few_comparisons`, with the figures that say so."""
-    n, floor = comparisons.count, settings.min_win_rate_bound
-    if n < settings.min_comparisons:
-        return Reason("too_few_comparisons", {"count": n, "needed": settings.min_comparisons})
-    lower, upper = wilson(comparisons.win_rate, n, settings.confidence)
-    figures = {"win_rate": comparisons.win_rate, "floor": floor, "count": n}
-    if lower > floor:
-        return Reason("wins", {"bound": lower, **figures})
-    if upper < floor:
-        return Reason("loses", {"bound": upper, **figures})
-    return Reason("may_be_chance", {"bound": lower, **figures})
+def _leaked(comparisons: Comparisons) -> Iterator[Reason]:
+    """A label that gates never trains: who was trained on its turn was told the answer."""
+    if comparisons.leaked:
+        yield Reason("leaked_labels", {"turns": list(comparisons.leaked)})
+
+
+def _lineage(comparisons: Comparisons) -> Iterator[Reason]:
+    if comparisons.lineage_unknown is not None:
+        yield Reason("lineage_unknown", {"why": comparisons.lineage_unknown})
+
+
+def _compared(comparisons: Comparisons) -> Reason:
+    """`wins`, `loses` or `too_few_comparisons`, with the figures that say so."""
+    figures = comparisons.figures
+    if comparisons.log_e_loses >= math.log(1 / ALPHA):
+        return Reason("loses", figures)
+    if comparisons.log_e >= comparisons.log_threshold:
+        return Reason("wins", figures)
+    return Reason("too_few_comparisons", figures)
 
 
 def _not_finite(value: object, name: str = "") -> list[str]:

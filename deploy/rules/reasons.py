@@ -34,7 +34,8 @@ Code = Literal[
     "too_few_comparisons",
     "wins",
     "loses",
-    "may_be_chance",
+    "leaked_labels",
+    "lineage_unknown",
     "rolled_back",
     "few_gate_labels",
 ]
@@ -74,23 +75,35 @@ SENTENCES: Mapping[Code, str] = {
     "no_samples": "no sampled replies to look at (the gate split has no prompts yet): hold",
     "incumbent_empty": "the incumbent's sampled replies are all empty, so there is no length to compare with: hold",
     "language_unknown": "the language of the sampled replies can't be told, the incumbent's can: hold",
-    "too_few_comparisons": "{count} blind comparisons of {needed} needed: hold",
-    "wins": "win rate {win_rate:.2f}, lower bound {bound:.3f} > {floor:.2f}, n={count}",
-    "loses": "win rate {win_rate:.2f}, upper bound {bound:.3f} < {floor:.2f}, n={count}",
-    "may_be_chance": "win rate {win_rate:.2f}, lower bound {bound:.3f} ≤ {floor:.2f}, n={count}: hold",
+    "too_few_comparisons": "blind comparisons: {said}{waits}{more}: hold",
+    "wins": "blind comparisons: {said}",
+    "loses": "blind comparisons: {said_against}",
+    "leaked_labels": "leaked labels: it was trained on {count} of the turns that people or the judge compared ({named})",
+    "lineage_unknown": "nobody can say on which turns it was trained, so labels may have leaked: {why}: hold",
     "rolled_back": "it was rolled back before ({times} times): hold",
     "few_gate_labels": "{few} (this decides nothing)",
 }
 
 
+HOW_TO_COMPARE = "a training compares it on prompts of the gate split, and shadowing on live ones"
+
+
 def sentence(reason: Reason) -> str:
     """The reason for a person at 3 a.m.
 
-    >>> sentence(Reason("too_few_comparisons", {"count": 0, "needed": 200}))
-    '0 blind comparisons of 200 needed: hold'
+    >>> sentence(Reason("rolled_back", {"times": 2}))
+    'it was rolled back before (2 times): hold'
     """
     figures = reason.figures
     match reason.code:
+        case "too_few_comparisons" if (
+            "needed" in figures and "count" in figures
+        ):  # a seal of before evidence was counted
+            return "{count} blind comparisons of {needed} needed: hold".format(**figures)
+        case "too_few_comparisons" | "wins" | "loses":
+            figures = _compared(figures)
+        case "leaked_labels":
+            figures = {"count": len(figures["turns"]), "named": _named(figures["turns"])}
         case "other_incumbent":
             figures = {name: policy_name(digest) for name, digest in figures.items()}
         case "not_finite":
@@ -107,6 +120,24 @@ def sentence(reason: Reason) -> str:
         case "rolled_back" if figures["times"] == 1:
             return "it was rolled back before (once): hold"
     return SENTENCES[reason.code].format(**figures)
+
+
+def _compared(figures: Mapping[str, Any]) -> dict[str, str]:
+    """What was said of the pairs so far, who still has to speak, and what would do."""
+    if not figures["pairs"]:
+        return {"said": f"none yet ({HOW_TO_COMPARE})", "waits": "", "more": ""}
+    people = figures["wins"] + figures["ties"] + figures["losses"]
+    rate = f"win rate {figures['win_rate']:.2f} by people on {people}, " if people else ""
+    of = f"{rate}{figures['counted']} of {figures['pairs']} pairs count"
+    waiting = [f"{figures['wait_people']} wait for people (`trimtab label`)"] * (figures["wait_people"] > 0)
+    waiting += [f"{figures['wait_judge']} wait for the judge"] * (figures["wait_judge"] > 0)
+    more = figures["missing"]
+    return {
+        "said": f"{of}, E {figures['e']:.3g} of {figures['needed']:.3g} that it takes",
+        "said_against": f"{of}, E that people prefer the incumbent {figures['e_loses']:.3g}",
+        "waits": "".join(f", {who}" for who in waiting),
+        "more": "" if more is None else f", about {more} more pairs like these would do",
+    }
 
 
 def _named(names: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from msgspec import Struct
 from feedback.dataset import tables
 from feedback.dataset.compute import RULES_VERSION, Counts, FactsReader, compute
 from feedback.dataset.tables import TABLES, Row, TableName
+from feedback.digests import digest_of
 from feedback.durable import sha256_file, staged
 from feedback.settings import WindowSettings
 
@@ -129,6 +131,18 @@ def read(path: Path, table: TableName) -> Iterator[Any]:
         yield tables.record_of(table, row)
 
 
+def learned_turns(path: Path) -> frozenset[bytes]:
+    """`digests.digest_of` the key of every turn that trains or calibrates, in any table; raises SnapshotError."""
+    load_manifest(path)
+    found = set[bytes]()
+    with _readable(path):
+        for table in TABLES:
+            for split, *key in tables.columns(path, table, ("split", "tenant", "conversation_id", "turn_id")):
+                if split != "gate":
+                    found.add(digest_of(*key))
+    return frozenset(found)
+
+
 def verify(path: Path) -> Manifest:
     """Hash the content again; raises SnapshotError if it is not what was sealed."""
     manifest = load_manifest(path)
@@ -178,8 +192,14 @@ def export(path: Path, format: str = "jsonl") -> Iterator[str]:
 
 def _rows(path: Path, table: TableName) -> Iterator[Row]:
     """The rows of a table; raises SnapshotError where its file is gone or damaged."""
-    try:
+    with _readable(path):
         yield from tables.read(path, table)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError) as error:
         raise SnapshotError(
             f"the tables of snapshot {path} can't be read ({error}): put the backup in place, or delete this snapshot; "

@@ -47,6 +47,12 @@ class Stage:
     """Leaving it wants every guardrail shown to be not worse."""
 
 
+def log_promotion(alpha: float, attempt: int) -> float:
+    """log E that a candidate's proof has to reach at its how-manieth attempt, so that all of them together may err by alpha."""
+    part = 0.8 if attempt == 1 else 0.2 * 0.5 ** (attempt - 1)
+    return math.log(1 / (alpha * part))
+
+
 STAGES = (
     Stage(0.05, 4 * DAY_US, 28 * DAY_US),
     Stage(0.25, 4 * DAY_US, 28 * DAY_US),
@@ -145,8 +151,7 @@ class Plan:
     @property
     def log_promotion(self) -> float:
         """log E that each guardrail has to reach: a candidate that comes again and again gets ever less of alpha."""
-        part = 0.8 if self.attempt == 1 else 0.2 * 0.5 ** (self.attempt - 1)
-        return math.log(1 / (self.promotion_alpha * part))
+        return log_promotion(self.promotion_alpha, self.attempt)
 
     @property
     def sha256(self) -> str:

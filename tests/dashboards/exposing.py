@@ -23,11 +23,11 @@ from deploy.decisions.operations import Operations
 from deploy.engine import metrics as engine
 from deploy.gateway import metrics as serving
 from deploy.roles import metrics as roles
-from deploy.rules.gate import Comparisons
 from deploy.settings import Settings
 from deploy.web.serving import listen, serve
 from streams import metrics as streams
 from tests.deploy.candidates import make_candidate
+from tests.deploy.pairs import compared
 from tests.fakes import CLOCK
 from tests.feedback.builders import rating, turn, unjudged, verdict
 
@@ -39,8 +39,8 @@ class Loop:
         self.candidates = folder / "candidates"
         self.candidates.mkdir(parents=True)
         self.control: Control = open_control(folder / "control.db")
-        won = Comparisons(wins=180, losses=80)
-        self.rules = Operations(self.control, Settings, self.candidates, CLOCK, comparisons=lambda *_: won)
+        won = compared(180, 80)
+        self.rules = Operations(self.control, Settings, self.candidates, CLOCK, weighed=lambda *_: won)
         self.seen = 0
 
     def happen(self) -> None:

@@ -11,12 +11,12 @@ import pytest
 
 from deploy.control.store import Control, open_control
 from deploy.decisions.operations import Operations
-from deploy.rules.gate import Comparisons
 from deploy.settings import Settings
+from tests.deploy.pairs import compared
 from tests.deploy.postgres import server
 from tests.fakes import ManualClock
 
-WON = Comparisons(wins=180, losses=80)
+WON = compared(180, 80)
 
 
 @pytest.fixture

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from deploy.rules.comparing import Comparison
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import zip_longest
+from typing import Any
+
+from deploy.control.records import Candidate
+from deploy.control.store import Control
+from deploy.rules.comparing import JUDGE, Comparison, ComparisonLabel, Labelled
+from deploy.rules.rollout import CandidateState
+from deploy.rules.weighing import Comparisons, weigh
 
 CANDIDATE = "c" * 64
 
@@ -25,3 +34,47 @@ def pair(n: int, people: int = 1) -> Comparison:
         probability=0.5,
         sampled_at_us=n,
     )
+
+
+def sample(n: int, conversation: str | None = None, **changes: Any) -> dict[str, Any]:
+    """Of the n-th gate prompt, as a report has it."""
+    return {
+        "prompt": [{"role": "user", "content": f"question {n}"}],
+        "locale": "en",
+        "candidate": f"the candidate's {n}",
+        "incumbent": f"the incumbent's {n}",
+        "turn": ["default", conversation or f"c-{n:04d}", f"t-{n:04d}"],
+    } | changes
+
+
+def add_candidate(control: Control, digest: str = CANDIDATE, state: CandidateState = "held") -> None:
+    """One in the list, without files."""
+    with control.change() as tx:
+        tx.add_candidate(Candidate(digest, "s-1", "sha256:0", "0" * 64, 1, 1, state, "gate"))
+
+
+def label(
+    pair: Comparison, preference: float | None, labeller: str = "anna", at_us: int | None = None
+) -> ComparisonLabel:
+    """What somebody said of the pair at once, or then."""
+    return ComparisonLabel(pair.id, labeller, preference, pair.sampled_at_us if at_us is None else at_us, {})
+
+
+def labelled(preferences: Sequence[float | None], judge: Sequence[float | None] = ()) -> list[Labelled]:
+    """A pair for each of anna's labels, with one of the judge's where there is one."""
+    found = []
+    for n, (said, judged) in enumerate(zip_longest(preferences, judge, fillvalue="nothing")):
+        one = replace(pair(n), probability=1.0 if not judge else 0.5)
+        labels = [label(one, said)] + ([] if judged == "nothing" else [label(one, judged, JUDGE)])
+        found.append(Labelled(n, one, tuple(labels)))
+    return found
+
+
+def compared(wins: int, losses: int, ties: int = 0) -> Comparisons:
+    """What comes of so many labels by people, as evenly mixed as they go."""
+    places = [
+        ((2 * n + 1) / (2 * many), said)
+        for many, said in ((wins, 1.0), (losses, 0.0), (ties, 0.5))
+        for n in range(many)
+    ]
+    return weigh(labelled([said for _, said in sorted(places)]), False, 1, 1)

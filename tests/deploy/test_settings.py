@@ -30,7 +30,7 @@ def configured(text: str) -> str:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[gate]\nmin_comparisons = 0", ["gate.min_comparisons", "greater than 0"]),
+        ("[gate]\nmax_gate_kl = 0", ["gate.max_gate_kl", "greater than 0"]),
         ('[approve]\nbefore = ["lunch"]', ["approve.before", "'train' or 'rollout'"]),
         ("[rollout]\nshares = [0.5, 0.2, 1.0]", ["rollout.shares", "[0.05, 0.5, 1.0]"]),
         ("[rollout]\nshares = []", ["rollout.shares", "end at 1"]),
@@ -43,7 +43,7 @@ def configured(text: str) -> str:
             for server in ("b", "b:port", "b:0", "b:65536", "b:²", ":9092", "::1:9092", "")
         ),
         *((f"[judge]\ngrace_s = {number}", ["judge.grace_s", "finite number"]) for number in ("inf", "nan")),
-        ("[gate]\nmin_comparison = 3", ["unknown key gate.min_comparison", "did you mean gate.min_comparisons?"]),
+        ("[gate]\nmax_gate_k = 3", ["unknown key gate.max_gate_k", "did you mean gate.max_gate_kl?"]),
         ("[gateway]\ncors_origins = ['*']", ["gateway.cors_origins", "every page on the web"]),
         ("[gateway]\ncors_origins = ['https://shop.example/']", ["no slash at the end", "https://shop.example/"]),
         ("[gateway]\ncors_origins = ['https://shop.example/chat']", ["gateway.cors_origins", "no path"]),
@@ -84,7 +84,7 @@ def configured(text: str) -> str:
             "[engine]\napi_key = 'sk-1'",
             ["engine.api_key is a secret", "TRIMTAB_ENGINE__API_KEY", "engine.api_key_file"],
         ),
-        ("[gaet]\nmin_comparisons = 3", ["unknown key gaet", "did you mean gate?"]),
+        ("[gaet]\nmax_gate_kl = 3", ["unknown key gaet", "did you mean gate?"]),
         ("gate = 3", ["gate", "[gate]"]),
         ("[gate", ["not valid TOML"]),
     ],
@@ -96,35 +96,35 @@ def test_a_mistake_in_the_file_names_the_file_the_setting_and_what_it_may_be(tex
 
 
 def test_all_mistakes_are_told_at_once() -> None:
-    sentence = configured("[gate]\nmin_comparisons = 0\nconfidence = 2\n[train]\nnever = 1")
-    assert [key for key in ("gate.min_comparisons", "gate.confidence", "train.never") if key not in sentence] == []
+    sentence = configured("[gate]\nmax_gate_kl = 0\nmax_repetition = 2\n[train]\nnever = 1")
+    assert [key for key in ("gate.max_gate_kl", "gate.max_repetition", "train.never") if key not in sentence] == []
 
 
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("TRIMTAB_GATE__MIN_COMPARISONS", "many", "valid integer"),
+        ("TRIMTAB_GATE__MAX_FACTS_LOST", "many", "valid integer"),
         ("TRIMTAB_ROLLOUT__SHARES", "half", "list"),
         ("TRIMTAB_ROLLOUT__SHARES", "[2]", "end at 1"),
-        ("TRIMTAB_GATE__MIN_COMPARISON", "3", "did you mean TRIMTAB_GATE__MIN_COMPARISONS?"),
+        ("TRIMTAB_GATE__MAX_FACT_LOST", "3", "did you mean TRIMTAB_GATE__MAX_FACTS_LOST?"),
     ],
 )
 def test_a_mistake_in_the_environment_names_the_variable_whatever_the_file_says(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    sentence = configured("[gate]\nconfidence = 0.9")
+    sentence = configured("[gate]\nmax_repetition = 0.9")
     assert sentence.startswith("the environment: ")
     assert "trimtab.toml" not in sentence
     assert (name in sentence, said in sentence) == (True, True), sentence
 
 
 def test_the_environment_wins_over_the_file_and_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("trimtab.toml").write_text("[gate]\nmin_comparisons = 7\nconfidence = 0.9")
-    monkeypatch.setenv("TRIMTAB_GATE__MIN_COMPARISONS", "9")
-    monkeypatch.setenv("TRIMTAB_GATE__CONFIDENCE", "")
+    Path("trimtab.toml").write_text("[gate]\nmax_facts_lost = 7\nmax_repetition = 0.9")
+    monkeypatch.setenv("TRIMTAB_GATE__MAX_FACTS_LOST", "9")
+    monkeypatch.setenv("TRIMTAB_GATE__MAX_REPETITION", "")
     gate = load_settings(None).gate
-    assert (gate.min_comparisons, gate.confidence) == (9, 0.9)
+    assert (gate.max_facts_lost, gate.max_repetition) == (9, 0.9)
 
 
 @pytest.mark.parametrize("key", ["judge.api_key", "control.url", "broker.password"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import tempfile
@@ -15,10 +16,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from deploy.cli.candidate_view import print_candidate
+from deploy.control.records import Candidate
+from deploy.decisions.comparing import Comparing
 from deploy.decisions.evidence import EvidenceRoom
-from deploy.rules.gate import Comparisons, decide
+from deploy.rules.gate import decide
 from deploy.rules.reasons import sentence
-from deploy.settings import GateSettings
+from deploy.rules.weighing import Comparisons
+from deploy.settings import GateSettings, Settings
 from feedback.intake.contract import Rejected
 from feedback.intake.edge import Edge, Record
 from feedback.intake.event_files import lines as lines_of
@@ -27,6 +31,7 @@ from feedback.judge.reading import Unparsable
 from feedback.judge.rubric import load as load_rubric
 from models.adapters import CONFIG, WEIGHTS, AdapterInvalid, read_adapter
 from tests.deploy.candidates import good_report, make_candidate
+from tests.deploy.pairs import sample
 from tests.fakes import CLOCK
 from tests.fuzz.bodies import CHATS, EVENTS, FEEDBACK, MESSAGES, SCORES, SERVED, TURN, body, lines, mutated, written
 from tests.fuzz.service import EVENT_TOPICS, Fuzzed
@@ -143,8 +148,12 @@ def a_report_of_any_kind_is_decided_on_and_shown(_: None, raw: bytes) -> None:
     with tempfile.TemporaryDirectory() as root:
         (Path(root) / digest).mkdir()
         (Path(root) / digest / "report.json").write_bytes(raw)
-        report = EvidenceRoom(Path(root)).report(digest)
+        comparing = Comparing(Path(root), Settings)
+        report = EvidenceRoom(Path(root), comparing.weighed).report(digest)
     if report is not None:
+        candidate = Candidate(digest, "s", "sha256:0", report.sha256, 1, 1, "trained", "gate")
+        for pair in comparing.sampled(candidate, report.content, 1):
+            json.dumps(dataclasses.asdict(pair), ensure_ascii=False).encode()  # as a database takes it
         decided = decide(report.content, GateSettings(), Comparisons(), None)
         assert all(isinstance(sentence(reason), str) for reason in decided.reasons)
         view = {"digest": digest, "created_at": "", "snapshot": "s", "state": "held", "stage": "gate", "share": 0.0}
@@ -153,6 +162,7 @@ def a_report_of_any_kind_is_decided_on_and_shown(_: None, raw: bytes) -> None:
             "history": [],
             "looks": [],
             "objections": [],
+            "comparisons": Comparisons().figures,
             "evidence": None,
             "evidence_age_s": None,
             "next": "wait",
@@ -167,6 +177,7 @@ def _explained(why: Exception) -> None:
 _STATS = {"mean_tokens": 20.0, "median_tokens": 19.0, "count": 8, "cut": 1, "repetition": 0.05, "language_match": 0.9}
 _KNOWN = {"accuracy": 0.8, "interval": [0.7, 0.9], "holdout": 50, "few": None}
 _REPORT = good_report(
+    samples=[sample(1)],
     reward_model={
         "metric": "pairs",
         "majority_baseline": 0.5,

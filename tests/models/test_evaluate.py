@@ -222,6 +222,8 @@ def test_more_prompts_than_go_at_once_are_asked_in_batches_and_another_seed_asks
     model = load_policies(base, adapters[0] / "adapter", None)
     both = sample_both(model, chat, turns, 96, 4, 1, lambda step, of: reports.append((step, of)))
     assert len(both) == 9
+    asked = {(one.tenant, one.conversation_id, one.turn_id): one.prompt for one in turns}
+    assert {one.turn: one.prompt for one in both} == asked, "each says whose prompt it is"
     assert reports == [(1, 2), (2, 2)]
     assert answers(base, chat, adapters[0], None, seed=2)[0] != answers(base, chat, adapters[0], None, seed=1)[0]
 

@@ -34,6 +34,15 @@ def test_it_says_what_was_measured_and_what_to_type(rules: Operations, folder: P
     assert out.splitlines()[-1].startswith("next: trimtab approve ")
 
 
+def test_comparisons_are_told_side_by_side_and_left_out_where_there_are_none(
+    rules: Operations, judged_rules: Operations, folder: Path
+) -> None:
+    assert "compared" not in printed(view(rules, folder))
+    out = printed(view(judged_rules, folder, seed=1))
+    assert "compared   260 of 260 pairs count: by people 180 wins, 0 ties, 80 losses; 0 were identical\n" in out
+    assert "E 3.13e+07 of 25 that people prefer it, 0.099 that they prefer the incumbent" in out
+
+
 def test_it_tells_the_figures_of_prompts_that_train_has_seen_and_of_those_it_has_not(
     rules: Operations, folder: Path
 ) -> None:

@@ -116,10 +116,12 @@ def test_halt_works_beside_a_broken_trimtab_toml(typed: Any, state: Path) -> Non
 
 def test_show_says_why_and_what_to_type_next(typed: Any, digest: str) -> None:
     _, out, _ = typed("show", digest[:8])
-    assert "0 blind comparisons of 200 needed: hold" in out
+    assert "blind comparisons: none yet" in out
     assert "hello" in out
     assert f"next: trimtab approve {digest[:12]} --evidence" in out
-    assert document(typed("show", digest, "--json"))["report"]["digest"] == digest
+    shown = document(typed("show", digest, "--json"))
+    assert shown["report"]["digest"] == digest
+    assert (shown["comparisons"]["pairs"], shown["comparisons"]["e"], shown["comparisons"]["needed"]) == (0, 1.0, 25.0)
 
 
 def test_what_replies_contain_is_shown_and_never_obeyed(typed: Any, state: Path) -> None:

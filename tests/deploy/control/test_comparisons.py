@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
-from deploy.control.store import Control
+import pytest
+
+from deploy.control.store import Control, open_control
 from deploy.rules.comparing import JUDGE, ComparisonLabel
-from tests.deploy.pairs import pair
+from tests.deploy.pairs import add_candidate, label, pair
+from tests.deploy.postgres import fresh
 
 
 def test_pairs_come_back_in_the_order_of_sampling_with_what_was_said_of_them(control: Control) -> None:
@@ -41,3 +45,33 @@ def test_nobody_speaks_twice_of_a_pair(control: Control) -> None:
     assert control.comparisons.label([first]) == 1
     assert control.comparisons.label([replace(first, preference=0.0)]) == 0
     assert control.comparisons.of(pair(1).candidate, None)[0].labels == (first,)
+
+
+def test_the_judge_is_given_what_it_has_not_spoken_of_of_open_candidates_oldest_first(control: Control) -> None:
+    closed = {"rejected": "d" * 64, "rolled_back": "e" * 64, "full": "f" * 64}
+    add_candidate(control)
+    for state, digest in closed.items():
+        add_candidate(control, digest, state)
+    pairs = [replace(pair(n), sampled_at_us=100 - n) for n in range(5)]
+    control.comparisons.add([*pairs, *(replace(pair(9), candidate=digest) for digest in closed.values())])
+    control.comparisons.label([label(pairs[1], None, JUDGE), label(pairs[2], 1.0)])
+    assert control.comparisons.unjudged(0, 10) == [pairs[0], *pairs[2:]]
+    assert control.comparisons.unjudged(97, 10) == [pairs[0], *pairs[2:4]]
+    assert control.comparisons.unjudged(0, 2) == [pairs[0], pairs[2]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "promise",
+    [
+        test_pairs_come_back_in_the_order_of_sampling_with_what_was_said_of_them,
+        test_who_was_compared_already_stays_as_he_was_drawn,
+        test_nobody_speaks_twice_of_a_pair,
+        test_the_judge_is_given_what_it_has_not_spoken_of_of_open_candidates_oldest_first,
+    ],
+)
+def test_on_postgresql_too(postgres: str, promise: Callable[[Control], None]) -> None:
+    with fresh(postgres, "comparisons") as url:
+        control = open_control(url)
+        promise(control)
+        control.close()

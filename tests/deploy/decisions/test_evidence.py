@@ -10,10 +10,11 @@ import pytest
 from deploy.control.store import Control
 from deploy.decisions.operations import Operations
 from deploy.errors import Refused
-from deploy.rules.gate import Comparisons
+from deploy.rules.weighing import Comparisons
 from deploy.settings import GateSettings, RolloutSettings, Settings
 from tests.deploy.candidates import make_candidate
 from tests.deploy.decisions.approving import HOLD, approve, to_full
+from tests.deploy.pairs import compared
 from tests.fakes import ManualClock
 
 
@@ -31,44 +32,44 @@ def test_an_approval_is_judged_by_the_policy_that_was_sealed_whatever_is_configu
     control: Control, clock: ManualClock, folder: Path
 ) -> None:
     current = [Settings()]
-    rules = Operations(control, lambda: current[0], folder, clock, lambda *_: Comparisons(wins=180, losses=80))
+    rules = Operations(control, lambda: current[0], folder, clock, lambda *_: compared(180, 80))
     digest = make_candidate(folder)
     rules.register(digest)
     seal = rules.show(digest)["evidence"]
-    current[0] = Settings(gate=GateSettings(min_comparisons=300), rollout=RolloutSettings(shares=(0.5, 1.0)))
+    current[0] = Settings(gate=GateSettings(max_repetition=0.01), rollout=RolloutSettings(shares=(0.5, 1.0)))
     rules.approve(digest, evidence=seal, reason="r", actor="ada")
     assert rules.promote(actor="ada")["rollout"]["share"] == 0.05
-    current[0] = Settings(gate=GateSettings(min_comparisons=300), rollout=RolloutSettings(shares=(1.0,)))
+    current[0] = Settings(gate=GateSettings(max_repetition=0.01), rollout=RolloutSettings(shares=(1.0,)))
     assert rules.promote(actor="ada")["rollout"]["share"] == 0.25
 
 
 def test_comparisons_that_come_in_make_no_approval_impossible(
     control: Control, clock: ManualClock, folder: Path
 ) -> None:
-    so_far = [Comparisons(wins=180, losses=80)]
+    so_far = [compared(180, 80)]
     rules = Operations(control, Settings, folder, clock, lambda *_: so_far[0])
     digest = make_candidate(folder)
     rules.register(digest)
     seal = rules.show(digest)["evidence"]
-    so_far[0] = Comparisons(wins=180, losses=81)
+    so_far[0] = compared(180, 81)
     rules.approve(digest, evidence=seal, reason="r", actor="ada")
-    so_far[0] = Comparisons(wins=181, losses=82)
+    so_far[0] = compared(181, 82)
     assert rules.promote(actor="ada")["rollout"]["share"] == 0.05
 
 
 def test_each_step_asks_the_gate_again_and_a_person_may_go_on_with_a_reason(
     control: Control, clock: ManualClock, folder: Path
 ) -> None:
-    so_far = [Comparisons(wins=180, losses=80)]
+    so_far = [compared(180, 80)]
     rules = Operations(control, Settings, folder, clock, lambda *_: so_far[0])
     digest = make_candidate(folder)
     rules.register(digest)
     approve(rules, digest)
     rules.promote(actor="ada")
-    so_far[0] = Comparisons(wins=180, losses=200)
+    so_far[0] = compared(180, 200)
     with pytest.raises(Refused, match="the gate would hold"):
         rules.promote(actor="ada")
-    so_far[0] = Comparisons(wins=180, losses=400)
+    so_far[0] = compared(180, 400)
     with pytest.raises(Refused, match="the gate would reject"):
         rules.promote(actor="ada")
     with pytest.raises(Refused, match="needs a reason"):
@@ -89,10 +90,22 @@ def test_an_approval_whose_reasons_changed_before_the_first_share_has_to_be_give
     digest = make_candidate(folder)
     rules.register(digest)
     approve(rules, digest, **HOLD)
-    so_far[0] = Comparisons(wins=110, losses=100)
-    with pytest.raises(Refused, match=r"no longer what was approved .*may_be_chance came"):
+    so_far[0] = Comparisons(lineage_unknown="the snapshot is gone")
+    with pytest.raises(Refused, match=r"no longer what was approved .*lineage_unknown came"):
         rules.promote(actor="ada")
     approve(rules, digest, **HOLD)
+    assert rules.promote(actor="ada")["rollout"]["share"] == 0.05
+
+
+def test_who_overrode_that_comparisons_are_few_does_not_do_so_again_with_every_label(
+    control: Control, clock: ManualClock, folder: Path
+) -> None:
+    so_far = [Comparisons()]
+    rules = Operations(control, Settings, folder, clock, lambda *_: so_far[0])
+    digest = make_candidate(folder)
+    rules.register(digest)
+    approve(rules, digest, **HOLD)
+    so_far[0] = compared(6, 5)
     assert rules.promote(actor="ada")["rollout"]["share"] == 0.05
 
 

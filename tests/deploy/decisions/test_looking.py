@@ -13,6 +13,7 @@ from deploy.control.records import UnknownCandidate
 from deploy.control.store import Control
 from deploy.decisions.operations import Operations
 from deploy.errors import Failed
+from deploy.rules.reasons import HOW_TO_COMPARE
 from tests.deploy.candidates import make_candidate
 from tests.deploy.decisions.approving import HOLD, approve
 from tests.fakes import ManualClock
@@ -31,7 +32,7 @@ def test_a_new_candidate_is_listed_with_the_gates_decision_and_its_seal(rules: O
         "share": 0.0,
         "gate": {
             "decision": "hold",
-            "reasons": ["0 blind comparisons of 200 needed: hold"],
+            "reasons": [f"blind comparisons: none yet ({HOW_TO_COMPARE}): hold"],
             "codes": ["too_few_comparisons"],
         },
         "evidence": view["evidence"],

@@ -9,10 +9,11 @@ import pytest
 from deploy.control.store import Control
 from deploy.decisions.operations import Operations
 from deploy.errors import Refused
-from deploy.rules.gate import Comparisons
+from deploy.rules.weighing import Comparisons
 from deploy.settings import ApproveSettings, Settings
 from tests.deploy.candidates import make_candidate
 from tests.deploy.decisions.approving import HOLD, approve, to_full
+from tests.deploy.pairs import compared
 from tests.fakes import ManualClock
 
 
@@ -52,10 +53,14 @@ def test_where_nobody_wants_to_be_asked_a_pass_is_approved_by_the_rule_and_a_hol
     control: Control, clock: ManualClock, folder: Path
 ) -> None:
     settings = Settings(approve=ApproveSettings(before=()))
-    won = Comparisons(wins=180, losses=80)
+    won = compared(180, 80)
     passing = make_candidate(folder, 1)
     rules = Operations(
-        control, lambda: settings, folder, clock, lambda digest, _: won if digest == passing else Comparisons()
+        control,
+        lambda: settings,
+        folder,
+        clock,
+        lambda _, candidate, *__: won if candidate.digest == passing else Comparisons(),
     )
     held = make_candidate(folder, 2)
     assert rules.register(held)["state"] == "held"

@@ -15,16 +15,20 @@ from structlog.testing import capture_logs
 from deploy.console.port import MAX_BODY_BYTES
 from deploy.control.store import Control
 from deploy.decisions.operations import Operations
-from deploy.roles.controller import run_controller
+from deploy.roles.controller import WATCH_S, run_controller
 from deploy.roles.role import REFRESH_S, Role
-from deploy.settings import AccessSettings, RolloutSettings, Settings
+from deploy.settings import AccessSettings, CompareSettings, RolloutSettings, Settings
 from deploy.state import State, open_state
 from deploy.web.serving import listen
+from feedback.settings import JudgeSettings
 from tests.deploy.candidates import make_candidate
 from tests.deploy.conftest import WON
 from tests.deploy.decisions.approving import approve
 from tests.deploy.decisions.people import People
+from tests.deploy.pairs import label, sample
 from tests.fakes import ManualClock, until
+from tests.judge_server import judge_server, prefers
+from tests.models.snapshots import said, seal, turn
 
 
 @asynccontextmanager
@@ -37,7 +41,7 @@ async def controller(
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{admin.getsockname()[1]}") as client:
         running = asyncio.create_task(run_controller(role, stop, require_keys))
         await until(
-            lambda: running.done() or (role.waiting is None and clock.waiting == 1), "a controller that is ready"
+            lambda: running.done() or (role.waiting is None and clock.waiting >= 1), "a controller that is ready"
         )
         assert not running.done()
         yield role, client
@@ -120,3 +124,24 @@ async def test_a_name_that_is_configured_is_answered_to(tmp_path: Path, control:
     async with controller(open_state(tmp_path / "state"), control, clock, settings=settings) as (_, client):
         for name, status in (("trimtab.example", 200), ("evil.example", 403)):
             assert (await client.get("/healthz", headers={"host": name})).status_code == status
+
+
+async def test_a_candidate_passes_by_what_people_and_the_judge_say_of_its_pairs_without_anybody_asking_the_gate(
+    tmp_path: Path, control: Control, clock: ManualClock
+) -> None:
+    state = open_state(tmp_path / "state")
+    seal(state.snapshots / "s-1", [turn(9_000, "train", said("where?"), "here")])
+    digest = make_candidate(state.candidates, samples=[sample(n) for n in range(24)])
+    with judge_server(prefers("the candidate's", confidence=1.0)) as server:
+        judge = JudgeSettings(base_url=server.url, model="judge", free=True)
+        settings = Settings(judge=judge, compare=CompareSettings(people=1.0, second=0.0))
+        async with controller(state, control, clock, settings=settings) as (_, client):
+            await until(lambda: len(server.asked) == 48 and clock.waiting == 2, "every pair was judged, in both orders")
+            pairs = [one.comparison for one in control.comparisons.of(digest, None)]
+            control.comparisons.label([label(one, 1.0, at_us=clock.now_us()) for one in pairs])
+            await clock.advance(WATCH_S)
+            await until(lambda: clock.waiting == 2, "the look is over")
+            (view,) = (await client.get("/admin/v1/candidates")).json()
+            shown = (await client.get(f"/admin/v1/candidates/{digest}")).json()
+    assert (view["state"], view["gate"]["codes"]) == ("passed", ["wins"])
+    assert (shown["comparisons"]["agreed"], shown["comparisons"]["agreed_of"]) == (24, 24)

@@ -21,11 +21,12 @@ from deploy.rules.approval import (
 )
 from deploy.rules.reasons import Reason
 from deploy.settings import GateSettings, RolloutSettings
+from tests.deploy.pairs import compared
 
 POLICY = Policy(GateSettings(), RolloutSettings(shares=(0.05, 1.0)), expires_s=3_600)
-WINS = Reason("wins", {"win_rate": 0.7, "bound": 0.6, "floor": 0.5, "count": 260})
-FEW = Reason("too_few_comparisons", {"count": 0, "needed": 200})
-CHANCE = Reason("may_be_chance", {"win_rate": 0.5, "bound": 0.4, "floor": 0.5, "count": 260})
+WINS = Reason("wins", compared(180, 80).figures)
+FEW = Reason("too_few_comparisons", compared(8, 5).figures)
+SILENT = Reason("no_samples")
 NO_OP = Reason("no_op", {"largest": 0.0, "floor": 0.001})
 SEEN = Evidence("c" * 64, "sha256:1", "e" * 64, None, POLICY, "pass", (WINS,), 1_000)
 HELD = replace(SEEN, outcome="hold", reasons=(FEW,))
@@ -62,7 +63,7 @@ def test_every_field_is_part_of_the_seal(field: str) -> None:
 @pytest.mark.parametrize(
     "policy",
     [
-        replace(POLICY, gate=GateSettings(min_comparisons=1)),
+        replace(POLICY, gate=GateSettings(probe_floor=0.5)),
         replace(POLICY, rollout=RolloutSettings(max_error_rise=0.1)),
         replace(POLICY, expires_s=1),
     ],
@@ -76,6 +77,12 @@ def test_a_seal_says_all_that_was_sealed() -> None:
         assert evidence_of(evidence.document()) == evidence
 
 
+def test_a_seal_by_rules_that_are_gone_is_read_by_those_that_there_still_are() -> None:
+    document = SEEN.document()
+    document["policy"]["gate"] |= {"min_comparisons": 200, "min_win_rate_bound": 0.5, "confidence": 0.95}
+    assert evidence_of(document) == SEEN
+
+
 def test_the_seal_or_its_first_characters_names_it() -> None:
     assert matches(SEEN.seal, SEEN.seal)
     assert matches(f" {SEEN.seal[:12].upper()}", SEEN.seal)
@@ -84,7 +91,7 @@ def test_the_seal_or_its_first_characters_names_it() -> None:
 
 
 def test_figures_may_move_between_the_seal_and_the_approval() -> None:
-    moved = replace(SEEN, reasons=(Reason("wins", {**WINS.figures, "count": 261, "bound": 0.61}),))
+    moved = replace(SEEN, reasons=(Reason("wins", compared(181, 80).figures),))
     assert moved.seal != SEEN.seal
     approve(now=moved)
 
@@ -94,8 +101,8 @@ def test_figures_may_move_between_the_seal_and_the_approval() -> None:
     [
         ({"incumbent": "a" * 64}, "incumbent: the bare base became aaaaaaaaaaaa"),
         ({"reasons": (WINS, Reason("other_incumbent", {}))}, "reasons: other_incumbent came"),
-        ({"outcome": "hold", "reasons": (CHANCE,)}, "outcome: pass became hold"),
-        ({"reasons": (CHANCE,)}, "reasons: may_be_chance came; wins went"),
+        ({"outcome": "hold", "reasons": (SILENT,)}, "outcome: pass became hold"),
+        ({"reasons": (SILENT,)}, "reasons: no_samples came; wins went"),
     ],
 )
 def test_what_figures_mean_may_not_change_and_the_change_is_named(changed: dict[str, Any], named: str) -> None:
@@ -133,7 +140,7 @@ def test_a_hold_needs_the_override_and_a_reason() -> None:
 
 def test_a_step_goes_on_while_the_gate_would_pass_or_holds_for_what_was_overridden() -> None:
     step(SEEN)
-    step(replace(HELD, reasons=(Reason("too_few_comparisons", {"count": 90, "needed": 200}),)), approved=HELD)
+    step(replace(HELD, reasons=(Reason("too_few_comparisons", compared(9, 5).figures),)), approved=HELD)
     step(SEEN, approved=HELD)  # it has become better
 
 
@@ -141,7 +148,7 @@ def test_a_step_goes_on_while_the_gate_would_pass_or_holds_for_what_was_overridd
     ("now", "sentence"),
     [
         (replace(SEEN, outcome="reject", reasons=(NO_OP,)), "would reject cccccccccccc now"),
-        (replace(SEEN, outcome="hold", reasons=(CHANCE,)), "would hold cccccccccccc now"),
+        (replace(SEEN, outcome="hold", reasons=(SILENT,)), "would hold cccccccccccc now"),
     ],
 )
 @pytest.mark.parametrize("approved", [SEEN, HELD])

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.rules.gate import Comparisons, Hold, Pass, Reject, decide
+from deploy.rules.gate import Hold, Pass, Reject, decide
 from deploy.rules.reasons import Reason, sentences
+from deploy.rules.weighing import Comparisons, weigh
 from deploy.settings import GateSettings
 from tests.deploy.candidates import good_report
+from tests.deploy.pairs import compared, labelled
 
 SETTINGS = GateSettings()
-WON = Comparisons(wins=180, ties=0, losses=80)
-counts = st.integers(0, 1_000)
+WON = compared(180, 80)
+counts = st.integers(0, 40)
 
 
 def stats(**changes: Any) -> dict[str, Any]:
@@ -24,27 +27,58 @@ def stats(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_clear_win_passes_with_its_figures() -> None:
-    assert decide(good_report(), SETTINGS, WON, None) == Pass(
-        (Reason("wins", {"win_rate": 180 / 260, "floor": 0.5, "count": 260, "bound": pytest.approx(0.643, abs=5e-4)}),)
-    )
+    decided = decide(good_report(), SETTINGS, WON, None)
+    assert decided == Pass((Reason("wins", WON.figures),))
+    assert sentences(decided.reasons) == [
+        "blind comparisons: win rate 0.69 by people on 260, 260 of 260 pairs count, E 3.13e+07 of 25 that it takes"
+    ]
 
 
-def test_too_few_comparisons_hold() -> None:
+def test_where_nothing_was_compared_the_hold_says_how_to_come_by_comparisons() -> None:
     decided = decide(good_report(), SETTINGS, Comparisons(), None)
     assert isinstance(decided, Hold)
-    assert sentences(decided.reasons) == ["0 blind comparisons of 200 needed: hold"]
+    assert sentences(decided.reasons) == [
+        "blind comparisons: none yet (a training compares it on prompts of the gate split, and shadowing on live ones): hold"
+    ]
 
 
-def test_a_win_rate_that_may_be_chance_holds_and_says_by_how_much() -> None:
-    decided = decide(good_report(), SETTINGS, Comparisons(wins=218, losses=194), None)
+def test_a_win_rate_that_may_be_chance_holds_and_says_what_would_do() -> None:
+    decided = decide(good_report(), SETTINGS, compared(218, 170), None)
     assert isinstance(decided, Hold)
-    assert sentences(decided.reasons) == ["win rate 0.53, lower bound 0.489 ≤ 0.50, n=412: hold"]
+    assert sentences(decided.reasons) == [
+        "blind comparisons: win rate 0.56 by people on 388, 388 of 388 pairs count, E 5.37 of 25 that it takes, "
+        "about 248 more pairs like these would do: hold"
+    ]
 
 
 def test_a_clear_loss_is_rejected() -> None:
-    decided = decide(good_report(), SETTINGS, Comparisons(wins=80, losses=180), None)
+    decided = decide(good_report(), SETTINGS, compared(80, 180), None)
     assert isinstance(decided, Reject)
-    assert "upper bound 0.357 < 0.50" in sentences(decided.reasons)[0]
+    assert "win rate 0.31" in sentences(decided.reasons)[0]
+    assert "E that people prefer the incumbent 3.13e+07" in sentences(decided.reasons)[0]
+
+
+def test_evidence_that_passes_the_first_time_may_be_too_little_for_another_attempt() -> None:
+    pairs = labelled([1.0] * 60 + [0.0] * 30)
+    first, third = (weigh(pairs, False, 1, 1, attempt) for attempt in (1, 3))
+    assert decide(good_report(), SETTINGS, first, None).name == "pass"
+    assert decide(good_report(), SETTINGS, third, None).name == "hold"
+
+
+def test_a_label_that_gates_and_trained_is_refused_by_name_whatever_was_won() -> None:
+    decided = decide(good_report(), SETTINGS, replace(WON, leaked=("t/c-1/1", "t/c-2/1")), None)
+    assert isinstance(decided, Reject)
+    assert sentences(decided.reasons) == [
+        "leaked labels: it was trained on 2 of the turns that people or the judge compared (t/c-1/1, t/c-2/1)"
+    ]
+
+
+def test_a_candidate_of_which_nobody_knows_what_it_learned_is_held() -> None:
+    decided = decide(good_report(), SETTINGS, replace(WON, lineage_unknown="the snapshot is gone"), None)
+    assert isinstance(decided, Hold)
+    assert sentences(decided.reasons) == [
+        "nobody can say on which turns it was trained, so labels may have leaked: the snapshot is gone: hold"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +127,7 @@ def sides(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
         ),
         ({"mean_tokens": 9.0, "median_tokens": 9.0}, {"median_tokens": 48.0, "cut": 20}, "reject", "length: sampled replies are at least 5.3 times shorter"),
         # a few that never end move a mean by as much as the limit allows, and no median
-        ({"mean_tokens": 45.0, "median_tokens": 22.0, "cut": 4}, {"cut": 2}, "pass", "win rate"),
+        ({"mean_tokens": 45.0, "median_tokens": 22.0, "cut": 4}, {"cut": 2}, "pass", "blind comparisons"),
         # nothing is known of what both cut
         (
             {"mean_tokens": 48.0, "median_tokens": 48.0, "cut": 24},
@@ -147,7 +181,7 @@ def test_a_report_from_before_retention_was_measured_is_judged_as_it_was() -> No
 
 def test_few_gate_labels_are_said_and_decide_nothing() -> None:
     judged = {"metric": "thumbs", "accuracy": 0.5, "holdout": 3, "few": "3 gate labels (thumbs) are few"}
-    for comparisons in (WON, Comparisons(), Comparisons(wins=80, losses=180)):
+    for comparisons in (WON, Comparisons(), compared(80, 180)):
         plain, few = (
             decide(report, SETTINGS, comparisons, None) for report in (good_report(), good_report(reward_model=judged))
         )
@@ -163,7 +197,7 @@ def test_every_reason_is_listed_those_to_reject_first() -> None:
         "no-op",
         "length",
         "repetition",
-        "0 blind comparisons of 200 needed",
+        "blind comparisons",
     ]
 
 
@@ -195,8 +229,8 @@ def test_the_reward_model_never_decides(accuracy: float, calibration: float) -> 
 @given(counts, counts, counts)
 def test_no_number_of_losses_ever_helps(wins: int, ties: int, losses: int) -> None:
     rank = {"reject": 0, "hold": 1, "pass": 2}
-    now = decide(good_report(), SETTINGS, Comparisons(wins, ties, losses + 200), None)
-    worse = decide(good_report(), SETTINGS, Comparisons(wins, ties, losses + 201), None)
+    now = decide(good_report(), SETTINGS, compared(wins, losses, ties), None)
+    worse = decide(good_report(), SETTINGS, compared(wins, losses + 1, ties), None)
     assert rank[worse.name] <= rank[now.name]
 
 

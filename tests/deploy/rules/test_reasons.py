@@ -8,7 +8,10 @@ from typing import Any, get_args
 import pytest
 
 from deploy.rules import reasons
+from deploy.rules.comparing import Labelled
 from deploy.rules.reasons import SENTENCES, Code, Reason, as_json, from_json, in_short, sentence
+from deploy.rules.weighing import weigh
+from tests.deploy.pairs import compared, pair
 
 FIGURES: dict[str, dict[str, Any]] = {
     "not_finite": {"names": ["a", "b", "c", "d", "e", "f", "g"]},
@@ -28,10 +31,11 @@ FIGURES: dict[str, dict[str, Any]] = {
     "no_samples": {},
     "incumbent_empty": {},
     "language_unknown": {},
-    "too_few_comparisons": {"count": 3, "needed": 200},
-    "wins": {"win_rate": 0.7, "bound": 0.6, "floor": 0.5, "count": 260},
-    "loses": {"win_rate": 0.3, "bound": 0.4, "floor": 0.5, "count": 260},
-    "may_be_chance": {"win_rate": 0.5, "bound": 0.4, "floor": 0.5, "count": 260},
+    "too_few_comparisons": compared(30, 20).figures,
+    "wins": compared(180, 80).figures,
+    "loses": compared(80, 180).figures,
+    "leaked_labels": {"turns": ["t/c/1"]},
+    "lineage_unknown": {"why": "the snapshot is gone"},
     "rolled_back": {"times": 1},
     "few_gate_labels": {"few": "3 gate labels (pairs) are few"},
 }
@@ -65,3 +69,18 @@ def test_what_a_report_says_is_never_a_template() -> None:
 def test_the_first_reason_stands_for_all() -> None:
     assert in_short([Reason("empty"), Reason("no_samples")]) == "empty: every sampled reply is empty (and 1 more)"
     assert in_short([]) == "no reason was given"
+
+
+def test_who_still_has_to_speak_is_named() -> None:
+    waiting = weigh([Labelled(n, pair(n), ()) for n in range(4)], True, 1_000, 1)
+    assert sentence(Reason("too_few_comparisons", waiting.figures)) == (
+        "blind comparisons: 0 of 4 pairs count, E 1 of 25 that it takes, 4 wait for people (`trimtab label`), "
+        "4 wait for the judge: hold"
+    )
+
+
+def test_a_seal_from_before_evidence_was_counted_is_shown_as_it_was() -> None:
+    assert (
+        sentence(Reason("too_few_comparisons", {"count": 3, "needed": 200}))
+        == "3 blind comparisons of 200 needed: hold"
+    )

@@ -13,6 +13,8 @@ import pytest
 from feedback import splits
 from feedback.dataset import snapshot
 from feedback.dataset.snapshot import Snapshot, SnapshotError
+from feedback.dataset.tables import TABLES
+from feedback.digests import digest_of
 from feedback.intake import contract
 from feedback.records import Rating, Turn
 from feedback.settings import WindowSettings
@@ -235,3 +237,22 @@ def test_recorded_conversations_are_sealed_whole(tmp_path: Path) -> None:
     assert counts.in_window > 6_000
     assert seal(tmp_path, *reversed(events), as_of_us=as_of_us).path == sealed.path
     snapshot.verify(sealed.path)
+
+
+def test_what_trains_or_calibrates_is_told_turn_by_turn_and_what_gates_is_not(tmp_path: Path) -> None:
+    sealed = seal(tmp_path, *EVENTS)
+    rows = [one for table in TABLES for one in snapshot.read(sealed.path, table)]
+    learned = snapshot.learned_turns(sealed.path)
+    assert learned
+    for one in rows:
+        is_learned = digest_of(one.tenant, one.conversation_id, one.turn_id) in learned
+        assert is_learned == (one.split != "gate")
+
+
+def test_what_a_snapshot_taught_is_not_known_without_it(tmp_path: Path) -> None:
+    sealed = seal(tmp_path, *EVENTS)
+    (sealed.path / "pairs.parquet").unlink()
+    with pytest.raises(SnapshotError, match="can't be read"):
+        snapshot.learned_turns(sealed.path)
+    with pytest.raises(SnapshotError, match="no sealed snapshot"):
+        snapshot.learned_turns(tmp_path / "none")

@@ -98,6 +98,13 @@ def test_rows_are_the_same_after_they_were_a_file(tmp_path: Path) -> None:
     assert list(tables.read(tmp_path, "demonstrations")) == rows
 
 
+def test_some_columns_are_read_without_the_others(tmp_path: Path) -> None:
+    rows = [row_of(demonstration(turn_id=f"t-{n}")) for n in range(3)]
+    tables.write(tmp_path / "demonstrations.parquet", "demonstrations", rows)
+    found = list(tables.columns(tmp_path, "demonstrations", ("turn_id", "split")))
+    assert found == [(f"t-{n}", "train") for n in range(3)]
+
+
 def test_a_row_without_what_every_row_has_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="tenant"):
         tables.write(tmp_path / "x.parquet", "demonstrations", [row_of(demonstration()) | {"tenant": None}])
