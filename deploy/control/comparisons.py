@@ -1,4 +1,4 @@
-"""Blind comparisons and what was said of them, in the control database: who labels them takes turns there."""
+"""Blind comparisons and what was said of them, in the control database. `labelling` is how people label them."""
 
 from __future__ import annotations
 
@@ -45,9 +45,10 @@ class Comparisons:
             rows = connection.execute(
                 select(pairs.c.number, pairs.c.id, *COLUMNS).where(these).order_by(pairs.c.number)
             )
-            return [Labelled(row.number, _comparison(row), tuple(said[row.id])) for row in rows]
+            return [Labelled(row.number, comparison_of(row), tuple(said[row.id])) for row in rows]
 
 
-def _comparison(row: Row[Any]) -> Comparison:
+def comparison_of(row: Row[Any]) -> Comparison:
+    """The pair of a row that has COLUMNS."""
     values = {column.name: getattr(row, column.name) for column in COLUMNS}
     return Comparison(**values | {"incumbent": row.incumbent or None})

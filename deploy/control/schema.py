@@ -226,8 +226,11 @@ comparison_claims = Table(
     metadata,
     Column("comparison_id", String(32), primary_key=True),
     Column("labeller", String, primary_key=True),
-    Column("until_us", BigInteger, nullable=False, doc="so long it is kept for this person"),
+    Column("until_us", BigInteger, nullable=False, doc="so long a place is kept for this person"),
+    Column("first", String(9), nullable=False, doc="whose reply is shown first: candidate or incumbent"),
+    Index("comparison_claims_of_person", "labeller"),
 )
+"""Who was asked about which pair, and in which order its replies were shown: a row stays when its place is kept no longer."""
 
 keys = Table(
     "keys",

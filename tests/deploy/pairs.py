@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from deploy.control.records import Candidate
+from deploy.control.store import Control
 from deploy.rules.comparing import Comparison
+from deploy.rules.rollout import CandidateState
 
 CANDIDATE = "c" * 64
 
@@ -25,3 +28,9 @@ def pair(n: int, people: int = 1) -> Comparison:
         probability=0.5,
         sampled_at_us=n,
     )
+
+
+def registered(control: Control, digest: str = CANDIDATE, state: CandidateState = "held") -> None:
+    """The candidate of these pairs, in the control database."""
+    with control.change() as tx:
+        tx.add_candidate(Candidate(digest, "s-1", "sha256:00", "0" * 64, 1, 1, state, "gate"))
