@@ -72,7 +72,7 @@ class Labelling:
         with self._change() as connection:
             asked = _asked(labeller, tenant)
             held = asked.join(claims, (claims.c.comparison_id == pairs.c.id) & (claims.c.labeller == labeller))
-            row = connection.execute(held.where(_live(now_us))).first()
+            row = connection.execute(held.where(_live(now_us), _given() < pairs.c.people)).first()
             if row is None:
                 free = _given() + _held(labeller, now_us) < pairs.c.people
                 row = connection.execute(asked.where(free)).first()
@@ -112,6 +112,12 @@ class Labelling:
             connection.execute(insert(labels).values(dataclasses.asdict(label)))
             connection.execute(update(claims).where(mine).values(until_us=0))
             return label
+
+    def leave(self, labeller: str) -> None:
+        """Whoever stops gives back what he was asked about last: somebody else may be asked at once."""
+        with self._change() as connection:
+            mine = (claims.c.labeller == labeller) & (claims.c.until_us > 0)
+            connection.execute(update(claims).where(mine).values(until_us=0))
 
     def progress(self, labeller: str, tenant: str | None) -> Progress:
         """How far this person, and all together, are."""

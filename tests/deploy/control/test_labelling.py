@@ -108,6 +108,17 @@ def test_a_place_that_is_not_used_within_ten_minutes_is_somebody_elses(control: 
     assert [who for who, _ in given(control, pair(1))] == ["ben"]
 
 
+def test_who_stops_gives_the_place_back(control: Control) -> None:
+    control.comparisons.add([pair(1)])
+    before = asked(control, "anna", draw=0.9)
+    control.labelling.leave("ben")
+    assert asked(control, "ben") is None
+    control.labelling.leave("anna")
+    assert asked(control, "ben") is not None
+    control.labelling.leave("ben")
+    assert asked(control, "anna", draw=0.1) == before
+
+
 def test_a_late_answer_counts_where_nobody_took_the_place(control: Control) -> None:
     control.comparisons.add([pair(1)])
     asked(control, "anna", now_us=1)
