@@ -9,10 +9,10 @@ import termios
 import threading
 import tty
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
-CHUNK, END = 1_024, "\x04"
+CHUNK, END, NO_KEY = 1_024, "\x04", "?"
 
 
 class Keyboard(Protocol):
@@ -52,7 +52,7 @@ class Terminal:
         typed = self._read(CHUNK)
         if not typed or typed == END:
             return None
-        return typed[0] if len(set(typed)) == 1 else ""  # an arrow's sequence, or what was pasted, is no key
+        return typed[0] if len(set(typed)) == 1 else NO_KEY  # an arrow's sequence, or what was pasted
 
     def line(self) -> str:
         termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
@@ -88,6 +88,7 @@ def keyboard() -> Iterator[Keyboard]:
         tty.setcbreak(fd)
         yield Terminal(fd, before)
     finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        with suppress(termios.error):  # the terminal is gone
+            termios.tcsetattr(fd, termios.TCSADRAIN, before)
         for number, handler in handlers.items():
             signal.signal(number, handler)
