@@ -13,7 +13,7 @@ from deploy.text import plain
 from feedback.content import spoken
 from feedback.records import Message
 
-KEYS = "1 first is better   2 second is better   0 no difference   e give a reason   s skip   a show all   q quit"
+KEYS = "1 first is better  2 second  0 no difference  e give a reason  s skip  a show all  q quit"
 SIDE_BY_SIDE = 100
 """Columns from which on the replies stand beside each other."""
 
@@ -32,7 +32,7 @@ def print_pair(console: Console, pair: Question, progress: Progress, whole: bool
     room = max(FEWEST_LINES, (console.height - OTHER_LINES) // (1 if wide else 2))
     lines = None if whole else room
     console.print(Text(headline(progress), style="dim"), soft_wrap=True)
-    language = f", in {plain(pair.locale)}" if pair.locale else ""
+    language = f" ({plain(pair.locale)})" if pair.locale else ""
     console.print(
         Rule(Text(f"pair {pair.id[:8]}{language}"), align="left") if console.is_terminal else f"pair {pair.id[:8]}"
     )

@@ -19,16 +19,15 @@ from deploy.control.labelling import Labelling
 from deploy.decisions.operations import MAX_REASON, one_line
 from deploy.gateway.breaker import Away
 from deploy.gateway.control_link import ControlLink
+from deploy.gateway.feedback import MAX_BYTES
 from deploy.rules.labelling import Answer, Progress, Question, told
+from deploy.serving_settings import GatewaySettings
 from deploy.web.bodies import read_object
 from deploy.web.callers import Caller, Callers
 from deploy.web.errors import ApiError, bad
 from feedback.clock import Clock
 
 T = TypeVar("T")
-MAX_BYTES = 16_000
-"""The longest reason, in whatever letters, and the rest."""
-
 NOBODY = "loopback"
 """Who labels on this machine without a key."""
 
@@ -36,9 +35,9 @@ RETRY_S = 5
 FRESH = {"cache-control": "no-store"}
 
 
-def label_router(control: ControlLink, callers: Callers, clock: Clock) -> APIRouter:
+def label_router(settings: GatewaySettings, control: ControlLink, callers: Callers, clock: Clock) -> APIRouter:
     """The router."""
-    router = APIRouter()
+    router, limit = APIRouter(), min(settings.max_request_bytes, MAX_BYTES)
 
     @router.get("/v1/label/next")
     async def ask(request: Request) -> Response:
@@ -50,7 +49,7 @@ def label_router(control: ControlLink, callers: Callers, clock: Clock) -> APIRou
     @router.post("/v1/label")
     async def answer(request: Request) -> dict[str, Any]:
         caller = await _labeller(request, callers)
-        pair_id, said, reason = label_of(await read_object(request, MAX_BYTES))
+        pair_id, said, reason = label_of(await read_object(request, limit))
         store = partial(_answer, pair_id, _name(caller), _tenant(caller), said, clock.now_us(), reason)
         return {"id": pair_id, "answer": said, "progress": dataclasses.asdict(await _from(control, store))}
 

@@ -6,6 +6,7 @@ import fcntl
 import io
 import os
 import pty
+import random
 import re
 import select
 import subprocess
@@ -17,16 +18,19 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from deploy.cli import label
 from deploy.cli.decide import actor
 from deploy.control.store import Control, open_control
 from deploy.rules.comparing import JUDGE, ComparisonLabel
 from deploy.state import open_state
 from tests.deploy.cli.test_common import document, exactly, typed
 from tests.deploy.commands import environment
-from tests.deploy.pairs import CANDIDATE, pair, registered
+from tests.deploy.pairs import CANDIDATE, SUPPORT, pair, registered
 from tests.fakes import DEADLINE_S
 
+PAGE = Path(__file__).parents[3] / "docs" / "label.md"
 PAIRS = [pair(n) for n in range(1, 6)]
 
 
@@ -114,6 +118,29 @@ def test_an_answer_that_can_not_be_taken_is_one_sentence(state: Path) -> None:
         code, out, error = typed(state, "label", "--as", nobody)
         assert (code, error) == (1, "trimtab: say who labels: a person needs a name")
     assert said(state) == {}
+
+
+def recorded(state: Path, keys: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What a terminal of 100 columns shows of a session in which these keys are pressed, screen after screen."""
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100, height=40, color_system=None, highlight=False)
+    monkeypatch.setattr(label, "stdout", console)
+    monkeypatch.setattr(label.secrets, "SystemRandom", lambda: random.Random(1))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(keys)))
+    assert exactly(state, "label", "--as", "anna")[0] == 0
+    return (
+        "\n".join(line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", screen.getvalue()).splitlines()) + "\n"
+    )
+
+
+def test_the_recording_in_the_docs_is_what_a_terminal_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = open_state(tmp_path / "shop").root
+    with closing(store(root)) as control:
+        registered(control)
+        control.comparisons.add(SUPPORT)
+        control.comparisons.label([ComparisonLabel(SUPPORT[0].id, JUDGE, 0.9, 1, {})])
+    shown = recorded(root, "10", monkeypatch)
+    assert f"```text\n{shown}```\n" in PAGE.read_text(), f"docs/label.md should have:\n{shown}"
 
 
 class Screen:

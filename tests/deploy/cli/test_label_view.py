@@ -30,7 +30,7 @@ def test_a_pair_is_shown_with_progress_agreement_and_keys() -> None:
     assert lines[0] == headline(PROGRESS)
     assert "the same as others on 1 of 2 pairs · the same as the judge on 3 of 4 pairs" in lines[0]
     text = "\n".join(lines)
-    for wanted in ("question 1", ASKED.first, ASKED.second, "q quit", "in en"):
+    for wanted in ("question 1", ASKED.first, ASKED.second, "q quit", "(en)"):
         assert wanted in text
     assert text.index(ASKED.first) < text.index(ASKED.second)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,15 @@ import pytest
 
 from deploy.control.store import Control
 from deploy.decisions.operations import MAX_REASON
-from deploy.gateway.labelling import MAX_BYTES, label_of
+from deploy.gateway.feedback import MAX_BYTES
+from deploy.gateway.labelling import label_of
 from deploy.rules.comparing import Comparison
 from deploy.web.errors import ApiError
 from tests.deploy.gateways import NOW_US, Gateway, running
 from tests.deploy.pairs import CANDIDATE, pair, registered
 from tests.fakes import until
 
+PAGE = Path(__file__).parents[3] / "docs" / "label.md"
 PAIRS = [pair(1, people=2), pair(2), replace(pair(3), tenant="acme")]
 
 
@@ -171,3 +175,29 @@ async def test_chats_go_on_while_somebody_else_holds_the_control_database(gatewa
         return (await asked(gateway, anna)).status_code == 200
 
     await until(answered)
+
+
+def documented() -> list[list[str]]:
+    """The words of each curl command on the page."""
+    lines = PAGE.read_text().replace("\\\n", " ").splitlines()
+    return [shlex.split(line) for line in lines if line.startswith("curl ")]
+
+
+async def test_the_commands_of_the_docs_do_what_the_page_says(gateway: Gateway) -> None:
+    token, ask, answer = key_of(gateway, "anna"), *documented()
+    sent = dict(pairwise(answer))
+    headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+    assert [word for word in answer if word.lower().startswith(("authorization", "content-type"))] == [
+        "Authorization: Bearer $TRIMTAB_KEY",
+        "Content-Type: application/json",
+    ]
+    async with httpx.AsyncClient(base_url=gateway.url, headers=headers) as client:
+        shown = (await client.get(_path(ask))).json()["pair"]
+        stored = await client.post(_path(answer), content=sent["-d"].replace("THE-ID-OF-THE-PAIR", shown["id"]))
+    assert (stored.status_code, stored.json()["answer"]) == (200, "first")
+    told = gateway.control.comparisons.of(CANDIDATE, None)[0].labels[0]
+    assert (told.labeller, told.reason) == ("anna", "it says when")
+
+
+def _path(command: list[str]) -> str:
+    return next(word for word in command if word.startswith("http")).split(":8400")[1]

@@ -54,6 +54,7 @@ DOORS = [
     Door("/v1/chat/completions", "chat", {"model": "trimtab", "messages": [{"role": "user", "content": "Hi"}]}, LIMIT),
     Door("/v1/feedback", "feedback", THUMB, LIMIT, without_key=True),
     Door("/v1/events", "ingest", THUMB, LIMIT),
+    Door("/v1/label", "label", {"id": "0" * 32, "answer": "first"}, LIMIT),
     Door("/admin/v1/halt", "operate", {"reason": "it swears"}, MAX_BODY_BYTES),
     Door("/admin/v1/candidates/c0ffee/approve", "approve", {"evidence": "e", "reason": "r"}, MAX_BODY_BYTES),
     Door("/admin/v1/candidates/c0ffee/reject", "approve", {"reason": "r"}, MAX_BODY_BYTES),
