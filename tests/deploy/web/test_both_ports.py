@@ -247,7 +247,7 @@ async def test_what_nobody_foresaw_is_a_500_that_tells_nothing_of_it(
     async def broken(*_: Any) -> bytes:
         raise RuntimeError("the secret is 42")
 
-    for room in ("deploy.console.api", "deploy.gateway.chat", "deploy.gateway.feedback"):
+    for room in ("deploy.console.api", "deploy.gateway.chat", "deploy.gateway.feedback", "deploy.gateway.labelling"):
         monkeypatch.setattr(f"{room}.read_object", broken)
     monkeypatch.setattr("deploy.gateway.events.read_body", broken)
     client = await open_port(door.port)
