@@ -71,14 +71,13 @@ class Labelling:
         _named(labeller)
         with self._change() as connection:
             asked = _asked(labeller, tenant)
-            held = asked.join(claims, (claims.c.comparison_id == pairs.c.id) & (claims.c.labeller == labeller))
-            row = connection.execute(held.where(_live(now_us), _given() < pairs.c.people)).first()
-            if row is None:
-                free = _given() + _held(labeller, now_us) < pairs.c.people
-                row = connection.execute(asked.where(free)).first()
-            if row is None:
+            held = asked.join(claims, _of(claims, pairs.c.id, labeller)).where(_live(now_us), _given() < pairs.c.people)
+            free = asked.where(_given() + _held(labeller, now_us) < pairs.c.people)
+            pair_id = connection.execute(held).scalar() or connection.execute(free).scalar()
+            if pair_id is None:
                 return None
-            return question(comparison_of(row), _claim(connection, row.id, labeller, now_us, draw))
+            row = connection.execute(select(*COLUMNS).where(pairs.c.id == pair_id)).one()
+            return question(comparison_of(row), _claim(connection, pair_id, labeller, now_us, draw))
 
     def answer(
         self, pair_id: str, labeller: str, tenant: str | None, answer: Answer, now_us: int, reason: str = ""
@@ -163,9 +162,8 @@ def _open(query: Select[*tuple[Any, ...]], tenant: str | None) -> Select[*tuple[
 
 
 def _asked(labeller: str, tenant: str | None) -> Select[*tuple[Any, ...]]:
-    """The pairs that this person has not labelled, the oldest first."""
-    query = _open(select(pairs.c.id, *COLUMNS), tenant).where(~_labelled_by(labeller))
-    return query.order_by(pairs.c.number).limit(1)
+    """The oldest of the pairs that this person has not labelled."""
+    return _open(select(pairs.c.id), tenant).where(~_labelled_by(labeller)).order_by(pairs.c.number).limit(1)
 
 
 def _given() -> ScalarSelect[int]:

@@ -209,6 +209,13 @@ comparisons = Table(
     UniqueConstraint("candidate", "incumbent", "tenant", "unit", name="comparisons_of_unit"),
 )
 """Two replies to one prompt, compared blindly before anybody is served by the candidate: a unit has one of each candidate."""
+Index(
+    "comparisons_for_people",
+    *(comparisons.c[name] for name in ("number", "candidate", "tenant", "people", "id")),
+    sqlite_where=comparisons.c.people > 0,
+    postgresql_where=comparisons.c.people > 0,
+)
+"""What people are asked about is chosen from it, without reading the texts of those before."""
 
 comparison_labels = Table(
     "comparison_labels",
