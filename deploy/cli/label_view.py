@@ -20,6 +20,7 @@ SIDE_BY_SIDE = 100
 TURNS, TURN_LINES = 3, 4
 """So much of the conversation is shown at once: its last messages, so many lines of each."""
 
+MORE = "… a shows all"
 FEWEST_LINES, OTHER_LINES = 6, 20
 """Of a reply at least so many lines are shown; so many lines of a screen are for all the rest."""
 
@@ -84,7 +85,7 @@ def _turns(console: Console, prompt: list[Message], whole: bool) -> list[Rendera
     told = prompt if whole else prompt[-TURNS:]
     found: list[RenderableType] = []
     if (hidden := len(prompt) - len(told)) > 0:
-        found.append(Text(f"… {hidden} earlier messages: a shows all", style="dim"))
+        found.append(Text(f"{hidden} earlier messages {MORE}", style="dim"))
     for message in told:
         role = plain(str(message.get("role", "?")))
         text = _cut(console, spoken(message) or "(no text)", console.width - 2, None if whole else TURN_LINES)
@@ -94,11 +95,15 @@ def _turns(console: Console, prompt: list[Message], whole: bool) -> list[Rendera
 
 def _cut(console: Console, text: str, width: int, most: int | None) -> Text:
     """What somebody wrote, harmless, in at most so many lines of this width; what is left out is said."""
-    safe = Text(plain(text).expandtabs(4) or "(empty)")
     if most is None:
-        return safe
-    lines = safe.wrap(console, width)
-    if len(lines) <= most:
-        return safe
-    shown = Text("\n").join(lines[: most - 1])
-    return shown.append(f"\n… {len(lines) - most + 1} more lines: a shows all", style="dim")
+        return _harmless(text)
+    room = width * most
+    shown = _harmless(text[:room])
+    lines = shown.wrap(console, width)
+    if len(lines) <= most and len(text) <= room:
+        return shown
+    return Text("\n").join(lines[: most - 1]).append(f"\n{MORE}", style="dim")
+
+
+def _harmless(text: str) -> Text:
+    return Text(plain(text).expandtabs(4) or "(empty)")

@@ -59,14 +59,21 @@ def test_what_is_long_is_cut_with_a_word_and_shown_when_asked_for(width: int) ->
     one = replace(ASKED, first=long, prompt=earlier)
     cut = printed(one, width, height=40)
     assert len(cut.splitlines()) <= 40
-    assert "more lines: a shows all" in cut
-    assert "… 6 earlier messages: a shows all" in cut
+    assert "… a shows all" in cut
+    assert "6 earlier messages … a shows all" in cut
     assert "turn 8" in cut
     assert "turn 2" not in cut
     whole = printed(one, width, whole=True)
     assert "line 299" in whole
     assert "turn 0" in whole
     assert "a shows all" not in whole
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_one_line_without_end_is_cut_as_well(width: int) -> None:
+    cut = printed(replace(ASKED, first="word " * 1_000_000, second="x" * 5_000_000), width, height=40)
+    assert len(cut.splitlines()) <= 40
+    assert cut.count("… a shows all") == 2
 
 
 def test_in_a_pipe_nothing_is_cut() -> None:
