@@ -27,6 +27,7 @@ COMMANDS = {
     "train": "train",
     "candidates": "candidates",
     "show": "candidates",
+    "label": "label",
     "approve": "candidates",
     "reject": "candidates",
     "object": "candidates",

@@ -1,4 +1,4 @@
-"""Blind comparisons and what was said of them, in the control database: who labels them takes turns there."""
+"""Blind comparisons and what was said of them, in the control database. `labelling` is how people label them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,9 @@ from sqlalchemy import Connection, Row, select
 
 from deploy.control import schema
 from deploy.control.database import Database, insert_new
-from deploy.rules.comparing import JUDGE, Comparison, ComparisonLabel, Labelled
-from deploy.rules.rollout import CandidateState
+from deploy.rules.comparing import JUDGE, OPEN, Comparison, ComparisonLabel, Labelled
 
 COLUMNS = [schema.comparisons.c[field.name] for field in dataclasses.fields(Comparison)]
-
-OPEN: tuple[CandidateState, ...] = ("trained", "held", "passed")
-"""States of candidates whose comparisons may still decide something."""
 
 
 class Comparisons:
@@ -53,7 +49,7 @@ class Comparisons:
             .limit(limit)
         )
         with self._database.read() as connection:
-            return [_comparison(row) for row in connection.execute(query)]
+            return [comparison_of(row) for row in connection.execute(query)]
 
 
 def add(connection: Connection, comparisons: Sequence[Comparison]) -> int:
@@ -71,9 +67,10 @@ def of(connection: Connection, candidate: str, incumbent: str | None) -> list[La
     for row in connection.execute(query.order_by(labels.c.at_us, labels.c.labeller)):
         said[row.comparison_id].append(ComparisonLabel(**row._asdict()))
     rows = connection.execute(select(pairs.c.number, pairs.c.id, *COLUMNS).where(these).order_by(pairs.c.number))
-    return [Labelled(row.number, _comparison(row), tuple(said[row.id])) for row in rows]
+    return [Labelled(row.number, comparison_of(row), tuple(said[row.id])) for row in rows]
 
 
-def _comparison(row: Row[Any]) -> Comparison:
+def comparison_of(row: Row[Any]) -> Comparison:
+    """The pair of a row that has COLUMNS."""
     values = {column.name: getattr(row, column.name) for column in COLUMNS}
     return Comparison(**values | {"incumbent": row.incumbent or None})

@@ -209,6 +209,13 @@ comparisons = Table(
     UniqueConstraint("candidate", "incumbent", "tenant", "unit", name="comparisons_of_unit"),
 )
 """Two replies to one prompt, compared blindly before anybody is served by the candidate: a unit has one of each candidate."""
+Index(
+    "comparisons_for_people",
+    *(comparisons.c[name] for name in ("number", "candidate", "tenant", "people", "id")),
+    sqlite_where=comparisons.c.people > 0,
+    postgresql_where=comparisons.c.people > 0,
+)
+"""What people are asked about is chosen from it, without reading the texts of those before."""
 
 comparison_labels = Table(
     "comparison_labels",
@@ -226,8 +233,11 @@ comparison_claims = Table(
     metadata,
     Column("comparison_id", String(32), primary_key=True),
     Column("labeller", String, primary_key=True),
-    Column("until_us", BigInteger, nullable=False, doc="so long it is kept for this person"),
+    Column("until_us", BigInteger, nullable=False, doc="so long a place is kept for this person"),
+    Column("first", String(9), nullable=False, doc="whose reply is shown first: candidate or incumbent"),
+    Index("comparison_claims_of_person", "labeller"),
 )
+"""Who was asked about which pair, and in which order its replies were shown: a row stays when its place is kept no longer."""
 
 keys = Table(
     "keys",

@@ -12,6 +12,7 @@ from deploy.control.assignments import Assignments
 from deploy.control.comparisons import Comparisons
 from deploy.control.database import Database, open_database
 from deploy.control.keys import Key, Keys
+from deploy.control.labelling import Labelling
 from deploy.control.reading import read_database
 from deploy.control.trainings import Trainings
 from deploy.control.transaction import Transaction
@@ -35,6 +36,10 @@ class Control:
     @cached_property
     def comparisons(self) -> Comparisons:
         return Comparisons(self.database)
+
+    @cached_property
+    def labelling(self) -> Labelling:
+        return Labelling(self.database)
 
     @cached_property
     def trainings(self) -> Trainings:

@@ -18,6 +18,7 @@ from deploy.gateway.event_log import EventLog, Outbox
 from deploy.gateway.events import events_router
 from deploy.gateway.feedback import IDEMPOTENCY_HEADER, feedback_router
 from deploy.gateway.identity import HEADER
+from deploy.gateway.labelling import label_router
 from deploy.gateway.redaction import Redaction
 from deploy.gateway.turn_ids import TurnIds
 from deploy.serving_settings import GatewaySettings
@@ -72,6 +73,7 @@ def gateway_app(
     app.include_router(chat_router(dispatcher, callers, app.chats))
     app.include_router(feedback_router(settings.gateway, callers, events, redaction, turn_ids, clock))
     app.include_router(events_router(settings.gateway, callers, events, redaction, clock))
+    app.include_router(label_router(settings.gateway, control, callers, clock))
     return app
 
 

@@ -14,19 +14,23 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import TypeVar
 
 from deploy.control.keys import Key
+from deploy.control.labelling import Labelling
 from deploy.control.records import UnknownCandidate
 from deploy.control.store import Control
 from deploy.gateway.breaker import Away, Breaker
+from deploy.gateway.bulkhead import Bulkhead
 from deploy.gateway.gathered import Gathered
 from deploy.gateway.recent import Recent
 from deploy.rules.assignment import Conversation, Exposure, Routing, exposed
 from feedback.clock import Clock
 
+T = TypeVar("T")
 WHAT = "the control database"
 STATEMENT_S = 1.0
 """What a statement may take (`Database.within`): the database gives up before we do."""
@@ -56,6 +60,7 @@ class ControlLink:
     def __init__(self, control: Control, clock: Clock) -> None:
         self._control, self._clock = control, clock
         self._breaker = Breaker(WHAT, THREADS, DEADLINE_S, clock)
+        self._labels = Bulkhead(1, "labels")
         self._known: Routing | None = None
         self._keyed: bool | None = None
         self._read_at_s = -math.inf
@@ -75,6 +80,7 @@ class ControlLink:
             await asyncio.gather(self._watching, return_exceptions=True)
             self._watching = None
         self._breaker.close()
+        self._labels.close()
 
     def missing(self) -> str | None:
         """None when the database answers, else a sentence on what that means for chats."""
@@ -153,6 +159,17 @@ class ControlLink:
                 if self._keyed is None:
                     raise
         return self._keyed
+
+    async def labelling(self, ask: Callable[[Labelling], T]) -> T:
+        """What people's labelling answers. Raises what it raises, and Away.
+
+        Chats don't wait for it, and go on where it fails: it has a thread of its own, and says nothing of the database.
+        """
+        try:
+            async with self._clock.timeout(DEADLINE_S):
+                return await asyncio.wrap_future(self._labels.submit(partial(ask, self._control.labelling)))
+        except TimeoutError:
+            raise Away(f"{WHAT} can't be used at the moment") from None
 
     def _remember(self, name: bytes, key: Key | None, asked_at_s: float) -> None:
         if key is None:

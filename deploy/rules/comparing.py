@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from deploy.rules.rollout import CandidateState
 from deploy.settings import CompareSettings
 from feedback.durable import canonical
 from feedback.records import Message
@@ -22,6 +23,9 @@ Origin = Literal["offline", "shadow"]
 
 BESIDE_JUDGE = 0.2
 """The part of the pairs that people are asked about where a judge speaks of all: it carries the judge's word."""
+
+OPEN: tuple[CandidateState, ...] = ("trained", "held", "passed")
+"""Nobody has decided on candidates in these states: people and the judge are asked about their pairs."""
 
 JUDGE = ""
 """The labeller of the judge's labels."""

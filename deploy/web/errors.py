@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from deploy.control.labelling import UnknownPair
 from deploy.control.records import UnknownCandidate
 from deploy.errors import Failed, Refused
 from deploy.web.paths import astray
@@ -96,7 +97,7 @@ def _not_done(error: Failed) -> ApiError:
     match error:
         case Refused():
             return ApiError(409, "refused", str(error))
-        case UnknownCandidate():
+        case UnknownCandidate() | UnknownPair():
             return ApiError(404, "not_found", str(error))
     return ApiError(503, "failed", str(error))
 

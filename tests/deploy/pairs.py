@@ -78,3 +78,35 @@ def compared(wins: int, losses: int, ties: int = 0) -> Comparisons:
         for n in range(many)
     ]
     return weigh(labelled([said for _, said in sorted(places)]), False, 1, 1)
+
+
+SUPPORT = [
+    replace(
+        pair(n),
+        prompt=[{"role": role, "content": text} for role, text in prompt],
+        candidate_reply=ours,
+        incumbent_reply=theirs,
+    )
+    for n, (prompt, ours, theirs) in enumerate(
+        [
+            (
+                [
+                    ("user", "My order K-472 should have come on Monday."),
+                    ("assistant", "I am sorry. Shall I look where it is?"),
+                    ("user", "Yes, please. I need it on Friday."),
+                ],
+                "K-472 left our depot in Graz this morning and reaches you on Thursday, between 9 and 12. If you are out, the "
+                "driver leaves it at the shop on the corner.",
+                "Thank you so much for reaching out to us today! Orders usually arrive within three to five working days. Is "
+                "there anything else that I can help you with?",
+            ),
+            (
+                [("user", "Can I send back a lamp that I have used once?")],
+                "Yes, within 30 days, in its box. Print the label under My orders; it costs you nothing.",
+                "Used goods can be sent back within 30 days. The label is under My orders, and sending it is free.",
+            ),
+        ],
+        start=101,
+    )
+]
+"""Chats of a shop that nobody has: what people would be asked about."""

@@ -62,6 +62,10 @@ FEEDBACK: list[dict[str, Any]] = [
     )
 ]
 FEEDBACK += [one | {"comment": "It came late.", "locale": "en", "rubric": "helpful"} for one in FEEDBACK[:2]]
+LABELS: list[dict[str, Any]] = [
+    {"id": "0f3a51c09d8e4b7f9c6a2d1e5b8f7a30", "answer": answer, "reason": "It answers."}
+    for answer in ("first", "second", "tie", "skip")
+]
 CHATS: list[dict[str, Any]] = [
     {"model": "trimtab", "messages": MESSAGES},
     {

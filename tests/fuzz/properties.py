@@ -33,7 +33,20 @@ from models.adapters import CONFIG, WEIGHTS, AdapterInvalid, read_adapter
 from tests.deploy.candidates import good_report, make_candidate
 from tests.deploy.pairs import sample
 from tests.fakes import CLOCK
-from tests.fuzz.bodies import CHATS, EVENTS, FEEDBACK, MESSAGES, SCORES, SERVED, TURN, body, lines, mutated, written
+from tests.fuzz.bodies import (
+    CHATS,
+    EVENTS,
+    FEEDBACK,
+    LABELS,
+    MESSAGES,
+    SCORES,
+    SERVED,
+    TURN,
+    body,
+    lines,
+    mutated,
+    written,
+)
 from tests.fuzz.service import EVENT_TOPICS, Fuzzed
 from tests.judge_server import Answer, Raw
 
@@ -63,6 +76,10 @@ def events_are_accounted_for(service: Fuzzed, raw: bytes) -> None:
 def feedback_is_taken_or_refused(service: Fuzzed, raw: bytes) -> None:
     if service.post("/v1/feedback", raw.replace(SERVED.encode(), service.turn_id.encode())).status_code == 202:
         service.took(1, 2)
+
+
+def labels_of_no_pair_are_refused(service: Fuzzed, raw: bytes) -> None:
+    assert service.post("/v1/label", raw).status_code >= 400
 
 
 def chats_are_answered_or_refused(service: Fuzzed, raw: bytes) -> None:
@@ -222,6 +239,7 @@ PROPERTIES = [
     Property("reports", mutated([_REPORT]).flatmap(written), a_report_of_any_kind_is_decided_on_and_shown),
     Property("events", lines(EVENTS), events_are_accounted_for, live=True),
     Property("feedback", body(FEEDBACK), feedback_is_taken_or_refused, live=True),
+    Property("labels", body(LABELS), labels_of_no_pair_are_refused, live=True),
     Property("chats", body(CHATS), chats_are_answered_or_refused, live=True),
     Property("topics", _TOPIC, what_others_put_on_a_topic_is_a_fact_or_a_dead_letter, live=True),
     Property("judge", st.tuples(st.integers(0, 10**9), _ANSWER), a_judge_may_say_anything, live=True),

@@ -18,6 +18,7 @@ HERE = {
     "reports": 300,
     "events": 150,
     "feedback": 40,
+    "labels": 40,
     "chats": 60,
     "topics": 60,
     "judge": 30,

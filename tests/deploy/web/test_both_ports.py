@@ -54,6 +54,7 @@ DOORS = [
     Door("/v1/chat/completions", "chat", {"model": "trimtab", "messages": [{"role": "user", "content": "Hi"}]}, LIMIT),
     Door("/v1/feedback", "feedback", THUMB, LIMIT, without_key=True),
     Door("/v1/events", "ingest", THUMB, LIMIT),
+    Door("/v1/label", "label", {"id": "0" * 32, "answer": "first"}, LIMIT),
     Door("/admin/v1/halt", "operate", {"reason": "it swears"}, MAX_BODY_BYTES),
     Door("/admin/v1/candidates/c0ffee/approve", "approve", {"evidence": "e", "reason": "r"}, MAX_BODY_BYTES),
     Door("/admin/v1/candidates/c0ffee/reject", "approve", {"reason": "r"}, MAX_BODY_BYTES),
@@ -246,7 +247,7 @@ async def test_what_nobody_foresaw_is_a_500_that_tells_nothing_of_it(
     async def broken(*_: Any) -> bytes:
         raise RuntimeError("the secret is 42")
 
-    for room in ("deploy.console.api", "deploy.gateway.chat", "deploy.gateway.feedback"):
+    for room in ("deploy.console.api", "deploy.gateway.chat", "deploy.gateway.feedback", "deploy.gateway.labelling"):
         monkeypatch.setattr(f"{room}.read_object", broken)
     monkeypatch.setattr("deploy.gateway.events.read_body", broken)
     client = await open_port(door.port)
