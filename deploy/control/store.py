@@ -13,6 +13,7 @@ from deploy.control.comparisons import Comparisons
 from deploy.control.database import Database, open_database
 from deploy.control.keys import Key, Keys
 from deploy.control.reading import read_database
+from deploy.control.shadows import Shadows
 from deploy.control.trainings import Trainings
 from deploy.control.transaction import Transaction
 from deploy.rules.assignment import Assignment, Conversation, Exposure, Routing
@@ -35,6 +36,10 @@ class Control:
     @cached_property
     def comparisons(self) -> Comparisons:
         return Comparisons(self.database)
+
+    @cached_property
+    def shadows(self) -> Shadows:
+        return Shadows(self.database)
 
     @cached_property
     def trainings(self) -> Trainings:

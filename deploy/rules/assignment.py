@@ -25,6 +25,17 @@ Arm = Literal["candidate", "incumbent"]
 
 
 @dataclass(frozen=True)
+class Shadow:
+    """A candidate that answers a copy of some turns, unseen (`deploy.rules.shadow`)."""
+
+    id: str
+    candidate: str
+    started_at_us: int
+    salt: str = field(repr=False, compare=False)
+    """Keys the places of its units: secret."""
+
+
+@dataclass(frozen=True)
 class Routing:
     """Who serves now. Digests are 64 hex digits; `incumbent` None is the bare base, `candidate` None no canary."""
 
@@ -37,6 +48,8 @@ class Routing:
     """The kill switch: everything serves the bare base, whatever the other fields say."""
     salt: str | None = field(default=None, repr=False, compare=False)
     """The rollout's, which its id stands for: secret. None for a rollout that began before there were any."""
+    shadow: Shadow | None = None
+    """Never beside a rollout, nor while everything is halted."""
 
     def policy(self, arm: Arm) -> str | None:
         """Digest of the adapter that serves this arm now; None for the bare base."""

@@ -1,0 +1,111 @@
+"""The shadow stage's steps: which candidate answers a copy of some turns, as `deploy.rules.shadow` decides.
+
+What is decided and what is stored are one transaction, so that of two controllers, or one that was killed and comes again,
+one acts, and the other finds it done.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+from deploy.control.history import Entry
+from deploy.control.records import Candidate
+from deploy.control.shadows import begin_shadow, end_shadow, ended_shadows, read_shadow
+from deploy.control.transaction import Transaction
+from deploy.decisions.evidence import OPEN, Report, policy_of
+from deploy.decisions.registering import Registering
+from deploy.rules.assignment import Shadow
+from deploy.rules.reasons import codes, from_json
+from deploy.rules.shadow import Begin, End, Outcome, Waiting, step
+from deploy.settings import Settings
+
+CONTROLLER = "controller"
+LOOKED_AT = 50
+"""Candidates among which the one for the shadow is looked for, the newest."""
+
+
+class Shadowing(Registering):
+    """What the controller does with the shadow stage by itself."""
+
+    def attend_shadow(self) -> str | None:
+        """Do what is to be done now; a sentence on it, None where nothing was. Raises Failed."""
+        settings, now = self._settings(), self._clock.now_us()
+        with self.control.read() as tx:
+            begun = read_shadow(tx.connection)
+        report = self._room.report(begun.candidate) if begun is not None else None
+        with self.control.read() as tx:
+            if self._step(tx, settings, begun, report, now) is None:
+                return None
+        with self.control.change() as tx:
+            under_way = read_shadow(tx.connection)
+            if under_way != begun:  # another controller was quicker
+                return None
+            todo = self._step(tx, settings, under_way, report, now)
+            match todo:
+                case Begin():
+                    begin(tx, tx.candidate(todo.candidate), CONTROLLER, todo.why, now)
+                case End():
+                    assert under_way is not None
+                    if report is not None:  # what ended it is sealed: the candidate's state is the gate's outcome
+                        self._room.seal(tx, tx.candidate(under_way.candidate), report, policy_of(settings), now)
+                    end(tx, under_way, todo.outcome, CONTROLLER, todo.why, now)
+        return f"{type(todo).__name__.lower()}: {todo.why}" if todo is not None else None
+
+    def _step(
+        self, tx: Transaction, settings: Settings, under_way: Shadow | None, report: Report | None, now: int
+    ) -> Begin | End | None:
+        takes_adapters, serving = settings.engine.takes_adapters, tx.serving()
+        if under_way is None:
+            found = waiting(tx, tx.candidates(LOOKED_AT, states=OPEN))
+        else:
+            found = [self._as_it_is(tx, tx.candidate(under_way.candidate), settings, report, now)]
+        return step(under_way, found, serving, settings.shadow, takes_adapters, now)
+
+    def _as_it_is(
+        self, tx: Transaction, candidate: Candidate, settings: Settings, report: Report | None, now: int
+    ) -> Waiting:
+        """The candidate in the shadow by what the gate says at this moment; as it was sealed where its report can't be read."""
+        (sealed,) = waiting(tx, [candidate])
+        if report is None or not sealed.undecided:
+            return sealed
+        present = self._room.evidence(tx, candidate, report, policy_of(settings), now)
+        return Waiting(
+            sealed.digest, sealed.undecided, present.outcome, codes(present.reasons), sealed.objected, sealed.ended
+        )
+
+
+def waiting(tx: Transaction, candidates: Sequence[Candidate]) -> list[Waiting]:
+    """As they were sealed."""
+    seals = tx.seals(candidates)
+    ended = ended_shadows(tx.connection, [candidate.digest for candidate in candidates])
+    found = []
+    for candidate in candidates:
+        seal, last = seals.get(candidate.digest), ended.get(candidate.digest)
+        found.append(
+            Waiting(
+                candidate.digest,
+                candidate.state in OPEN and candidate.rejected_by is None,
+                seal.decision if seal is not None else None,
+                codes(from_json(list(seal.reasons))) if seal is not None else frozenset(),
+                bool(tx.objections(candidate.digest)),
+                last.outcome if last is not None else None,
+            )
+        )
+    return found
+
+
+def begin(tx: Transaction, candidate: Candidate, actor: str, why: str, now: int) -> None:
+    """There must be none under way."""
+    shadow = Shadow(f"s-{secrets.token_hex(8)}", candidate.digest, now, secrets.token_hex(32))
+    begin_shadow(tx.connection, shadow)
+    tx.move(candidate.digest, candidate.state, "shadow")
+    data = {"shadow": shadow.id}
+    tx.append(Entry(now, actor, "shadow", candidate.digest, candidate.state, "shadow", why, data))
+
+
+def end(tx: Transaction, shadow: Shadow, outcome: Outcome, actor: str, why: str, now: int) -> None:
+    """The history says how."""
+    end_shadow(tx.connection, shadow, outcome, why, now)
+    state, data = tx.candidate(shadow.candidate).state, {"shadow": shadow.id, "outcome": outcome}
+    tx.append(Entry(now, actor, "shadow", shadow.candidate, "shadow", state, why, data))
