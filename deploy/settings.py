@@ -175,6 +175,32 @@ class GateSettings(Section):
     )
 
 
+class CompareSettings(Section):
+    """Blind comparisons: the candidate's reply and the incumbent's to one prompt, shown to people and to the judge."""
+
+    people: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="The part of the pairs that a person is asked about, drawn by chance; default: 1 where there is no judge, 0.2 where there is one, which then speaks of all pairs.",
+    )
+    second: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Of those the part that a second person is asked about too: it shows how far people agree.",
+    )
+    expires_s: int = Field(
+        3 * 86_400,
+        gt=0,
+        description="A label that is not there after so long counts as a tie; what comes later counts nowhere.",
+    )
+
+    def share(self, judged: bool) -> float:
+        """The probability with which people are asked about a pair, where there is a judge or none."""
+        return self.people if self.people is not None else 0.2 if judged else 1.0
+
+
 class ApproveSettings(Section):
     """Where a person must say yes."""
 
@@ -250,6 +276,7 @@ class Settings(BaseSettings):
     policy: PolicySettings = PolicySettings()
     train: TrainSettings = TrainSettings()
     gate: GateSettings = GateSettings()
+    compare: CompareSettings = CompareSettings()
     approve: ApproveSettings = ApproveSettings()
     rollout: RolloutSettings = RolloutSettings()
     shadow: ShadowSettings = ShadowSettings()

@@ -13,7 +13,7 @@ from deploy.control.history import Entry
 from deploy.control.records import Candidate
 from deploy.control.shadows import begin_shadow, end_shadow, ended_shadows, read_shadow
 from deploy.control.transaction import Transaction
-from deploy.decisions.evidence import OPEN, Report, policy_of
+from deploy.decisions.evidence import OPEN
 from deploy.decisions.registering import Registering
 from deploy.rules.assignment import Shadow
 from deploy.rules.reasons import codes, from_json
@@ -29,54 +29,34 @@ class Shadowing(Registering):
     """What the controller does with the shadow stage by itself."""
 
     def attend_shadow(self) -> str | None:
-        """Do what is to be done now; a sentence on it, None where nothing was. Raises Failed."""
+        """Do what is to be done now, by what was sealed; a sentence on it, None where nothing was. Raises Failed."""
         settings, now = self._settings(), self._clock.now_us()
         with self.control.read() as tx:
-            begun = read_shadow(tx.connection)
-        report = self._room.report(begun.candidate) if begun is not None else None
-        with self.control.read() as tx:
-            if self._step(tx, settings, begun, report, now) is None:
+            if _step(tx, settings, now) is None:
                 return None
         with self.control.change() as tx:
-            under_way = read_shadow(tx.connection)
-            if under_way != begun:  # another controller was quicker
-                return None
-            todo = self._step(tx, settings, under_way, report, now)
+            todo = _step(tx, settings, now)
             match todo:
                 case Begin():
                     begin(tx, tx.candidate(todo.candidate), CONTROLLER, todo.why, now)
                 case End():
+                    under_way = read_shadow(tx.connection)
                     assert under_way is not None
-                    if report is not None:  # what ended it is sealed: the candidate's state is the gate's outcome
-                        self._room.seal(tx, tx.candidate(under_way.candidate), report, policy_of(settings), now)
                     end(tx, under_way, todo.outcome, CONTROLLER, todo.why, now)
-        return f"{type(todo).__name__.lower()}: {todo.why}" if todo is not None else None
+                case None:  # another controller was quicker
+                    return None
+        return f"{type(todo).__name__.lower()}: {todo.why}"
 
-    def _step(
-        self, tx: Transaction, settings: Settings, under_way: Shadow | None, report: Report | None, now: int
-    ) -> Begin | End | None:
-        takes_adapters, serving = settings.engine.takes_adapters, tx.serving()
-        if under_way is None:
-            found = waiting(tx, tx.candidates(LOOKED_AT, states=OPEN))
-        else:
-            found = [self._as_it_is(tx, tx.candidate(under_way.candidate), settings, report, now)]
-        return step(under_way, found, serving, settings.shadow, takes_adapters, now)
 
-    def _as_it_is(
-        self, tx: Transaction, candidate: Candidate, settings: Settings, report: Report | None, now: int
-    ) -> Waiting:
-        """The candidate in the shadow by what the gate says at this moment; as it was sealed where its report can't be read."""
-        (sealed,) = waiting(tx, [candidate])
-        if report is None or not sealed.undecided:
-            return sealed
-        present = self._room.evidence(tx, candidate, report, policy_of(settings), now)
-        return Waiting(
-            sealed.digest, sealed.undecided, present.outcome, codes(present.reasons), sealed.objected, sealed.ended
-        )
+def _step(tx: Transaction, settings: Settings, now: int) -> Begin | End | None:
+    under_way = read_shadow(tx.connection)
+    candidates = tx.candidates(LOOKED_AT, states=OPEN) if under_way is None else [tx.candidate(under_way.candidate)]
+    takes_adapters = settings.engine.takes_adapters
+    return step(under_way, waiting(tx, candidates), tx.serving(), settings.shadow, takes_adapters, now)
 
 
 def waiting(tx: Transaction, candidates: Sequence[Candidate]) -> list[Waiting]:
-    """As they were sealed."""
+    """Candidates as they were sealed last, the newest first."""
     seals = tx.seals(candidates)
     ended = ended_shadows(tx.connection, [candidate.digest for candidate in candidates])
     found = []

@@ -19,6 +19,7 @@ from deploy.gateway.events import events_router
 from deploy.gateway.feedback import IDEMPOTENCY_HEADER, feedback_router
 from deploy.gateway.identity import HEADER
 from deploy.gateway.redaction import Redaction
+from deploy.gateway.shadowing import ShadowTurns
 from deploy.gateway.turn_ids import TurnIds
 from deploy.serving_settings import GatewaySettings
 from deploy.settings import Settings
@@ -56,7 +57,8 @@ def gateway_app(
         per_minute=settings.gateway.requests_per_minute,
         trusted_proxies=settings.gateway.trusted_proxies,
     )
-    dispatcher = Dispatcher(settings.gateway, control, engine, events, turn_ids, clock)
+    shadow = ShadowTurns(settings, control, engine, redaction, clock)
+    dispatcher = Dispatcher(settings.gateway, control, engine, events, turn_ids, shadow, clock)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -14,18 +14,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import TypeVar
 
 from deploy.control.keys import Key
 from deploy.control.records import UnknownCandidate
 from deploy.control.store import Control
 from deploy.gateway.breaker import Away, Breaker
+from deploy.gateway.bulkhead import Bulkhead
 from deploy.gateway.gathered import Gathered
 from deploy.gateway.recent import Recent
 from deploy.rules.assignment import Conversation, Exposure, Routing, exposed
 from feedback.clock import Clock
+
+T = TypeVar("T")
 
 WHAT = "the control database"
 STATEMENT_S = 1.0
@@ -56,6 +60,7 @@ class ControlLink:
     def __init__(self, control: Control, clock: Clock) -> None:
         self._control, self._clock = control, clock
         self._breaker = Breaker(WHAT, THREADS, DEADLINE_S, clock)
+        self._asides = Bulkhead(1, f"{WHAT}, aside")
         self._known: Routing | None = None
         self._keyed: bool | None = None
         self._read_at_s = -math.inf
@@ -75,6 +80,7 @@ class ControlLink:
             await asyncio.gather(self._watching, return_exceptions=True)
             self._watching = None
         self._breaker.close()
+        self._asides.close()
 
     def missing(self) -> str | None:
         """None when the database answers, else a sentence on what that means for chats."""
@@ -153,6 +159,17 @@ class ControlLink:
                 if self._keyed is None:
                     raise
         return self._keyed
+
+    async def aside(self, function: Callable[[Control], T]) -> T:
+        """What it returns, from a thread of its own, for whom nobody waits: where it fails or hangs, all else goes on as it is.
+
+        Raises Away.
+        """
+        try:
+            async with self._clock.timeout(DEADLINE_S):
+                return await asyncio.wrap_future(self._asides.submit(partial(function, self._control)))
+        except Exception as error:
+            raise Away(f"{WHAT} can't be used at the moment") from error
 
     def _remember(self, name: bytes, key: Key | None, asked_at_s: float) -> None:
         if key is None:

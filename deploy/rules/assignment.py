@@ -51,6 +51,13 @@ class Routing:
     shadow: Shadow | None = None
     """Never beside a rollout, nor while everything is halted."""
 
+    @property
+    def adapters(self) -> dict[str, str]:
+        """Digests of all adapters that may have to answer, by what they are for; the most wanted first."""
+        shadowed = self.shadow.candidate if self.shadow is not None else None
+        named = {"incumbent": self.incumbent, "candidate": self.candidate, "shadow": shadowed}
+        return {role: digest for role, digest in named.items() if digest is not None}
+
     def policy(self, arm: Arm) -> str | None:
         """Digest of the adapter that serves this arm now; None for the bare base."""
         if self.halted:
@@ -145,7 +152,7 @@ def exposed(routing: Routing, stored: Assignment | Exposure | None) -> Exposure 
 
 
 def place(rollout_id: str, salt: str | None, unit: str) -> float:
-    """Where the unit stands in this rollout: uniform in [0, 1), independent between rollouts.
+    """Where the unit stands in this rollout (or shadow): uniform in [0, 1), independent between rollouts.
 
     Without a salt anybody can compute it: so do rollouts go on that began before there were any.
     """

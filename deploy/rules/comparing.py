@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from feedback.durable import canonical
 from feedback.records import Message
+from feedback.texts import normal_form
 
 Origin = Literal["offline", "shadow"]
 """Prompts of the gate split, answered after a training; or a copy of a live prompt, answered unseen."""
@@ -48,6 +49,11 @@ class Comparison:
         """32 hex digits, of who is compared on which turn: it tells nothing of the replies."""
         names = [self.candidate, self.incumbent, self.origin, self.tenant, self.conversation_id, self.turn_id]
         return hashlib.sha256(canonical(names)).hexdigest()[:32]
+
+    @property
+    def identical(self) -> bool:
+        """Whether both replies are the same, to a person: there is nothing to ask about, it is a tie."""
+        return normal_form(self.candidate_reply) == normal_form(self.incumbent_reply)
 
 
 @dataclass(frozen=True)
