@@ -288,10 +288,13 @@ async def test_a_copy_gives_way_to_those_who_chat_and_its_user_may_be_asked_for_
         assert pairs(control, digest) == []
         engine.held = engine.rambles = False
         await asyncio.gather(*chatting)
-        await until(lambda: not engine.under_way, "quiet")
-        await chat(running_gateway, "u-0")
         user = running_gateway.edge.user("u-0")
-        await until(lambda: user in {pair.unit for pair in pairs(control, digest)}, "a pair after all")
+
+        async def compared() -> bool:
+            await chat(running_gateway, "u-0")
+            return user in {pair.unit for pair in pairs(control, digest)}
+
+        await until(compared, "a pair after all")
 
 
 async def test_the_days_limit_holds_and_is_told(
