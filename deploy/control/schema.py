@@ -194,6 +194,8 @@ shadows = Table(
     Column("candidate", String(64), nullable=False, index=True),
     Column("salt", String(64), nullable=False, doc="keys its units' places"),
     Column("started_at_us", BigInteger, nullable=False),
+    Column("min_s", Integer, nullable=False, doc="it lasts so long at least"),
+    Column("max_s", Integer, nullable=False, doc="and at most"),
     Column("ended_at_us", BigInteger, doc="null while the candidate answers a copy of some turns, unseen"),
     Column("outcome", String(16), doc="deploy.rules.shadow.Outcome; null until then"),
     Column("why", Text, doc="in a sentence"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
 from typing import Literal
 
@@ -50,15 +51,14 @@ class Shadows:
 def read_shadow(connection: Connection) -> Shadow | None:
     """The one under way."""
     table = schema.shadows
-    columns = [table.c[name] for name in ("id", "candidate", "started_at_us", "salt")]
+    columns = [table.c[field.name] for field in dataclasses.fields(Shadow)]
     row = connection.execute(select(*columns).where(table.c.ended_at_us.is_(None))).one_or_none()
     return Shadow(**row._asdict()) if row is not None else None
 
 
 def begin_shadow(connection: Connection, shadow: Shadow) -> None:
     """There must be none under way."""
-    values = {name: getattr(shadow, name) for name in ("id", "candidate", "salt", "started_at_us")}
-    connection.execute(insert(schema.shadows).values(values))
+    connection.execute(insert(schema.shadows).values(dataclasses.asdict(shadow)))
 
 
 def end_shadow(connection: Connection, shadow: Shadow, outcome: str, why: str, now_us: int) -> None:
@@ -71,10 +71,19 @@ def end_shadow(connection: Connection, shadow: Shadow, outcome: str, why: str, n
 def ended_shadows(connection: Connection, candidates: Collection[str]) -> dict[str, ShadowEnded]:
     """How the last shadow of each of these ended that had one."""
     table = schema.shadows
-    columns = [table.c[name] for name in ("candidate", "started_at_us", "ended_at_us", "outcome", "why")]
+    columns = [table.c[field.name] for field in dataclasses.fields(ShadowEnded)]
     over = table.c.candidate.in_(candidates) & table.c.ended_at_us.is_not(None)
     rows = connection.execute(select(*columns).where(over).order_by(table.c.ended_at_us, table.c.started_at_us))
     return {row.candidate: ShadowEnded(**row._asdict()) for row in rows}
+
+
+def held_shadow(connection: Connection) -> str | None:
+    """The candidate that came to the end of its shadow last, without enough evidence, and that nobody has decided since."""
+    table, candidates = schema.shadows, schema.candidates
+    query = select(table.c.candidate, table.c.outcome, candidates.c.state)
+    query = query.join(candidates, candidates.c.digest == table.c.candidate)
+    last = connection.execute(query.order_by(table.c.started_at_us.desc(), table.c.id).limit(1)).one_or_none()
+    return last.candidate if last is not None and (last.outcome, last.state) == ("held", "held") else None
 
 
 def tally_shadow(connection: Connection, candidate: str) -> ShadowTally:

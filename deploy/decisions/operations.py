@@ -105,7 +105,7 @@ class Operations(Shadowing):
             if under_way is None or under_way.candidate != candidate.digest:
                 if under_way is not None:
                     end(tx, under_way, "stopped", actor, f"{short(candidate.digest)} instead: {reason}", now)
-                begin(tx, candidate, actor, reason, now)
+                begin(tx, candidate, settings.shadow, actor, reason, now)
             return self._view(tx, tx.candidate(candidate.digest))
 
     def stop_shadow(self, *, reason: str, actor: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from deploy.decisions.registering import Registering
 from deploy.rules.assignment import Shadow
 from deploy.rules.reasons import codes, from_json
 from deploy.rules.shadow import Begin, End, Outcome, Waiting, step
+from deploy.serving_settings import ShadowSettings
 from deploy.settings import Settings
 
 CONTROLLER = "controller"
@@ -38,7 +39,7 @@ class Shadowing(Registering):
             todo = _step(tx, settings, now)
             match todo:
                 case Begin():
-                    begin(tx, tx.candidate(todo.candidate), CONTROLLER, todo.why, now)
+                    begin(tx, tx.candidate(todo.candidate), settings.shadow, CONTROLLER, todo.why, now)
                 case End():
                     under_way = read_shadow(tx.connection)
                     assert under_way is not None
@@ -75,9 +76,10 @@ def waiting(tx: Transaction, candidates: Sequence[Candidate]) -> list[Waiting]:
     return found
 
 
-def begin(tx: Transaction, candidate: Candidate, actor: str, why: str, now: int) -> None:
+def begin(tx: Transaction, candidate: Candidate, settings: ShadowSettings, actor: str, why: str, now: int) -> None:
     """There must be none under way."""
-    shadow = Shadow(f"s-{secrets.token_hex(8)}", candidate.digest, now, secrets.token_hex(32))
+    name, salt = f"s-{secrets.token_hex(8)}", secrets.token_hex(32)
+    shadow = Shadow(name, candidate.digest, now, settings.min_s, settings.max_s, salt)
     begin_shadow(tx.connection, shadow)
     tx.move(candidate.digest, candidate.state, "shadow")
     data = {"shadow": shadow.id}

@@ -31,6 +31,9 @@ class Shadow:
     id: str
     candidate: str
     started_at_us: int
+    min_s: int
+    max_s: int
+    """It lasts so long, as the settings were when it began."""
     salt: str = field(repr=False, compare=False)
     """Keys the places of its units: secret."""
 

@@ -131,9 +131,9 @@ def _end(under_way: Shadow, one: Waiting | None, serving: Serving, settings: Sha
     if not settings.share:
         return End("off", "shadow.share is 0")
     if one.outcome == "pass":
-        return End("passed", "the gate passes it") if lasted_s >= settings.min_s else None
+        return End("passed", "the gate passes it") if lasted_s >= under_way.min_s else None
     if one.outcome == "hold" and not one.lacks_comparisons:
         return End("other_reasons", f"it is held for more than comparisons now: {', '.join(sorted(one.codes))}")
-    if lasted_s >= settings.max_s:
-        return End("held", f"there is not enough evidence after {settings.max_s / 86_400:g} days")
+    if lasted_s >= under_way.max_s:
+        return End("held", f"there is not enough evidence after {under_way.max_s / 86_400:.3g} days")
     return None

@@ -17,7 +17,7 @@ from feedback.statistics.plan import DAY_US
 from tests.deploy.pairs import CANDIDATE, pair
 from tests.deploy.postgres import fresh
 
-SHADOW = Shadow("s-1", CANDIDATE, 1, "5a" * 32)
+SHADOW = Shadow("s-1", CANDIDATE, 1, 100, 1_000, "5a" * 32)
 NOW_US = 100 * DAY_US
 
 

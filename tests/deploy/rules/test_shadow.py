@@ -16,10 +16,10 @@ from deploy.serving_settings import ShadowSettings
 
 LACKS = Waiting("c" * 64, True, "hold", frozenset({"too_few_comparisons"}))
 NEWER = replace(LACKS, digest="d" * 64)
-UNDER_WAY = Shadow("s-1", LACKS.digest, 1_000_000_000, "5a" * 32)
 IDLE = Serving()
 ROLLOUT = Serving(rollout=Rollout("r", "e" * 64, "approved", 0.0, 1))
 SETTINGS = ShadowSettings(min_s=100, max_s=1_000)
+UNDER_WAY = Shadow("s-1", LACKS.digest, 1_000_000_000, 100, 1_000, "5a" * 32)
 
 
 def now(*candidates: Waiting, serving: Serving = IDLE, settings: ShadowSettings = SETTINGS) -> Begin | End | None:
@@ -88,7 +88,7 @@ def test_evidence_ends_it_at_its_shortest_and_a_rejection_at_once() -> None:
 
 def test_at_its_longest_it_ends_and_the_candidate_stays_held() -> None:
     assert later(999) is None
-    assert later(1_000) == End("held", "there is not enough evidence after 0.0115741 days")
+    assert later(1_000) == End("held", "there is not enough evidence after 0.0116 days")
 
 
 def test_a_clock_that_went_back_by_more_than_machines_differ_ends_it_rather_than_never() -> None:
