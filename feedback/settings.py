@@ -118,6 +118,11 @@ class JudgeSettings(Section):
         return self.base_url is not None and self.model is not None
 
     @property
+    def asked(self) -> bool:
+        """Whether there is a judge that may be asked."""
+        return self.configured and self.unpriced is None
+
+    @property
     def address(self) -> str:
         """`base_url` for people: without a password, and without what stands behind a question mark."""
         before, at, host = (self.base_url or "").rpartition("@")
