@@ -76,6 +76,28 @@ class GatewaySettings(Section):
         return proxies
 
 
+class ShadowSettings(Section):
+    """The shadow stage: a candidate that lacks nothing but comparisons answers a copy of some turns, unseen."""
+
+    share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Part of the users (conversations where none is known) of whom one turn each is copied; 0: none, and no candidate comes into the shadow.",
+    )
+    parallel: int = Field(1, gt=0, description="Most such replies under way at a gateway; a turn beyond is not copied.")
+    timeout_s: float = Field(60, gt=0, description="How long such a reply may take, all in all; then it has failed.")
+    max_per_day: int = Field(
+        2_000, ge=0, description="Most copies that a candidate is asked for in a day (UTC), by all gateways together."
+    )
+    min_s: int = Field(86_400, ge=0, description="The stage lasts so long at least, though there is evidence enough.")
+    max_s: int = Field(
+        14 * 86_400,
+        gt=0,
+        description="After so long without enough evidence it ends: the candidate stays held, and it pages.",
+    )
+
+
 class EngineSettings(Section):
     """What replies come from."""
 

@@ -15,7 +15,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from deploy.errors import Failed
-from deploy.serving_settings import EngineSettings, GatewaySettings
+from deploy.serving_settings import EngineSettings, GatewaySettings, ShadowSettings
 from feedback.settings import JudgeSettings, Section, WindowSettings
 from models.settings import BaseModelSettings, PolicySettings, RewardSettings, TinySettings
 from streams.kafka.access import Mechanism, Security
@@ -270,6 +270,7 @@ class Settings(BaseSettings):
     compare: CompareSettings = CompareSettings()
     approve: ApproveSettings = ApproveSettings()
     rollout: RolloutSettings = RolloutSettings()
+    shadow: ShadowSettings = ShadowSettings()
     engine: EngineSettings = EngineSettings()
     gateway: GatewaySettings = GatewaySettings()
 

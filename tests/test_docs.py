@@ -44,6 +44,8 @@ NEEDS = {
     "approve": "a candidate",
     "reject": "a candidate",
     "object": "a candidate",
+    "shadow start": "a candidate",
+    "shadow stop": "a candidate in the shadow",
     "promote": "a rollout",
     "pause": "a rollout",
     "rollback": "a rollout",

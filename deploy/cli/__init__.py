@@ -31,6 +31,7 @@ COMMANDS = {
     "approve": "candidates",
     "reject": "candidates",
     "object": "candidates",
+    "shadow": "shadow",
     "rollout": "rollout_plan",
     "pause": "rollout",
     "resume": "rollout",

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.cli.arms_view import arms_table, verdict_lines
+from deploy.cli.shadow import shadow_lines
 from deploy.decisions.views import became
 from deploy.rules.names import percent
 from deploy.text import ago, shown
@@ -47,6 +48,8 @@ def print_candidate(console: Console, view: dict[str, Any]) -> None:
         console.print(_samples(samples))
         if len(samples) > MAX_SAMPLES:
             console.print(f"{len(samples) - MAX_SAMPLES} more with --json")
+    for line in shadow_lines(view["shadow"]) if view["shadow"] else ():
+        console.print(f"shadow     {shown(line, 1_000)}", soft_wrap=True)
     for look in view["looks"]:
         for line in verdict_lines(look):
             console.print(f"rollout    {shown(line, 1_000)}", soft_wrap=True)

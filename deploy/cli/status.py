@@ -18,6 +18,7 @@ from deploy.cli.engine_view import engine_lines, look, missing
 from deploy.cli.judge_view import judge_document, judge_line
 from deploy.cli.roles_view import SPOOL_BYTES, SPOOL_LIMIT, TURNS_LOST, as_document, line, told
 from deploy.cli.rollout import account
+from deploy.cli.shadow import shadow_lines
 from deploy.cli.spools_view import abandoned_sentence
 from deploy.cli.training_view import training_document, training_line
 from deploy.gateway.orphans import waiting
@@ -84,6 +85,9 @@ def status(context: Context) -> None:
     seen = serving["rollout"]["look"] if serving["rollout"] else None
     for said in verdict_lines(seen) if seen else ():
         table.add_row("", shown(said, 1_000))
+    if (shadow := serving["shadow"]) is not None:
+        for title, said in zip(("shadow", ""), shadow_lines(shadow), strict=True):
+            table.add_row(title, _marked(said, shadow["outcome"] != "held"))
     for sentence in missing(document["engine"], serving):
         table.add_row("", f"[bold red]{shown(sentence)}[/bold red]")
     for title, said in zip_longest(["engine"], engine_lines(document["engine"]), fillvalue=""):

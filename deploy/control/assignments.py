@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select
 
 from deploy.control import schema
 from deploy.control.database import Database, insert_new
+from deploy.control.shadows import read_shadow
 from deploy.rules.assignment import Assignment, Conversation, Enrolment, Exposure, Routing, enrol, exposed
 from deploy.rules.rollout import Rollout, Serving
 
@@ -27,7 +28,9 @@ class Assignments:
     def routing(self) -> Routing:
         """Who serves now. Cheap enough for every request."""
         with self._database.read() as connection:
-            return read_serving(connection).routing
+            serving = read_serving(connection)
+            beside = serving.rollout is None and not serving.halted
+            return dataclasses.replace(serving.routing, shadow=read_shadow(connection) if beside else None)
 
     def find(self, rollout_id: str, tenant: str, conversation_id: str) -> Assignment | None:
         """The arm that this conversation was assigned in this rollout."""

@@ -67,6 +67,8 @@ def _from_4(connection: Connection) -> None:
     """Blind comparisons are kept."""
     for table in (schema.comparisons, schema.comparison_labels, schema.comparison_claims):
         table.create(connection)
+    for table in (schema.shadows, schema.shadow_asks):
+        table.create(connection)
 
 
 def _add(connection: Connection, column: Column[object]) -> None:

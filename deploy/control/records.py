@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from deploy.errors import Failed
 from deploy.rules.rollout import CandidateState, Stage
+from deploy.rules.shadow import Outcome
 
 
 class UnknownCandidate(Failed):
@@ -90,3 +91,23 @@ class RolloutLook:
     rollout_id: str
     at_us: int
     document: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ShadowEnded:
+    """A shadow that is over, and how it came to that."""
+
+    candidate: str
+    started_at_us: int
+    ended_at_us: int
+    outcome: Outcome
+    why: str
+
+
+@dataclass(frozen=True)
+class ShadowTally:
+    """What came of asking a candidate, unseen: pairs, when the last of them came, and why there was none, how often."""
+
+    pairs: int
+    last_at_us: int | None
+    failures: Mapping[str, int]

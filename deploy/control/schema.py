@@ -47,7 +47,7 @@ candidates = Table(
     Column("created_at_us", BigInteger, nullable=False),
     Column("registered_at_us", BigInteger, nullable=False),
     Column("state", String(16), nullable=False, doc="deploy.rules.rollout.CandidateState"),
-    Column("stage", String(16), nullable=False, doc="how far it came: gate, approval, canary, full"),
+    Column("stage", String(16), nullable=False, doc="how far it came: gate, shadow, approval, canary, full"),
     Column("rejected_by", String, doc="the person who rejected it; null where only the gate did"),
     Column("seal", String(64), doc="its latest seal; null where that is of version 1, which is history"),
     Index("candidates_newest", "created_at_us", "digest"),
@@ -186,6 +186,32 @@ looks = Table(
     Column("at_us", BigInteger, nullable=False),
     Column("document", JSON, nullable=False, doc="what the controller saw last: arms, decision, reasons"),
 )
+
+shadows = Table(
+    "shadows",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("candidate", String(64), nullable=False, index=True),
+    Column("salt", String(64), nullable=False, doc="keys its units' places"),
+    Column("started_at_us", BigInteger, nullable=False),
+    Column("min_s", Integer, nullable=False, doc="it lasts so long at least"),
+    Column("max_s", Integer, nullable=False, doc="and at most"),
+    Column("ended_at_us", BigInteger, doc="null while the candidate answers a copy of some turns, unseen"),
+    Column("outcome", String(16), doc="deploy.rules.shadow.Outcome; null until then"),
+    Column("why", Text, doc="in a sentence"),
+)
+
+shadow_asks = Table(
+    "shadow_asks",
+    metadata,
+    Column("candidate", String(64), primary_key=True),
+    Column("tenant", String, primary_key=True),
+    Column("unit", String, primary_key=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("failure", String(16), doc="why no pair came of it; null where one did, or it is under way"),
+    Index("shadow_asks_by_time", "candidate", "at_us"),
+)
+"""For whom a candidate was asked, unseen: once for each unit, whatever came of it."""
 
 comparisons = Table(
     "comparisons",

@@ -14,6 +14,7 @@ from deploy.control.database import Database, open_database
 from deploy.control.keys import Key, Keys
 from deploy.control.labelling import Labelling
 from deploy.control.reading import read_database
+from deploy.control.shadows import Shadows
 from deploy.control.trainings import Trainings
 from deploy.control.transaction import Transaction
 from deploy.rules.assignment import Assignment, Conversation, Exposure, Routing
@@ -40,6 +41,10 @@ class Control:
     @cached_property
     def labelling(self) -> Labelling:
         return Labelling(self.database)
+
+    @cached_property
+    def shadows(self) -> Shadows:
+        return Shadows(self.database)
 
     @cached_property
     def trainings(self) -> Trainings:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, func, select
 
 from deploy.control import schema
 from deploy.control.records import RolloutLook
+from deploy.control.shadows import held_shadow, read_shadow
 from deploy.control.store import Control
 from deploy.control.transaction import Transaction
 from deploy.rules.rollout import CandidateState, Serving
@@ -64,6 +65,16 @@ ROLLOUT_BAD_UNITS = Gauge(
 ROLLOUT_HARM = Gauge(
     "trimtab_rollout_harm", "Evidence of harm, as a part of what rolls back (or pauses): 1 does.", ["metric", "age_hours", "group"], registry=None
 )  # fmt: skip
+SHADOW_STARTED = Gauge(
+    "trimtab_shadow_started_timestamp_seconds",
+    "Unix time since when a candidate answers a copy of some turns, unseen; 0 where none does.",
+    registry=None,
+)
+SHADOW_HELD = Gauge(
+    "trimtab_shadow_held",
+    "1 while a candidate waits for a person whose shadow came to its longest without enough evidence.",
+    registry=None,
+)
 ROLLBACKS = Gauge("trimtab_rollbacks", "Rollbacks in the history, of rollouts and of incumbents.", registry=None)
 HALTED = Gauge("trimtab_halted", "1 while everything is halted: the bare base serves.", registry=None)
 BUILD_INFO = Gauge("trimtab_build_info", "1; its label is the version that runs.", ["version"], registry=None)
@@ -83,6 +94,8 @@ GAUGES = (
     ROLLOUT_CLOSED_UNITS,
     ROLLOUT_BAD_UNITS,
     ROLLOUT_HARM,
+    SHADOW_STARTED,
+    SHADOW_HELD,
     ROLLBACKS,
     HALTED,
     BUILD_INFO,
@@ -107,6 +120,7 @@ def refresh(control: Control, now_us: int) -> None:
         look = tx.look(serving.rollout.id) if serving.rollout is not None else None
         waiting_since_us = tx.waiting_since_us(_overtaken_us(tx, serving))
         _set_trainings(tx.connection)
+        _set_shadow(tx.connection)
         rolled_back = select(func.count()).select_from(schema.history).where(schema.history.c.after == "rolled_back")
         ROLLBACKS.set(tx.connection.execute(rolled_back).scalar_one())
     TRAINING_FAILURES_IN_A_ROW.set(control.trainings.failures_in_a_row())
@@ -137,6 +151,12 @@ def _set_trainings(connection: Connection) -> None:
     TRAINING_RUNNING.set(1 if counts.get(None) else 0)
     last_done_us = connection.execute(select(func.max(table.c.ended_at_us)).where(table.c.outcome == "done")).scalar()
     TRAINING_LAST_SUCCESS.set((last_done_us or 0) / 1e6)
+
+
+def _set_shadow(connection: Connection) -> None:
+    under_way = read_shadow(connection)
+    SHADOW_STARTED.set(under_way.started_at_us / 1e6 if under_way is not None else 0)
+    SHADOW_HELD.set(held_shadow(connection) is not None)
 
 
 def _set_rollout(serving: Serving) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from deploy.control.records import Candidate
+from deploy.control.shadows import ended_shadows, held_shadow, read_shadow, tally_shadow
 from deploy.control.store import Control
 from deploy.control.trainings import open_request
 from deploy.control.transaction import Transaction
@@ -18,6 +19,7 @@ from deploy.decisions.views import (
     described_look,
     described_objection,
     described_periods,
+    described_shadow,
     finite,
     look_at,
     served,
@@ -55,6 +57,7 @@ class Looking:
                 "objections": [described_objection(objection) for objection in tx.objections(digest)],
                 "shares": described_periods([period for name in sorted(rollouts) for period in tx.periods(name)]),
                 "looks": [described_look(tx.look(name)) for name in sorted(rollouts) if tx.look(name) is not None],
+                "shadow": self._shadow(tx, digest),
                 "history": [described(entry) for entry in tx.history(subject=digest)],
                 "report": finite(report.content) if report else None,
                 "next": next_step(self._situation(tx, tx.serving(), candidate)),
@@ -83,11 +86,23 @@ class Looking:
         look = tx.look(serving.rollout.id) if serving.rollout is not None else None
         return served(serving, look) | {
             "because": because(tx, serving),
+            "shadow": self._shadow(tx),
             "objections": []
             if serving.rollout is None
             else [described_objection(one) for one in tx.objections(serving.rollout.candidate)],
             "next": next_step(self._situation(tx, serving, **known)),
         }
+
+    def _shadow(self, tx: Transaction, digest: str | None = None) -> dict[str, Any] | None:
+        """That of this candidate; None: the one under way, else the one that waits for a person since it ended."""
+        under_way = read_shadow(tx.connection)
+        if digest is None:
+            digest = under_way.candidate if under_way is not None else held_shadow(tx.connection)
+        if digest is None:
+            return None
+        own = under_way if under_way is not None and under_way.candidate == digest else None
+        ended = ended_shadows(tx.connection, [digest]).get(digest)
+        return described_shadow(own, ended, tally_shadow(tx.connection, digest))
 
     def _situation(
         self, tx: Transaction, serving: Serving, candidate: Candidate | None = None, **known: Any

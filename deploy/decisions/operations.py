@@ -11,14 +11,16 @@ from typing import Any, Literal
 
 from deploy.control.history import Entry
 from deploy.control.records import Approval, Candidate, Objection, Seal
+from deploy.control.shadows import read_shadow
 from deploy.control.trainings import TrainingRequest
 from deploy.control.transaction import Transaction
 from deploy.decisions.evidence import Report, policy_of
 from deploy.decisions.moves import apply, start
-from deploy.decisions.registering import Registering
+from deploy.decisions.shadowing import Shadowing, begin, end, waiting
 from deploy.decisions.standing import standing
 from deploy.errors import Refused
 from deploy.rules import approval, rollout
+from deploy.rules import shadow as shadow_rules
 from deploy.rules.approval import Policy, evidence_of
 from deploy.rules.names import short
 from deploy.rules.rollout import Command, Rollout, Serving
@@ -27,7 +29,7 @@ from deploy.text import plain
 MAX_REASON = 2_000
 
 
-class Operations(Registering):
+class Operations(Shadowing):
     """Rules and store together; any thread may use it. The kill switch works beside a broken trimtab.toml too."""
 
     def approve(
@@ -84,9 +86,37 @@ class Operations(Registering):
                 tx.withdraw_objections(candidate.digest, now)
             else:
                 tx.add_objection(Objection(candidate.digest, now, actor, reason))
+                shadow = read_shadow(tx.connection)
+                if shadow is not None and shadow.candidate == candidate.digest:
+                    end(tx, shadow, "objected", actor, reason, now)
             action = "withdraw" if withdraw else "object"
             tx.append(Entry(now, actor, action, candidate.digest, candidate.state, candidate.state, reason))
             return self._view(tx, candidate)
+
+    def start_shadow(self, prefix: str, *, reason: str, actor: str) -> dict[str, Any]:
+        """Put this candidate into the shadow, in place of the one that is there. Raises Refused, else Failed."""
+        reason, now, settings = one_line(reason), self._clock.now_us(), self._settings()
+        if not reason:
+            raise Refused("a person's choice needs a reason: add --reason with a sentence for whoever asks later")
+        with self.control.change() as tx:
+            candidate, under_way = tx.candidate(prefix), read_shadow(tx.connection)
+            (seen,) = waiting(tx, [candidate])
+            shadow_rules.check_start(seen, tx.serving(), settings.shadow, settings.engine.takes_adapters)
+            if under_way is None or under_way.candidate != candidate.digest:
+                if under_way is not None:
+                    end(tx, under_way, "stopped", actor, f"{short(candidate.digest)} instead: {reason}", now)
+                begin(tx, candidate, settings.shadow, actor, reason, now)
+            return self._view(tx, tx.candidate(candidate.digest))
+
+    def stop_shadow(self, *, reason: str, actor: str) -> dict[str, Any]:
+        """Take the candidate out of the shadow that is there; it comes back only where a person says so. Raises Refused."""
+        reason, now = one_line(reason), self._clock.now_us()
+        with self.control.change() as tx:
+            under_way = read_shadow(tx.connection)
+            if under_way is None:
+                raise Refused("no candidate is in the shadow: there is nothing to stop")
+            end(tx, under_way, "stopped", actor, reason or "no reason was given", now)
+            return self._view(tx, tx.candidate(under_way.candidate))
 
     def answer_training(
         self, name: str, answer: Literal["approved", "rejected"], *, reason: str, actor: str

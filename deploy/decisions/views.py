@@ -7,7 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deploy.control.history import Entry
-from deploy.control.records import Approval, Candidate, Objection, Period, RolloutLook, Seal
+from deploy.control.records import (
+    Approval,
+    Candidate,
+    Objection,
+    Period,
+    RolloutLook,
+    Seal,
+    ShadowEnded,
+    ShadowTally,
+)
+from deploy.rules.assignment import Shadow
 from deploy.rules.names import percent
 from deploy.rules.next_step import Look
 from deploy.rules.reasons import codes, from_json, sentences
@@ -80,6 +90,26 @@ def described_approval(approval: Approval) -> dict[str, Any]:
 def described_objection(objection: Objection) -> dict[str, Any]:
     """A person's no, as JSON values."""
     return {"at": iso(objection.at_us), "actor": objection.actor, "reason": objection.reason}
+
+
+def described_shadow(under_way: Shadow | None, ended: ShadowEnded | None, tally: ShadowTally) -> dict[str, Any] | None:
+    """A candidate's shadow, as JSON values: the one under way, else the last one; None where it had none."""
+    one = under_way or ended
+    if one is None:
+        return None
+    over = None if under_way is not None or ended is None else ended
+    return {
+        "candidate": one.candidate,
+        "since": iso(one.started_at_us),
+        "earliest_end": iso(under_way.started_at_us + under_way.min_s * 1_000_000) if under_way is not None else None,
+        "latest_end": iso(under_way.started_at_us + under_way.max_s * 1_000_000) if under_way is not None else None,
+        "ended_at": iso(over.ended_at_us) if over is not None else None,
+        "outcome": over.outcome if over is not None else None,
+        "why": over.why if over is not None else None,
+        "pairs": tally.pairs,
+        "last_pair_at": iso(tally.last_at_us) if tally.last_at_us is not None else None,
+        "failed": dict(tally.failures),
+    }
 
 
 def described(entry: Entry) -> dict[str, Any]:

@@ -86,6 +86,11 @@ class LocalEngines:
         """None when requests can be answered, else a sentence on what is missing."""
         return self._why
 
+    @property
+    def idle(self) -> bool:
+        """Whether less than half of what goes forward together is under way or waits."""
+        return self._thread.idle
+
     async def start(self) -> None:
         """Begin loading; `ready` tells when it is done."""
         self._watching = asyncio.create_task(self._watch())

@@ -64,8 +64,7 @@ class LoadedAdapters:
 
     async def follow(self, routing: Routing) -> None:
         """Load what the routing names, and unload what is neither named nor used."""
-        named = {"incumbent": routing.incumbent, "candidate": routing.candidate}
-        roles = {digest: role for role, digest in named.items() if digest is not None}
+        roles = {digest: role for role, digest in routing.adapters.items()}
         for digest in roles:
             await self._load(digest)
         async with self._changing:

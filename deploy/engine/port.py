@@ -121,6 +121,10 @@ class Engine(Protocol):
     def ready(self) -> str | None:
         """None when requests can be answered, else a sentence on what is missing."""
 
+    @property
+    def idle(self) -> bool:
+        """Whether less than half of what it does at once is under way: there is room for what nobody waits for."""
+
     async def start(self) -> None: ...
     def admit(self) -> Place:
         """A place in the line for one request: use it as a context. Raises NotReady, Overloaded."""

@@ -24,7 +24,7 @@ class EngineThread:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._kept = 0
+        self._kept = self._under_way = 0
         self._waiting: deque[Reply] = deque()
         self._changed = threading.Condition()
         self._draining = self._stopping = False
@@ -34,6 +34,11 @@ class EngineThread:
         """Begin with what waits."""
         self._thread = threading.Thread(target=self._run, args=(engine,), name="engine", daemon=True)
         self._thread.start()
+
+    @property
+    def idle(self) -> bool:
+        """Whether less than half of PARALLEL is under way or waits, places that are kept among them."""
+        return 2 * (self._kept + len(self._waiting) + self._under_way) < PARALLEL
 
     def reserve(self) -> None:
         """Keep a place in the line, until `put` or `cancel`. Raises NotReady, Overloaded."""
@@ -89,6 +94,7 @@ class EngineThread:
         """Start what waits while there is room; False when it is time to stop."""
         while True:
             with self._changed:
+                self._under_way = len(active)
                 while not self._stopping and not self._waiting and not active:
                     self._changed.wait()
                 if self._stopping:
@@ -96,6 +102,7 @@ class EngineThread:
                 if not self._waiting or len(active) >= PARALLEL:
                     return True
                 reply = self._waiting.popleft()
+                self._under_way += 1
             if (generation := _begin(engine, reply)) is not None:
                 active.append((reply, generation))
 

@@ -20,6 +20,7 @@ from deploy.gateway.feedback import IDEMPOTENCY_HEADER, feedback_router
 from deploy.gateway.identity import HEADER
 from deploy.gateway.labelling import label_router
 from deploy.gateway.redaction import Redaction
+from deploy.gateway.shadowing import ShadowTurns
 from deploy.gateway.turn_ids import TurnIds
 from deploy.serving_settings import GatewaySettings
 from deploy.settings import Settings
@@ -57,7 +58,8 @@ def gateway_app(
         per_minute=settings.gateway.requests_per_minute,
         trusted_proxies=settings.gateway.trusted_proxies,
     )
-    dispatcher = Dispatcher(settings.gateway, control, engine, events, turn_ids, clock)
+    shadow = ShadowTurns(settings, control, engine, redaction, clock)
+    dispatcher = Dispatcher(settings.gateway, control, engine, events, turn_ids, shadow, clock)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

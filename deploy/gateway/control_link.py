@@ -20,7 +20,6 @@ from functools import partial
 from typing import TypeVar
 
 from deploy.control.keys import Key
-from deploy.control.labelling import Labelling
 from deploy.control.records import UnknownCandidate
 from deploy.control.store import Control
 from deploy.gateway.breaker import Away, Breaker
@@ -60,7 +59,7 @@ class ControlLink:
     def __init__(self, control: Control, clock: Clock) -> None:
         self._control, self._clock = control, clock
         self._breaker = Breaker(WHAT, THREADS, DEADLINE_S, clock)
-        self._labels = Bulkhead(1, "labels")
+        self._asides = Bulkhead(1, f"{WHAT}, aside")
         self._known: Routing | None = None
         self._keyed: bool | None = None
         self._read_at_s = -math.inf
@@ -80,7 +79,7 @@ class ControlLink:
             await asyncio.gather(self._watching, return_exceptions=True)
             self._watching = None
         self._breaker.close()
-        self._labels.close()
+        self._asides.close()
 
     def missing(self) -> str | None:
         """None when the database answers, else a sentence on what that means for chats."""
@@ -160,14 +159,14 @@ class ControlLink:
                     raise
         return self._keyed
 
-    async def labelling(self, ask: Callable[[Labelling], T]) -> T:
-        """What people's labelling answers. Raises what it raises, and Away.
+    async def aside(self, function: Callable[[Control], T]) -> T:
+        """What it returns, from a thread of its own: chats don't wait for it, and go on where it fails or hangs.
 
-        Chats don't wait for it, and go on where it fails: it has a thread of its own, and says nothing of the database.
+        Raises what it raises, and Away.
         """
         try:
             async with self._clock.timeout(DEADLINE_S):
-                return await asyncio.wrap_future(self._labels.submit(partial(ask, self._control.labelling)))
+                return await asyncio.wrap_future(self._asides.submit(partial(function, self._control)))
         except TimeoutError:
             raise Away(f"{WHAT} can't be used at the moment") from None
 

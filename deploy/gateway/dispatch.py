@@ -20,6 +20,7 @@ from deploy.gateway.event_log import EventLog
 from deploy.gateway.identity import NAMED, Identity, identify
 from deploy.gateway.live_turn import RETRY_S, LiveTurn, Plan, explained, not_logged
 from deploy.gateway.request import parse_chat
+from deploy.gateway.shadowing import ShadowTurns
 from deploy.gateway.turn_ids import TurnId, TurnIds
 from deploy.rules.assignment import Arm
 from deploy.serving_settings import GatewaySettings
@@ -51,9 +52,10 @@ class Dispatcher:
         engine: Engine,
         events: EventLog,
         turn_ids: TurnIds,
+        shadow: ShadowTurns,
         clock: Clock,
     ) -> None:
-        self.settings, self.engine = settings, engine
+        self.settings, self.engine, self._shadow = settings, engine, shadow
         self._control, self._events, self._turn_ids, self._clock = control, events, turn_ids, clock
         self._turns: set[asyncio.Task[None]] = set()
 
@@ -66,6 +68,7 @@ class Dispatcher:
         self._check_model(request.model, caller)
         if self.settings.on_full == "refuse" and self._events.full:  # before anything of the turn is stored
             raise not_logged()
+        self._shadow.make_way()
         with _refusals(), self.engine.admit() as place:  # whoever is refused is refused before an exposure is stored
             await place.check(request)
             choice = await self._choose(place, caller.tenant, who, request, now_us)
@@ -74,10 +77,12 @@ class Dispatcher:
         turn = LiveTurn(plan, answer, self._events, self.settings.on_full, began_s, self._clock)
         self._turns.add(turn.task)
         turn.task.add_done_callback(self._turns.discard)
+        turn.task.add_done_callback(lambda _: self._shadow.after(turn))
         return turn
 
     async def drain(self) -> None:
-        """Wait for the turns under way."""
+        """Copy nothing more, and wait for the turns under way."""
+        await self._shadow.close()
         await asyncio.gather(*self._turns, return_exceptions=True)
 
     def _plan(self, tenant: str, who: Identity, request: ChatRequest, choice: Choice, now_us: int) -> Plan:

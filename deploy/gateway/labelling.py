@@ -84,7 +84,7 @@ async def _labeller(request: Request, callers: Callers) -> Caller:
 
 async def _from(control: ControlLink, ask: Callable[[Labelling], T]) -> T:
     try:
-        return await control.labelling(ask)
+        return await control.aside(lambda control: ask(control.labelling))
     except Away as error:
         raise ApiError(503, "not_ready", str(error), retry_after_s=RETRY_S) from None
 

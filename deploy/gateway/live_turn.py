@@ -75,6 +75,8 @@ class LiveTurn:
         self.error: ApiError | None = None
         self.abandoned = False
         """The client went before the answer was complete."""
+        self.logged: tuple[OpenTurn, Ended] | None = None
+        """The turn as it is logged, with its only choice, once that is so; None where it was not, or there are several."""
         self._events, self._on_full, self._began_s = events, on_full, began_s
         self._said, self._gone = Said(), False
         self._documents: list[Document] = []
@@ -128,7 +130,10 @@ class LiveTurn:
         outcome = await self._tell(last)
         self.abandoned = outcome == "aborted"
         turn = turn or await self._begin(hold=False)
-        if not await self._events.end_turn(turn, list(self._ended(outcome))):
+        ended = list(self._ended(outcome))
+        if await self._events.end_turn(turn, ended):
+            self.logged = (turn, ended[0]) if self.plan.request.n == 1 else None
+        else:
             refused = self._on_full == "refuse" and outcome == "ok"
             if not (refused and not self.plan.request.stream):  # of a whole answer nothing was told yet
                 metrics.TURNS_LOST.inc()

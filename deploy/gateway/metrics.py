@@ -1,4 +1,4 @@
-"""Metrics of the gateway: chats, feedback, the spool. Labels hold no user, conversation or turn."""
+"""Metrics of the gateway: chats, feedback, the spool, the shadow. Labels hold no user, conversation or turn."""
 
 from __future__ import annotations
 
@@ -33,7 +33,24 @@ SPOOL_REFUSED = Counter("trimtab_spool_refused_total", "Spooled events that the 
 SPOOL_OLDEST_SECONDS = Gauge(
     "trimtab_spool_oldest_seconds", "How long the oldest event in the gateway's spool has waited to be sent."
 )
+SHADOW_PAIRS = Counter(
+    "trimtab_shadow_pairs_total", "Pairs of a served reply and the one that the candidate in the shadow gave, unseen."
+)
+SHADOW_SKIPPED = Counter(
+    "trimtab_shadow_skipped_total", "Turns of drawn users that were not copied to the candidate, by reason.", ["reason"]
+)
+SHADOW_FAILED = Counter(
+    "trimtab_shadow_failed_total", "Copies that no pair came of, by reason; nobody who chats notices.", ["reason"]
+)
 FEEDBACK = Counter("trimtab_feedback_total", "Feedback received by kind and outcome.", ["kind", "outcome"])
+
+SHADOW_SKIPS = ("busy", "engine_away", "asked_before", "daily_cap", "made_way", "over", "unfit")
+SHADOW_FAILURES = (
+    *("not_loaded", "refused", "broke", "away", "too_slow", "no_text", "unredactable", "not_kept", "unforeseen"),
+)
+for _counter, _reasons in ((SHADOW_SKIPPED, SHADOW_SKIPS), (SHADOW_FAILED, SHADOW_FAILURES)):
+    for _reason in _reasons:
+        _counter.labels(reason=_reason)  # it is 0, and not missing: an alert counts on it
 
 
 @lru_cache(1_000)  # codes come from engines too

@@ -1,4 +1,4 @@
-"""The controller: the admin API, the watch over the rollout, and the figures of candidates, trainings and the rollout."""
+"""The controller: the admin API, the watch over rollout and shadow, and the figures of candidates, trainings and the rollout."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ async def _watch(role: Role, stop: asyncio.Event) -> None:
         if (began_s := role.clock.monotonic_s()) >= look_at_s:
             await asyncio.to_thread(rules.recount)
             await asyncio.to_thread(watch, watching, rules)
+            await asyncio.to_thread(attend_shadow, rules)
             ended_s = role.clock.monotonic_s()
             look_at_s = ended_s + max(WATCH_S, (ended_s - began_s) / BUSY)
         await asyncio.to_thread(figures.refresh, role.control, role.clock.now_us())
@@ -73,3 +74,14 @@ def watch(watching: Watching, rules: Operations) -> None:
     if look is not None and step is not None:
         candidate, reasons = look.document["candidate"], look.document["reasons"]
         log.warning("rollout_steered", step=step, candidate=engine_name(candidate), reason="; ".join(reasons))
+
+
+def attend_shadow(rules: Operations) -> None:
+    """Do what is to be done with the shadow stage; what goes wrong is told, and tried again with the next look."""
+    try:
+        done = rules.attend_shadow()
+    except Failed as error:
+        log.error("shadow_not_attended", error=str(error))
+        return
+    if done is not None:
+        log.info("shadow_attended", step=done)

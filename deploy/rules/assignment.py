@@ -25,6 +25,20 @@ Arm = Literal["candidate", "incumbent"]
 
 
 @dataclass(frozen=True)
+class Shadow:
+    """A candidate that answers a copy of some turns, unseen (`deploy.rules.shadow`)."""
+
+    id: str
+    candidate: str
+    started_at_us: int
+    min_s: int
+    max_s: int
+    """It lasts so long, as the settings were when it began."""
+    salt: str = field(repr=False, compare=False)
+    """Keys the places of its units: secret."""
+
+
+@dataclass(frozen=True)
 class Routing:
     """Who serves now. Digests are 64 hex digits; `incumbent` None is the bare base, `candidate` None no canary."""
 
@@ -37,6 +51,15 @@ class Routing:
     """The kill switch: everything serves the bare base, whatever the other fields say."""
     salt: str | None = field(default=None, repr=False, compare=False)
     """The rollout's, which its id stands for: secret. None for a rollout that began before there were any."""
+    shadow: Shadow | None = None
+    """Never beside a rollout, nor while everything is halted."""
+
+    @property
+    def adapters(self) -> dict[str, str]:
+        """Digests of all adapters that may have to answer, by what they are for; the most wanted first."""
+        shadowed = self.shadow.candidate if self.shadow is not None else None
+        named = {"incumbent": self.incumbent, "candidate": self.candidate, "shadow": shadowed}
+        return {role: digest for role, digest in named.items() if digest is not None}
 
     def policy(self, arm: Arm) -> str | None:
         """Digest of the adapter that serves this arm now; None for the bare base."""
@@ -132,7 +155,7 @@ def exposed(routing: Routing, stored: Assignment | Exposure | None) -> Exposure 
 
 
 def place(rollout_id: str, salt: str | None, unit: str) -> float:
-    """Where the unit stands in this rollout: uniform in [0, 1), independent between rollouts.
+    """Where the unit stands in this rollout (or shadow): uniform in [0, 1), independent between rollouts.
 
     Without a salt anybody can compute it: so do rollouts go on that began before there were any.
     """

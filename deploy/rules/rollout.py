@@ -33,7 +33,7 @@ CandidateState = Literal[
 ]
 """`halted` is only shown, for what would be serving: underneath, the state stays what it was."""
 
-Stage = Literal["gate", "approval", "canary", "full"]
+Stage = Literal["gate", "shadow", "approval", "canary", "full"]
 
 STAGE_OF: dict[CandidateState, Stage] = {
     "trained": "gate",
@@ -45,7 +45,8 @@ STAGE_OF: dict[CandidateState, Stage] = {
     "full": "full",
     "superseded": "full",
 }
-"""How far a candidate in this state has come; one that is rejected or rolled back keeps the stage that it had."""
+"""How far a candidate in this state has come; one that is rejected or rolled back keeps the stage that it had. One that is
+held comes to `shadow` where it answers a copy of some turns (`deploy.rules.shadow`)."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from deploy.engine.opening import open_engine
 from deploy.engine.remote.engine import RemoteEngine
 from deploy.gateway.app import gateway_app, pages
 from deploy.gateway.control_link import ControlLink
-from deploy.serving_settings import EngineSettings, GatewaySettings
+from deploy.serving_settings import EngineSettings, GatewaySettings, ShadowSettings
 from deploy.settings import AccessSettings, Settings
 from deploy.state import State
 from deploy.web.serving import listen, serve
@@ -105,15 +105,18 @@ async def running(
     queue: int = 64,
     remote: EngineSettings | None = None,
     opened: RemoteEngine | None = None,
+    shadow: ShadowSettings | None = None,
+    engine: FakeEngine | None = None,
     **options: Any,
 ) -> AsyncIterator[Gateway]:
     """A gateway with these settings, ready to serve (without a base: to say so); in front of this engine, `remote` or `opened`."""
-    engine, producer = FakeEngine(), MemoryProducer()
+    engine, producer = engine or FakeEngine(), MemoryProducer()
     link = ControlLink(control, CLOCK)
     settings = Settings(
         gateway=GatewaySettings(queue=queue, **options),
         engine=remote or EngineSettings(),
         access=AccessSettings(trust_loopback=trust_loopback),
+        shadow=shadow or ShadowSettings(),
     )
     engines: LocalEngines | RemoteEngine
     if remote is not None:

@@ -75,6 +75,11 @@ class RemoteEngine:
             return STOPPING
         return f"the engine can't be reached: {self.replicas.away}" if self.replicas.away else None
 
+    @property
+    def idle(self) -> bool:
+        """Whether less than half of `limit` is under way from here."""
+        return 2 * self._under_way < self._limit
+
     async def start(self) -> None:
         """Nothing is asked before the first chat."""
         headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {self._key}"} if self._key else {})

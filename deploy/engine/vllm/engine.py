@@ -218,11 +218,9 @@ class VllmEngine(RemoteEngine):
 
     def _needs(self, routing: Routing | None) -> Needs:
         known = self._preparing.known
-        named = (
-            (routing.incumbent, routing.candidate) if routing is not None else known
-        )  # not known: nothing is let go of
+        named = routing.adapters.values() if routing is not None else known  # not known: nothing is let go of
         return Needs(
-            routed=tuple(digest for digest in named if digest is not None),
+            routed=tuple(named),
             named=tuple(self._by_name),
             used=tuple(sorted(digest for digest in known if self._leases.held(digest))),
         )
@@ -233,7 +231,7 @@ class VllmEngine(RemoteEngine):
         return self._leases.held(digest) or any(keeper.may_have(name) for keeper in self._keepers.values())
 
     def _show(self, routing: Routing | None) -> None:
-        named = {routing.incumbent: "incumbent", routing.candidate: "candidate"} if routing is not None else {}
+        named = {digest: role for role, digest in routing.adapters.items()} if routing is not None else {}
         metrics.ADAPTER_INFO.clear()
         for digest in self.loaded:
             metrics.ADAPTER_INFO.labels(adapter=engine_name(digest), role=named.get(digest, "by_name")).set(1)

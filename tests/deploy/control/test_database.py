@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url, select, text
 
-from deploy.control.database import PATIENCE_S, open_database
+from deploy.control.database import PATIENCE_S, insert_new, open_database
 from deploy.control.reading import read_database
-from deploy.control.schema import serving
+from deploy.control.schema import serving, shadow_asks
 from deploy.errors import Failed
 from deploy.state import open_state
 from tests.deploy.commands import FORKED
@@ -99,3 +99,21 @@ def test_a_url_of_no_database_that_is_known_is_one_sentence_that_says_what_to_wr
     for opened in (open_database, read_database):
         with pytest.raises(Failed, match="postgresql://user@host/name"):
             opened(url)
+
+
+@pytest.mark.parametrize("where", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def test_of_rows_that_are_inserted_those_count_that_were_not_there(
+    request: pytest.FixtureRequest, tmp_path: Path, where: str
+) -> None:
+    with ExitStack() as made:
+        url: str | Path = tmp_path / "control.db"
+        if where == "postgresql":
+            url = made.enter_context(fresh(request.getfixturevalue("postgres"), "inserted"))
+        database = open_database(url)
+        made.callback(database.close)
+        rows = [{"candidate": "c", "tenant": "t", "unit": unit, "at_us": 1} for unit in "abc"]
+        with database.write() as connection:
+            assert insert_new(connection, shadow_asks, []) == 0
+            assert insert_new(connection, shadow_asks, rows[:2]) == 2
+            assert insert_new(connection, shadow_asks, rows) == 1
+            assert insert_new(connection, shadow_asks, rows[:1]) == 0

@@ -138,7 +138,10 @@ def test_the_rollout_under_way_goes_on_by_its_rule_and_the_next_one_has_a_salt(w
 BEFORE_3, BEFORE_4, BEFORE_5 = (
     ("ALTER TABLE rollouts DROP COLUMN salt",),
     ("DROP TABLE enrolments", "DROP TABLE looks", "DROP TABLE objections"),
-    ("DROP TABLE comparisons", "DROP TABLE comparison_labels", "DROP TABLE comparison_claims"),
+    (
+        *("DROP TABLE comparisons", "DROP TABLE comparison_labels", "DROP TABLE comparison_claims"),
+        *("DROP TABLE shadows", "DROP TABLE shadow_asks"),
+    ),
 )
 
 

@@ -15,6 +15,7 @@ from deploy.control.store import Control
 from deploy.decisions import figures
 from deploy.decisions.operations import Operations
 from deploy.rules.rollout import Approve, Promote, transition
+from deploy.serving_settings import ShadowSettings
 from tests.deploy.candidates import make_candidate
 from tests.fakes import ManualClock
 
@@ -165,3 +166,31 @@ def test_the_arms_of_a_rollout_are_shown_while_it_is_under_way(
     rules.rollback(actor="ada")
     assert read(control, clock, "trimtab_rollout_verdict", action="wait") == 0
     assert read(control, clock, "trimtab_rollout_units", arm="candidate") is None
+
+
+def test_a_shadow_is_shown_since_when_it_runs_and_at_its_longest_until_somebody_decides(
+    control: Control, clock: ManualClock, folder: Path, rules: Operations
+) -> None:
+    started, held = "trimtab_shadow_started_timestamp_seconds", "trimtab_shadow_held"
+    assert (read(control, clock, started), read(control, clock, held)) == (0, 0)
+    digest = make_candidate(folder)
+    rules.register(digest)
+    rules.attend_shadow()
+    assert (read(control, clock, started), read(control, clock, held)) == (clock.now_us() / 1e6, 0)
+    clock.set_forward(ShadowSettings().max_s)
+    rules.attend_shadow()
+    assert (read(control, clock, started), read(control, clock, held)) == (0, 1)
+    rules.reject(digest, reason="no better", actor="ada")
+    assert read(control, clock, held) == 0
+
+
+def test_one_that_a_person_put_into_the_shadow_again_waits_for_nobody(
+    control: Control, clock: ManualClock, folder: Path, rules: Operations
+) -> None:
+    digest = make_candidate(folder)
+    rules.register(digest)
+    rules.attend_shadow()
+    clock.set_forward(ShadowSettings().max_s)
+    rules.attend_shadow()
+    rules.start_shadow(digest, reason="people have time this week", actor="ada")
+    assert read(control, clock, "trimtab_shadow_held") == 0

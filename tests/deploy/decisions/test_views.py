@@ -12,18 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.control.history import Entry
-from deploy.control.records import Approval, Candidate, Period, Seal
+from deploy.control.records import Approval, Candidate, Period, Seal, ShadowEnded, ShadowTally
 from deploy.decisions.views import (
     became,
     described,
     described_approval,
     described_candidate,
     described_periods,
+    described_shadow,
     finite,
     look_at,
     served,
     shown_state,
 )
+from deploy.rules.assignment import Shadow
 from deploy.rules.rollout import CandidateState, Rollout, Serving
 
 A, B = "a" * 64, "b" * 64
@@ -157,3 +159,26 @@ def test_an_approval_says_whether_a_hold_was_overridden() -> None:
         "override_hold": True,
         "seal": "1" * 64,
     }
+
+
+def test_a_shadow_is_shown_as_it_runs_or_as_it_ended_with_what_came_of_it() -> None:
+    tally = ShadowTally(3, 9_000_000, {"broke": 1})
+    under_way = Shadow("s", "c" * 64, 1_000_000, 60, 120, "5a" * 32)
+    ended = ShadowEnded("c" * 64, 1_000_000, 2_000_000, "stopped", "enough")
+    assert described_shadow(None, None, tally) is None
+    running, over = described_shadow(under_way, ended, tally), described_shadow(None, ended, tally)
+    assert running == {
+        "candidate": "c" * 64,
+        "since": "1970-01-01T00:00:01Z",
+        "earliest_end": "1970-01-01T00:01:01Z",
+        "latest_end": "1970-01-01T00:02:01Z",
+        "ended_at": None,
+        "outcome": None,
+        "why": None,
+        "pairs": 3,
+        "last_pair_at": "1970-01-01T00:00:09Z",
+        "failed": {"broke": 1},
+    }
+    assert over is not None
+    assert (over["ended_at"], over["outcome"], over["why"]) == ("1970-01-01T00:00:02Z", "stopped", "enough")
+    assert over["latest_end"] is None

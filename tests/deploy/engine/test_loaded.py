@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 
 from deploy.engine.adapters import LocalEngines
 from deploy.engine.loaded import RETRY_LOAD_S, LoadedAdapters
-from deploy.rules.assignment import Routing
+from deploy.rules.assignment import Routing, Shadow
 from models.adapters import engine_name
 from tests.deploy.engine.replies import A, B, C, Desk, begin, can_hold, text
 from tests.fakes import DEADLINE_S, FakeEngine, ManualClock, until
@@ -45,6 +45,17 @@ async def test_the_adapters_of_the_routing_are_loaded_and_others_let_go(
     desk.now = Routing(incumbent=B)
     await until(lambda: engine.adapters == {B})
     assert engines.loaded == {B}
+
+
+async def test_the_adapter_in_the_shadow_is_loaded_and_let_go_with_it(
+    engines: LocalEngines, engine: FakeEngine, desk: Desk
+) -> None:
+    desk.now = Routing(incumbent=A, shadow=Shadow("s", B, 1, 1, 2, "5a" * 32))
+    await until(lambda: engine.adapters == {A, B})
+    labels = {"adapter": engine_name(B), "role": "shadow"}
+    await until(lambda: REGISTRY.get_sample_value("trimtab_adapter_info", labels) == 1)
+    desk.now = Routing(incumbent=A)
+    await until(lambda: engine.adapters == {A})
 
 
 async def test_halting_keeps_the_adapters_at_hand(engines: LocalEngines, engine: FakeEngine, desk: Desk) -> None:

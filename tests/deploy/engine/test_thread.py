@@ -182,3 +182,27 @@ async def test_when_it_drains_what_waits_is_refused_at_once_and_what_has_begun_g
     engine.go.set()
     assert [await reply for reply in begun] == PARALLEL * ["base says hello."]
     await asyncio.to_thread(thread.stop)
+
+
+async def test_it_is_idle_while_less_than_half_is_under_way_or_waits_or_is_kept() -> None:
+    engine, thread = FakeEngine(), EngineThread(PARALLEL)
+    engine.go.clear()
+    thread.start(engine)
+    loop, replies = asyncio.get_running_loop(), list[Reply]()
+    for _ in range(PARALLEL // 2 - 1):
+        thread.reserve()
+        assert thread.idle == (len(replies) < PARALLEL // 2 - 1)
+        replies.append(Reply([{"role": "user", "content": "hi"}], None, Sampling(9), loop))
+        thread.put(replies[-1])
+    await until(lambda: engine.under_way > 0, "a reply under way")
+    assert thread.idle
+    thread.reserve()
+    assert not thread.idle
+    thread.cancel()
+    assert thread.idle
+    engine.go.set()
+    assert [await text(reply) for reply in replies] == len(replies) * ["base says hello."]
+    for _ in range(PARALLEL // 2 - 1):
+        thread.reserve()
+    await until(lambda: thread.idle, "nothing is under way any more")
+    await asyncio.to_thread(thread.stop)

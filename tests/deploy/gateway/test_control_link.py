@@ -96,6 +96,30 @@ async def reads(link: ControlLink, hanging: HangingControl, clock: ManualClock) 
     await until(lambda: link.routing() == hanging.routing())
 
 
+async def test_what_is_asked_aside_and_hangs_or_fails_keeps_nobody_from_the_database(
+    link: ControlLink, hanging: HangingControl, clock: ManualClock
+) -> None:
+    hangs, begun = threading.Event(), threading.Event()
+
+    def hang_aside(_: Control) -> None:
+        begun.set()
+        hangs.wait()
+
+    waiting = asyncio.create_task(link.aside(hang_aside))
+    await until(begun.is_set, "it hangs")
+    assert await link.keyed() is False
+    assert (await link.expose("t", "c", "u", NOW_US)).policy is None
+    await clock.advance(DEADLINE_S)
+    with pytest.raises(Away):
+        await waiting
+    assert link.missing() is None
+    hangs.set()
+    with pytest.raises(AttributeError):
+        await link.aside(lambda control: control.no_such_thing)  # type: ignore[attr-defined]
+    assert await link.aside(lambda control: control is hanging)
+    assert link.missing() is None
+
+
 async def test_a_conversation_keeps_its_arm_for_the_lease_and_others_get_the_incumbent_none_of_it_as_evidence(
     link: ControlLink, hanging: HangingControl, clock: ManualClock, judged_rules: Operations, folder: Path
 ) -> None:

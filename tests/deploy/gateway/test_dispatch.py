@@ -22,10 +22,12 @@ from deploy.gateway.dispatch import Dispatcher
 from deploy.gateway.event_log import EventLog, Outbox
 from deploy.gateway.live_turn import RETRY_S, LiveTurn
 from deploy.gateway.redaction import Redaction
+from deploy.gateway.shadowing import ShadowTurns
 from deploy.gateway.spool import Spool
 from deploy.gateway.turn_ids import TurnIds
 from deploy.rules.assignment import Exposure, Routing
 from deploy.serving_settings import GatewaySettings
+from deploy.settings import Settings
 from deploy.web.callers import Caller
 from deploy.web.errors import ApiError
 from feedback.intake.edge import Edge
@@ -54,10 +56,12 @@ async def dispatching(
     desk: Any, engine: FakeEngine, folder: Path, queue: int = 64, outbox: Outbox | None = None, **options: Any
 ) -> AsyncIterator[Dispatcher]:
     engines = LocalEngines(lambda: BASE, folder, desk, queue=queue, make=lambda _: engine, clock=CLOCK)
-    events = EventLog(outbox or MemoryProducer(), CLOCK, Redaction(Edge(b"key"), CLOCK))
+    redaction = Redaction(Edge(b"key"), CLOCK)
+    events = EventLog(outbox or MemoryProducer(), CLOCK, redaction)
     await engines.start()
     await until(lambda: engines.ready() is None)
-    yield Dispatcher(GatewaySettings(queue=queue, **options), desk, engines, events, TurnIds(b"key"), CLOCK)
+    shadow = ShadowTurns(Settings(), desk, engines, redaction, CLOCK)
+    yield Dispatcher(GatewaySettings(queue=queue, **options), desk, engines, events, TurnIds(b"key"), shadow, CLOCK)
     engine.go.set()
     await engines.stop()
 

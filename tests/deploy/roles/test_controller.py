@@ -108,6 +108,21 @@ async def test_a_candidate_that_harms_is_taken_back_by_itself(
     assert REGISTRY.get_sample_value("trimtab_rollbacks") == 1
 
 
+async def test_a_candidate_that_lacks_comparisons_comes_into_the_shadow_by_itself(
+    tmp_path: Path, control: Control, clock: ManualClock
+) -> None:
+    state = open_state(tmp_path / "state")
+    digest = make_candidate(state.candidates)
+    with capture_logs() as logs:
+        async with controller(state, control, clock):
+            shadow = control.routing().shadow
+    assert shadow is not None
+    assert shadow.candidate == digest
+    assert [entry["step"] for entry in logs if entry["event"] == "shadow_attended"] == [
+        "begin: nothing but comparisons is missing"
+    ]
+
+
 async def test_a_large_body_and_a_name_that_was_led_here_are_refused_before_any_key_is_asked_for(
     tmp_path: Path, control: Control, clock: ManualClock
 ) -> None:

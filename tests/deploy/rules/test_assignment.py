@@ -15,6 +15,7 @@ from deploy.rules.assignment import (
     Conversation,
     Exposure,
     Routing,
+    Shadow,
     enrol,
     exposed,
     place,
@@ -123,3 +124,10 @@ def test_halted_serves_the_bare_base_to_everybody() -> None:
 
 def test_without_a_canary_everybody_is_with_the_incumbent() -> None:
     assert Routing(incumbent="i").policy("candidate") == "i"
+
+
+def test_all_adapters_that_may_have_to_answer_are_named_the_most_wanted_first() -> None:
+    shadow = Shadow("s", "b", 1, 1, 2, SALT)
+    assert list(Routing("i", "c", "r", 0.5).adapters.items()) == [("incumbent", "i"), ("candidate", "c")]
+    assert list(Routing("i", shadow=shadow).adapters.items()) == [("incumbent", "i"), ("shadow", "b")]
+    assert Routing().adapters == {}

@@ -13,6 +13,16 @@ from tests.fakes import until
 from tests.openai_server import MODEL, cut, openai_server, silence, whole
 
 
+async def test_it_is_idle_while_less_than_half_of_its_limit_is_under_way() -> None:
+    async with openai_server() as server, remote(server.url, limit=4) as engine:
+        assert engine.idle
+        with engine.admit():
+            assert engine.idle
+            with engine.admit():
+                assert not engine.idle
+        assert engine.idle
+
+
 async def test_the_server_is_asked_what_was_asked_under_its_own_name_with_our_key() -> None:
     async with openai_server(KEY) as server, remote(server.url) as engine:
         told = await documents(engine, request(temperature=0.5, x_new={"a": None}))

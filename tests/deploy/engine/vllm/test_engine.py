@@ -22,7 +22,7 @@ from deploy.engine.vllm.neighbours import Neighbours
 from deploy.engine.vllm.plan import ZERO
 from deploy.engine.vllm.prompts import Template
 from deploy.gateway.said import Said
-from deploy.rules.assignment import Routing
+from deploy.rules.assignment import Routing, Shadow
 from deploy.state import State
 from models.adapters import engine_name
 from tests.deploy.candidates import base_of
@@ -111,6 +111,17 @@ async def test_what_the_routing_names_is_loaded_from_our_copy_proved_and_served_
         assert (await chat(served)).startswith(ZERO), "beside adapters the base is served by one that changes nothing"
         desk.now = Routing()
         await until(lambda: name not in one.roots and name not in other.roots)
+
+
+async def test_the_adapter_in_the_shadow_is_proved_beside_the_incumbents_and_goes_with_it(candidates: Path) -> None:
+    digest, record = recorded_candidate(candidates)
+    server, desk = Speaking(record), Desk()
+    async with engine(candidates, desk, [server]) as served:
+        desk.now = Routing(shadow=Shadow("s", digest, 1, 1, 2, "5a" * 32))
+        await until(lambda: served.loaded == {digest})
+        assert await chat(served, digest) == engine_name(digest)
+        desk.now = Routing()
+        await until(lambda: engine_name(digest) not in server.roots)
 
 
 async def test_a_replica_that_forgets_is_passed_over_at_once_and_serves_again_once_it_was_proved_again(
