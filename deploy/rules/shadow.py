@@ -18,7 +18,7 @@ from deploy.rules.reasons import Code
 from deploy.rules.rollout import Serving
 from deploy.serving_settings import ShadowSettings
 
-LACKING: frozenset[Code] = frozenset({"too_few_comparisons", "may_be_chance"})
+LACKING: frozenset[Code] = frozenset({"too_few_comparisons"})
 """Reasons to hold that more comparisons end."""
 
 TOLD: frozenset[Code] = frozenset({"few_gate_labels"})
