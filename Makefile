@@ -8,7 +8,7 @@ ifdef PIP_CERT
 export SSL_CERT_FILE ?= $(PIP_CERT)
 endif
 
-.PHONY: run quick test coverage engines vllm real gates soak simulate check bench peers lock reference help
+.PHONY: run quick test coverage engines vllm real rollouts gates soak simulate check bench peers lock reference help
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ vllm: .make/vllm/ready ## an environment of its own for vLLM on the CPU (about 6
 
 real: .make/dev .make/vllm/ready ## the loop on a real chat model and a real vLLM: meant to take 40 minutes at most; BASE=tiny takes minutes
 	@$(BIN)/python -m tests.real.loop --base $(or $(BASE),smollm2) $(if $(JSON),--json $(JSON))
+
+rollouts: .make/dev ## candidates from training to everybody, or back, by scripted people through the real gateway; minutes
+	@$(BIN)/python -m pytest tests/rollouts --no-header -s
 
 gates: .make/dev ## thousands of simulated rollouts through the gate, and by others' rules: under 30 minutes; ROLLOUTS=200 takes one
 	@$(BIN)/python bench/gates.py --rollouts $(or $(ROLLOUTS),5000) $(if $(JSON),--json $(JSON))

@@ -1,0 +1,1 @@
+"""Whole rollouts by the whole service: minutes each, run by `make rollouts`."""

@@ -1,0 +1,197 @@
+"""A town of scripted people: they chat by the real gateway, rate what they get, and compare replies blindly over HTTP.
+
+What they think depends on who answered, and on a seed. Time is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from deploy.control.store import open_control
+from deploy.decisions.watching import Watching
+from deploy.parts import operations
+from deploy.roles.controller import watch
+from deploy.serving_settings import GatewaySettings, ShadowSettings
+from deploy.settings import CompareSettings, GateSettings, RolloutSettings, Settings
+from deploy.training.train import seal_now
+from feedback.facts.reader import Facts
+from models.bases import Base, find_base
+from models.settings import BaseModelSettings, TinySettings
+from tests.deploy.candidates import good_report
+from tests.deploy.real_models import make_adapter, make_base
+from tests.fakes import ManualClock
+from tests.whole_service import WholeService, whole_service
+
+DAY_S = 86_400
+BLOCKS = 4
+"""A day's people come in so many crowds."""
+
+STOPS = list("aeio")
+"""The base is of random weights: so its replies end."""
+
+
+def settings_of(base: Base, gate: GateSettings | None = None) -> Settings:
+    """By evidence from the first share to everybody; margins and stages as wide and short as so small a town needs."""
+    return Settings(
+        base=BaseModelSettings(name=str(base.path), max_length=96),
+        gateway=GatewaySettings(max_tokens=12),
+        gate=gate or GateSettings(),
+        compare=CompareSettings(people=1.0, second=0.0),
+        shadow=ShadowSettings(share=1.0, parallel=16, min_s=DAY_S, max_s=30 * DAY_S),
+        rollout=RolloutSettings(
+            shares=(0.2, 0.5, 0.95, 1.0), min_stage_s=DAY_S, max_stage_s=40 * DAY_S, max_error_rise=0.1,
+            max_dislike_rise=0.2, advance="by evidence",
+        ),
+    )  # fmt: skip
+
+
+class Town:
+    """The people, over one service at a time. `disliked` says how often replies by whom are, by name; by others `usual`."""
+
+    def __init__(self, folder: Path, settings: Settings, seed: int, usual: float = 0.1) -> None:
+        self.folder, self.settings, self.clock = folder, settings, ManualClock()
+        self.disliked: dict[str, float] = {}
+        self.preferred = 0.5
+        """How often people prefer the candidate's reply in a blind comparison."""
+        self.days = 0
+        self._usual, self._random = usual, random.Random(seed)
+        self._came = self._events = 0
+        self._service: WholeService | None = None
+
+    @asynccontextmanager
+    async def living(self) -> AsyncIterator[WholeService]:
+        """The service, started (again) on the same state."""
+        async with whole_service(self.folder, self.clock, self.settings, lambda _: None) as service:
+            self._service = service
+            yield service
+
+    @property
+    def service(self) -> WholeService:
+        assert self._service is not None
+        return self._service
+
+    async def live_a_day(self, users: int) -> None:
+        """So many new users chat, each once; some say that they dislike it. All of it is facts in the evening."""
+        for crowd in range(BLOCKS):
+            many = users // BLOCKS + (crowd < users % BLOCKS)
+            await asyncio.gather(*(self._visit() for _ in range(many)))
+            await self.service.all_is_facts(self._events)
+            await self.clock.live_through(DAY_S / BLOCKS, DAY_S / BLOCKS)
+        self.days += 1
+
+    async def _visit(self) -> None:
+        self._came += 1
+        name, chance = f"user {self._came}", self._random.random()
+        body = {
+            "model": "trimtab",
+            "messages": [{"role": "user", "content": f"Where do I find parcel {self._came}?"}],
+            "user": name,
+            "metadata": {"conversation_id": f"of {name}"},
+            "stop": STOPS,
+        }
+        answer = (await self.service.chats.post("/v1/chat/completions", json=body)).raise_for_status().json()
+        self._events += 1
+        if chance < self.disliked.get(answer["system_fingerprint"], self._usual):
+            thumb = {"turn_id": answer["id"], "kind": "thumbs", "value": False}
+            (await self.service.chats.post("/v1/feedback", json=thumb)).raise_for_status()
+            self._events += 1
+
+    async def compare(self, candidate: str) -> int:
+        """People label every pair that waits, without being told whose reply is whose; how many they were."""
+        labelled = 0
+        while (asked := await self.service.chats.get("/v1/label/next")).status_code == 200:
+            pair = asked.json()["pair"]
+            truth = {one.comparison.id: one.comparison for one in self.service.control.comparisons.of(candidate, None)}
+            ours_first = pair["first"] == truth[pair["id"]].candidate_reply
+            likes_ours = self._random.random() < self.preferred
+            said = {"id": pair["id"], "answer": "first" if ours_first == likes_ours else "second"}
+            (await self.service.chats.post("/v1/label", json=said)).raise_for_status()
+            labelled += 1
+        return labelled
+
+    async def candidate(self, digest: str) -> dict[str, Any]:
+        return dict((await self.service.admin.get(f"/admin/v1/candidates/{digest}")).raise_for_status().json())
+
+    async def status(self) -> dict[str, Any]:
+        return dict((await self.service.admin.get("/admin/v1/rollout")).raise_for_status().json())
+
+    async def approve(self, digest: str) -> None:
+        """By the evidence as it is sealed: nothing is overridden."""
+        seal = (await self.candidate(digest))["evidence"]
+        yes = {"evidence": seal, "reason": "it won, blindly"}
+        (await self.service.admin.post(f"/admin/v1/candidates/{digest}/approve", json=yes)).raise_for_status()
+
+    def steps(self, digest: str) -> list[tuple[str, str]]:
+        """What was done with it since its approval, and by whom, in order."""
+        rules = operations(self.service.state, self.settings, self.service.control, self.clock)
+        told = [(entry["action"], entry["actor"]) for entry in rules.history(200, digest)]
+        return [one for one in reversed(told) if one[0] in ("promote", "rollback", "pause", "resume")]
+
+    def another_controller(self, dies_after: int | None = None) -> bool:
+        """A second controller looks and acts, beside the service's own; whether it lived. `dies_after`: lines of our code."""
+        control = open_control(self.service.state.control)
+        try:
+            rules = operations(self.service.state, self.settings, control, self.clock)
+            watching = Watching(control, Facts(self.service.state.facts), lambda: self.settings, self.clock)
+            if dies_after is not None:
+                sys.settrace(_death(dies_after))
+            watch(watching, rules)
+            return True
+        except Killed:
+            return False
+        finally:
+            sys.settrace(None)
+            control.close()
+
+
+class Killed(BaseException):
+    """Nobody catches it: what was not committed is gone, as when the process is."""
+
+
+def _death(lines: int) -> Any:
+    left = lines
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if "/deploy/" not in frame.f_code.co_filename:
+            return None
+        left -= event == "line"
+        if left < 0:
+            sys.settrace(None)
+            raise Killed
+        return trace
+
+    return trace
+
+
+def base_in(folder: Path) -> Base:
+    """The town's base."""
+    made = make_base(folder)
+    base = find_base(BaseModelSettings(name=str(made.path)), TinySettings(), folder)
+    assert base is not None
+    return base
+
+
+def trained(base: Base, town: Town, seed: int, **changes: Any) -> str:
+    """A real adapter of random weights for which a snapshot of the facts was sealed, whose report is good but for `changes`;
+    its digest."""
+    state = town.service.state
+    sealed = seal_now(state, town.settings, town.clock.now_us())
+    apart = state.root / f"made-{seed}"
+    apart.mkdir()
+    digest = make_adapter(base, apart, seed=seed)
+    report = apart / digest / "report.json"
+    learned = {"snapshot": sealed.name, "dataset_hash": sealed.dataset_hash}
+    good = good_report(probes=json.loads(report.read_bytes())["probes"], **learned, **changes)
+    report.write_text(json.dumps({"digest": digest} | good))
+    shutil.move(apart / digest, state.candidates / digest)
+    return digest
