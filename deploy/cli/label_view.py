@@ -54,11 +54,7 @@ def print_pair(console: Console, pair: Question, progress: Progress, whole: bool
 
 
 def headline(progress: Progress) -> str:
-    """How far this person and all together are, and how much they agree.
-
-    >>> headline(Progress(3, 7, 40, 20, Agreement(2, 1), Agreement()))
-    '3 labelled by you · 7 of 40 labels in all · the same as others on 1 of 2 pairs'
-    """
+    """How far this person and all together are, and how much they agree."""
     said = [f"{progress.labelled} labelled by you", f"{progress.given} of {progress.wanted} labels in all"]
     for who, both in (("others", progress.with_people), ("the judge", progress.with_judge)):
         if both.pairs:

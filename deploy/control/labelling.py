@@ -14,10 +14,10 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    FromClause,
     Row,
     ScalarSelect,
     Select,
-    Table,
     and_,
     exists,
     func,
@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 
 from deploy.control import schema
+from deploy.control.assignments import read_serving
 from deploy.control.comparisons import COLUMNS, comparison_of
 from deploy.control.database import Database
 from deploy.errors import Failed, Refused
@@ -47,6 +48,7 @@ LABELLING = 0x6C61626C
 """PostgreSQL's advisory lock of whoever asks or answers."""
 
 pairs, labels, claims = schema.comparisons, schema.comparison_labels, schema.comparison_claims
+candidates = schema.candidates
 
 
 NOT_STORED = "the label was not stored"
@@ -69,7 +71,8 @@ class Labelling:
         """
         _named(labeller)
         with self._change() as connection:
-            asked = _asked(labeller, tenant)
+            mine = _labelled_by(labeller)
+            asked = _select(pairs.c.id).where(_open(connection, tenant), ~mine).order_by(pairs.c.number).limit(1)
             held = asked.join(claims, _of(claims, pairs.c.id, labeller)).where(_live(now_us), _given() < pairs.c.people)
             free = asked.where(_given() + _held(labeller, now_us) < pairs.c.people)
             pair_id = connection.execute(held).scalar() or connection.execute(free).scalar()
@@ -120,15 +123,16 @@ class Labelling:
     def progress(self, labeller: str, tenant: str | None) -> Progress:
         """How far this person, and all together, are."""
         mine, theirs = labels.alias(), labels.alias()
-        totals = _open(select(func.sum(pairs.c.people), func.sum(_given())), tenant)
-        labelled = _open(select(func.count()), tenant).where(_labelled_by(labeller))
-        left = _open(select(func.count()), tenant).where(~_labelled_by(labeller), _given() < pairs.c.people)
-        both = _open(select(mine.c.preference, theirs.c.labeller, theirs.c.preference.label("other")), tenant)
-        both = both.join(mine, (mine.c.comparison_id == pairs.c.id) & (mine.c.labeller == labeller))
+        both = _select(mine.c.preference, theirs.c.labeller, theirs.c.preference.label("other"))
+        both = both.join(mine, _of(mine, pairs.c.id, labeller))
         both = both.join(theirs, (theirs.c.comparison_id == pairs.c.id) & (theirs.c.labeller != labeller))
         with self._database.read() as connection:
+            these, done = _open(connection, tenant), _labelled_by(labeller)
+            totals = _select(func.sum(pairs.c.people), func.sum(_given())).where(these)
+            labelled = _select(func.count()).where(these, done)
+            left = _select(func.count()).where(these, ~done, _given() < pairs.c.people)
+            said = connection.execute(both.where(these)).all()
             wanted, given = connection.execute(totals).one()
-            said = connection.execute(both).all()
             return Progress(
                 labelled=connection.execute(labelled).scalar_one(),
                 given=int(given or 0),
@@ -152,17 +156,16 @@ def _named(labeller: str) -> None:
         raise Failed("say who labels: a person needs a name")
 
 
-def _open(query: Select[*tuple[Any, ...]], tenant: str | None) -> Select[*tuple[Any, ...]]:
-    """Of the pairs that people are to be asked about, whoever has been asked already."""
-    candidates = schema.candidates
-    query = query.select_from(pairs).join(candidates, candidates.c.digest == pairs.c.candidate)
-    query = query.where(candidates.c.state.in_(OPEN), pairs.c.people > 0)
-    return query if tenant is None else query.where(pairs.c.tenant == tenant)
+def _open(connection: Connection, tenant: str | None) -> ColumnElement[bool]:
+    """Whether people are to be asked about a pair, whoever has been: nobody has decided on its candidate, nor on another incumbent."""
+    incumbent = read_serving(connection).incumbent or ""
+    these = and_(candidates.c.state.in_(OPEN), pairs.c.people > 0, pairs.c.incumbent == incumbent)
+    return these if tenant is None else and_(these, pairs.c.tenant == tenant)
 
 
-def _asked(labeller: str, tenant: str | None) -> Select[*tuple[Any, ...]]:
-    """The oldest of the pairs that this person has not labelled."""
-    return _open(select(pairs.c.id), tenant).where(~_labelled_by(labeller)).order_by(pairs.c.number).limit(1)
+def _select(*columns: Any) -> Select[*tuple[Any, ...]]:
+    """From the pairs and their candidates."""
+    return select(*columns).select_from(pairs).join(candidates, candidates.c.digest == pairs.c.candidate)
 
 
 def _given() -> ScalarSelect[int]:
@@ -186,7 +189,7 @@ def _labelled_by(labeller: str) -> ColumnElement[bool]:
     return exists().where(_of(labels, pairs.c.id, labeller)).correlate(pairs)
 
 
-def _of(table: Table, pair_id: Any, labeller: str) -> ColumnElement[bool]:
+def _of(table: FromClause, pair_id: Any, labeller: str) -> ColumnElement[bool]:
     return and_(table.c.comparison_id == pair_id, table.c.labeller == labeller)
 
 
@@ -207,8 +210,7 @@ def _claim(connection: Connection, pair_id: str, labeller: str, now_us: int, dra
 
 def _pair(connection: Connection, pair_id: str, tenant: str | None) -> Row[*tuple[Any, ...]]:
     """How many people it wants, and the state of its candidate. Raises UnknownPair."""
-    candidates = schema.candidates
-    query = select(pairs.c.people, candidates.c.state).join(candidates, candidates.c.digest == pairs.c.candidate)
+    query = _select(pairs.c.people, candidates.c.state)
     if tenant is not None:
         query = query.where(pairs.c.tenant == tenant)
     name = pair_id if re.fullmatch("[0-9a-f]{32}", pair_id) else ""  # else it can't be asked of every database

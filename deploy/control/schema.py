@@ -237,7 +237,7 @@ comparisons = Table(
 """Two replies to one prompt, compared blindly before anybody is served by the candidate: a unit has one of each candidate."""
 Index(
     "comparisons_for_people",
-    *(comparisons.c[name] for name in ("number", "candidate", "tenant", "people", "id")),
+    *(comparisons.c[name] for name in ("number", "candidate", "incumbent", "tenant", "people", "id")),
     sqlite_where=comparisons.c.people > 0,
     postgresql_where=comparisons.c.people > 0,
 )

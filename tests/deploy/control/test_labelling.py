@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, update
 
 from deploy.control import schema
 from deploy.control.labelling import UnknownPair
@@ -48,6 +48,7 @@ def control(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Control]
     with shared.database.write() as connection:
         for table in (schema.comparisons, schema.comparison_labels, schema.comparison_claims, schema.candidates):
             connection.execute(delete(table))
+        connection.execute(update(schema.serving).values(incumbents=[None]))
     add_candidate(shared)
     yield shared
 
@@ -190,6 +191,16 @@ def test_nobody_is_asked_about_a_candidate_whose_fate_is_decided(control: Contro
         if state not in OPEN:
             with pytest.raises(Refused, match=f"not stored: its candidate is {state}"):
                 says(control, "anna", pair(1))
+
+
+def test_nobody_is_asked_about_a_comparison_with_what_serves_no_more(control: Control) -> None:
+    control.comparisons.add([pair(1), replace(pair(2), incumbent="d" * 64)])
+    with control.database.write() as connection:
+        connection.execute(update(schema.serving).values(incumbents=[None, "d" * 64]))
+    found = asked(control, "anna")
+    assert found is not None
+    assert found.id == replace(pair(2), incumbent="d" * 64).id
+    assert control.labelling.progress("anna", None).wanted == 1
 
 
 def test_progress_counts_people_and_tells_their_agreement_and_the_judges(control: Control) -> None:

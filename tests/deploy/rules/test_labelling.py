@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import doctest
 import random
 from collections import Counter
 from typing import get_args
 
+from deploy.rules import labelling
 from deploy.rules.labelling import Answer, Progress, Side, agreement, preference, question, side_first, told
 from tests.deploy.pairs import CANDIDATE, pair
 
@@ -57,3 +59,7 @@ def test_nothing_that_is_told_tells_which_reply_is_the_candidates() -> None:
 
 def test_a_weak_verdict_agrees_with_a_clear_one_on_the_same_side() -> None:
     assert agreement([(1.0, 0.51), (0.0, 0.49), (0.5, 0.51), (1.0, None), (None, None)]).agreed == 2
+
+
+def test_the_examples_are_true() -> None:
+    assert doctest.testmod(labelling).failed == 0
