@@ -196,10 +196,6 @@ class CompareSettings(Section):
         description="A label that is not there after so long counts as a tie; what comes later counts nowhere.",
     )
 
-    def share(self, judged: bool) -> float:
-        """The probability with which people are asked about a pair, where there is a judge or none."""
-        return self.people if self.people is not None else 0.2 if judged else 1.0
-
 
 class ApproveSettings(Section):
     """Where a person must say yes."""

@@ -183,10 +183,8 @@ def insert_new(connection: Connection, table: Table, rows: Iterable[dict[str, An
     if not values:
         return 0
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table).on_conflict_do_nothing().returning(*table.primary_key.columns)
-    return len(
-        connection.execute(statement, values).all()
-    )  # of many rows not every driver counts those that stayed out
+    statement = dialect.insert(table).on_conflict_do_nothing().returning(*table.primary_key)
+    return len(connection.execute(statement, values).all())  # of several rows PostgreSQL's client counts none
 
 
 def create_tables(engine: Engine) -> None:

@@ -39,7 +39,7 @@ from deploy.gateway.redaction import Redaction
 from deploy.gateway.redaction_processes import Unredactable
 from deploy.gateway.said import Choice, Said
 from deploy.rules.assignment import Routing, Shadow, place
-from deploy.rules.comparing import Comparison, people_asked
+from deploy.rules.comparing import Comparison, people_asked, probability_of_people
 from deploy.settings import Settings
 from feedback.clock import Clock
 from feedback.content import TEXT_ROLES, prompt_of, text_of, untrainable
@@ -86,7 +86,7 @@ class ShadowTurns:
         self, settings: Settings, control: ControlLink, engine: Engine, redaction: Redaction, clock: Clock
     ) -> None:
         self._settings, self._second = settings.shadow, settings.compare.second
-        self._people = settings.compare.share(settings.judge.asked)
+        self._people = probability_of_people(settings.compare, settings.judge.asked)
         self._control, self._engine, self._redaction, self._clock = control, engine, redaction, clock
         self._asked: Recent[tuple[str, str, str], bool] = Recent(REMEMBERED)
         self._copies: dict[asyncio.Task[None], Copy] = {}

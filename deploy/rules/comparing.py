@@ -12,12 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from deploy.settings import CompareSettings
 from feedback.durable import canonical
 from feedback.records import Message
 from feedback.texts import normal_form
 
 Origin = Literal["offline", "shadow"]
 """Prompts of the gate split, answered after a training; or a copy of a live prompt, answered unseen."""
+
+BESIDE_JUDGE = 0.2
+"""The part of the pairs that people are asked about where a judge speaks of all: it carries the judge's word."""
 
 JUDGE = ""
 """The labeller of the judge's labels."""
@@ -77,6 +81,15 @@ class Labelled:
     """Rising in the order of sampling."""
     comparison: Comparison
     labels: Sequence[ComparisonLabel]
+
+
+def probability_of_people(settings: CompareSettings, judged: bool) -> float:
+    """With which people are to be asked about a pair; `judged`: there is a judge, which speaks of all of them.
+
+    >>> probability_of_people(CompareSettings(), judged=True), probability_of_people(CompareSettings(people=0.5), judged=False)
+    (0.2, 0.5)
+    """
+    return settings.people if settings.people is not None else BESIDE_JUDGE if judged else 1.0
 
 
 def people_asked(probability: float, second: float, draws: tuple[float, float]) -> int:
