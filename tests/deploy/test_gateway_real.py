@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +19,20 @@ from deploy.gateway.app import gateway_app
 from deploy.gateway.control_link import ControlLink
 from deploy.gateway.spool import Spool
 from deploy.parts import link_to
+from deploy.serving_settings import ShadowSettings
 from deploy.settings import Settings
 from feedback.intake.edge import Edge
+from models.bases import Base
 from streams.sqlite.log import SqliteLog
-from tests.deploy.gateways import KEY, Gateway, caught_up, full, served
+from tests.deploy.gateways import KEY, Gateway, full, served
 from tests.fakes import CLOCK, until
 
 pytestmark = pytest.mark.slow
 HELLO: Any = [{"role": "user", "content": "Where is my order?"}]
 
 
-async def ask(gateway: Gateway, stream: bool = False) -> tuple[str, str | None]:
-    options: Any = {"model": "trimtab", "messages": HELLO, "max_tokens": 12, "temperature": 0, "stream": stream}
+async def ask(gateway: Gateway, stream: bool = False, **more: Any) -> tuple[str, str | None]:
+    options: Any = {"model": "trimtab", "messages": HELLO, "max_tokens": 12, "temperature": 0, "stream": stream} | more
     answer: Any = await gateway.openai().chat.completions.create(**options)
     if not stream:
         return answer.choices[0].message.content, answer.system_fingerprint
@@ -36,37 +40,22 @@ async def ask(gateway: Gateway, stream: bool = False) -> tuple[str, str | None]:
     return "".join(chunk.choices[0].delta.content or "" for chunk in chunks), chunks[0].system_fingerprint
 
 
-async def test_base_and_adapter_reply_as_the_rollout_says_and_their_turns_are_on_the_log(
-    control: Control, judged_rules: Operations, folder: Path, tmp_path: Path
-) -> None:
-    import torch
-
-    from tests.deploy.real_models import make_adapter, make_base
-
-    torch.set_num_threads(1)
-    base = make_base(tmp_path)
-    log = SqliteLog(tmp_path / "log.db", CLOCK, partitions=1)
+@asynccontextmanager
+async def real_gateway(
+    control: Control, folder: Path, tmp_path: Path, log: SqliteLog, base: Base, settings: Settings
+) -> AsyncIterator[Gateway]:
+    """One whose turns are on the log once this is left."""
     spool, edge = Spool(tmp_path / "spool.db", 1_000_000, CLOCK), Edge(KEY)
     sending = asyncio.create_task(spool.run(link_to(log, CLOCK).producer))
     link = ControlLink(control, CLOCK)
     engines = LocalEngines(lambda: base, folder, link, queue=4, clock=CLOCK)
-    app = gateway_app(Settings(), link, edge, spool, engines, KEY, CLOCK, require_keys=False)
+    app = gateway_app(settings, link, edge, spool, engines, KEY, CLOCK, require_keys=False)
     await link.start()
     await engines.start()
     await until(lambda: engines.ready() is None)
     async with served(app) as url:
-        gateway = Gateway(url, control, None, engines, None)  # type: ignore[arg-type]
-        bare = await ask(gateway)
-        assert bare[1] == "base"
-        digest = make_adapter(base, folder)
-        full(judged_rules, digest)
-        await caught_up(link, control)
-        adapted, streamed = await ask(gateway), await ask(gateway, stream=True)
-        assert adapted[1] == digest
-        assert adapted == streamed != bare
-        judged_rules.halt(actor="ada", reason="it swears")
-        await caught_up(link, control)
-        assert await ask(gateway) == bare
+        gateway = Gateway(url, control, None, engines, None, link=link)  # type: ignore[arg-type]
+        yield gateway
         for client in gateway.clients:
             await client.close()
     await engines.stop()
@@ -75,19 +64,85 @@ async def test_base_and_adapter_reply_as_the_rollout_says_and_their_turns_are_on
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
     await spool.close()
-    turns = [json.loads(stored.value) for stored in log.read("turns.served", 0, 0, 10)]
-    assert [turn["policy"] for turn in turns] == ["random", digest, digest, "random"]
-    assert [turn["reply"] for turn in turns] == [bare[0], adapted[0], adapted[0], bare[0]]
-    assert all(turn["usage"]["completion_tokens"] == 12 or turn["finish_reason"] == "stop" for turn in turns)
+
+
+def new_base(tmp_path: Path) -> Base:
+    import torch
+
+    from tests.deploy.real_models import make_base
+
+    torch.set_num_threads(1)
+    return make_base(tmp_path)
+
+
+def turns(log: SqliteLog) -> list[dict[str, Any]]:
+    return [json.loads(stored.value) for stored in log.read("turns.served", 0, 0, 10)]
+
+
+async def test_base_and_adapter_reply_as_the_rollout_says_and_their_turns_are_on_the_log(
+    control: Control, judged_rules: Operations, folder: Path, tmp_path: Path
+) -> None:
+    from tests.deploy.real_models import make_adapter
+
+    base = new_base(tmp_path)
+    log = SqliteLog(tmp_path / "log.db", CLOCK, partitions=1)
+    async with real_gateway(control, folder, tmp_path, log, base, Settings()) as gateway:
+        bare = await ask(gateway)
+        assert bare[1] == "base"
+        digest = make_adapter(base, folder)
+        full(judged_rules, digest)
+        await gateway.caught_up()
+        adapted, streamed = await ask(gateway), await ask(gateway, stream=True)
+        assert adapted[1] == digest
+        assert adapted == streamed != bare
+        judged_rules.halt(actor="ada", reason="it swears")
+        await gateway.caught_up()
+        assert await ask(gateway) == bare
+    assert [turn["policy"] for turn in turns(log)] == ["random", digest, digest, "random"]
+    assert [turn["reply"] for turn in turns(log)] == [bare[0], adapted[0], adapted[0], bare[0]]
+    assert all(turn["usage"]["completion_tokens"] == 12 or turn["finish_reason"] == "stop" for turn in turns(log))
+    log.close()
+
+
+async def test_in_the_shadow_an_adapter_says_what_it_says_once_it_serves_and_only_the_base_is_on_the_log(
+    control: Control, rules: Operations, folder: Path, tmp_path: Path
+) -> None:
+    from tests.deploy.real_models import make_adapter
+
+    base = new_base(tmp_path)
+    log = SqliteLog(tmp_path / "log.db", CLOCK, partitions=1)
+    everybody = Settings(shadow=ShadowSettings(share=1.0))
+    async with real_gateway(control, folder, tmp_path, log, base, everybody) as gateway:
+        lively: dict[str, Any] = {"temperature": 0.2, "seed": 5}
+        bare, _ = await ask(gateway, **lively)
+        ends = lively | {"stop": [bare[len(bare) // 2 :]]}  # a reply that was cut at its limit is not copied
+        digest = make_adapter(base, folder)
+        rules.register(digest)
+        assert rules.attend_shadow() is not None
+        await gateway.caught_up()
+        told, by = await ask(gateway, **ends)
+        assert (told, by) == (bare[: len(bare) // 2], "base")
+        await until(lambda: len(control.comparisons.of(digest, None)) == 1, "a pair")
+        full(rules, digest)
+        await gateway.caught_up()
+        adapted, _ = await ask(gateway, **ends)
+    pair = control.comparisons.of(digest, None)[0].comparison
+    assert (pair.incumbent_reply, pair.candidate_reply, pair.prompt) == (told, adapted, HELLO)
+    assert told != adapted
+    assert [(turn["policy"], turn["reply"]) for turn in turns(log)] == [
+        ("random", bare),
+        ("random", told),
+        (digest, adapted),
+    ]
     log.close()
 
 
 async def test_an_adapter_that_was_changed_on_disk_is_not_served(
     control: Control, judged_rules: Operations, folder: Path, tmp_path: Path
 ) -> None:
-    from tests.deploy.real_models import make_adapter, make_base
+    from tests.deploy.real_models import make_adapter
 
-    base = make_base(tmp_path)
+    base = new_base(tmp_path)
     digest = make_adapter(base, folder)
     full(judged_rules, digest)
     shutil.rmtree(folder / digest / "reward_model")

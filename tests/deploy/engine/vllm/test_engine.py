@@ -113,17 +113,6 @@ async def test_what_the_routing_names_is_loaded_from_our_copy_proved_and_served_
         await until(lambda: name not in one.roots and name not in other.roots)
 
 
-async def test_the_adapter_in_the_shadow_is_proved_beside_the_incumbents_and_goes_with_it(candidates: Path) -> None:
-    digest, record = recorded_candidate(candidates)
-    server, desk = Speaking(record), Desk()
-    async with engine(candidates, desk, [server]) as served:
-        desk.now = Routing(shadow=Shadow("s", digest, 1, 1, 2, "5a" * 32))
-        await until(lambda: served.loaded == {digest})
-        assert await chat(served, digest) == engine_name(digest)
-        desk.now = Routing()
-        await until(lambda: engine_name(digest) not in server.roots)
-
-
 async def test_a_replica_that_forgets_is_passed_over_at_once_and_serves_again_once_it_was_proved_again(
     candidates: Path,
 ) -> None:
@@ -208,7 +197,7 @@ async def test_a_candidate_that_was_changed_is_refused_before_any_engine_sees_it
     (candidates / digest / "adapter" / "adapter_model.safetensors").write_bytes(b"garbage")
     server, desk = Speaking(record), Desk()
     async with engine(candidates, desk, [server]) as served:
-        desk.now = Routing(incumbent=digest)
+        desk.now = Routing(shadow=Shadow("s", digest, 1, 1, 2, "5a" * 32))
         seen = len(server.asked)
         await until(lambda: len(server.asked) > seen + 6)
         assert set(server.roots) == {BASE}
