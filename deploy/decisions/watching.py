@@ -6,6 +6,7 @@ Everything is computed from what is stored, so a controller that was killed sees
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from deploy.control.records import Period, RolloutLook
@@ -94,7 +95,8 @@ def _since_us(under_way: Rollout, periods: list[Period]) -> int:
 
 
 def _decided(decision: Decision) -> dict[str, Any]:
-    return {"action": decision.action, "reasons": list(decision.reasons), "missing": dict(decision.missing)}
+    missing = {name: more and asdict(more) for name, more in decision.missing.items()}
+    return {"action": decision.action, "reasons": list(decision.reasons), "missing": missing}
 
 
 def _arms(plan: Plan, tallied: Tallied) -> dict[str, Any]:
