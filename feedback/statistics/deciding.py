@@ -37,6 +37,8 @@ class Tallies:
     stage: int = 0
     in_stage_us: int = 0
     """How long the stage has lasted."""
+    late: Ints | None = None
+    """Closed units of which something came too late to count, like `closed`: as many of each arm as were drawn, or nothing compares."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +90,17 @@ def _harmed(tallies: Tallies, plan: Plan, watches: Iterable[Watch]) -> Iterable[
 def _mismatches(tallies: Tallies, plan: Plan) -> list[str]:
     strata = next(iter(tallies.strata.values()))
     found = []
-    for name, units in (("assigned", tallies.assigned), ("closed", tallies.closed)):
-        if float(sample_ratio_log_e(units, strata, plan.tilts)) >= math.log(1 / plan.ratio_alpha):
+    kinds = (
+        ("assigned units", tallies.assigned),
+        ("closed units", tallies.closed),
+        ("units with late events", tallies.late),
+    )
+    for name, units in kinds:
+        if units is not None and float(sample_ratio_log_e(units, strata, plan.tilts)) >= math.log(1 / plan.ratio_alpha):
             incumbent, candidate = units.sum(0).tolist()
             expected = float((units.sum(-1) * strata.p).sum())
             found.append(
-                f"sample ratio: {candidate} of {incumbent + candidate} {name} units are the candidate's where {expected:.0f} were to be "
+                f"sample ratio: {candidate} of {incumbent + candidate} {name} are the candidate's where {expected:.0f} were to be "
                 f"expected, so no other figure can be trusted"
             )
     return found

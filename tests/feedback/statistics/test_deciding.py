@@ -46,6 +46,14 @@ def test_a_sample_ratio_mismatch_holds_and_does_not_roll_back() -> None:
     assert "9000 of 19000 assigned units are the candidate's where 9500" in decision.reasons[0]
 
 
+def test_news_that_come_too_late_from_one_arm_hold() -> None:
+    alike, lopsided = (np.array([[0, 0], [0, 0], late]) for late in ([60, 55], [5, 60]))
+    assert decide(_tallies(late=alike), PLAN).action == "advance"
+    decision = decide(_tallies(late=lopsided), PLAN)
+    assert decision.action == "hold"
+    assert "60 of 65 units with late events are the candidate's where 32" in decision.reasons[0]
+
+
 def test_harm_goes_before_a_mismatch() -> None:
     lost = np.array([[0, 0], [0, 0], [10_000, 9_000]])
     assert decide(_tallies(candidate=0.2, assigned=lost), PLAN).action == "rollback"
