@@ -65,7 +65,8 @@ _REMEDY = (
 
 def _us(missing: Sequence[Forecast], name: str, units_per_day: float) -> int:
     """How long the last guardrail takes."""
-    return round(max(getattr(more, name) for more in missing) / units_per_day * DAY_US)
+    most: int = max(getattr(more, name) for more in missing)
+    return round(most / units_per_day * DAY_US)
 
 
 def _span(us: int) -> str:
