@@ -6,6 +6,7 @@ In each scenario a public of users with tempers of their own, weekly drift, a st
 the service's closing, plan and decisions look at every unit that closes. Printed is how often each plan rolled back, held or promoted,
 beside what may happen at most, and what others' published rules would have done with the same units: a test at a fixed horizon, looked
 at once and looked at always, thresholds per hour as canary controllers have them, and GrowthBook's "do no harm".
+Last it is counted how often forecasts came true.
 Intervals are Wilson's at 95%. `make gates` runs all of it.
 """
 
@@ -32,6 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench.rollouts import rivals  # noqa: E402
+from bench.rollouts.forecasts import FORECASTS, Came, forecasts  # noqa: E402
 from bench.rollouts.scenarios import Limit, Scenario, scenarios  # noqa: E402
 from bench.rollouts.shadows import SHADOWS, shadow_share  # noqa: E402
 from bench.rollouts.world import World  # noqa: E402
@@ -40,6 +42,8 @@ from feedback.statistics.plan import DAY_US  # noqa: E402
 from feedback.statistics.replaying import Units, replay  # noqa: E402
 
 CHUNK = 50
+FORECAST_CHUNKS = 6
+"""So many of them are enough to see whether forecasts come true."""
 
 
 def simulate(scenario: Scenario, chunk: int) -> dict[str, list[tuple[str, int]]]:
@@ -150,6 +154,23 @@ def show(scenario: Scenario, results: Mapping[str, Sequence[tuple[str, int]]], t
     return document
 
 
+FORECAST_COLUMNS = (
+    "within the range said half-way",
+    "at most twice so many units, or half",
+    "the same of the day said beforehand",
+)
+
+
+def show_forecasts(name: str, told: Sequence[Came], table: Table) -> dict[str, Any]:
+    """A row for a public; what is kept of it as JSON."""
+    true = [
+        sum(column)
+        for column in zip(*((c.within_range, c.within_twice, c.day_within_twice) for c in told), strict=True)
+    ]
+    table.add_row(name, f"{len(told)}", *(f"{count / len(told):.0%}" for count in true))
+    return {"scenario": f"forecast: {name}", "of": len(told)} | dict(zip(FORECAST_COLUMNS, true, strict=True))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rollouts", type=int, default=5_000, help="of each scenario")
@@ -190,10 +211,16 @@ def main() -> None:
                 f"{passed / many:.2%} [{lower:.2%}, {upper:.2%}]", wanted, "yes" if kept else "NO",
             )  # fmt: skip
             documents.append({"scenario": shadow.name, "passed": passed, "of": many})
+        said = Table("public", "rollouts", *FORECAST_COLUMNS, title="Forecasts that came true, 80% wanted of each")
+        for public in FORECASTS if not asked.only or asked.only in "forecast" else ():
+            few = range(min(chunks, FORECAST_CHUNKS))
+            told = [came for some in pool.map(partial(forecasts, public, CHUNK), few) for came in some]
+            documents.append(show_forecasts(public.name, told, said))
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(table)
-    if shadows.row_count:
-        console.print(shadows)
+    for other in (shadows, said):
+        if other.row_count:
+            console.print(other)
     console.print(f"{time.monotonic() - began:.0f} s on {asked.processes} processes")
     if asked.json:
         asked.json.write_text(json.dumps(documents, indent=2))

@@ -93,6 +93,11 @@ class ManualClock:
         """Let time pass where nobody waits."""
         self._now_us += round(seconds * 1e6)
 
+    def jump(self, seconds: float) -> None:
+        """Somebody sets the clock, ahead or back: no time passes."""
+        self._now_us += round(seconds * 1e6)
+        self._started_us += round(seconds * 1e6)
+
     async def advance(self, seconds: float) -> None:
         """Let time pass for those that wait, one moment after another."""
         until_us = self._now_us + round(seconds * 1e6)

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
+from deploy.rules.names import percent
 from deploy.text import shown
 
 SENTENCES = {
@@ -28,6 +29,20 @@ def verdict_lines(look: dict[str, Any]) -> Iterable[str]:
         said = [f"{arm} {look['units'][arm]:,} ({look['closed'][arm]:,} closed)" for arm in ("candidate", "incumbent")]
         late = f"; {look['late']:,} events came too late to count" if look["late"] else ""
         yield f"units: {', '.join(said)}, looked at {look['at']}{late}"
+    yield from _beside(look)
+
+
+def _beside(look: dict[str, Any]) -> Iterable[str]:
+    """What is to be expected, how long replies took, and the shares so far; nothing of what was not known when it was looked."""
+    if said := look.get("outlook", {}).get("said"):
+        yield said
+    took = {arm: ms for arm, ms in look.get("latency_ms", {}).items() if ms is not None}
+    if took:
+        arms = [f"{arm} {ms['median']:,.0f} ms ({ms['p95']:,.0f} ms)" for arm, ms in took.items()]
+        yield f"half of the replies (95%) took at most: {', '.join(arms)}"
+    if periods := look.get("periods"):
+        said = (f"{'halted' if one['halted'] else percent(one['share'])} since {one['since'][:16]}" for one in periods)
+        yield f"shares: {', '.join(said)}"
 
 
 def arms_table(look: dict[str, Any]) -> Table:

@@ -65,9 +65,7 @@ def plan_(context: Context, per_day: float | None) -> None:
     stdout.print(f"{seen.per_day:,.0f} new users a day", highlight=False)
     stdout.print(_table(rows))
     for row in rows:
-        stdout.print(
-            f"{row['metric']}: a candidate that is as good {_passes(row['equal_passes_after_days'])}", soft_wrap=True
-        )
+        stdout.print(f"{row['metric']}: a candidate that is as good {_passes(row['equal_passes'])}", soft_wrap=True)
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
@@ -79,7 +77,9 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _passes(day: int | None) -> str:
-    if day is None:
+def _passes(by: dict[str, int | None]) -> str:
+    half, most = by["day_50%"], by["day_80%"]
+    if half is None:
         return "can't be shown so with this traffic: a wider margin or a longer stage (rollout.max_stage_s) can"
-    return f"is shown so by day {day}, in 4 of 5"
+    within = f"by day {most} in 4 of 5" if most is not None else "more often than not, in less than 4 of 5"
+    return f"is shown so by day {half} in half of such rollouts, {within}"

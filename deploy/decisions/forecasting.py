@@ -14,7 +14,7 @@ from deploy.rules.assignment import GRACE_US, Enrolment
 from deploy.rules.plan import EXPECTED
 from feedback.records import Rating, Turn
 from feedback.statistics.deciding import guardrail_table
-from feedback.statistics.forecast import days_to_find, units_to_pass
+from feedback.statistics.forecast import Period, days_to_find, passages
 from feedback.statistics.plan import DAY_US, Metric, Plan
 from feedback.statistics.tallies import Strata
 
@@ -22,6 +22,9 @@ SEEN_DAYS = 14
 """So many days back the traffic is looked at."""
 
 LONGEST_DAYS = 120
+PASSES = {"day_50%": 0.5, "day_80%": 0.8}
+"""Of rollouts of a candidate that is as good, these parts have passed by the day that is named."""
+
 FACTORS = (1.25, 1.5, 2.0, 3.0)
 """By which the rate of something bad may rise: what is forecast for each metric."""
 
@@ -68,7 +71,7 @@ def forecast(plan: Plan, seen: Traffic) -> list[dict[str, Any]]:
             "metric": metric.name,
             "rate": seen.rates[metric.name],
             "found": [_found(plan, seen, metric, factor, window_days) for factor in FACTORS],
-            "equal_passes_after_days": _equal(plan, seen, metric, window_days),
+            "equal_passes": _equal(plan, seen, metric, window_days),
         }
         for metric in plan.guardrails
     ]
@@ -95,17 +98,21 @@ def _found(plan: Plan, seen: Traffic, metric: Metric, factor: float, window_days
     return {"becomes": worse, **days}
 
 
-def _equal(plan: Plan, seen: Traffic, metric: Metric, window_days: float) -> int | None:
-    """Until the guardrail has passed in four rollouts of five; the early stages give little evidence, and count as none."""
-    rate, share = seen.rates[metric.name], plan.stages[plan.evidence_stage].share
-    table = guardrail_table(metric, Strata(np.array([share]), np.array([rate])), plan)[:, 0]
-    units = units_to_pass(table, share, rate, rate, plan.log_promotion)
-    if units is None or seen.per_day == 0:
-        return None
-    early = sum(max(1, math.ceil(stage.minimum_us / DAY_US)) for stage in plan.stages[: plan.evidence_stage])
-    days = early + math.ceil(units / seen.per_day + window_days)
+def _equal(plan: Plan, seen: Traffic, metric: Metric, window_days: float) -> dict[str, int | None]:
+    """By when the guardrail has passed: from the evidence's stage on, with what the stages before it gave."""
+    if seen.per_day == 0:
+        return dict.fromkeys(PASSES)
+    rate, shares = seen.rates[metric.name], list(schedule(plan))
+    early = len(shares) - LONGEST_DAYS
     longest = early + plan.stages[plan.evidence_stage].maximum_us / DAY_US
-    return days if days <= longest else None
+    came = [round(seen.per_day * day) for day in range(len(shares) + 1)]
+    tables = {
+        share: guardrail_table(metric, Strata(np.array([share]), np.array([rate])), plan)[:, 0] for share in {*shares}
+    }
+    days = [Period(came[day + 1] - came[day], share, tables[share]) for day, share in enumerate(shares)]
+    passed = passages(days, rate, rate, plan.log_promotion, since=came[early]) / seen.per_day + window_days
+    by = {name: float(np.quantile(passed, power, method="higher")) for name, power in PASSES.items()}
+    return {name: math.ceil(day) if day <= longest else None for name, day in by.items()}
 
 
 def _later(day: int | None, window_days: float) -> int | None:

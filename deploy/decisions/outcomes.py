@@ -7,6 +7,7 @@ a reply the last one that counts in time.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -36,14 +37,18 @@ class Told:
     """Unit, times, whose rating of what, which of them is later, and whether it is a dislike; None: a response that is taken back."""
     slices: dict[int, frozenset[str]] = field(default_factory=dict)
     """Of a unit, by the first reply that it got."""
+    latency_of: array[int] = field(default_factory=lambda: array("q"))
+    """The unit of each reply that told how long it took, in `latency_ms`."""
+    latency_ms: array[float] = field(default_factory=lambda: array("d"))
 
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """Of the units that have closed at one age: 1 is bad, [n] by metric; events that came too late are counted."""
+    """Of the units that have closed at one age: 1 is bad, [n] by metric."""
 
     y: dict[str, Ints]
-    late: int
+    late: Ints
+    """How many events of each came too late to count, [n]."""
 
 
 def tell(enrolments: Sequence[Enrolment], events: Iterable[tuple[int, Turn | Rating]]) -> Told:
@@ -71,15 +76,17 @@ def outcomes(told: Told, age_us: int, grace_us: int, now_us: int) -> Outcomes:
     """What every metric says of the units that have closed at this age."""
     closed = int(np.searchsorted(told.opened_us, now_us - age_us - grace_us, side="right"))
     y = {name: np.zeros(closed, np.int64) for name in ("errors", "dislikes", "responded")}
-    late = 0
+    late = np.zeros(closed, np.int64)
     for unit, counts, came_late in _counting(told, told.errors, age_us, grace_us, closed):
-        late += came_late
+        if came_late:
+            late[unit] += 1
         if counts:
             y["errors"][unit] = 1
     last: dict[object, tuple[object, int, bool | None]] = {}
     marks = _counting(told, [rating[:3] for rating in told.ratings], age_us, grace_us, closed)
     for (unit, counts, came_late), (*_, whose, order, disliked) in zip(marks, told.ratings, strict=True):
-        late += came_late
+        if came_late:
+            late[unit] += 1
         if counts and (whose not in last or last[whose][0] < order):  # type: ignore[operator]
             last[whose] = order, unit, disliked
     for _, unit, disliked in last.values():
@@ -103,6 +110,9 @@ def _counting(
 def _tell_turn(told: Told, first: dict[int, int], unit: int, received_us: int, turn: Turn) -> None:
     if turn.outcome == "error" or (turn.rollout or {}).get("instead"):
         told.errors.append((unit, turn.occurred_at_us, received_us))
+    if isinstance(took_ms := (turn.usage or {}).get("latency_ms"), int | float):
+        told.latency_of.append(unit)
+        told.latency_ms.append(took_ms)
     if turn.occurred_at_us < first.get(unit, 2**62):
         first[unit] = turn.occurred_at_us
         locale = {f"locale:{turn.locale}"} if turn.locale else set()

@@ -12,7 +12,7 @@ from deploy.rules.assignment import Enrolment
 from deploy.rules.plan import EXPECTED
 from feedback.statistics.deciding import Tallies
 from feedback.statistics.plan import Plan
-from feedback.statistics.tallies import Ints, Strata, add, empty
+from feedback.statistics.tallies import CANDIDATE, INCUMBENT, Ints, Strata, add, empty
 
 ENOUGH = 100
 """Closed units of the incumbent from which their own rate is expected of a stratum that begins."""
@@ -25,6 +25,8 @@ class Tallied:
     tallies: Tallies
     late: int
     """Events that came after their unit had closed."""
+    latency_ms: dict[str, dict[str, float] | None]
+    """By arm, how long replies took: the half and nineteen of twenty took at most so long; None where there were none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,13 +59,15 @@ def tally(
         counts[watch.name] = add(empty(strata[watch.name]), stratum, arm, y[member])
     any_strata = next(iter(strata.values()))
     closed = len(known[plan.ages_us[-1]].y["errors"])
-    by_arm = [
-        add(empty(any_strata), drawn.stratum[:many], drawn.arm[:many], 0 * drawn.arm[:many])
-        for many in (len(drawn.arm), closed)
-    ]
-    assigned, done = (units.sum(-1) for units in by_arm)
-    late = max(known[age].late for age in plan.ages_us)
-    return Tallied(Tallies(strata, counts, assigned, done, stage, in_stage_us), late)
+    late = known[plan.ages_us[-1]].late > 0
+    assigned, done, came_late = (
+        add(empty(any_strata), drawn.stratum[units], drawn.arm[units], 0 * drawn.arm[units]).sum(-1)
+        for units in (slice(None), slice(closed), np.flatnonzero(late))
+    )
+    events = max(int(known[age].late.sum()) for age in plan.ages_us)
+    return Tallied(
+        Tallies(strata, counts, assigned, done, stage, in_stage_us, came_late), events, _latency_ms(told, drawn)
+    )
 
 
 def stage_of(plan: Plan, share: float) -> int:
@@ -81,6 +85,17 @@ def _drawn(plan: Plan, enrolments: Sequence[Enrolment]) -> _Drawn:
     return _Drawn(
         arm, stratum, np.array([p for _, p in order]), np.array([stage for stage, _ in order], np.int64), begins
     )
+
+
+def _latency_ms(told: Told, drawn: _Drawn) -> dict[str, dict[str, float] | None]:
+    took, arm = np.array(told.latency_ms), drawn.arm[np.array(told.latency_of, np.int64)]
+    names = {"candidate": took[arm == CANDIDATE], "incumbent": took[arm == INCUMBENT]}
+    return {
+        name: dict(zip(("median", "p95"), np.quantile(ms, (0.5, 0.95)).round().tolist(), strict=True))
+        if len(ms)
+        else None
+        for name, ms in names.items()
+    }
 
 
 def _strata(plan: Plan, drawn: _Drawn, told: Told, y: Ints, member: np.ndarray, metric: str, age_us: int) -> Strata:

@@ -6,18 +6,22 @@ Everything is computed from what is stored, so a controller that was killed sees
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from deploy.control.records import Period, RolloutLook
 from deploy.control.store import Control
 from deploy.control.transaction import Transaction
 from deploy.decisions.evidence import policy_of
+from deploy.decisions.expecting import outlook, per_day
 from deploy.decisions.outcomes import tell
 from deploy.decisions.tallying import Tallied, stage_of, tally
 from deploy.rules.approval import VERSION, evidence_of
+from deploy.rules.elapsed import AHEAD_S
 from deploy.rules.plan import plan_of
 from deploy.rules.rollout import Rollout
 from deploy.settings import RolloutSettings, Settings
+from deploy.text import iso
 from feedback.clock import Clock
 from feedback.facts.reader import Facts
 from feedback.statistics.deciding import Decision, decide
@@ -35,10 +39,12 @@ class Watching:
 
     def __init__(self, control: Control, facts: Facts, settings: Callable[[], Settings], clock: Clock) -> None:
         self._control, self._facts, self._settings, self._clock = control, facts, settings, clock
+        self._looked: tuple[int, float] | None = None
+        """When it looked last: by the clock, and by the one that can't be set."""
 
     def look(self) -> RolloutLook | None:
         """What there is to be seen now, kept for whoever asks; None where no rollout is under way, or it leaves nobody to compare with."""
-        now_us = self._clock.now_us()
+        now_us, jumped_s = self._clock.now_us(), self._jumped_s()
         with self._control.read() as tx:
             serving = tx.serving()
             under_way = serving.rollout
@@ -46,16 +52,26 @@ class Watching:
                 return None
             asked = approved_settings(tx, under_way, self._settings())
             plan = plan_of(asked, tx.rollbacks(under_way.candidate) + 1)
-            periods = tx.periods(under_way.id)
+            periods, last = tx.periods(under_way.id), tx.look(under_way.id)
         if plan is None:
             return None
-        document = self._document(plan, under_way, periods, now_us)
-        look = RolloutLook(under_way.id, now_us, document | {"revision": serving.revision, "advance": asked.advance})
+        clock = _distrusted(jumped_s, now_us, last if last and last.document["revision"] == serving.revision else None)
+        document = self._document(plan, under_way, periods, now_us, clock)
+        by = {"revision": serving.revision, "advance": asked.advance, "clock": clock}
+        look = RolloutLook(under_way.id, now_us, document | by)
         with self._control.change() as tx:
             tx.save_look(look)
         return look
 
-    def _document(self, plan: Plan, under_way: Rollout, periods: list[Period], now_us: int) -> dict[str, Any]:
+    def _jumped_s(self) -> float:
+        """How far the clock was set since the last look, ahead or back."""
+        now, before = (self._clock.now_us(), self._clock.monotonic_s()), self._looked
+        self._looked = now
+        return 0.0 if before is None else (now[0] - before[0]) / 1e6 - (now[1] - before[1])
+
+    def _document(
+        self, plan: Plan, under_way: Rollout, periods: list[Period], now_us: int, clock: str | None
+    ) -> dict[str, Any]:
         enrolments = self._control.assignments.enrolments(under_way.id)
         stage, in_stage_us = stage_of(plan, under_way.share), max(0, now_us - _since_us(under_way, periods))
         about = {
@@ -64,6 +80,7 @@ class Watching:
             "share": under_way.share,
             "in_stage_s": in_stage_us // 1_000_000,
             "plan": plan.sha256,
+            "periods": _shares(periods),
         }
         if not enrolments:
             begin = Decision("advance", (f"it is approved: the share of {plan.stages[0].share:.0%} may begin",))
@@ -73,7 +90,11 @@ class Watching:
         received = self._facts.received_since(enrolments[0].at_us)
         told = tell(enrolments, ((received_us, event) for _, received_us, event in received))
         tallied = tally(plan, enrolments, told, now_us, stage, in_stage_us)
-        return about | _decided(decide(tallied.tallies, plan)) | _arms(plan, tallied)
+        decision = decide(tallied.tallies, plan)
+        if clock is not None and decision.action != "rollback":
+            decision = Decision("hold", (clock, *decision.reasons), decision.missing)
+        expected = outlook(plan, decision, stage, in_stage_us, per_day(enrolments, now_us))
+        return about | _decided(decision) | {"outlook": asdict(expected)} | _arms(plan, tallied)
 
 
 def approved_settings(tx: Transaction, under_way: Rollout, configured: Settings) -> RolloutSettings:
@@ -93,8 +114,34 @@ def _since_us(under_way: Rollout, periods: list[Period]) -> int:
     return since
 
 
+def _distrusted(jumped_s: float, now_us: int, last: RolloutLook | None) -> str | None:
+    """Why the clock is not to be trusted since it jumped, until somebody has done something with the rollout; None where it is.
+
+    `last` is the look before, where nobody has done anything since.
+    """
+    if last is not None and (known := last.document.get("clock")) is not None:
+        return str(known)
+    if last is not None and abs(jumped_s) <= AHEAD_S:
+        jumped_s = min(
+            0.0, (now_us - last.at_us) / 1e6
+        )  # by a look of another process, or of this one before it was killed
+    if abs(jumped_s) <= AHEAD_S:
+        return None
+    way = "ahead" if jumped_s > 0 else "back"
+    return (
+        f"the clock was set {way} by {abs(jumped_s) / 3_600:,.1f} h while the rollout ran, so windows and shares did not last as long "
+        f"as they say: set it right, then `trimtab pause`, and `trimtab resume` once that is seen here; or roll back"
+    )
+
+
+def _shares(periods: list[Period]) -> list[dict[str, Any]]:
+    """What share it had since when, the first one first."""
+    return [{"share": one.share, "halted": one.halted, "since": iso(one.started_at_us)} for one in reversed(periods)]
+
+
 def _decided(decision: Decision) -> dict[str, Any]:
-    return {"action": decision.action, "reasons": list(decision.reasons), "missing": dict(decision.missing)}
+    missing = {name: more and asdict(more) for name, more in decision.missing.items()}
+    return {"action": decision.action, "reasons": list(decision.reasons), "missing": missing}
 
 
 def _arms(plan: Plan, tallied: Tallied) -> dict[str, Any]:
@@ -104,6 +151,7 @@ def _arms(plan: Plan, tallied: Tallied) -> dict[str, Any]:
         "units": _by_arm(tallies.assigned.sum(0).tolist()),
         "closed": _by_arm(tallies.closed.sum(0).tolist()),
         "late": tallied.late,
+        "latency_ms": tallied.latency_ms,
         "metrics": [_metric(watch, tallied, plan) for watch in plan.every_watch],
     }
 

@@ -8,6 +8,7 @@ import math
 import structlog
 
 from deploy.console.api import admin_router
+from deploy.control.store import Control
 from deploy.decisions import figures
 from deploy.decisions.operations import Operations
 from deploy.decisions.steering import steer
@@ -24,6 +25,9 @@ log = structlog.get_logger()
 
 WATCH_S, BUSY = 30.0, 0.1
 """How often the rollout's units are looked at, and the part of the time that looking may take: of many users less often."""
+
+CLEAR_S, KEPT_S = 86_400.0, 90 * 86_400
+"""How often is cleared away what nobody needs any more, and how long after its end a rollout's units are kept."""
 
 
 async def run_controller(role: Role, stop: asyncio.Event, require_keys: bool) -> None:
@@ -47,7 +51,7 @@ async def _work(role: Role, stop: asyncio.Event) -> None:
 async def _watch(role: Role, stop: asyncio.Event) -> None:
     rules = operations(role.state, role.settings, role.control, role.clock)
     watching = Watching(role.control, Facts(role.state.facts), lambda: role.settings, role.clock)
-    look_at_s = -math.inf
+    look_at_s = clear_at_s = -math.inf
     while not stop.is_set():
         for problem in await asyncio.to_thread(rules.discover):
             log.warning("candidate_unusable", problem=problem)
@@ -58,9 +62,21 @@ async def _watch(role: Role, stop: asyncio.Event) -> None:
             await asyncio.to_thread(attend_shadow, rules)
             ended_s = role.clock.monotonic_s()
             look_at_s = ended_s + max(WATCH_S, (ended_s - began_s) / BUSY)
+        if role.clock.monotonic_s() >= clear_at_s:
+            clear_at_s = role.clock.monotonic_s() + CLEAR_S
+            await asyncio.to_thread(clear, role.control, role.clock.now_us())
         await asyncio.to_thread(figures.refresh, role.control, role.clock.now_us())
         role.waiting = None
         await role.clock.wait(stop, REFRESH_S)
+
+
+def clear(control: Control, now_us: int) -> None:
+    """Forget which users had which arm in rollouts that ended long ago; the history, the seals and the shares stay."""
+    cleared = 0
+    while some := control.assignments.clear(now_us - KEPT_S * 1_000_000):
+        cleared += some
+    if cleared:
+        log.info("rollouts_cleared", rows=cleared)
 
 
 def watch(watching: Watching, rules: Operations) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from feedback.statistics.forecast import units_to_pass
+import numpy as np
+
+from feedback.statistics.forecast import Forecast, units_to_pass
 from feedback.statistics.harm import late_harm_log_e
 from feedback.statistics.margin import margin_table, relative_margin_table
 from feedback.statistics.plan import Metric, Plan, Watch
@@ -35,6 +37,8 @@ class Tallies:
     stage: int = 0
     in_stage_us: int = 0
     """How long the stage has lasted."""
+    late: Ints | None = None
+    """Closed units of which something came too late to count, like `closed`: as many of each arm as were drawn, or nothing compares."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Decision:
 
     action: Action
     reasons: tuple[str, ...]
-    missing: Mapping[str, int | None] = field(default_factory=dict)
+    missing: Mapping[str, Forecast | None] = field(default_factory=dict)
 
 
 def decide(tallies: Tallies, plan: Plan) -> Decision:
@@ -86,12 +90,17 @@ def _harmed(tallies: Tallies, plan: Plan, watches: Iterable[Watch]) -> Iterable[
 def _mismatches(tallies: Tallies, plan: Plan) -> list[str]:
     strata = next(iter(tallies.strata.values()))
     found = []
-    for name, units in (("assigned", tallies.assigned), ("closed", tallies.closed)):
-        if float(sample_ratio_log_e(units, strata, plan.tilts)) >= math.log(1 / plan.ratio_alpha):
+    kinds = (
+        ("assigned units", tallies.assigned),
+        ("closed units", tallies.closed),
+        ("units with late events", tallies.late),
+    )
+    for name, units in kinds:
+        if units is not None and float(sample_ratio_log_e(units, strata, plan.tilts)) >= math.log(1 / plan.ratio_alpha):
             incumbent, candidate = units.sum(0).tolist()
             expected = float((units.sum(-1) * strata.p).sum())
             found.append(
-                f"sample ratio: {candidate} of {incumbent + candidate} {name} units are the candidate's where {expected:.0f} were to be "
+                f"sample ratio: {candidate} of {incumbent + candidate} {name} are the candidate's where {expected:.0f} were to be "
                 f"expected, so no other figure can be trusted"
             )
     return found
@@ -105,26 +114,38 @@ def guardrail_table(metric: Metric, strata: Strata, plan: Plan) -> Floats:
     return relative_margin_table(strata, metric.relative_margin, plan.ratios)
 
 
-def _missing(tallies: Tallies, plan: Plan) -> dict[str, int | None]:
+def _missing(tallies: Tallies, plan: Plan) -> dict[str, Forecast | None]:
     """Units in this stage that each guardrail still needs, were both arms alike, with the rate that they have together."""
-    missing: dict[str, int | None] = {}
+    missing: dict[str, Forecast | None] = {}
     for metric, watch in plan.proofs:
         counts, strata = tallies.counts[watch.name], tallies.strata[watch.name]
-        table = guardrail_table(metric, strata, plan)
-        wealth = (counts * table).sum(axis=(-3, -2, -1))
+        wealth = (counts * guardrail_table(metric, strata, plan)).sum(axis=(-3, -2, -1))
         if float(log_mean_exp(wealth)) < plan.log_promotion:
-            now = int((strata.stages <= tallies.stage).sum()) - 1
-            rate = (counts[..., 1].sum() + FIRM * strata.m[now]) / (counts.sum() + FIRM)
-            share = float(strata.p[now])
-            missing[metric.name] = units_to_pass(table[:, now], share, rate, rate, plan.log_promotion, wealth=wealth)
+            share, expected = _present(tallies, strata, plan)
+            worth = int(counts.sum()) + FIRM
+            rate = float((counts[..., 1].sum() + FIRM * expected) / worth)
+            table = guardrail_table(metric, Strata(np.array([share]), np.array([expected])), plan)[:, 0]
+            missing[metric.name] = units_to_pass(table, share, rate, rate, plan.log_promotion, wealth, worth)
     return missing
 
 
-def _said(missing: Mapping[str, int | None]) -> list[str]:
+def _present(tallies: Tallies, strata: Strata, plan: Plan) -> tuple[float, float]:
+    """The share at which units come now, and the rate that is expected of them; nobody may have come at it yet."""
+    begun = strata.stages <= tallies.stage
+    last = int(begun.sum()) - 1
+    share = float(strata.p[last]) if strata.stages[last] == tallies.stage else plan.stages[tallies.stage].share
+    return share, float(strata.m[last])
+
+
+def _said(missing: Mapping[str, Forecast | None]) -> list[str]:
     return [
-        f"{name}: not shown to be within its margin"
-        + (f", some {units} units more would do" if units is not None else "")
-        for name, units in missing.items()
+        f"{name}: not shown to be within its margin, "
+        + (
+            f"some {more.middle:,} units more would do ({more.low:,} to {more.high:,})"
+            if more
+            else "and no number of units would do"
+        )
+        for name, more in missing.items()
     ]
 
 

@@ -1,24 +1,48 @@
 """How many units a procedure will need: said beforehand, and with every "not yet".
 
-A bet's log wealth is a random walk whose steps have a known mean and spread for given rates: when it first reaches the threshold has
-the inverse Gaussian distribution. Assumes independent units and a constant share; a forecast, not a guarantee.
-
-Source: first passage of a Brownian motion with drift, Schrödinger 1915; Wald 1947.
+What passes a guardrail is looked for in futures that are drawn: units come with the rates that are known, as surely as they are known,
+and the bets win or lose together, as they do in the procedure. One rollout takes several times as long as another that is just
+like it, so a forecast is a range; assumes independent units. When harm is found is worked out by the normal distribution.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from feedback.statistics.harm import SHIFTS, harm_table
-from feedback.statistics.tallies import Floats, Strata
+from feedback.statistics.tallies import Floats, Strata, log_mean_exp
+
+FUTURES = 400
+"""So many are drawn; always the same ones, so that whoever looks at the same counts says the same."""
+
+LIMIT = 1_000_000_000
+"""Units beyond which nobody waits."""
 
 _PHI = NormalDist().cdf
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Units of both arms: of ten futures one is over before `low`, five before `middle` and nine before `high`."""
+
+    low: int
+    middle: int
+    high: int
+
+
+@dataclass(frozen=True, eq=False)
+class Period:
+    """So many units that come at one share, with the logs of the bets' factors there, [K, 2, 2]."""
+
+    units: int
+    share: float
+    table: Floats
 
 
 def units_to_pass(
@@ -27,20 +51,59 @@ def units_to_pass(
     candidate: float,
     incumbent: float,
     log_threshold: float,
-    power: float = 0.8,
     wealth: ArrayLike = 0.0,
-) -> int | None:
-    """Units of both arms until log E reaches the threshold with probability `power`; None where no number is enough.
+    worth: float | None = None,
+) -> Forecast | None:
+    """How many units more until log E reaches the threshold; None where no number is enough.
 
     `table` are the logs of the bets' factors in one stratum, [K, 2, 2], `wealth` what each bet has won so far, as a log; the rates
-    are of the bad outcome in each arm.
+    are of the bad outcome in each arm, known as surely as by `worth` units (None: exactly).
     """
-    mean, spread = _step(table, share, candidate, incumbent)
-    # one of K that share the stake has to win it all
-    needed = np.maximum(log_threshold + math.log(len(table)) - np.asarray(wealth), 0.1) + np.zeros(len(table))
-    steps = zip(mean.tolist(), spread.tolist(), needed.tolist(), strict=True)
-    found = [_units(mu, sd, height, power) for mu, sd, height in steps if mu > 0]
-    return math.ceil(min(found)) if found else None
+    if not (_mean(table, share, candidate, incumbent) > 0).any():
+        return None
+    units = passages(_ever_more(share, table), candidate, incumbent, log_threshold, wealth, worth)
+    low, middle, high = np.quantile(np.minimum(units, LIMIT), (0.1, 0.5, 0.9), method="higher").tolist()
+    return Forecast(int(low), int(middle), int(high)) if middle < LIMIT else None
+
+
+def passages(
+    periods: Iterable[Period],
+    candidate: float,
+    incumbent: float,
+    log_threshold: float,
+    wealth: ArrayLike = 0.0,
+    worth: float | None = None,
+    since: int = 0,
+) -> Floats:
+    """After how many units log E is at the threshold, `since` units or later, in each of FUTURES futures.
+
+    Looked at is the end of each period. inf where they end before, and for the last twentieth of the futures, which nobody waits for.
+    """
+    random = np.random.default_rng(0)
+    rates = np.full(FUTURES, incumbent)
+    if worth is not None:
+        rates = random.beta(incumbent * worth, (1 - incumbent) * worth, FUTURES)
+    bad = np.stack([rates, np.minimum(rates * candidate / incumbent, 1)], -1)
+    outcomes = np.stack([1 - bad, bad], -1)  # by future, arm and outcome
+    passed, came, logs = np.full(FUTURES, np.inf), 0, np.asarray(wealth, float)
+    for period in periods:
+        came += period.units
+        chance = (np.array([1 - period.share, period.share])[:, None] * outcomes).reshape(FUTURES, 4)
+        logs = logs + random.multinomial(period.units, chance) @ period.table.reshape(-1, 4).T
+        if came >= since:
+            passed[np.isinf(passed) & (log_mean_exp(logs) >= log_threshold)] = came
+            if np.isfinite(passed).mean() > 0.95:
+                break  # the last few would take as long as all others together
+    return passed
+
+
+def _ever_more(share: float, table: Floats) -> Iterator[Period]:
+    """Each period a twentieth of all before it."""
+    came = 0
+    while came < LIMIT:
+        more = max(1, came // 20)
+        came += more
+        yield Period(more, share, table)
 
 
 def days_to_find(
@@ -55,34 +118,20 @@ def days_to_find(
     needed = log_threshold + math.log(2 * len(SHIFTS))
     for day, share in enumerate(days, 1):
         table = harm_table(Strata(np.array([share]), np.array([incumbent])))[:, 0]
-        mean, spread = _step(table, share, candidate, incumbent)
-        means, variances = means + per_day * mean, variances + per_day * spread**2
+        mean = _mean(table, share, candidate, incumbent)
+        square = (table**2 * _chance(share, candidate, incumbent)).sum((-2, -1))
+        means, variances = means + per_day * mean, variances + per_day * (square - mean**2)
         if max(map(_PHI, (means - needed) / np.sqrt(variances))) >= power:
             return day
     return None
 
 
-def _step(table: Floats, share: float, candidate: float, incumbent: float) -> tuple[Floats, Floats]:
-    """Mean and spread of the log factor of one unit, for each bet."""
+def _mean(table: Floats, share: float, candidate: float, incumbent: float) -> Floats:
+    """Mean of the log factor of one unit, for each bet."""
+    return np.asarray((table * _chance(share, candidate, incumbent)).sum((-2, -1)), float)
+
+
+def _chance(share: float, candidate: float, incumbent: float) -> Floats:
+    """Of each arm and outcome, [2, 2]."""
     rates = np.array([incumbent, candidate])
-    chance = np.array([1 - share, share])[:, None] * np.stack([1 - rates, rates], -1)
-    mean = (table * chance).sum((-2, -1))
-    return mean, np.sqrt((table**2 * chance).sum((-2, -1)) - mean**2)
-
-
-def _units(mean: float, spread: float, height: float, power: float) -> float:
-    """Steps within which a walk reaches `height` with this probability: first passage of a Brownian motion with drift."""
-    low, high = 0.0, height / mean
-    while _reached(mean, spread, height, high) < power:
-        low, high = high, 2 * high
-    while high - low > 0.5:
-        middle = (low + high) / 2
-        low, high = (low, middle) if _reached(mean, spread, height, middle) >= power else (middle, high)
-    return high
-
-
-def _reached(mean: float, spread: float, height: float, steps: float) -> float:
-    scale = spread * math.sqrt(steps)
-    below = _PHI((-height - mean * steps) / scale)
-    again = math.exp(math.log(below) + 2 * mean * height / spread**2) if below > 0 else 0.0
-    return _PHI((mean * steps - height) / scale) + again
+    return np.asarray(np.array([1 - share, share])[:, None] * np.stack([1 - rates, rates], -1), float)

@@ -157,3 +157,25 @@ async def test_an_adapter_that_was_changed_on_disk_is_not_served(
         assert not await place.hold(digest)
     assert engines.loaded == frozenset()
     await engines.stop()
+
+
+async def test_a_candidate_of_another_base_is_refused_by_name_and_the_engine_goes_on(
+    control: Control, judged_rules: Operations, folder: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    from tests.deploy.real_models import make_adapter, make_base
+
+    torch.set_num_threads(1)
+    base, other = make_base(tmp_path / "one"), make_base(tmp_path / "other", 128)
+    ours, theirs = make_adapter(base, folder), make_adapter(other, folder, seed=2)
+    full(judged_rules, ours)
+    engines = LocalEngines(lambda: base, folder, control, queue=4, clock=CLOCK)
+    await engines.start()
+    await until(lambda: engines.ready() is None)
+    with engines.admit() as place:
+        assert not await place.hold(theirs)
+        assert await place.hold(ours)
+    assert f"adapter {theirs[:16]} was trained on" in (engines.why_not(theirs) or "")
+    assert engines.loaded == {ours}
+    await engines.stop()

@@ -40,6 +40,23 @@ def test_the_verdict_comes_first_with_its_reason_and_its_units() -> None:
     ]
 
 
+def test_what_is_expected_how_long_replies_took_and_the_shares_stand_below_it() -> None:
+    beside = {
+        "outlook": {"per_day": 25.0, "decision_in_s": 1.6e6, "said": "at 25 new users a day it takes 19 days"},
+        "latency_ms": {"candidate": {"median": 812.0, "p95": 2_100.0}, "incumbent": None},
+        "periods": [
+            {"share": 0.05, "since": "2026-11-20T03:00:00Z", "halted": False},
+            {"share": 0.05, "since": "2026-11-21T03:00:00Z", "halted": True},
+            {"share": 0.25, "since": "2026-11-24T03:00:00Z", "halted": False},
+        ],
+    }
+    assert list(verdict_lines(LOOK | beside))[2:] == [
+        "at 25 new users a day it takes 19 days",
+        "half of the replies (95%) took at most: candidate 812 ms (2,100 ms)",
+        "shares: 5% since 2026-11-20T03:00, halted since 2026-11-21T03:00, 25% since 2026-11-24T03:00",
+    ]
+
+
 def test_each_look_for_harm_has_a_row() -> None:
     console = Console(file=io.StringIO(), width=160)
     console.print(arms_table(LOOK))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from deploy.control.store import Control
+from deploy.rules.assignment import Conversation
 from feedback.facts.tables import Batch, Row
 from feedback.facts.writer import FactsWriter
 from feedback.records import Rating, Turn
@@ -36,18 +37,25 @@ class People:
     ) -> None:
         """`errors`: how often the incumbent's and the candidate's replies fail."""
         turns, ratings = [], []
-        for _ in range(many):
-            self._clock.set_forward(within_s / many)
-            now_us, name = self._clock.now_us(), f"u{self._came}"
-            self._came += 1
-            exposure = self._control.expose(TENANT, f"c-{name}", name, now_us)
+        begins = [self._clock.now_us() + round(within_s * 1e6 * (number + 1) / many) for number in range(many)]
+        users = [f"u{self._came + number}" for number in range(many)]
+        self._came += many
+        new = [Conversation(TENANT, f"c-{name}", name, at_us) for name, at_us in zip(users, begins, strict=True)]
+        for exposure, name, now_us in zip(self._control.expose_all(new), users, begins, strict=True):
             failed = self._random.random() < errors[exposure.arm == "candidate"]
             served = turn_of(name, now_us, outcome="error" if failed else "ok")
             turns.append(row(served, now_us))
             if self._random.random() < dislikes:
                 ratings.append(row(thumbs(served, False, now_us + 60_000_000), now_us + 61_000_000))
+        self._clock.set_forward(within_s)
         self._commit("turns.served", turns)
         self._commit("ratings.given", ratings)
+
+    def tell(self, turns: list[Turn], ratings: list[Rating]) -> None:
+        """These, which are received now."""
+        now_us = self._clock.now_us()
+        self._commit("turns.served", [row(turn, now_us) for turn in turns])
+        self._commit("ratings.given", [row(rating, now_us) for rating in ratings])
 
     def _commit(self, topic: str, rows: list[Row]) -> None:
         placed = tuple(

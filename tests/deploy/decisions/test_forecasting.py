@@ -43,8 +43,9 @@ def test_more_harm_and_more_traffic_are_found_sooner_and_small_harm_never_by_few
     assert [row["metric"] for row in many] == ["errors", "dislikes"]
     assert many[0]["found"][2]["becomes"] == 0.04
     assert few[0]["found"][0] == {"becomes": pytest.approx(0.025), "day_80%": None, "day_95%": None}
-    assert few[1]["equal_passes_after_days"] is None
-    assert forecast(PLAN, Traffic(0.0, 0, rates))[0]["equal_passes_after_days"] is None
+    nobody = forecast(PLAN, Traffic(0.0, 0, rates))
+    assert few[1]["equal_passes"] == nobody[0]["equal_passes"] == {"day_50%": None, "day_80%": None}
+    assert 8 < many[0]["equal_passes"]["day_50%"] <= many[0]["equal_passes"]["day_80%"]
 
 
 def test_each_stage_lasts_its_minimum_and_the_one_of_the_evidence_goes_on() -> None:

@@ -25,7 +25,7 @@ def y(
     enrolments: Sequence[Enrolment], events: Sequence[tuple[int, Turn | Rating]], age: int = 3 * DAY, now: int = LATER
 ) -> dict[str, list[int]]:
     found = outcomes(tell(enrolments, events), age, HOUR, now)
-    return {name: values.tolist() for name, values in found.y.items()} | {"late": [found.late]}
+    return {name: values.tolist() for name, values in found.y.items()} | {"late": [int(found.late.sum())]}
 
 
 def at_once(event: Turn | Rating) -> tuple[int, Turn | Rating]:

@@ -75,6 +75,20 @@ def test_open_windows_are_assigned_and_not_closed() -> None:
     assert decide(tallied.tallies, PLAN).action == "wait"
 
 
+def test_how_long_replies_took_is_told_by_the_arm_that_their_users_were_drawn_for() -> None:
+    assert PLAN is not None
+    enrolments = _enrolments(40, 0.5, START)
+    turns = [turn_of(one.unit, one.at_us, usage={"latency_ms": 100.0 + n}) for n, one in enumerate(enrolments)]
+    turns += [turn_of("u0", START + HOUR, usage={"latency_ms": "long"}), turn_of("u0", START + HOUR + 1)]
+    told = tell(enrolments, [(turn.occurred_at_us, turn) for turn in turns])
+    assert tally(PLAN, enrolments, told, START + 30 * DAY, 1, 0).latency_ms == {
+        "candidate": {"median": 120.0, "p95": 137.0},
+        "incumbent": {"median": 119.0, "p95": 136.0},
+    }
+    nobody = tally(PLAN, enrolments, tell(enrolments, []), START + 30 * DAY, 1, 0).latency_ms
+    assert nobody == {"candidate": None, "incumbent": None}
+
+
 @pytest.mark.parametrize(("share", "stage"), [(0.01, 0), (0.05, 0), (0.3, 0), (0.5, 1), (0.7, 1)])
 def test_a_share_belongs_to_the_last_stage_that_it_has_reached(share: float, stage: int) -> None:
     assert PLAN is not None

@@ -104,8 +104,8 @@ def test_a_good_candidate_is_ready_once_enough_is_known_and_before_a_forecast_sa
     people.come(60, 4 * DAY_S, errors=(0.3, 0.3), dislikes=0.02)
     waits = seen(control, facts, clock)
     assert waits["action"] == "wait"
-    missing = max(units for units in waits["missing"].values() if units is not None)
-    assert f"some {missing} units more would do" in " ".join(waits["reasons"])
+    missing = max(more["middle"] for more in waits["missing"].values() if more is not None)
+    assert f"some {missing:,} units more would do" in " ".join(waits["reasons"])
     people.come(2 * missing, 4 * DAY_S, errors=(0.3, 0.3), dislikes=0.02)
     clock.set_forward(4 * DAY_S)
     assert seen(control, facts, clock)["action"] == "advance"

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from deploy.console.port import MAX_BODY_BYTES
 from deploy.control.store import Control
 from deploy.decisions.operations import Operations
-from deploy.roles.controller import WATCH_S, run_controller
+from deploy.roles.controller import CLEAR_S, KEPT_S, WATCH_S, run_controller
 from deploy.roles.role import REFRESH_S, Role
 from deploy.settings import AccessSettings, CompareSettings, RolloutSettings, Settings
 from deploy.state import State, open_state
@@ -121,6 +121,24 @@ async def test_a_candidate_that_lacks_comparisons_comes_into_the_shadow_by_itsel
     assert [entry["step"] for entry in logs if entry["event"] == "shadow_attended"] == [
         "begin: nothing but comparisons is missing"
     ]
+
+
+async def test_once_a_day_it_forgets_the_units_of_rollouts_that_ended_long_ago(
+    tmp_path: Path, control: Control, clock: ManualClock
+) -> None:
+    state = open_state(tmp_path / "state")
+    rules = Operations(control, Settings, state.candidates, clock, lambda *_: WON)
+    rules.register(digest := make_candidate(state.candidates))
+    approve(rules, digest)
+    rules.promote(actor="ada")
+    exposure = control.expose("default", "c", "u", clock.now_us())
+    assert exposure.rollout_id is not None
+    rules.rollback(actor="ada")
+    clock.set_forward(KEPT_S - CLEAR_S / 2)
+    async with controller(state, control, clock):
+        assert control.assignments.enrolments(exposure.rollout_id)
+        await clock.live_through(CLEAR_S, CLEAR_S / 2)
+        assert not control.assignments.enrolments(exposure.rollout_id)
 
 
 async def test_a_large_body_and_a_name_that_was_led_here_are_refused_before_any_key_is_asked_for(

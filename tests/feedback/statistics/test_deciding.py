@@ -46,6 +46,14 @@ def test_a_sample_ratio_mismatch_holds_and_does_not_roll_back() -> None:
     assert "9000 of 19000 assigned units are the candidate's where 9500" in decision.reasons[0]
 
 
+def test_news_that_come_too_late_from_one_arm_hold() -> None:
+    alike, lopsided = (np.array([[0, 0], [0, 0], late]) for late in ([60, 55], [5, 60]))
+    assert decide(_tallies(late=alike), PLAN).action == "advance"
+    decision = decide(_tallies(late=lopsided), PLAN)
+    assert decision.action == "hold"
+    assert "60 of 65 units with late events are the candidate's where 32" in decision.reasons[0]
+
+
 def test_harm_goes_before_a_mismatch() -> None:
     lost = np.array([[0, 0], [0, 0], [10_000, 9_000]])
     assert decide(_tallies(candidate=0.2, assigned=lost), PLAN).action == "rollback"
@@ -62,10 +70,30 @@ def test_too_few_units_wait_and_a_forecast_says_how_many_are_missing() -> None:
     assert decision.action == "wait"
     missing = decision.missing["thumbs down"]
     assert missing is not None
-    assert 1_000 < missing < 20_000
-    assert f"some {missing} units more would do" in decision.reasons[0]
-    after = decide(_tallies(units=400 + 2 * missing), PLAN)
+    assert 1_000 < missing.middle < 20_000
+    assert f"some {missing.middle:,} units more would do ({missing.low:,} to {missing.high:,})" in decision.reasons[0]
+    after = decide(_tallies(units=400 + 2 * missing.middle), PLAN)
     assert after.action == "advance"
+
+
+def test_a_share_at_which_nobody_came_yet_is_the_one_that_is_forecast() -> None:
+    """Whether the rollout has just been moved on or somebody came at the new share: the same units are missing."""
+    first = _counts(0.1, 0.1, 400)[2:]
+    before, after = (
+        decide(_told(Strata(np.array(shares), np.array([0.1] * len(shares))), first), PLAN).missing["thumbs down"]
+        for shares in ([0.05], [0.05, 0.25, 0.5])
+    )
+    assert before is not None
+    assert before == after
+
+
+def _told(strata: Strata, first: Ints) -> Tallies:
+    """Of these units in the first stratum, and nobody in the others."""
+    counts = np.zeros((len(strata), 2, 2), np.int64)
+    counts[0] = first
+    by_watch = dict.fromkeys(("thumbs down at 24 h", "silence at 24 h"), counts)
+    none = np.zeros((len(strata), 2), np.int64)
+    return Tallies(dict.fromkeys(by_watch, strata), by_watch, none, none, EVIDENCE, 4 * DAY_US)
 
 
 def test_a_stage_at_its_maximum_without_evidence_holds() -> None:
