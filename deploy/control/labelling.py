@@ -59,10 +59,11 @@ class UnknownPair(Failed):
 
 
 class Labelling:
-    """Asking and answering. `tenant` None: whoever asks is bound to none."""
+    """Asking and answering. `tenant` None: whoever asks is bound to none. `patience_us`: how long after its sampling a pair is asked
+    about; what would come later counts nowhere."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, patience_us: int) -> None:
+        self._database, self._patience_us = database, patience_us
 
     def next(self, labeller: str, tenant: str | None, now_us: int, draw: float) -> Question | None:
         """The pair that this person is asked about, the same until it is answered or ten minutes have passed; None: there is none.
@@ -72,7 +73,12 @@ class Labelling:
         _named(labeller)
         with self._change() as connection:
             mine = _labelled_by(labeller)
-            asked = _select(pairs.c.id).where(_open(connection, tenant), ~mine).order_by(pairs.c.number).limit(1)
+            asked = (
+                _select(pairs.c.id)
+                .where(self._open(connection, tenant, now_us), ~mine)
+                .order_by(pairs.c.number)
+                .limit(1)
+            )
             held = asked.join(claims, _of(claims, pairs.c.id, labeller)).where(_live(now_us), _given() < pairs.c.people)
             free = asked.where(_given() + _held(labeller, now_us) < pairs.c.people)
             pair_id = connection.execute(held).scalar() or connection.execute(free).scalar()
@@ -106,6 +112,8 @@ class Labelling:
                 return ComparisonLabel(**stored._asdict())
             if row.state not in OPEN:
                 raise Refused(f"{NOT_STORED}: its candidate is {row.state} by now, and no more is asked about it")
+            if row.sampled_at_us < now_us - self._patience_us:
+                raise Refused(f"{NOT_STORED}: the time for it is over, and it counts as a tie: ask for the next pair")
             taken = select(_given() if claim.live else _given() + _held(labeller, now_us)).where(pairs.c.id == pair_id)
             if connection.execute(taken).scalar_one() >= row.people:
                 raise Refused(f"{NOT_STORED}: it came after ten minutes, when others were asked: ask for the next pair")
@@ -120,14 +128,14 @@ class Labelling:
             mine = (claims.c.labeller == labeller) & (claims.c.until_us > 0)
             connection.execute(update(claims).where(mine).values(until_us=0))
 
-    def progress(self, labeller: str, tenant: str | None) -> Progress:
+    def progress(self, labeller: str, tenant: str | None, now_us: int) -> Progress:
         """How far this person, and all together, are."""
         mine, theirs = labels.alias(), labels.alias()
         both = _select(mine.c.preference, theirs.c.labeller, theirs.c.preference.label("other"))
         both = both.join(mine, _of(mine, pairs.c.id, labeller))
         both = both.join(theirs, (theirs.c.comparison_id == pairs.c.id) & (theirs.c.labeller != labeller))
         with self._database.read() as connection:
-            these, done = _open(connection, tenant), _labelled_by(labeller)
+            these, done = self._open(connection, tenant, now_us), _labelled_by(labeller)
             totals = _select(func.sum(pairs.c.people), func.sum(_given())).where(these)
             labelled = _select(func.count()).where(these, done)
             left = _select(func.count()).where(these, ~done, _given() < pairs.c.people)
@@ -142,6 +150,14 @@ class Labelling:
                 with_judge=agreement((row.preference, row.other) for row in said if row.labeller == JUDGE),
             )
 
+    def _open(self, connection: Connection, tenant: str | None, now_us: int) -> ColumnElement[bool]:
+        """Whether people are to be asked about a pair, whoever has been: nobody has decided on its candidate, nor on another
+        incumbent, and there is time."""
+        incumbent, since_us = read_serving(connection).incumbent or "", now_us - self._patience_us
+        these = and_(candidates.c.state.in_(OPEN), pairs.c.people > 0, pairs.c.incumbent == incumbent)
+        these = and_(these, pairs.c.sampled_at_us >= since_us)
+        return these if tenant is None else and_(these, pairs.c.tenant == tenant)
+
     @contextmanager
     def _change(self) -> Iterator[Connection]:
         """One after another: who is asked at once is not asked about the same place."""
@@ -154,13 +170,6 @@ class Labelling:
 def _named(labeller: str) -> None:
     if labeller == JUDGE:
         raise Failed("say who labels: a person needs a name")
-
-
-def _open(connection: Connection, tenant: str | None) -> ColumnElement[bool]:
-    """Whether people are to be asked about a pair, whoever has been: nobody has decided on its candidate, nor on another incumbent."""
-    incumbent = read_serving(connection).incumbent or ""
-    these = and_(candidates.c.state.in_(OPEN), pairs.c.people > 0, pairs.c.incumbent == incumbent)
-    return these if tenant is None else and_(these, pairs.c.tenant == tenant)
 
 
 def _select(*columns: Any) -> Select[*tuple[Any, ...]]:
@@ -209,8 +218,8 @@ def _claim(connection: Connection, pair_id: str, labeller: str, now_us: int, dra
 
 
 def _pair(connection: Connection, pair_id: str, tenant: str | None) -> Row[*tuple[Any, ...]]:
-    """How many people it wants, and the state of its candidate. Raises UnknownPair."""
-    query = _select(pairs.c.people, candidates.c.state)
+    """How many people it wants, since when, and the state of its candidate. Raises UnknownPair."""
+    query = _select(pairs.c.people, pairs.c.sampled_at_us, candidates.c.state)
     if tenant is not None:
         query = query.where(pairs.c.tenant == tenant)
     name = pair_id if re.fullmatch("[0-9a-f]{32}", pair_id) else ""  # else it can't be asked of every database

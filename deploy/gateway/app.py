@@ -75,7 +75,7 @@ def gateway_app(
     app.include_router(chat_router(dispatcher, callers, app.chats))
     app.include_router(feedback_router(settings.gateway, callers, events, redaction, turn_ids, clock))
     app.include_router(events_router(settings.gateway, callers, events, redaction, clock))
-    app.include_router(label_router(settings.gateway, control, callers, clock))
+    app.include_router(label_router(settings, control, callers, clock))
     return app
 
 

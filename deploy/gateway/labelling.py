@@ -21,7 +21,7 @@ from deploy.gateway.breaker import Away
 from deploy.gateway.control_link import ControlLink
 from deploy.gateway.feedback import MAX_BYTES
 from deploy.rules.labelling import Answer, Progress, Question, told
-from deploy.serving_settings import GatewaySettings
+from deploy.settings import Settings
 from deploy.web.bodies import read_object
 from deploy.web.callers import Caller, Callers
 from deploy.web.errors import ApiError, bad
@@ -35,15 +35,21 @@ RETRY_S = 5
 FRESH = {"cache-control": "no-store"}
 
 
-def label_router(settings: GatewaySettings, control: ControlLink, callers: Callers, clock: Clock) -> APIRouter:
+def label_router(settings: Settings, control: ControlLink, callers: Callers, clock: Clock) -> APIRouter:
     """The router."""
-    router, limit = APIRouter(), min(settings.max_request_bytes, MAX_BYTES)
+    router, limit = APIRouter(), min(settings.gateway.max_request_bytes, MAX_BYTES)
+
+    async def told_by(ask: Callable[[Labelling], T]) -> T:
+        try:
+            return await control.aside(lambda control: ask(control.labelling(settings.compare.expires_s)))
+        except Away as error:
+            raise ApiError(503, "not_ready", str(error), retry_after_s=RETRY_S) from None
 
     @router.get("/v1/label/next")
     async def ask(request: Request) -> Response:
         caller = await _labeller(request, callers)
         draw = secrets.SystemRandom().random()
-        pair, progress = await _from(control, partial(_next, _name(caller), _tenant(caller), clock.now_us(), draw))
+        pair, progress = await told_by(partial(_next, _name(caller), _tenant(caller), clock.now_us(), draw))
         return JSONResponse(told(pair, progress), headers=FRESH) if pair is not None else Response(None, 204, FRESH)
 
     @router.post("/v1/label")
@@ -51,7 +57,7 @@ def label_router(settings: GatewaySettings, control: ControlLink, callers: Calle
         caller = await _labeller(request, callers)
         pair_id, said, reason = label_of(await read_object(request, limit))
         store = partial(_answer, pair_id, _name(caller), _tenant(caller), said, clock.now_us(), reason)
-        return {"id": pair_id, "answer": said, "progress": dataclasses.asdict(await _from(control, store))}
+        return {"id": pair_id, "answer": said, "progress": dataclasses.asdict(await told_by(store))}
 
     return router
 
@@ -82,13 +88,6 @@ async def _labeller(request: Request, callers: Callers) -> Caller:
     return caller
 
 
-async def _from(control: ControlLink, ask: Callable[[Labelling], T]) -> T:
-    try:
-        return await control.aside(lambda control: ask(control.labelling))
-    except Away as error:
-        raise ApiError(503, "not_ready", str(error), retry_after_s=RETRY_S) from None
-
-
 def _name(caller: Caller) -> str:
     return caller.key.name if caller.key is not None else NOBODY
 
@@ -100,11 +99,11 @@ def _tenant(caller: Caller) -> str | None:
 def _next(
     labeller: str, tenant: str | None, now_us: int, draw: float, labelling: Labelling
 ) -> tuple[Question | None, Progress]:
-    return labelling.next(labeller, tenant, now_us, draw), labelling.progress(labeller, tenant)
+    return labelling.next(labeller, tenant, now_us, draw), labelling.progress(labeller, tenant, now_us)
 
 
 def _answer(
     pair_id: str, labeller: str, tenant: str | None, said: Answer, now_us: int, reason: str, labelling: Labelling
 ) -> Progress:
     labelling.answer(pair_id, labeller, tenant, said, now_us, reason)
-    return labelling.progress(labeller, tenant)
+    return labelling.progress(labeller, tenant, now_us)

@@ -16,7 +16,7 @@ from deploy.rules.weighing import Comparisons, weigh
 CANDIDATE = "c" * 64
 
 
-def pair(n: int, people: int = 1) -> Comparison:
+def pair(n: int, people: int = 1, at_us: int | None = None) -> Comparison:
     """The n-th: another user, turn and replies each."""
     return Comparison(
         candidate=CANDIDATE,
@@ -32,7 +32,7 @@ def pair(n: int, people: int = 1) -> Comparison:
         incumbent_reply=f"the incumbent's answer {n}",
         people=people,
         probability=0.5,
-        sampled_at_us=n,
+        sampled_at_us=n if at_us is None else at_us,
     )
 
 

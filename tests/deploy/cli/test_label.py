@@ -15,6 +15,7 @@ import termios
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,10 +29,10 @@ from deploy.state import open_state
 from tests.deploy.cli.test_common import document, exactly, typed
 from tests.deploy.commands import environment
 from tests.deploy.pairs import CANDIDATE, SUPPORT, add_candidate, pair
-from tests.fakes import DEADLINE_S
+from tests.fakes import CLOCK, DEADLINE_S
 
 PAGE = Path(__file__).parents[3] / "docs" / "label.md"
-PAIRS = [pair(n) for n in range(1, 6)]
+PAIRS = [pair(n, at_us=CLOCK.now_us()) for n in range(1, 6)]
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ def test_the_recording_in_the_docs_is_what_a_terminal_shows(tmp_path: Path, monk
     root = open_state(tmp_path / "shop").root
     with closing(store(root)) as control:
         add_candidate(control)
-        control.comparisons.add(SUPPORT)
+        control.comparisons.add([replace(one, sampled_at_us=CLOCK.now_us()) for one in SUPPORT])
         control.comparisons.label([ComparisonLabel(SUPPORT[0].id, JUDGE, 0.9, 1, {})])
     shown = recorded(root, "10", monkeypatch)
     assert f"```text\n{shown}```\n" in PAGE.read_text(), f"docs/label.md should have:\n{shown}"

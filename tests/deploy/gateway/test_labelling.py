@@ -22,10 +22,11 @@ from deploy.rules.comparing import Comparison
 from deploy.web.errors import ApiError
 from tests.deploy.gateways import NOW_US, Gateway, running
 from tests.deploy.pairs import CANDIDATE, add_candidate, pair
-from tests.fakes import until
+from tests.fakes import CLOCK, until
 
 PAGE = Path(__file__).parents[3] / "docs" / "label.md"
-PAIRS = [pair(1, people=2), pair(2), replace(pair(3), tenant="acme")]
+SAMPLED_US = CLOCK.now_us()
+PAIRS = [pair(1, 2, SAMPLED_US), pair(2, 1, SAMPLED_US), replace(pair(3, 1, SAMPLED_US), tenant="acme")]
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ async def test_a_tenants_key_sees_and_answers_its_own_pairs_only(gateway: Gatewa
 async def test_who_was_not_asked_or_is_too_late_is_told_so(gateway: Gateway) -> None:
     anna, ben, cleo = (key_of(gateway, name) for name in ("anna", "ben", "cleo"))
     assert (await says(gateway, anna, PAIRS[0], "first")).status_code == 409
-    gateway.control.labelling.next("anna", None, 1, 0.0)  # fifty years ago
+    gateway.control.labelling(3_600).next("anna", None, 1, 0.0)  # fifty years ago
     for key in (ben, cleo):
         assert (await asked(gateway, key)).json()["pair"]["id"] == PAIRS[0].id
     late = await says(gateway, anna, PAIRS[0], "first")
@@ -169,7 +170,7 @@ async def test_chats_go_on_while_somebody_else_holds_the_control_database(gatewa
         assert answer.headers["retry-after"]
         assert gateway.link is not None
         assert gateway.link.missing() is None
-    gateway.control.comparisons.add([pair(9)])
+    gateway.control.comparisons.add([pair(9, 1, SAMPLED_US)])
 
     async def answered() -> bool:
         return (await asked(gateway, anna)).status_code == 200
