@@ -209,9 +209,10 @@ class RolloutSettings(Section):
         description="Shares of users (conversations where none is known) that each `promote` moves to; the last is 1. Before it a share of 0.95 still leaves somebody to compare with.",
     )
     max_error_rise: float = Field(
-        0.5,
+        0.01,
         gt=0,
-        description="Users who meet an error may be so much more than the incumbent's, as a part of theirs, and still count as not worse.",
+        lt=1,
+        description="The share of users who meet an error may be so much higher than the incumbent's and still count as not worse.",
     )
     max_dislike_rise: float = Field(
         0.02,

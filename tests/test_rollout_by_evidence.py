@@ -26,7 +26,7 @@ DAY_S = 86_400.0
 WON = compared(180, 80)
 SETTINGS = Settings(
     rollout=RolloutSettings(
-        shares=(0.2, 0.5, 0.95, 1.0), min_stage_s=86_400, max_stage_s=30 * 86_400, max_error_rise=2.0,
+        shares=(0.2, 0.5, 0.95, 1.0), min_stage_s=86_400, max_stage_s=30 * 86_400, max_error_rise=0.12,
         max_dislike_rise=0.2, advance="by evidence",
     )
 )  # fmt: skip

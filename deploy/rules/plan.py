@@ -26,7 +26,7 @@ def plan_of(settings: RolloutSettings, attempt: int) -> Plan | None:
     shortest = min(settings.min_stage_s * 1_000_000, longest)
     stages = tuple(Stage(share, _least(share, shortest), longest, evidence=share == proof) for share in shares)
     metrics = (
-        Metric("errors", relative_margin=settings.max_error_rise),
+        Metric("errors", margin=settings.max_error_rise),
         Metric("dislikes", margin=settings.max_dislike_rise),
         Metric("responded", "signal"),
         Metric("silent", "signal"),

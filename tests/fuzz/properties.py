@@ -178,6 +178,7 @@ def a_report_of_any_kind_is_decided_on_and_shown(_: None, raw: bytes) -> None:
             "gate": None,
             "history": [],
             "looks": [],
+            "shadow": None,
             "objections": [],
             "comparisons": Comparisons().figures,
             "evidence": None,

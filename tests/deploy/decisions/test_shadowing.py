@@ -12,12 +12,13 @@ from deploy.control.store import Control, open_control
 from deploy.decisions.operations import Operations
 from deploy.errors import Refused
 from deploy.rules.assignment import Shadow
-from deploy.rules.gate import Comparisons
+from deploy.rules.weighing import Comparisons
 from deploy.serving_settings import EngineSettings, ShadowSettings
 from deploy.settings import Settings
 from tests.deploy.candidates import make_candidate
 from tests.deploy.conftest import WON
 from tests.deploy.decisions.approving import approve
+from tests.deploy.pairs import compared
 from tests.fakes import ManualClock
 
 DAY_S = 86_400
@@ -155,7 +156,7 @@ def test_evidence_ends_it_not_before_its_shortest_and_a_person_may_then_approve_
 def test_one_that_loses_is_rejected_and_out_of_it(rules: Operations, folder: Path, labels: Labels) -> None:
     digest = held(rules, folder)
     rules.attend_shadow()
-    count(rules, labels, Comparisons(wins=80, losses=180))
+    count(rules, labels, compared(80, 180))
     assert rules.attend_shadow() == "end: it was rejected"
     assert stage(rules)[0] == "rejected"
     assert story(rules, digest)[-1] == ("controller", "shadow", "rejected", "it was rejected")

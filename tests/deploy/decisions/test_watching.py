@@ -21,7 +21,7 @@ from tests.fakes import ManualClock
 DAY_S = 86_400.0
 HALF = Settings(
     rollout=RolloutSettings(
-        shares=(0.5, 0.95, 1.0), min_stage_s=86_400, max_stage_s=20 * 86_400, max_error_rise=3.0, max_dislike_rise=0.3
+        shares=(0.5, 0.95, 1.0), min_stage_s=86_400, max_stage_s=20 * 86_400, max_error_rise=0.2, max_dislike_rise=0.3
     )
 )
 
@@ -117,7 +117,7 @@ def test_a_rollout_that_was_approved_by_other_rules_is_seen_by_those(
     begin(rules, folder)
     People(control, facts, clock).come(20, 60)
     before = seen(control, facts, clock)
-    changed = HALF.model_copy(update={"rollout": RolloutSettings(max_error_rise=9.0, advance="by evidence")})
+    changed = HALF.model_copy(update={"rollout": RolloutSettings(max_error_rise=0.9, advance="by evidence")})
     look = Watching(control, Facts(facts), lambda: changed, clock).look()
     assert look is not None
     assert (look.document["plan"], look.document["advance"]) == (before["plan"], "by hand")
