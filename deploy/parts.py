@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -30,6 +31,7 @@ from feedback.judge.rubric import Rubric, RubricError
 from feedback.records import Judgement, JudgeRequest
 from feedback.settings import JudgeSettings, KeyUnusable
 from feedback.topics import JUDGE_REQUESTS, TOPICS, VERDICTS
+from models.bases import local_base
 from streams.kafka.access import KafkaAccess
 from streams.log import Log, LogError, Unsigned
 from streams.sqlite.log import SqliteLog
@@ -278,4 +280,5 @@ def make_ask(
 
 def operations(state: State, settings: Settings, control: Control, clock: Clock) -> Operations:
     """The rules over this state directory."""
-    return Operations(control, lambda: in_use(state, settings), state.candidates, clock)
+    served = partial(local_base, settings.base, settings.tiny, state.root)
+    return Operations(control, lambda: in_use(state, settings), state.candidates, clock, served=served)

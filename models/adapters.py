@@ -148,7 +148,8 @@ class Adapter(Struct, frozen=True):
         """AdapterInvalid where it was trained on another base, or a module of it is not in `base` or is shaped otherwise."""
         if not self.manifest.fits(base):
             raise AdapterInvalid(
-                f"adapter {self.manifest.digest[:16]} was trained on {self.manifest.base_name}, not on {base.name}"
+                f"adapter {self.manifest.digest[:16]} was trained on {self.manifest.base_name} "
+                f"({self.manifest.base_revision[:12]}), not on {base.name} ({base.revision[:12]})"
             )
         check_fits(self.matrices, Path(base.path))
 

@@ -55,15 +55,16 @@ class Base(Struct, frozen=True):
         return re.fullmatch(rf"{TINY}-[0-9a-f]{{12}}", self.name) is not None
 
 
-def find_base(settings: BaseModelSettings, tiny: TinySettings, state: Path) -> Base | None:
-    """The base that these settings name; None when it is `tiny` or `smollm2` and has yet to be made in `state`.
+def find_base(settings: BaseModelSettings, tiny: TinySettings, state: Path, *, local: bool = False) -> Base | None:
+    """The base that these settings name; None when it is `tiny` or `smollm2` and has yet to be made in `state`. `local`: nothing
+    is fetched.
 
     Raises JobFailed when it is not there, can't be fetched, or is not safe to load.
     """
     if settings.name == SMOLLM2:
         return find_smollm2(state)
     if settings.name != TINY:
-        return describe(_fetch(settings), settings.name)
+        return describe(_fetch(settings, local), settings.name)
     pointer = tiny_pointer(settings, tiny, state)
     if not pointer.exists():
         return None
@@ -87,6 +88,14 @@ def served_base(settings: BaseModelSettings, tiny: TinySettings, state: Path) ->
             f"back, or run `trimtab train`, which trains another"
         )
     return base
+
+
+def local_base(settings: BaseModelSettings, tiny: TinySettings, state: Path) -> Base | None:
+    """As `find_base`, of what is on this machine already: None where it is not, or can't be used."""
+    try:
+        return find_base(settings, tiny, state, local=True)
+    except JobFailed:
+        return None
 
 
 def find_smollm2(state: Path) -> Base | None:
@@ -224,7 +233,7 @@ def chat_template(path: Path) -> str | None:
     return template if isinstance(template, str) else None
 
 
-def _fetch(settings: BaseModelSettings) -> Path:
+def _fetch(settings: BaseModelSettings, local: bool) -> Path:
     if Path(settings.name).is_dir():
         return Path(settings.name).absolute()
     if settings.name.startswith((".", "/", "~")):
@@ -234,7 +243,9 @@ def _fetch(settings: BaseModelSettings) -> Path:
 
     disable_progress_bars()
     try:
-        return Path(snapshot_download(settings.name, revision=settings.revision, allow_patterns=_WANTED))
+        revision = settings.revision
+        fetched = snapshot_download(settings.name, revision=revision, allow_patterns=_WANTED, local_files_only=local)
+        return Path(fetched)
     except Exception as error:  # the hub client raises dozens of kinds, its HTTP client's among them
         raise JobFailed(
             f"the base model {settings.name} can't be fetched ({type(error).__name__}): check base.name and the network, "

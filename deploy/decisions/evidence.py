@@ -25,7 +25,8 @@ from deploy.rules.reasons import Reason, as_json, codes, sentences
 from deploy.rules.rollout import STAGE_OF, CandidateState
 from deploy.rules.weighing import Comparisons
 from deploy.settings import Settings
-from models.adapters import AdapterInvalid, verify
+from models.adapters import AdapterInvalid, read_adapter
+from models.bases import Base
 
 STATE_OF_OUTCOME: dict[str, CandidateState] = {"pass": "passed", "hold": "held", "reject": "rejected"}
 OPEN: tuple[CandidateState, ...] = ("trained", "held", "passed", "rejected")
@@ -44,11 +45,15 @@ Weighed = Callable[[Transaction, Candidate, str | None, int, int], Comparisons]
 """What a candidate's comparisons with an incumbent come to, at its how-manieth attempt, at this moment: `Comparing.weighed`."""
 
 
+Served = Callable[[], Base | None]
+"""The base that is served; None where it is not on this machine."""
+
+
 class EvidenceRoom:
     """Gathers evidence in `candidates`, and seals it."""
 
-    def __init__(self, candidates: Path, weighed: Weighed) -> None:
-        self.folder, self._weighed = candidates, weighed
+    def __init__(self, candidates: Path, weighed: Weighed, served: Served = lambda: None) -> None:
+        self.folder, self._weighed, self._served = candidates, weighed, served
 
     def evidence(self, tx: Transaction, candidate: Candidate, report: Report, policy: Policy, now_us: int) -> Evidence:
         """What is true now, by this policy."""
@@ -84,9 +89,11 @@ class EvidenceRoom:
         return seal
 
     def verified(self, digest: str) -> Report:
-        """The report, once every file is what the digest promises (weights are hashed anew); else Failed."""
+        """The report, once every file is what the digest promises (weights are hashed anew), for the base that is served; else Failed."""
         try:
-            verify(self.folder / digest, digest)
+            adapter, base = read_adapter(self.folder / digest, digest), self._served()
+            if base is not None:
+                adapter.check_fits(base)
         except AdapterInvalid as error:
             raise Failed(f"{short(digest)} can't be used: {error}") from None
         report = self.report(digest)

@@ -15,7 +15,7 @@ from deploy.control.records import Candidate, Seal
 from deploy.control.store import Control
 from deploy.control.transaction import Transaction
 from deploy.decisions.comparing import Comparing
-from deploy.decisions.evidence import EvidenceRoom, Report, Weighed, policy_of
+from deploy.decisions.evidence import EvidenceRoom, Report, Served, Weighed, policy_of
 from deploy.decisions.looking import Looking
 from deploy.decisions.moves import start
 from deploy.errors import Failed
@@ -49,10 +49,11 @@ class Registering(Looking):
         candidates: Path,
         clock: Clock,
         weighed: Weighed | None = None,
+        served: Served = lambda: None,
     ) -> None:
         """`weighed`: what comparisons come to, where it is not what the control database has of them."""
         self._comparing = Comparing(candidates, settings)
-        room = EvidenceRoom(candidates, weighed or self._comparing.weighed)
+        room = EvidenceRoom(candidates, weighed or self._comparing.weighed, served)
         super().__init__(control, clock, room, self._takes_adapters)
         self._settings = settings
 

@@ -20,7 +20,7 @@ USERS = 60
 """Newcomers a day."""
 
 DEATHS = 10
-"""Of controllers, at moments drawn at random."""
+"""So many controllers at least, at moments drawn at random."""
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +63,7 @@ async def test_a_good_candidate_comes_to_everybody_whatever_dies_meanwhile(tmp_p
             for _ in range(3):
                 if (await rollout(town)) is None:
                     break
-                if deaths < DEATHS:
+                for _ in range(3):
                     deaths += not town.another_controller(dies_after=chance.randrange(20, 4_000))
                 await town.live_a_day(USERS)
                 town.another_controller()
@@ -73,8 +73,8 @@ async def test_a_good_candidate_comes_to_everybody_whatever_dies_meanwhile(tmp_p
     async with town.living() as service:
         assert service.control.routing().incumbent == digest
         assert town.steps(digest) == [("promote", ACTOR)] * 4
-    assert deaths == DEATHS
-    print(f"everybody has it on day {town.days}")
+    assert deaths >= DEATHS
+    print(f"everybody has it on day {town.days}; {deaths} controllers died on the way")
 
 
 async def test_a_bad_one_that_pleases_at_first_is_taken_back_by_itself(tmp_path: Path) -> None:

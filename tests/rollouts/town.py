@@ -18,6 +18,7 @@ from typing import Any
 
 from deploy.control.store import open_control
 from deploy.decisions.watching import Watching
+from deploy.gateway.shadowing import ShadowTurns
 from deploy.parts import operations
 from deploy.roles.controller import watch
 from deploy.serving_settings import GatewaySettings, ShadowSettings
@@ -28,7 +29,7 @@ from models.bases import Base, find_base
 from models.settings import BaseModelSettings, TinySettings
 from tests.deploy.candidates import good_report
 from tests.deploy.real_models import make_adapter, make_base
-from tests.fakes import ManualClock
+from tests.fakes import ManualClock, until
 from tests.whole_service import WholeService, whole_service
 
 DAY_S = 86_400
@@ -85,6 +86,7 @@ class Town:
             many = users // BLOCKS + (crowd < users % BLOCKS)
             await asyncio.gather(*(self._visit() for _ in range(many)))
             await self.service.all_is_facts(self._events)
+            await until(lambda: not _copies(), "what is copied to the candidate to be answered")
             await self.clock.live_through(DAY_S / BLOCKS, DAY_S / BLOCKS)
         self.days += 1
 
@@ -151,6 +153,11 @@ class Town:
         finally:
             sys.settrace(None)
             control.close()
+
+
+def _copies() -> list[asyncio.Task[Any]]:
+    """Turns on their way through a candidate in the shadow; time does not go on meanwhile."""
+    return [task for task in asyncio.all_tasks() if task.get_coro().__qualname__ == ShadowTurns._copy.__qualname__]  # type: ignore[union-attr]
 
 
 class Killed(BaseException):

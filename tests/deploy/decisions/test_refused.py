@@ -19,6 +19,7 @@ from deploy.control.store import Control
 from deploy.decisions.operations import Operations
 from deploy.errors import Failed, Refused
 from deploy.rules.names import short
+from deploy.settings import Settings
 from models.adapters import CONFIG, WEIGHTS, Manifest, make_manifest
 from models.bases import Base
 from models.chat import Chat
@@ -27,6 +28,7 @@ from models.loading import load_chat
 from tests.deploy.candidates import make_candidate
 from tests.deploy.decisions.approving import approve
 from tests.deploy.real_models import make_adapter, make_base
+from tests.fakes import CLOCK
 
 ENGLISH = [
     "Your parcel left the warehouse this morning and will be at your door tomorrow before noon.",
@@ -94,6 +96,20 @@ def test_what_is_no_whole_adapter_of_its_base_is_told_by_name_and_never_listed(
         judged_rules.register(digest)
     assert judged_rules.candidates() == []
     assert control.routing().candidate is None
+
+
+def test_a_whole_adapter_of_another_base_is_told_by_name_and_never_listed(
+    control: Control, folder: Path, base: Base, tmp_path: Path
+) -> None:
+    other = make_base(tmp_path / "other", talkative=True)
+    rules = Operations(control, Settings, folder, CLOCK, served=lambda: base)
+    digest = make_adapter(other, folder)
+    (problem,) = rules.discover()
+    assert problem == (
+        f"{short(digest)} can't be used: adapter {digest[:16]} was trained on random ({other.revision[:12]}), not on random "
+        f"({base.revision[:12]})"
+    )
+    assert rules.candidates() == []
 
 
 def _named_anew(folder: Path, digest: str, base: Base, spoil: Callable[[Path], None]) -> str:
