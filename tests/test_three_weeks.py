@@ -198,7 +198,9 @@ async def test_three_weeks_of_the_service(tmp_path: Path) -> None:
     assert moves == [
         (first_day, "register", "trained", None),
         (first_day, "decide", "held", None),
+        (first_day, "shadow", "shadow", None),  # nothing but comparisons is missing
         (yes, "approve", "approved", 0.0),
+        (yes, "shadow", "approved", None),  # which ends its shadow
         (again, "approve", "approved", 0.0),
         (again, "promote", "canary", SHARES[0]),
         (again + 2, "promote", "canary", SHARES[1]),
