@@ -20,7 +20,7 @@ quick: .make/dev ## the tests that need no server and train nothing; seconds
 	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal --no-header
 
 test: .make/dev .make/node ## all tests
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-header
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup --no-header
 
 coverage: .make/dev .make/node ## all tests, and which lines no test ran; half as long again
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-header --cov --cov-report=term:skip-covered

@@ -81,7 +81,7 @@ def keyboard() -> Iterator[Keyboard]:
     before = termios.tcgetattr(fd)
     handlers = dict[int, Any]()
     if threading.current_thread() is threading.main_thread():
-        ends = dict.fromkeys((signal.SIGTERM, signal.SIGHUP), signal.default_int_handler)
+        ends = dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signal.default_int_handler)
         goes_on = {signal.SIGCONT: lambda *_: tty.setcbreak(fd)}  # the shell has made the terminal its own meanwhile
         handlers = {number: signal.signal(number, handler) for number, handler in (ends | goes_on).items()}
     try:

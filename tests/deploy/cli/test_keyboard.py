@@ -58,8 +58,8 @@ def test_what_was_typed_before_is_forgotten(ours: int) -> None:
 def test_a_line_is_typed_up_to_enter_and_then_keys_count_again(ours: int) -> None:
     with keyboard() as keys:
         modes = termios.tcgetattr(ours)
-        os.write(ours, "it ans\x7fnswers, überall\n".encode())
-        assert keys.line() in ("it answers, überall", "it ans\x7fnswers, überall")  # the first, where Enter came late
+        os.write(ours, "it ans\x7fswers, überall\n".encode())
+        assert keys.line() in ("it answers, überall", "it ans\x7fswers, überall")  # the first, where Enter came late
         assert termios.tcgetattr(ours) == modes
         assert key(keys, ours, "0") == "0"
 
@@ -82,6 +82,16 @@ def test_however_it_ends_terminal_and_signals_are_as_before(ours: int, number: s
     with pytest.raises(KeyboardInterrupt):
         stopped()
     assert (termios.tcgetattr(ours), signal.getsignal(number)) == (modes, handler)
+
+
+def test_ctrl_c_counts_though_whoever_started_us_ignores_it(ours: int) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(KeyboardInterrupt), keyboard():
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_who_comes_back_from_the_shell_presses_keys_as_before(ours: int) -> None:

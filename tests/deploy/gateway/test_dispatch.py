@@ -195,5 +195,5 @@ async def test_a_request_that_a_full_disk_refuses_is_not_assigned_to_an_arm(
     async with dispatching(link, engine, folder, outbox=spool, on_full="drop") as dispatcher:
         assert (await start(dispatcher, "served all the same")).error is None
     assert assignments(control) == ["served all the same"]
-    assert len(engine.asked) == 1
+    await until(lambda: len(engine.asked) == 1, "the engine's thread to be asked")
     await spool.close()
