@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -31,7 +30,7 @@ from feedback.judge.rubric import Rubric, RubricError
 from feedback.records import Judgement, JudgeRequest
 from feedback.settings import JudgeSettings, KeyUnusable
 from feedback.topics import JUDGE_REQUESTS, TOPICS, VERDICTS
-from models.bases import local_base
+from models.bases import Base, local_base
 from streams.kafka.access import KafkaAccess
 from streams.log import Log, LogError, Unsigned
 from streams.sqlite.log import SqliteLog
@@ -280,5 +279,11 @@ def make_ask(
 
 def operations(state: State, settings: Settings, control: Control, clock: Clock) -> Operations:
     """The rules over this state directory."""
-    served = partial(local_base, settings.base, settings.tiny, state.root)
+    known: list[Base] = []  # it does not change while it is served, and to describe it its weights are hashed
+
+    def served() -> Base | None:
+        if not known and (base := local_base(settings.base, settings.tiny, state.root)) is not None:
+            known.append(base)
+        return known[0] if known else None
+
     return Operations(control, lambda: in_use(state, settings), state.candidates, clock, served=served)
