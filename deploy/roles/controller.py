@@ -52,9 +52,12 @@ async def _watch(role: Role, stop: asyncio.Event) -> None:
     rules = operations(role.state, role.settings, role.control, role.clock)
     watching = Watching(role.control, Facts(role.state.facts), lambda: role.settings, role.clock)
     look_at_s = clear_at_s = -math.inf
+    told = set[str]()
     while not stop.is_set():
-        for problem in await asyncio.to_thread(rules.discover):
+        problems = set(await asyncio.to_thread(rules.discover))
+        for problem in sorted(problems - told):
             log.warning("candidate_unusable", problem=problem)
+        told = problems
         await asyncio.to_thread(rules.reseal)
         if (began_s := role.clock.monotonic_s()) >= look_at_s:
             await asyncio.to_thread(rules.recount)

@@ -67,7 +67,7 @@ async def test_a_candidate_that_a_training_left_is_found_at_the_next_look(
         assert await candidates(client) == [digest]
 
 
-async def test_one_that_can_not_be_used_is_told_and_keeps_no_other_from_being_found(
+async def test_one_that_can_not_be_used_is_told_once_and_keeps_no_other_from_being_found(
     tmp_path: Path, control: Control, clock: ManualClock
 ) -> None:
     state = open_state(tmp_path / "state")
@@ -76,6 +76,7 @@ async def test_one_that_can_not_be_used_is_told_and_keeps_no_other_from_being_fo
     with capture_logs() as lines:
         async with controller(state, control, clock) as (_, client):
             assert await candidates(client) == [good]
+            await clock.live_through(3 * REFRESH_S, REFRESH_S)
     (told,) = (line for line in lines if line["event"] == "candidate_unusable")
     assert broken[:8] in told["problem"]
 
