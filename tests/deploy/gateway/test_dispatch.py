@@ -194,6 +194,7 @@ async def test_a_request_that_a_full_disk_refuses_is_not_assigned_to_an_arm(
         assert (refused.value.status, refused.value.code) == (503, "not_logged")
     async with dispatching(link, engine, folder, outbox=spool, on_full="drop") as dispatcher:
         assert (await start(dispatcher, "served all the same")).error is None
+        await until(lambda: bool(engine.asked), "the engine's thread to be asked")
     assert assignments(control) == ["served all the same"]
-    await until(lambda: len(engine.asked) == 1, "the engine's thread to be asked")
+    assert len(engine.asked) == 1
     await spool.close()
