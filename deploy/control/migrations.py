@@ -64,10 +64,9 @@ def _from_3(connection: Connection) -> None:
 
 
 def _from_4(connection: Connection) -> None:
-    """Blind comparisons are kept."""
-    for table in (schema.comparisons, schema.comparison_labels, schema.comparison_claims):
-        table.create(connection)
-    for table in (schema.shadows, schema.shadow_asks):
+    """Blind comparisons are kept, and which candidate was in the shadow."""
+    compared = (schema.comparisons, schema.comparison_labels, schema.comparison_claims)
+    for table in (*compared, schema.shadows, schema.shadow_asks):
         table.create(connection)
 
 

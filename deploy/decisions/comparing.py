@@ -18,7 +18,7 @@ from msgspec import Struct
 from deploy.control import comparisons
 from deploy.control.records import Candidate
 from deploy.control.transaction import Transaction
-from deploy.rules.comparing import Comparison, Labelled, people_asked, probability_of_people
+from deploy.rules.comparing import Comparison, Labelled, drawn, probability_of_people
 from deploy.rules.weighing import Comparisons, weigh
 from deploy.settings import Settings
 from deploy.state import State
@@ -63,10 +63,8 @@ class Comparing:
         samples = [one for value in listed if (one := _sample(value)) is not None]
         units = self._units({one.turn for one in samples})
         settings = self._settings()
-        share, found = (
-            probability_of_people(settings.compare, settings.judge.asked),
-            dict[tuple[str, str], Comparison](),
-        )
+        share = probability_of_people(settings.compare, settings.judge.asked)
+        found = dict[tuple[str, str], Comparison]()
         for one in samples:
             tenant, conversation, turn = one.turn
             pair = Comparison(
@@ -81,11 +79,12 @@ class Comparing:
                 prompt=one.prompt,
                 candidate_reply=one.candidate,
                 incumbent_reply=one.incumbent,
-                people=people_asked(share, settings.compare.second, (_chance.random(), _chance.random())),
+                people=0,
                 probability=share,
                 sampled_at_us=now_us,
             )
-            found.setdefault((tenant, pair.unit), dataclasses.replace(pair, people=0) if pair.identical else pair)
+            draws = _chance.random(), _chance.random()
+            found.setdefault((tenant, pair.unit), drawn(pair, settings.compare.second, draws))
         return list(found.values())
 
     def weighed(

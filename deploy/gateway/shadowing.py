@@ -8,7 +8,6 @@ by its reason. Prompt and replies are kept as the log has them, without personal
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
@@ -39,7 +38,7 @@ from deploy.gateway.redaction import Redaction
 from deploy.gateway.redaction_processes import Unredactable
 from deploy.gateway.said import Choice, Said
 from deploy.rules.assignment import Routing, Shadow, place
-from deploy.rules.comparing import Comparison, people_asked, probability_of_people
+from deploy.rules.comparing import Comparison, drawn, probability_of_people
 from deploy.settings import Settings
 from feedback.clock import Clock
 from feedback.content import TEXT_ROLES, prompt_of, text_of, untrainable
@@ -230,7 +229,6 @@ class ShadowTurns:
         ours, theirs, prompt = text_of(await plain(reply)), text_of(await plain(turn.reply)), prompt_of(turn.messages)
         if ours is None or theirs is None or prompt is None:
             raise Failed("no_text")
-        draws = (_chance.random(), _chance.random())
         pair = Comparison(
             candidate=copy.shadow.candidate,
             incumbent=copy.incumbent,
@@ -243,11 +241,11 @@ class ShadowTurns:
             prompt=prompt,
             candidate_reply=_storable(ours),
             incumbent_reply=_storable(theirs),
-            people=people_asked(self._people, self._second, draws),
+            people=0,
             probability=self._people,
             sampled_at_us=self._clock.now_us(),
         )
-        return dataclasses.replace(pair, people=0) if pair.identical else pair
+        return drawn(pair, self._second, (_chance.random(), _chance.random()))
 
 
 def _name(copy: Copy) -> tuple[str, str, str]:

@@ -7,6 +7,7 @@ of which somebody still has to speak; who skips it, or does not speak in time, h
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ class Comparison:
     candidate_reply: str
     incumbent_reply: str
     people: int
-    """So many are to be asked; 0: the judge alone."""
+    """So many are to be asked (`drawn`); 0: the judge alone."""
     probability: float
     """With which people were to be asked: more than 0, at most 1."""
     sampled_at_us: int
@@ -85,6 +86,12 @@ class Labelled:
     """Rising in the order of sampling."""
     comparison: Comparison
     labels: Sequence[ComparisonLabel]
+
+
+def drawn(pair: Comparison, second: float, draws: tuple[float, float]) -> Comparison:
+    """The pair with how many people are asked about it: nobody where both replies are the same."""
+    people = 0 if pair.identical else people_asked(pair.probability, second, draws)
+    return dataclasses.replace(pair, people=people)
 
 
 def probability_of_people(settings: CompareSettings, judged: bool) -> float:
