@@ -47,3 +47,12 @@ def normal_form(text: str) -> str:
         return " ".join(_SPACE.sub(" ", text).split())
     composed = unicodedata.normalize("NFC", _HIDDEN.sub("", unicodedata.normalize("NFC", text)))
     return " ".join(_SPACE.sub(" ", composed).split())
+
+
+def storable(text: str) -> str:
+    """Without what some database does not take: half a character, and the one that is none.
+
+    >>> storable("a\\ud83d\\0b")
+    'a?\ufffdb'
+    """
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
 
-from sqlalchemy import Connection, delete, select, tuple_
+from sqlalchemy import Connection, select
 
 from deploy.control import schema
 from deploy.control.database import Database, insert_new
@@ -19,7 +19,6 @@ Name = tuple[str, str]
 """Tenant, and conversation or unit."""
 
 
-CLEARED_AT_ONCE = 2_000
 """Rows of a table."""
 
 
@@ -53,21 +52,6 @@ class Assignments:
         query = select(*columns).where(table.c.rollout_id == rollout_id).order_by(table.c.at_us, table.c.id)
         with self._database.read() as connection:
             return [Enrolment(**row._asdict()) for row in connection.execute(query)]
-
-    def clear(self, ended_before_us: int) -> int:
-        """Forget some of whose arm was what in rollouts that ended before this moment, and what was seen of them; how many rows.
-
-        0 once nothing is left. Each call is short, so that chats never wait for it.
-        """
-        rollouts = schema.rollouts
-        over = select(rollouts.c.id).where(rollouts.c.ended_at_us < ended_before_us).scalar_subquery()
-        cleared = 0
-        with self._database.write() as connection:
-            for table in (schema.assignments, schema.enrolments, schema.looks):
-                key = tuple_(*table.primary_key.columns)
-                some = select(*table.primary_key.columns).where(table.c.rollout_id.in_(over)).limit(CLEARED_AT_ONCE)
-                cleared += connection.execute(delete(table).where(key.in_(some))).rowcount
-        return cleared
 
     def expose(self, conversations: Sequence[Conversation]) -> list[Exposure]:
         """What serves the next turn of each; their assignments are on disk when this returns."""

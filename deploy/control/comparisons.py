@@ -14,6 +14,7 @@ from deploy.control.database import Database, insert_new
 from deploy.rules.comparing import JUDGE, OPEN, Comparison, ComparisonLabel, Labelled
 
 COLUMNS = [schema.comparisons.c[field.name] for field in dataclasses.fields(Comparison)]
+LOOKED_AT = [schema.comparisons.c[field.name] for field in dataclasses.fields(Labelled) if field.name != "labels"]
 
 
 class Comparisons:
@@ -33,7 +34,7 @@ class Comparisons:
             return insert_new(connection, schema.comparison_labels, [dataclasses.asdict(one) for one in labels])
 
     def of(self, candidate: str, incumbent: str | None) -> list[Labelled]:
-        """The pairs of these two in the order of sampling, with what was said of them."""
+        """The pairs of these two in the order of sampling, with what was said of them; their texts, which may be long, are not read."""
         with self._database.read() as connection:
             return of(connection, candidate, incumbent)
 
@@ -54,8 +55,12 @@ class Comparisons:
 
 def add(connection: Connection, comparisons: Sequence[Comparison]) -> int:
     """`Comparisons.add`, as a part of something larger."""
-    rows = [dataclasses.asdict(one) | {"id": one.id, "incumbent": one.incumbent or ""} for one in comparisons]
+    rows = [_row(one) for one in comparisons]
     return insert_new(connection, schema.comparisons, rows)
+
+
+def _row(pair: Comparison) -> dict[str, Any]:
+    return dataclasses.asdict(pair) | {"id": pair.id, "incumbent": pair.incumbent or "", "identical": pair.identical}
 
 
 def of(connection: Connection, candidate: str, incumbent: str | None) -> list[Labelled]:
@@ -66,8 +71,8 @@ def of(connection: Connection, candidate: str, incumbent: str | None) -> list[La
     query = select(labels).join(pairs, pairs.c.id == labels.c.comparison_id).where(these)
     for row in connection.execute(query.order_by(labels.c.at_us, labels.c.labeller)):
         said[row.comparison_id].append(ComparisonLabel(**row._asdict()))
-    rows = connection.execute(select(pairs.c.number, pairs.c.id, *COLUMNS).where(these).order_by(pairs.c.number))
-    return [Labelled(row.number, comparison_of(row), tuple(said[row.id])) for row in rows]
+    rows = connection.execute(select(*LOOKED_AT).where(these).order_by(pairs.c.number))
+    return [Labelled(**row._asdict(), labels=tuple(said[row.id])) for row in rows]
 
 
 def comparison_of(row: Row[Any]) -> Comparison:

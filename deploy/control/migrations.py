@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from sqlalchemy import Column, Connection, func, insert, select, text
+from sqlalchemy import Column, Connection, func, insert, inspect, select, text, update
 
 from deploy.control import schema
+from feedback.texts import normal_form
 
 
 def migrate(connection: Connection, found: int) -> None:
@@ -70,10 +71,23 @@ def _from_4(connection: Connection) -> None:
         table.create(connection)
 
 
+def _from_5(connection: Connection) -> None:
+    """Of a pair it is kept whether both replies are the same: the gate need not read them."""
+    pairs = schema.comparisons
+    if pairs.c.identical.name in (column["name"] for column in inspect(connection).get_columns(pairs.name)):
+        return  # the step before has made the table, as it is now
+    _add(connection, pairs.c.identical)
+    replies = connection.execute(select(pairs.c.id, pairs.c.candidate_reply, pairs.c.incumbent_reply))
+    same = [row.id for row in replies if normal_form(row.candidate_reply) == normal_form(row.incumbent_reply)]
+    connection.execute(update(pairs).values(identical=False))
+    for pair_id in same:
+        connection.execute(update(pairs).where(pairs.c.id == pair_id).values(identical=True))
+
+
 def _add(connection: Connection, column: Column[object]) -> None:
     kind = column.type.compile(dialect=connection.dialect)
     connection.execute(text(f"ALTER TABLE {column.table.name} ADD COLUMN {column.name} {kind}"))  # our own names
 
 
-STEPS: Mapping[int, Callable[[Connection], None]] = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4}
+STEPS: Mapping[int, Callable[[Connection], None]] = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4, 5: _from_5}
 """By the version that a step starts from."""

@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 metadata = MetaData()
 
@@ -232,6 +232,7 @@ comparisons = Table(
     Column("people", Integer, nullable=False, doc="so many are to be asked; 0: the judge alone"),
     Column("probability", Float, nullable=False, doc="with which people were to be asked"),
     Column("sampled_at_us", BigInteger, nullable=False),
+    Column("identical", Boolean, nullable=False, doc="both replies are the same, to a person: of it nobody is asked"),
     UniqueConstraint("candidate", "incumbent", "tenant", "unit", name="comparisons_of_unit"),
 )
 """Two replies to one prompt, compared blindly before anybody is served by the candidate: a unit has one of each candidate."""

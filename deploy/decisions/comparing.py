@@ -26,6 +26,7 @@ from feedback.dataset.snapshot import SnapshotError, learned_turns
 from feedback.digests import digest_of
 from feedback.facts.reader import Facts, FactsDamaged
 from feedback.records import Message, TurnKey
+from feedback.texts import storable
 
 log = structlog.get_logger()
 
@@ -101,11 +102,10 @@ class Comparing:
 
     def _leaked(self, candidate: Candidate, pairs: Sequence[Labelled]) -> tuple[str, ...]:
         """Turns of labelled pairs from which this candidate learned. An adapter grows from its base alone, so from one snapshot."""
-        labelled = [pair.comparison for pair in pairs if pair.labels]
-        if not labelled:
+        keys = [(pair.tenant, pair.conversation_id, pair.turn_id) for pair in pairs if pair.labels]
+        if not keys:
             return ()
         learned = self._learned_from(candidate.snapshot)
-        keys = [(one.tenant, one.conversation_id, one.turn_id) for one in labelled]
         return tuple("/".join(key) for key in keys if digest_of(*key) in learned)
 
     def _learned_from(self, name: str) -> frozenset[bytes]:
@@ -136,5 +136,4 @@ def _sample(value: object) -> _Sample | None:
         msgspec.json.encode(one)
     except (msgspec.ValidationError, UnicodeEncodeError):
         return None
-    candidate, incumbent = (text.replace("\0", "\ufffd") for text in (one.candidate, one.incumbent))  # nor that
-    return msgspec.structs.replace(one, candidate=candidate, incumbent=incumbent)
+    return msgspec.structs.replace(one, candidate=storable(one.candidate), incumbent=storable(one.incumbent))

@@ -43,6 +43,7 @@ from deploy.settings import Settings
 from feedback.clock import Clock
 from feedback.content import TEXT_ROLES, prompt_of, text_of, untrainable
 from feedback.records import Message, Turn
+from feedback.texts import storable
 from models.adapters import engine_name
 
 T = TypeVar("T")
@@ -239,8 +240,8 @@ class ShadowTurns:
             unit=copy.unit,
             locale=turn.locale,
             prompt=prompt,
-            candidate_reply=_storable(ours),
-            incumbent_reply=_storable(theirs),
+            candidate_reply=storable(ours),
+            incumbent_reply=storable(theirs),
             people=0,
             probability=self._people,
             sampled_at_us=self._clock.now_us(),
@@ -265,11 +266,6 @@ async def _reply(answer: Answer) -> str | Message:
     finally:
         answer.cancel()
     return said.choices.get(0, Choice()).reply
-
-
-def _storable(text: str) -> str:
-    """Without what some database does not take: half a character, and the one that is none."""
-    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 def _why_skipped(error: Skipped | NotReady | Overloaded | Unsupported) -> str:

@@ -8,6 +8,7 @@ import math
 import structlog
 
 from deploy.console.api import admin_router
+from deploy.control import clearing
 from deploy.control.store import Control
 from deploy.decisions import figures
 from deploy.decisions.operations import Operations
@@ -74,12 +75,12 @@ async def _watch(role: Role, stop: asyncio.Event) -> None:
 
 
 def clear(control: Control, now_us: int) -> None:
-    """Forget which users had which arm in rollouts that ended long ago; the history, the seals and the shares stay."""
+    """Forget what is known of users of rollouts that ended, and of candidates that were decided on, long ago."""
     cleared = 0
-    while some := control.assignments.clear(now_us - KEPT_S * 1_000_000):
+    while some := clearing.clear(control.database, now_us - KEPT_S * 1_000_000):
         cleared += some
     if cleared:
-        log.info("rollouts_cleared", rows=cleared)
+        log.info("users_cleared", rows=cleared)
 
 
 def watch(watching: Watching, rules: Operations) -> None:

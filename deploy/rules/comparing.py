@@ -80,11 +80,16 @@ class ComparisonLabel:
 
 @dataclass(frozen=True)
 class Labelled:
-    """A pair with all that was said of it."""
+    """What the gate has to know of a pair, which is not its texts, with all that was said of it."""
 
-    number: int
-    """Rising in the order of sampling."""
-    comparison: Comparison
+    id: str
+    tenant: str
+    conversation_id: str
+    turn_id: str
+    identical: bool
+    people: int
+    probability: float
+    sampled_at_us: int
     labels: Sequence[ComparisonLabel]
 
 

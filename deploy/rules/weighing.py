@@ -154,21 +154,20 @@ class _Pair:
 
 
 def _read(pair: Labelled, judged: bool, patience_us: int, now_us: int) -> _Pair:
-    one = pair.comparison
-    until_us = one.sampled_at_us + patience_us
+    until_us = pair.sampled_at_us + patience_us
     in_time = [label for label in pair.labels if label.at_us <= until_us]
-    by_people = [label for label in in_time if label.labeller != JUDGE][: one.people]
+    by_people = [label for label in in_time if label.labeller != JUDGE][: pair.people]
     by_judge = next((label for label in in_time if label.labeller == JUDGE), None)
     said = [EVEN if label.preference is None else label.preference for label in by_people]
-    said += [EVEN] * (one.people - len(said))
+    said += [EVEN] * (pair.people - len(said))
     f = EVEN if by_judge is None or by_judge.preference is None else by_judge.preference
-    open_still = not one.identical and now_us <= until_us
+    open_still = not pair.identical and now_us <= until_us
     return _Pair(
-        identical=one.identical,
+        identical=pair.identical,
         f=f,
         h=sum(said) / len(said) if said else EVEN,
-        xi=int(one.people > 0),
-        pi=one.probability,
-        wants_people=open_still and len(by_people) < one.people,
+        xi=int(pair.people > 0),
+        pi=pair.probability,
+        wants_people=open_still and len(by_people) < pair.people,
         wants_judge=open_still and judged and by_judge is None,
     )

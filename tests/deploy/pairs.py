@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import zip_longest
 from typing import Any
 
+from sqlalchemy import select
+
+from deploy.control import comparisons
 from deploy.control.records import Candidate
 from deploy.control.store import Control
 from deploy.rules.comparing import JUDGE, Comparison, ComparisonLabel, Labelled
@@ -34,6 +37,21 @@ def pair(n: int, people: int = 1, at_us: int | None = None) -> Comparison:
         probability=0.5,
         sampled_at_us=n if at_us is None else at_us,
     )
+
+
+def labelled_as(pair: Comparison, labels: Sequence[ComparisonLabel] = ()) -> Labelled:
+    """As the gate sees it."""
+    names = (field.name for field in fields(Labelled) if field.name != "labels")
+    return Labelled(**{name: getattr(pair, name) for name in names}, labels=tuple(labels))
+
+
+def stored(control: Control, candidate: str = CANDIDATE, incumbent: str | None = None) -> list[Comparison]:
+    """The pairs of these two in the database, whole, in the order of sampling."""
+    pairs = comparisons.schema.comparisons
+    these = (pairs.c.candidate == candidate) & (pairs.c.incumbent == (incumbent or ""))
+    with control.database.read() as connection:
+        rows = connection.execute(select(*comparisons.COLUMNS).where(these).order_by(pairs.c.number))
+        return [comparisons.comparison_of(row) for row in rows]
 
 
 def sample(n: int, conversation: str | None = None, **changes: Any) -> dict[str, Any]:
@@ -66,7 +84,7 @@ def labelled(preferences: Sequence[float | None], judge: Sequence[float | None] 
     for n, (said, judged) in enumerate(zip_longest(preferences, judge, fillvalue="nothing")):
         one = replace(pair(n), probability=1.0 if not judge else 0.5)
         labels = [label(one, said)] + ([] if judged == "nothing" else [label(one, judged, JUDGE)])
-        found.append(Labelled(n, one, tuple(labels)))
+        found.append(labelled_as(one, labels))
     return found
 
 

@@ -25,6 +25,7 @@ from feedback.intake.edge import Edge
 from models.bases import Base
 from streams.sqlite.log import SqliteLog
 from tests.deploy.gateways import KEY, Gateway, full, served
+from tests.deploy.pairs import stored
 from tests.fakes import CLOCK, until
 
 pytestmark = pytest.mark.slow
@@ -126,7 +127,7 @@ async def test_in_the_shadow_an_adapter_says_what_it_says_once_it_serves_and_onl
         full(rules, digest)
         await gateway.caught_up()
         adapted, _ = await ask(gateway, **ends)
-    pair = control.comparisons.of(digest, None)[0].comparison
+    (pair,) = stored(control, digest)
     assert (pair.incumbent_reply, pair.candidate_reply, pair.prompt) == (told, adapted, HELLO)
     assert told != adapted
     assert [(turn["policy"], turn["reply"]) for turn in turns(log)] == [

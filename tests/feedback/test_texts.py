@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedback.texts import is_blank, normal_form
+from feedback.texts import is_blank, normal_form, storable
 
 INVISIBLE = {
     "zero width space": "\u200b",
@@ -97,3 +97,12 @@ def test_a_normal_form_is_its_own_and_that_of_every_way_to_write_it(text: str, f
     assert normal_form(normal) == normal
     assert normal_form(unicodedata.normalize(form, text)) == normal
     assert (normal == "") == is_blank(text)
+
+
+@given(st.text(st.characters(), max_size=20) | st.text("a\0\ud83d\udc00é", max_size=8))
+def test_what_is_stored_is_any_databases_text_and_else_as_it_was(text: str) -> None:
+    stored = storable(text)
+    assert "\0" not in stored
+    assert stored.encode().decode() == stored
+    assert len(stored) == len(text)
+    assert all(a == b for a, b in zip(stored, text, strict=True) if b != "\0" and not "\ud800" <= b <= "\udfff")

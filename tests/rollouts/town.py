@@ -28,6 +28,7 @@ from feedback.facts.reader import Facts
 from models.bases import Base, find_base
 from models.settings import BaseModelSettings, TinySettings
 from tests.deploy.candidates import good_report
+from tests.deploy.pairs import stored
 from tests.deploy.real_models import make_adapter, make_base
 from tests.fakes import ManualClock, until
 from tests.whole_service import WholeService, whole_service
@@ -112,7 +113,7 @@ class Town:
         labelled = 0
         while (asked := await self.service.chats.get("/v1/label/next")).status_code == 200:
             pair = asked.json()["pair"]
-            truth = {one.comparison.id: one.comparison for one in self.service.control.comparisons.of(candidate, None)}
+            truth = {one.id: one for one in stored(self.service.control, candidate)}
             ours_first = pair["first"] == truth[pair["id"]].candidate_reply
             likes_ours = self._random.random() < self.preferred
             said = {"id": pair["id"], "answer": "first" if ours_first == likes_ours else "second"}

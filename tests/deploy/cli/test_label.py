@@ -54,7 +54,7 @@ def said(state: Path) -> dict[str, list[tuple[str, float | None, str]]]:
     with closing(store(state)) as control:
         stored = control.comparisons.of(CANDIDATE, None)
     return {
-        one.comparison.id: [(label.labeller, label.preference, label.reason) for label in one.labels]
+        one.id: [(label.labeller, label.preference, label.reason) for label in one.labels]
         for one in stored
         if one.labels
     }

@@ -8,11 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
 
 from deploy.control import schema
-from deploy.control.assignments import CLEARED_AT_ONCE
-from deploy.control.records import RolloutLook
 from deploy.control.store import Control, open_control
 from deploy.rules.assignment import WINDOW_US, Assignment, Conversation, Exposure
 from deploy.rules.rollout import Promote, Rollback
@@ -136,34 +133,3 @@ def test_without_a_canary_nothing_is_stored(control: Control) -> None:
     control.expose("t", "c", "u", 1)
     with control.read() as tx:
         assert tx.connection.execute(schema.assignments.select()).all() == []
-
-
-def test_of_rollouts_that_ended_long_ago_the_units_are_forgotten_and_of_no_other(control: Control) -> None:
-    _clears(control)
-
-
-def test_so_they_are_on_postgresql(postgres: str) -> None:
-    with fresh(postgres, "clears") as url:
-        control = open_control(url)
-        _clears(control)
-        control.close()
-
-
-def _clears(control: Control) -> None:
-    asked = [Conversation("t", f"c-{n}", f"u-{n}", n) for n in range(CLEARED_AT_ONCE + 1)]
-    canary(control)
-    control.expose_all(asked)
-    with control.change() as tx:
-        tx.save_look(RolloutLook("r", 1, {}))
-    assert control.assignments.clear(2**62) == 0
-    do(control, Rollback())
-    with control.read() as tx:
-        ended_at_us = tx.connection.execute(select(schema.rollouts.c.ended_at_us)).scalar_one()
-    assert control.assignments.clear(ended_at_us) == 0
-    cleared = list(iter(lambda: control.assignments.clear(ended_at_us + 1), 0))
-    assert cleared == [2 * CLEARED_AT_ONCE + 1, 2]
-    assert control.assignment("r", "t", "c-0") is None
-    assert control.assignments.enrolments("r") == []
-    with control.read() as tx:
-        assert tx.look("r") is None
-        assert [period.rollout_id for period in tx.periods("r")] == ["r"]

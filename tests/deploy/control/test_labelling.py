@@ -6,53 +6,30 @@ import itertools
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import get_args
 
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import update
 
 from deploy.control import schema
 from deploy.control.labelling import UnknownPair
-from deploy.control.store import Control, open_control
+from deploy.control.store import Control
 from deploy.errors import Failed, Refused
 from deploy.rules.comparing import JUDGE, OPEN, Comparison, ComparisonLabel, people_asked
 from deploy.rules.labelling import CLAIM_US, Agreement, Answer, Question, preference
 from deploy.rules.rollout import CandidateState
 from feedback.statistics.intervals import wilson
 from tests.deploy.pairs import CANDIDATE, add_candidate, pair
-from tests.deploy.postgres import fresh
 
 PATIENCE_S = 3 * 86_400
 
 
-@pytest.fixture(scope="module")
-def on_postgres(request: pytest.FixtureRequest) -> Iterator[Control]:
-    """A store on PostgreSQL for all these tests: to make one takes a second."""
-    with fresh(request.getfixturevalue("postgres"), "labelling") as url:
-        opened = open_control(url)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-def control(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Control]:
+@pytest.fixture
+def control(any_control: Control) -> Control:
     """A store that knows the candidate of the pairs and nothing else."""
-    if request.param == "sqlite":
-        opened = open_control(tmp_path / "control.db")
-        add_candidate(opened)
-        yield opened
-        opened.close()
-        return
-    shared: Control = request.getfixturevalue("on_postgres")
-    with shared.database.write() as connection:
-        for table in (schema.comparisons, schema.comparison_labels, schema.comparison_claims, schema.candidates):
-            connection.execute(delete(table))
-        connection.execute(update(schema.serving).values(incumbents=[None]))
-    add_candidate(shared)
-    yield shared
+    add_candidate(any_control)
+    return any_control
 
 
 def asked(control: Control, who: str, now_us: int = 1, tenant: str | None = None, draw: float = 0.0) -> Question | None:
@@ -65,7 +42,7 @@ def says(control: Control, who: str, one: Comparison, answer: Answer = "first", 
 
 def given(control: Control, one: Comparison) -> list[tuple[str, float | None]]:
     """Who said what of a pair."""
-    found = {labelled.comparison.id: labelled.labels for labelled in control.comparisons.of(CANDIDATE, None)}
+    found = {labelled.id: labelled.labels for labelled in control.comparisons.of(CANDIDATE, None)}
     return [(label.labeller, label.preference) for label in found[one.id]]
 
 
@@ -277,7 +254,7 @@ def test_three_people_at_once_label_what_was_sampled_nobody_twice(control: Contr
     for thread in threads:
         thread.join(timeout=120)
     stored = control.comparisons.of(CANDIDATE, None)
-    assert {one.comparison.id: len(one.labels) for one in stored} == {one.id: one.people for one in pairs}
+    assert {one.id: len(one.labels) for one in stored} == {one.id: one.people for one in pairs}
     assert all(len(ids) == len(set(ids)) for ids in seen.values())
     assert all(seen.values())
     asked_of = sum(one.people > 0 for one in pairs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from deploy.errors import Failed
 from deploy.rules.assignment import Routing
 from deploy.settings import Settings
 from tests.deploy.control.version_1 import bare, content, copy, indexes, unpacked
+from tests.deploy.pairs import CANDIDATE, pair
 from tests.deploy.postgres import fresh
 from tests.fakes import CLOCK
 
@@ -135,19 +137,21 @@ def test_the_rollout_under_way_goes_on_by_its_rule_and_the_next_one_has_a_salt(w
     control.close()
 
 
-BEFORE_3, BEFORE_4, BEFORE_5 = (
+BEFORE_3, BEFORE_4, BEFORE_5, BEFORE_6 = (
     ("ALTER TABLE rollouts DROP COLUMN salt",),
     ("DROP TABLE enrolments", "DROP TABLE looks", "DROP TABLE objections"),
     (
         *("DROP TABLE comparisons", "DROP TABLE comparison_labels", "DROP TABLE comparison_claims"),
         *("DROP TABLE shadows", "DROP TABLE shadow_asks"),
     ),
+    ("ALTER TABLE comparisons DROP COLUMN identical",),
 )
 
 
 @ANY_SERVER
 @pytest.mark.parametrize(
-    ("version", "lacks"), [(2, BEFORE_3 + BEFORE_4 + BEFORE_5), (3, BEFORE_4 + BEFORE_5), (4, BEFORE_5)]
+    ("version", "lacks"),
+    [(2, BEFORE_3 + BEFORE_4 + BEFORE_5), (3, BEFORE_4 + BEFORE_5), (4, BEFORE_5), (5, BEFORE_6)],
 )
 def test_a_database_of_a_later_version_is_brought_up_to_date_too(
     where: str | Path, version: int, lacks: tuple[str, ...]
@@ -157,6 +161,18 @@ def test_a_database_of_a_later_version_is_brought_up_to_date_too(
     say(where, *lacks, f"UPDATE schema_version SET version = {version}")
     open_control(where).close()
     assert (content(where), indexes(where)) == up_to_date
+
+
+@ANY_SERVER
+def test_of_pairs_that_were_there_it_is_known_whether_both_replies_are_the_same(where: str | Path) -> None:
+    control = open_control(where)
+    same = replace(pair(1), candidate_reply="Good  day!", incumbent_reply="Good day!")
+    control.comparisons.add([same, pair(2)])
+    control.close()
+    say(where, *BEFORE_6, "UPDATE schema_version SET version = 5")
+    control = open_control(where)
+    assert [one.identical for one in control.comparisons.of(CANDIDATE, None)] == [True, False]
+    control.close()
 
 
 @ANY_SERVER

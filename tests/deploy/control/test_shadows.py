@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from deploy.control.shadows import begin_shadow, end_shadow, ended_shadows, read_shadow, tally_shadow
-from deploy.control.store import Control, open_control
+from deploy.control.store import Control
 from deploy.rules.assignment import Shadow
 from deploy.rules.rollout import Rollout
 from feedback.statistics.plan import DAY_US
 from tests.deploy.pairs import CANDIDATE, pair
-from tests.deploy.postgres import fresh
 
 SHADOW = Shadow("s-1", CANDIDATE, 1, 100, 1_000, "5a" * 32)
 NOW_US = 100 * DAY_US
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-def begun(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Control]:
+@pytest.fixture
+def begun(any_control: Control) -> Control:
     """With a candidate in the shadow."""
-    if request.param == "sqlite":
-        control = open_control(tmp_path / "shadow.db")
-        begin(control)
-        yield control
-        control.close()
-        return
-    with fresh(request.getfixturevalue("postgres"), "shadow") as url:
-        control = open_control(url)
-        begin(control)
-        yield control
-        control.close()
+    begin(any_control)
+    return any_control
 
 
 def begin(control: Control, shadow: Shadow = SHADOW) -> None:

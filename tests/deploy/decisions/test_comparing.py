@@ -17,7 +17,7 @@ from feedback.settings import JudgeSettings
 from tests.deploy.candidates import make_candidate
 from tests.deploy.decisions.approving import approve
 from tests.deploy.decisions.people import commit, turn_of
-from tests.deploy.pairs import sample
+from tests.deploy.pairs import sample, stored
 from tests.fakes import ManualClock
 from tests.models.snapshots import said, seal, thumb, turn
 
@@ -33,14 +33,10 @@ def trained(folder: Path, samples: list[Any], name: str = "s-1", seed: int = 0, 
     return make_candidate(folder, seed, samples=samples, snapshot=name)
 
 
-def pairs_of(control: Control, digest: str) -> list[Comparison]:
-    return [one.comparison for one in control.comparisons.of(digest, None)]
-
-
 def label_all(
     control: Control, digest: str, preference: float, at_us: int, labeller: str = "anna", first: int = 0
 ) -> None:
-    said_of = [ComparisonLabel(one.id, labeller, preference, at_us, {}) for one in pairs_of(control, digest)[first:]]
+    said_of = [ComparisonLabel(one.id, labeller, preference, at_us, {}) for one in stored(control, digest)[first:]]
     control.comparisons.label(said_of)
 
 
@@ -49,7 +45,7 @@ def test_each_sample_becomes_a_pair_that_a_person_is_asked_about_where_there_is_
 ) -> None:
     digest = trained(folder, [sample(n) for n in range(3)])
     rules.register(digest)
-    pairs = pairs_of(rules.control, digest)
+    pairs = stored(rules.control, digest)
     assert [one.turn_id for one in pairs] == ["t-0000", "t-0001", "t-0002"]
     first = replace(pairs[0], people=0)
     assert first == Comparison(
@@ -69,13 +65,13 @@ def test_a_user_is_compared_once_and_a_turn_that_the_facts_do_not_know_by_its_co
     commit(folder.parent / "facts", [*served, turn_of("bob", 1, "c-0002", turn_id="t-0002")])
     digest = trained(folder, [sample(n) for n in range(4)] + [sample(5, "c-0003")])
     rules.register(digest)
-    assert [one.unit for one in pairs_of(rules.control, digest)] == ["anna", "bob", "c-0003"]
+    assert [one.unit for one in stored(rules.control, digest)] == ["anna", "bob", "c-0003"]
 
 
 def test_identical_replies_are_kept_as_a_tie_and_nobody_is_asked(rules: Operations, folder: Path) -> None:
     digest = trained(folder, [sample(1, candidate="It is here.", incumbent=" It is  here.\n"), sample(2)])
     rules.register(digest)
-    same, other = pairs_of(rules.control, digest)
+    same, other = stored(rules.control, digest)
     assert (same.identical, same.people, same.probability) == (True, 0, 1.0)
     assert other.people >= 1
 
@@ -86,7 +82,7 @@ def test_where_there_is_a_judge_a_share_of_the_pairs_goes_to_people_and_some_to_
     rules = Operations(control, lambda: JUDGED, folder, clock)
     digest = trained(folder, [sample(n) for n in range(400)])
     rules.register(digest)
-    pairs = pairs_of(control, digest)
+    pairs = stored(control, digest)
     asked = sum(one.people > 0 for one in pairs)
     assert {one.probability for one in pairs} == {0.2}
     assert 40 < asked < 120, "a fifth of 400, within five standard deviations"
@@ -97,11 +93,11 @@ def test_registering_again_draws_nothing_anew(control: Control, clock: ManualClo
     rules = Operations(control, lambda: JUDGED, folder, clock)
     digest = trained(folder, [sample(n) for n in range(60)])
     rules.register(digest)
-    before = pairs_of(control, digest)
+    before = stored(control, digest)
     clock.set_forward(60)
     rules.register(digest)
     rules.discover()
-    assert pairs_of(control, digest) == before
+    assert stored(control, digest) == before
 
 
 def test_a_kill_in_the_middle_of_registering_leaves_nothing_behind(
@@ -114,9 +110,9 @@ def test_a_kill_in_the_middle_of_registering_leaves_nothing_behind(
         )
         with pytest.raises(KeyboardInterrupt):
             rules.register(digest)
-    assert (rules.candidates(), pairs_of(rules.control, digest)) == ([], [])
+    assert (rules.candidates(), stored(rules.control, digest)) == ([], [])
     rules.register(digest)
-    assert len(pairs_of(rules.control, digest)) == 3
+    assert len(stored(rules.control, digest)) == 3
 
 
 @pytest.mark.parametrize(
@@ -128,7 +124,7 @@ def test_samples_that_can_not_be_compared_are_no_pairs_and_the_candidate_is_regi
 ) -> None:
     digest = trained(folder, broken)
     assert rules.register(digest)["state"] == "held"
-    assert pairs_of(rules.control, digest) == []
+    assert stored(rules.control, digest) == []
 
 
 def test_a_reply_with_a_character_that_no_database_takes_is_compared_without_it(
@@ -136,7 +132,7 @@ def test_a_reply_with_a_character_that_no_database_takes_is_compared_without_it(
 ) -> None:
     digest = trained(folder, [sample(1, candidate="a\0b")])
     rules.register(digest)
-    assert pairs_of(control, digest)[0].candidate_reply == "a\ufffdb"
+    assert stored(control, digest)[0].candidate_reply == "a\ufffdb"
 
 
 def test_what_people_prefer_passes_at_the_controllers_next_look_and_can_be_approved(
@@ -172,7 +168,7 @@ def test_a_label_that_moves_figures_alone_seals_nothing_anew_until_somebody_look
 ) -> None:
     digest = trained(folder, [sample(n) for n in range(32)])
     seal_before = rules.register(digest)["evidence"]
-    first = pairs_of(rules.control, digest)[0]
+    first = stored(rules.control, digest)[0]
     for labeller in ("anna", "bob"):
         rules.control.comparisons.label([ComparisonLabel(first.id, labeller, 1.0, clock.now_us(), {})])
     rules.recount()

@@ -55,7 +55,7 @@ async def says(gateway: Gateway, key: str, one: Comparison, answer: str, **more:
 def labels(control: Control) -> dict[str, dict[str, float | None]]:
     """What was said, by pair and person."""
     stored = control.comparisons.of(CANDIDATE, None)
-    return {one.comparison.id: {label.labeller: label.preference for label in one.labels} for one in stored}
+    return {one.id: {label.labeller: label.preference for label in one.labels} for one in stored}
 
 
 async def test_a_person_is_asked_and_answers_until_nothing_is_left(gateway: Gateway) -> None:

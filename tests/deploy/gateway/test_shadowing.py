@@ -20,10 +20,10 @@ from deploy.control.store import Control
 from deploy.decisions.operations import Operations
 from deploy.gateway import metrics
 from deploy.rules.assignment import place
-from deploy.rules.comparing import Comparison
 from deploy.serving_settings import ShadowSettings
 from tests.deploy.candidates import make_candidate
 from tests.deploy.gateways import Gateway, full, running
+from tests.deploy.pairs import stored
 from tests.fakes import PACE_S, FakeEngine, FakeGeneration, until
 
 EVERYBODY = ShadowSettings(share=1.0)
@@ -107,10 +107,6 @@ async def chat(gateway: Gateway, user: str = "ann", **options: Any) -> str:
     return str(done.choices[0].message.content)
 
 
-def pairs(control: Control, candidate: str, incumbent: str | None = None) -> list[Comparison]:
-    return [one.comparison for one in control.comparisons.of(candidate, incumbent)]
-
-
 def asks(control: Control) -> list[tuple[str, str | None]]:
     """Units and failures."""
     table = schema.shadow_asks
@@ -131,9 +127,9 @@ async def test_a_served_turn_becomes_a_pair_as_the_log_has_it_and_nobody_sees_th
             told = "".join([chunk.choices[0].delta.content or "" async for chunk in chunks])
         else:
             told = await chat(running_gateway)
-        await until(lambda: len(pairs(control, digest)) == 1, "a pair")
+        await until(lambda: len(stored(control, digest)) == 1, "a pair")
         (logged,) = running_gateway.events()
-    (pair,) = pairs(control, digest)
+    (pair,) = stored(control, digest)
     assert told == pair.incumbent_reply == "base says hello."
     assert pair.candidate_reply == f"{digest[:4]} says hello."
     assert (pair.prompt, pair.unit) == (logged["messages"], logged["user_id"])
@@ -171,7 +167,7 @@ async def test_a_user_is_compared_once_whatever_they_ask(
     async with gateway(control, folder, engine) as running_gateway:
         for n in range(3):
             await chat(running_gateway, messages=[{"role": "user", "content": f"question {n}"}])
-            await until(lambda: len(pairs(control, digest)) == 1, "the one pair")
+            await until(lambda: len(stored(control, digest)) == 1, "the one pair")
         await until(lambda: skipped("asked_before") == before + 2, "two that were not copied")
     assert engine.asked_for(digest) == 1
 
@@ -190,8 +186,8 @@ async def test_of_two_gateways_one_asks_and_each_draws_the_same_users(
         drawn = {u for u in users if place(shadow.id, shadow.salt, f"default/{units[u]}") < 0.5}
         for user in users:
             await asyncio.gather(chat(one, user), chat(two, user))
-        await until(lambda: len(pairs(control, digest)) == len(drawn), "a pair of each")
-    assert {pair.unit for pair in pairs(control, digest)} == {units[user] for user in drawn}
+        await until(lambda: len(stored(control, digest)) == len(drawn), "a pair of each")
+    assert {pair.unit for pair in stored(control, digest)} == {units[user] for user in drawn}
     assert engine.asked_for(digest) + other.asked_for(digest) == len(drawn)
 
 
@@ -239,7 +235,7 @@ async def test_nothing_is_copied_beside_a_rollout_or_while_everything_is_halted(
         rules.rollback(actor="ada")
         await running_gateway.caught_up()
         await chat(running_gateway, "u-3")
-        await until(lambda: len(pairs(control, digest)) == 1, "the one pair")
+        await until(lambda: len(stored(control, digest)) == 1, "the one pair")
     assert [unit for unit, _ in asks(control)] == [running_gateway.edge.user("u-3")]
 
 
@@ -250,8 +246,8 @@ async def test_it_is_compared_with_the_adapter_that_served(
     digest = shadowed(rules, folder, engine, 2, incumbent=serving)
     async with gateway(control, folder, engine) as running_gateway:
         await chat(running_gateway)
-        await until(lambda: len(pairs(control, digest, serving)) == 1, "a pair")
-    assert pairs(control, digest, serving)[0].incumbent_reply == f"{serving[:4]} says hello."
+        await until(lambda: len(stored(control, digest, serving)) == 1, "a pair")
+    assert stored(control, digest, serving)[0].incumbent_reply == f"{serving[:4]} says hello."
 
 
 async def test_a_candidate_that_rambles_holds_up_nobody_and_fails_at_its_limit(
@@ -285,14 +281,14 @@ async def test_a_copy_gives_way_to_those_who_chat_and_its_user_may_be_asked_for_
             chatting.append(asyncio.create_task(chat(running_gateway, f"u-{n}")))
             await until(lambda: engine.asked_for(None) == n + 1, "one more under way")  # noqa: B023
         await until(lambda: skipped("made_way") == before + 1, "the copy's end")
-        assert pairs(control, digest) == []
+        assert stored(control, digest) == []
         engine.held = engine.rambles = False
         await asyncio.gather(*chatting)
         user = running_gateway.edge.user("u-0")
 
         async def compared() -> bool:
             await chat(running_gateway, "u-0")
-            return user in {pair.unit for pair in pairs(control, digest)}
+            return user in {pair.unit for pair in stored(control, digest)}
 
         await until(compared, "a pair after all")
 
@@ -305,8 +301,8 @@ async def test_the_days_limit_holds_and_is_told(
     async with gateway(control, folder, engine, two) as running_gateway:
         for n in range(4):
             await chat(running_gateway, f"u-{n}")
-            await until(lambda: len(pairs(control, digest)) + skipped("daily_cap") - before == n + 1, "one more")  # noqa: B023
-    assert (len(pairs(control, digest)), engine.asked_for(digest)) == (2, 2)
+            await until(lambda: len(stored(control, digest)) + skipped("daily_cap") - before == n + 1, "one more")  # noqa: B023
+    assert (len(stored(control, digest)), engine.asked_for(digest)) == (2, 2)
 
 
 async def test_an_adapter_that_can_not_be_loaded_leaves_the_incumbent_serving(
@@ -361,13 +357,13 @@ async def test_a_gateway_that_ends_ends_its_copy_and_the_next_one_goes_on_with_o
     async with gateway(control, folder, engine) as first:
         await chat(first, "u-0")
         await until(lambda: engine.asked_for(digest) == 1, "the copy")
-    assert pairs(control, digest) == []
+    assert stored(control, digest) == []
     again, before = ShadowedEngine(), skipped("asked_before")
     async with gateway(control, folder, again) as second:
         await chat(second, "u-0")
         await until(lambda: skipped("asked_before") == before + 1, "one who was asked for")
         await chat(second, "u-1")
-        await until(lambda: len(pairs(control, digest)) == 1, "a pair of another")
+        await until(lambda: len(stored(control, digest)) == 1, "a pair of another")
     assert Counter(again.asked_for(who) for who in (None, digest)) == Counter([2, 1])
 
 

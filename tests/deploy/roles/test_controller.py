@@ -25,7 +25,7 @@ from tests.deploy.candidates import make_candidate
 from tests.deploy.conftest import WON
 from tests.deploy.decisions.approving import approve
 from tests.deploy.decisions.people import People
-from tests.deploy.pairs import label, sample
+from tests.deploy.pairs import label, sample, stored
 from tests.fakes import ManualClock, until
 from tests.judge_server import judge_server, prefers
 from tests.models.snapshots import said, seal, turn
@@ -171,8 +171,7 @@ async def test_a_candidate_passes_by_what_people_and_the_judge_say_of_its_pairs_
         settings = Settings(judge=judge, compare=CompareSettings(people=1.0, second=0.0))
         async with controller(state, control, clock, settings=settings) as (_, client):
             await until(lambda: len(server.asked) == 48 and clock.waiting == 2, "every pair was judged, in both orders")
-            pairs = [one.comparison for one in control.comparisons.of(digest, None)]
-            control.comparisons.label([label(one, 1.0, at_us=clock.now_us()) for one in pairs])
+            control.comparisons.label([label(one, 1.0, at_us=clock.now_us()) for one in stored(control, digest)])
             await clock.live_through(WATCH_S + REFRESH_S, REFRESH_S)  # so that it has looked again
             (view,) = (await client.get("/admin/v1/candidates")).json()
             shown = (await client.get(f"/admin/v1/candidates/{digest}")).json()

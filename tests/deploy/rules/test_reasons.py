@@ -8,10 +8,9 @@ from typing import Any, get_args
 import pytest
 
 from deploy.rules import reasons
-from deploy.rules.comparing import Labelled
 from deploy.rules.reasons import SENTENCES, Code, Reason, as_json, from_json, in_short, sentence
 from deploy.rules.weighing import weigh
-from tests.deploy.pairs import compared, pair
+from tests.deploy.pairs import compared, labelled_as, pair
 
 FIGURES: dict[str, dict[str, Any]] = {
     "not_finite": {"names": ["a", "b", "c", "d", "e", "f", "g"]},
@@ -72,7 +71,7 @@ def test_the_first_reason_stands_for_all() -> None:
 
 
 def test_who_still_has_to_speak_is_named() -> None:
-    waiting = weigh([Labelled(n, pair(n), ()) for n in range(4)], True, 1_000, 1)
+    waiting = weigh([labelled_as(pair(n)) for n in range(4)], True, 1_000, 1)
     assert sentence(Reason("too_few_comparisons", waiting.figures)) == (
         "blind comparisons: 0 of 4 pairs count, E 1 of 25 that it takes, 4 wait for people (`trimtab label`), "
         "4 wait for the judge: hold"

@@ -16,7 +16,7 @@ from deploy.rules.comparing import JUDGE, Comparison, Labelled
 from deploy.rules.weighing import ALPHA, FARTHEST, Comparisons, weigh
 from feedback.statistics.plan import log_promotion
 from feedback.statistics.shadow import BETS, WEIGHTS
-from tests.deploy.pairs import compared, label, labelled, pair
+from tests.deploy.pairs import compared, label, labelled, labelled_as, pair
 from tests.feedback.statistics import literal
 
 PATIENCE_US = 1_000
@@ -28,7 +28,7 @@ def seen(pairs: list[Labelled], judged: bool = False, now_us: int = 1, **more: A
 
 
 def numbered(*pairs: tuple[Comparison, list[Any]]) -> list[Labelled]:
-    return [Labelled(n, one, tuple(labels)) for n, (one, labels) in enumerate(pairs)]
+    return [labelled_as(one, labels) for one, labels in pairs]
 
 
 @given(st.lists(st.tuples(st.none() | st.floats(0, 1), said, st.booleans()), max_size=12), st.floats(0.05, 1))
@@ -90,7 +90,7 @@ def test_of_a_pair_for_two_people_the_mean_counts_once_both_have_spoken() -> Non
 def test_identical_replies_are_a_tie_that_nobody_is_asked_about_and_no_bet_is_made_on_them() -> None:
     same = replace(pair(9), candidate_reply="It is  here.", incumbent_reply="It is here.\n", people=0)
     pairs = labelled([1.0, 0.0, 1.0], [0.1, 0.2, 0.3])
-    with_it = [pairs[0], Labelled(9, same, ()), *pairs[1:]]
+    with_it = [pairs[0], labelled_as(same), *pairs[1:]]
     found, without = seen(with_it, judged=True), seen(pairs, judged=True)
     assert (found.identical, found.counted, found.wait_judge) == (1, 4, 0)
     assert (found.log_e, found.log_e_loses) == (without.log_e, without.log_e_loses)
