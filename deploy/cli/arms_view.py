@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
+from deploy.decisions.views import mismatched
 from deploy.rules.names import percent
 from deploy.text import shown
 
@@ -22,7 +23,7 @@ SENTENCES = {
 """By what is to be done."""
 MISMATCH = (
     "waiting mends no sample ratio, for who came otherwise than drawn stays counted: find what lies between the draw and the count "
-    "(docs/operations/alerts.md, TrimtabSampleRatioMismatch), then `trimtab rollback --reason …` and begin anew"
+    "(docs/operations/alerts.md, TrimtabSampleRatioMismatch), roll back, and begin anew"
 )
 """What to do where users did not come as they were drawn."""
 
@@ -30,7 +31,7 @@ MISMATCH = (
 def verdict_lines(look: dict[str, Any]) -> Iterable[str]:
     """What the controller saw last, in a sentence or two, and how many units that rests on."""
     yield f"{SENTENCES.get(look['action'], look['action'])}: {'; '.join(look['reasons'])}"
-    if look["action"] == "hold" and any(_mismatch(row) for row in look.get("sample_ratio", ())):
+    if mismatched(look):
         yield MISMATCH
     if look["metrics"]:
         said = [f"{arm} {look['units'][arm]:,} ({look['closed'][arm]:,} closed)" for arm in ("candidate", "incumbent")]
@@ -66,10 +67,6 @@ def arms_table(look: dict[str, Any]) -> Table:
             f"{_odds(row['log_evidence_of_harm'])}, {_odds(row['log_evidence_needed'])}",
         )
     return table
-
-
-def _mismatch(row: dict[str, Any]) -> bool:
-    return bool(row["log_evidence"] >= row["log_evidence_needed"])
 
 
 def _part(bad: int, of: int) -> str:

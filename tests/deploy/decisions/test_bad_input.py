@@ -222,10 +222,7 @@ def test_dislikes_of_one_arm_that_come_after_their_windows_hold(watched: Watched
 def test_draws_of_one_arm_that_are_lost_hold_with_the_numbers_and_what_to_do_also_where_the_clock_was_set(
     watched: Watched,
 ) -> None:
-    watched.people.come(400, 2 * DAY_S, errors=(0.3, 0.3))
-    lost = (schema.enrolments.c.arm == "candidate") & schema.enrolments.c.unit.regexp_match("[13]")
-    with watched.control.change() as tx:
-        tx.connection.execute(delete(schema.enrolments).where(lost))
+    lose_draws(watched)
     document, step = watched.look()
     (assigned,) = [row for row in document["sample_ratio"] if row["counted"] == "assigned"]
     arms = document["units"]
@@ -244,3 +241,28 @@ def test_draws_of_one_arm_that_are_lost_hold_with_the_numbers_and_what_to_do_als
     assert document["reasons"][0].startswith("the clock was set ahead")
     assert document["reasons"][1].startswith("sample ratio: ")
     assert document["sample_ratio"][0] == assigned
+    assert watched.rules.serving()["next"].startswith("trimtab rollback ")
+
+
+def test_after_a_sample_ratio_mismatch_a_new_rollout_of_the_same_candidate_begins_anew(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose_draws(watched)
+    assert watched.look()[0]["action"] == "hold"
+    digest = watched.rules.serving()["rollout"]["candidate"]
+    watched.rules.rollback(actor="ada", reason="draws were lost")
+    settle_draws(monkeypatch, "6b")
+    approve(watched.rules, digest, override_hold=True)
+    watched.rules.promote(actor="ada")
+    watched.people.come(100, DAY_S / 2, errors=(0.3, 0.3))
+    document, _ = watched.look()
+    assert document["action"] == "wait"
+    assert document["sample_ratio"][0]["of"] == 100
+
+
+def lose_draws(watched: Watched) -> None:
+    """Users came, and of many of the candidate's nobody knows any more that they were drawn."""
+    watched.people.come(400, 2 * DAY_S, errors=(0.3, 0.3))
+    lost = (schema.enrolments.c.arm == "candidate") & schema.enrolments.c.unit.regexp_match("[13]")
+    with watched.control.change() as tx:
+        tx.connection.execute(delete(schema.enrolments).where(lost))
