@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
+from deploy.decisions.views import mismatched
 from deploy.rules.names import percent
 from deploy.text import shown
 
@@ -20,11 +21,18 @@ SENTENCES = {
     "promote": "ready for everybody",
 }
 """By what is to be done."""
+MISMATCH = (
+    "waiting mends no sample ratio, for who came otherwise than drawn stays counted: find what lies between the draw and the count "
+    "(docs/operations/alerts.md, TrimtabSampleRatioMismatch), roll back, and begin anew"
+)
+"""What to do where users did not come as they were drawn."""
 
 
 def verdict_lines(look: dict[str, Any]) -> Iterable[str]:
     """What the controller saw last, in a sentence or two, and how many units that rests on."""
     yield f"{SENTENCES.get(look['action'], look['action'])}: {'; '.join(look['reasons'])}"
+    if mismatched(look):
+        yield MISMATCH
     if look["metrics"]:
         said = [f"{arm} {look['units'][arm]:,} ({look['closed'][arm]:,} closed)" for arm in ("candidate", "incumbent")]
         late = f"; {look['late']:,} events came too late to count" if look["late"] else ""

@@ -65,6 +65,12 @@ ROLLOUT_BAD_UNITS = Gauge(
 ROLLOUT_HARM = Gauge(
     "trimtab_rollout_harm", "Evidence of harm, as a part of what rolls back (or pauses): 1 does.", ["metric", "age_hours", "group"], registry=None
 )  # fmt: skip
+ROLLOUT_SAMPLE_RATIO = Gauge(
+    "trimtab_rollout_sample_ratio",
+    "Evidence that units did not come to the arms as they were drawn, as a part of what holds the rollout: 1 does.",
+    ["counted"],
+    registry=None,
+)
 SHADOW_STARTED = Gauge(
     "trimtab_shadow_started_timestamp_seconds",
     "Unix time since when a candidate answers a copy of some turns, unseen; 0 where none does.",
@@ -94,6 +100,7 @@ GAUGES = (
     ROLLOUT_CLOSED_UNITS,
     ROLLOUT_BAD_UNITS,
     ROLLOUT_HARM,
+    ROLLOUT_SAMPLE_RATIO,
     SHADOW_STARTED,
     SHADOW_HELD,
     ROLLBACKS,
@@ -171,16 +178,24 @@ def _set_look(look: RolloutLook | None) -> None:
     action = look.document["action"] if look is not None else None
     for name in get_args(Action):
         ROLLOUT_VERDICT.labels(action=name).set(name == action)
-    for gauge in (ROLLOUT_UNITS, ROLLOUT_CLOSED_UNITS, ROLLOUT_BAD_UNITS, ROLLOUT_HARM):
+    for gauge in (ROLLOUT_UNITS, ROLLOUT_CLOSED_UNITS, ROLLOUT_BAD_UNITS, ROLLOUT_HARM, ROLLOUT_SAMPLE_RATIO):
         gauge.clear()  # of a rollout that is over nothing is shown
     for arm, units in look.document["units"].items() if look is not None else ():
         ROLLOUT_UNITS.labels(arm=arm).set(units)
     for row in look.document["metrics"] if look is not None else ():
         labels = {"metric": row["metric"], "age_hours": f"{row['age_h']:g}", "group": row["slice"] or "all"}
-        ROLLOUT_HARM.labels(**labels).set(math.exp(min(0.0, row["log_evidence_of_harm"] - row["log_evidence_needed"])))
+        ROLLOUT_HARM.labels(**labels).set(_part_of(row["log_evidence_needed"], row["log_evidence_of_harm"]))
         for arm, units in row["of"].items():
             ROLLOUT_CLOSED_UNITS.labels(arm=arm, **labels).set(units)
             ROLLOUT_BAD_UNITS.labels(arm=arm, **labels).set(row["bad"][arm])
+    for row in look.document.get("sample_ratio", ()) if look is not None else ():  # one of before had none
+        part = _part_of(row["log_evidence_needed"], row["log_evidence"])
+        ROLLOUT_SAMPLE_RATIO.labels(counted=row["counted"]).set(part)
+
+
+def _part_of(log_needed: float, log_e: float) -> float:
+    """1 where the evidence is enough, else the part of it that there is."""
+    return math.exp(min(0.0, log_e - log_needed))
 
 
 def _age_s(since_us: int | None, now_us: int) -> float:

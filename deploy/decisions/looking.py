@@ -22,6 +22,7 @@ from deploy.decisions.views import (
     described_shadow,
     finite,
     look_at,
+    mismatched,
     served,
 )
 from deploy.rules.next_step import Situation, next_step
@@ -108,6 +109,7 @@ class Looking:
         self, tx: Transaction, serving: Serving, candidate: Candidate | None = None, **known: Any
     ) -> Situation:
         waiting = next(iter(tx.candidates(1, states=("held", "passed"))), None)
+        look = tx.look(serving.rollout.id) if serving.rollout is not None else None
         request = open_request(tx.connection)
         return Situation(
             serving,
@@ -115,4 +117,5 @@ class Looking:
             look_at(waiting, tx.current_seal(waiting)) if waiting is not None else None,
             request.name if request is not None and request.answer is None else None,
             **{"trained": bool(tx.candidates(1)), "adapters": self._adapters(), **known},
+            mismatched=look is not None and mismatched(look.document),
         )

@@ -56,6 +56,14 @@ def described_look(look: RolloutLook | None) -> dict[str, Any] | None:
     return {"at": iso(look.at_us), **look.document} if look is not None else None
 
 
+def mismatched(look: Mapping[str, Any]) -> bool:
+    """Whether it holds because users did not come to the arms as they were drawn."""
+    return look["action"] == "hold" and any(
+        row["log_evidence"] >= row["log_evidence_needed"]
+        for row in look.get("sample_ratio", ())  # one of before had none
+    )
+
+
 def served(serving: Serving, look: RolloutLook | None) -> dict[str, Any]:
     """What is served, as JSON values; `revision` names this very state, `look` is what the controller saw of its rollout."""
     under_way = serving.rollout

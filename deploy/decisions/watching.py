@@ -6,7 +6,7 @@ Everything is computed from what is stored, so a controller that was killed sees
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from deploy.control.records import Period, RolloutLook
@@ -28,6 +28,7 @@ from feedback.statistics.deciding import Decision, decide
 from feedback.statistics.harm import late_harm_log_e
 from feedback.statistics.margin import difference_bounds
 from feedback.statistics.plan import HOUR_US, Plan, Watch
+from feedback.statistics.sample_ratio import SampleRatio
 from feedback.statistics.tallies import CANDIDATE, INCUMBENT, Ints
 
 CONFIDENCE = 0.95
@@ -92,7 +93,7 @@ class Watching:
         tallied = tally(plan, enrolments, told, now_us, stage, in_stage_us)
         decision = decide(tallied.tallies, plan)
         if clock is not None and decision.action != "rollback":
-            decision = Decision("hold", (clock, *decision.reasons), decision.missing)
+            decision = replace(decision, action="hold", reasons=(clock, *decision.reasons))
         expected = outlook(plan, decision, stage, in_stage_us, per_day(enrolments, now_us))
         return about | _decided(decision) | {"outlook": asdict(expected)} | _arms(plan, tallied)
 
@@ -141,7 +142,20 @@ def _shares(periods: list[Period]) -> list[dict[str, Any]]:
 
 def _decided(decision: Decision) -> dict[str, Any]:
     missing = {name: more and asdict(more) for name, more in decision.missing.items()}
-    return {"action": decision.action, "reasons": list(decision.reasons), "missing": missing}
+    ratios = [_ratio(ratio) for ratio in decision.ratios]
+    return {"action": decision.action, "reasons": list(decision.reasons), "missing": missing, "sample_ratio": ratios}
+
+
+def _ratio(ratio: SampleRatio) -> dict[str, Any]:
+    """Not rounded: who reads it sees a mismatch exactly where it holds."""
+    return {
+        "counted": ratio.counted,
+        "candidate": ratio.candidate,
+        "of": ratio.of,
+        "expected": ratio.expected,
+        "log_evidence": ratio.log_e,
+        "log_evidence_needed": ratio.log_needed,
+    }
 
 
 def _arms(plan: Plan, tallied: Tallied) -> dict[str, Any]:

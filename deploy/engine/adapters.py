@@ -117,7 +117,7 @@ class LocalEngines:
     async def _watch(self) -> None:
         while self._engine is None:
             await self._open_base()
-        self._adapters = LoadedAdapters(self._engine, self._candidates, self._clock)
+        self._adapters = LoadedAdapters(self._engine, self._candidates, self._router.routing, self._clock)
         self._thread.start(self._engine)
         while True:
             try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -28,8 +29,11 @@ log = structlog.get_logger()
 class LoadedAdapters:
     """Belongs to one event loop; leases may be given back from any thread."""
 
-    def __init__(self, engine: TextEngine, candidates: Path, clock: Clock) -> None:
-        self._engine, self._candidates, self._clock = engine, candidates, clock
+    def __init__(
+        self, engine: TextEngine, candidates: Path, routing: Callable[[], Routing | None], clock: Clock
+    ) -> None:
+        """`routing` says who serves now, None while that is not known."""
+        self._engine, self._candidates, self._routing, self._clock = engine, candidates, routing, clock
         self._loaded: set[str] = set()
         self._leases = Leases()
         self._failed: dict[str, tuple[str, float]] = {}
@@ -64,16 +68,14 @@ class LoadedAdapters:
 
     async def follow(self, routing: Routing) -> None:
         """Load what the routing names, and unload what is neither named nor used."""
-        roles = {digest: role for role, digest in routing.adapters.items()}
-        for digest in roles:
+        named = routing.adapters.values()
+        for digest in named:
             await self._load(digest)
         async with self._changing:
-            for digest in self._loaded - roles.keys() - set(self._by_name):
+            for digest in self._loaded - {*named, *self._by_name}:
                 if not self._leases.held(digest):
                     await self._unload(digest)
-        metrics.ADAPTER_INFO.clear()
-        for digest in self._loaded:
-            metrics.ADAPTER_INFO.labels(adapter=engine_name(digest), role=roles.get(digest, "by_name")).set(1)
+        metrics.show_loaded(self._loaded, routing)
 
     async def _load(self, digest: str) -> bool:
         if digest in self._loaded:
@@ -96,10 +98,11 @@ class LoadedAdapters:
         try:
             await asyncio.to_thread(self._engine.load_adapter, digest, self._candidates / digest)
         except Exception as error:  # whatever is wrong with an adapter, the incumbent goes on serving
-            metrics.ADAPTER_LOAD_FAILURES.inc()
+            role = metrics.role_of(engine_name(digest), self._routing())
+            metrics.ADAPTER_LOAD_FAILURES.labels(role=role).inc()
             why = f"{type(error).__name__}: {error}"[:500]
             self._failed[digest] = why, self._clock.monotonic_s()
-            log.error("adapter_not_loaded", adapter=engine_name(digest), error=why)
+            log.error("adapter_not_loaded", adapter=engine_name(digest), role=role, error=why)
             return False
         self._loaded.add(digest)
         self._failed.pop(digest, None)

@@ -37,6 +37,8 @@ class Situation:
     """Whether the service runs."""
     adapters: bool = True
     """Whether the engine takes adapters: else there is nothing that a candidate could come to."""
+    mismatched: bool = False
+    """Whether the users of the rollout did not come to the arms as they were drawn."""
 
 
 def next_step(situation: Situation) -> str:
@@ -56,9 +58,9 @@ def next_step(situation: Situation) -> str:
     if not situation.adapters:
         return _unadapted(situation)
     if candidate is not None and candidate.digest not in _serving(serving):
-        return _about(candidate, serving)
+        return _about(candidate, serving, situation.mismatched)
     if serving.rollout is not None:
-        return _under_way(serving.rollout, serving.revision)
+        return _under_way(serving.rollout, serving.revision, situation.mismatched)
     if candidate is not None and candidate.digest == serving.incumbent:
         return f"trimtab rollback --incumbent --expect {serving.revision} goes back to {policy_name(serving.incumbents[-2])}"
     return _idle(situation)
@@ -68,20 +70,22 @@ def _serving(serving: Serving) -> set[str | None]:
     return {serving.incumbent, serving.rollout.candidate if serving.rollout is not None else None}
 
 
-def _about(candidate: Look, serving: Serving) -> str:
+def _about(candidate: Look, serving: Serving, mismatched: bool) -> str:
     name = short(candidate.digest)
     if candidate.state not in ("trained", "held", "passed") or candidate.outcome == "reject":
         return "trimtab train makes another one"
     if serving.rollout is not None:
-        first = _under_way(serving.rollout, serving.revision)
+        first = _under_way(serving.rollout, serving.revision, mismatched)
         return f"{first}: the rollout of {short(serving.rollout.candidate)} comes first"
     hold = " --override-hold" if candidate.outcome == "hold" else ""
     seal = f" --evidence {candidate.seal[:16]}" if candidate.seal else ""
     return f'trimtab approve {name}{seal}{hold} --reason "…"'
 
 
-def _under_way(rollout: Rollout, revision: str) -> str:
+def _under_way(rollout: Rollout, revision: str, mismatched: bool) -> str:
     expect = f"--expect {revision}"
+    if mismatched:
+        return f"trimtab rollback {expect} --reason … (once it is found why its users did not come as they were drawn)"
     match rollout.state:
         case "approved":
             return f"trimtab promote {expect} gives {short(rollout.candidate)} its first share"

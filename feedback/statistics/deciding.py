@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -13,7 +13,7 @@ from feedback.statistics.forecast import Forecast, units_to_pass
 from feedback.statistics.harm import late_harm_log_e
 from feedback.statistics.margin import margin_table, relative_margin_table
 from feedback.statistics.plan import Metric, Plan, Watch
-from feedback.statistics.sample_ratio import sample_ratio_log_e
+from feedback.statistics.sample_ratio import Counted, SampleRatio, sample_ratio
 from feedback.statistics.tallies import Floats, Ints, Strata, log_mean_exp
 
 Action = Literal["rollback", "hold", "pause", "wait", "advance", "promote"]
@@ -48,13 +48,20 @@ class Decision:
     action: Action
     reasons: tuple[str, ...]
     missing: Mapping[str, Forecast | None] = field(default_factory=dict)
+    ratios: tuple[SampleRatio, ...] = ()
+    """What a hold for a mismatch goes by, whether there is one or not."""
 
 
 def decide(tallies: Tallies, plan: Plan) -> Decision:
     """What is to be done now. A rollback goes before a hold, that before a pause, that before going on."""
+    ratios = _ratios(tallies, plan)
+    return replace(_decided(tallies, plan, ratios), ratios=ratios)
+
+
+def _decided(tallies: Tallies, plan: Plan, ratios: Iterable[SampleRatio]) -> Decision:
     if harmed := _harmed(tallies, plan, plan.watches("guardrail")):
         return Decision("rollback", tuple(harmed))
-    if mismatch := _mismatches(tallies, plan):
+    if mismatch := [_mismatch(ratio) for ratio in ratios if ratio.mismatch]:
         return Decision("hold", tuple(mismatch))
     if signals := _harmed(tallies, plan, plan.watches("signal")):
         return Decision("pause", tuple(signals))
@@ -87,23 +94,22 @@ def _harmed(tallies: Tallies, plan: Plan, watches: Iterable[Watch]) -> Iterable[
     return found
 
 
-def _mismatches(tallies: Tallies, plan: Plan) -> list[str]:
+def _ratios(tallies: Tallies, plan: Plan) -> tuple[SampleRatio, ...]:
     strata = next(iter(tallies.strata.values()))
-    found = []
-    kinds = (
-        ("assigned units", tallies.assigned),
-        ("closed units", tallies.closed),
-        ("units with late events", tallies.late),
+    kinds: dict[Counted, Ints | None] = {"assigned": tallies.assigned, "closed": tallies.closed, "late": tallies.late}
+    return tuple(
+        sample_ratio(counted, units, strata, plan.ratio_alpha, plan.tilts)
+        for counted, units in kinds.items()
+        if units is not None
     )
-    for name, units in kinds:
-        if units is not None and float(sample_ratio_log_e(units, strata, plan.tilts)) >= math.log(1 / plan.ratio_alpha):
-            incumbent, candidate = units.sum(0).tolist()
-            expected = float((units.sum(-1) * strata.p).sum())
-            found.append(
-                f"sample ratio: {candidate} of {incumbent + candidate} {name} are the candidate's where {expected:.0f} were to be "
-                f"expected, so no other figure can be trusted"
-            )
-    return found
+
+
+def _mismatch(ratio: SampleRatio) -> str:
+    units = {"assigned": "assigned units", "closed": "closed units", "late": "units with late events"}[ratio.counted]
+    return (
+        f"sample ratio: {ratio.candidate} of {ratio.of} {units} are the candidate's where {ratio.expected:.0f} were to be expected; "
+        f"evidence {_odds(ratio.log_e)}, needed {_odds(ratio.log_needed)}, so no other figure can be trusted"
+    )
 
 
 def guardrail_table(metric: Metric, strata: Strata, plan: Plan) -> Floats:

@@ -98,7 +98,7 @@ class Plan:
     promotion_alpha: float = 0.05
     """Of promoting a candidate that is worse by the margin in some guardrail, over all its attempts."""
     ratio_alpha: float = 0.0005
-    """Of each sample ratio: of the assigned and of the closed units."""
+    """Of each sample ratio: of the assigned units, of the closed ones and of those with late events."""
     attempt: int = 1
     """The how-manieth rollout of this candidate it is."""
     shifts: tuple[float, ...] = harm.SHIFTS

@@ -8,13 +8,39 @@ Source: Lindon, Malek, Anytime-valid inference for multinomial count data, arXiv
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 from numpy.typing import ArrayLike
 
-from feedback.statistics.tallies import Floats, Ints, Strata, log_mean_exp
+from feedback.statistics.tallies import CANDIDATE, Floats, Ints, Strata, log_mean_exp
 
 TILTS = (-0.8, -0.4, -0.2, -0.1, -0.05, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Of the log odds of the candidate's arm."""
+
+Counted = Literal["assigned", "closed", "late"]
+"""Which units: all of them, those whose window is over, those of which something came too late to count."""
+
+
+@dataclass(frozen=True)
+class SampleRatio:
+    """How units came to the arms, beside how they were drawn."""
+
+    counted: Counted
+    candidate: int
+    of: int
+    expected: float
+    """Of the candidate's, were the draw kept."""
+    log_e: float
+    """log E that it was not."""
+    log_needed: float
+
+    @property
+    def mismatch(self) -> bool:
+        """Whether there is enough evidence to trust nothing else."""
+        return self.log_e >= self.log_needed
 
 
 def sample_ratio_table(strata: Strata, tilts: ArrayLike = TILTS) -> Floats:
@@ -27,3 +53,15 @@ def sample_ratio_table(strata: Strata, tilts: ArrayLike = TILTS) -> Floats:
 def sample_ratio_log_e(assigned: Ints, strata: Strata, tilts: ArrayLike = TILTS) -> Floats:
     """log E for units by stratum and arm, int[..., S, 2]: [...]."""
     return log_mean_exp((assigned[..., None, :, :] * sample_ratio_table(strata, tilts)).sum(axis=(-2, -1)))
+
+
+def sample_ratio(counted: Counted, units: Ints, strata: Strata, alpha: float, tilts: ArrayLike = TILTS) -> SampleRatio:
+    """Of units by stratum and arm, int[S, 2]; a mismatch of units that were drawn well is found with probability alpha at most, ever."""
+    return SampleRatio(
+        counted,
+        candidate=int(units[:, CANDIDATE].sum()),
+        of=int(units.sum()),
+        expected=float((units.sum(-1) * strata.p).sum()),
+        log_e=float(sample_ratio_log_e(units, strata, tilts)),
+        log_needed=math.log(1 / alpha),
+    )

@@ -13,7 +13,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "dashboards" / "alerts.yaml"
-ALERTS_TEST = ROOT / "dashboards" / "alerts_test.yaml"
+ALERTS_TESTS = sorted((ROOT / "dashboards" / "alerts_test").glob("*.yaml"))
 OVERVIEW = ROOT / "dashboards" / "overview.json"
 PROMETHEUS = ROOT / "deploy" / "stack" / "prometheus.yml"
 
@@ -36,6 +36,11 @@ def read_yaml(path: Path) -> Any:
 def alerts() -> dict[str, dict[str, Any]]:
     """Every alert rule by its name."""
     return {rule["alert"]: rule for group in read_yaml(ALERTS)["groups"] for rule in group["rules"]}
+
+
+def alert_cases() -> list[dict[str, Any]]:
+    """What promtool is asked of them."""
+    return [case for path in ALERTS_TESTS for case in read_yaml(path)["tests"]]
 
 
 def overview() -> dict[str, Any]:

@@ -78,10 +78,12 @@ class Loop:
         }
         counts = {"bad": {"candidate": 3, "incumbent": 2}, "of": {"candidate": 50, "incumbent": 60}}
         units = {"candidate": 70, "incumbent": 80}
+        ratio = {"counted": "assigned", "log_evidence": -0.5, "log_evidence_needed": 7.6}
         with self.control.change() as tx:
             under_way = tx.serving().rollout
             assert under_way is not None
-            tx.save_look(RolloutLook(under_way.id, 1, {"action": "wait", "units": units, "metrics": [row | counts]}))
+            look = {"action": "wait", "units": units, "metrics": [row | counts], "sample_ratio": [ratio]}
+            tx.save_look(RolloutLook(under_way.id, 1, look))
 
     def _take_in(self) -> None:
         streams.observe_events([(turn("t1"), turn("t1").occurred_at_us + 2_000_000)], "turns.served")
@@ -123,7 +125,7 @@ class Loop:
         serving.SPOOL_REFUSED.inc()
         roles.DISK_FREE_BYTES.set(90_000_000_000)
         roles.DISK_BYTES.set(100_000_000_000)
-        engine.ADAPTER_LOAD_FAILURES.inc()
+        engine.ADAPTER_LOAD_FAILURES.labels(role="incumbent").inc()
         engine.ADAPTER_INFO.labels(adapter="tt-0123456789abcdef", role="incumbent").set(1)
 
 

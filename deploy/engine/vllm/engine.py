@@ -70,7 +70,7 @@ class VllmEngine(RemoteEngine):
         self._slots, self._base, self._seen_as = slots, base, files.seen_as
         self._note, self._noted = note, dict[str, Any]()
         self._router, self._neighbours = router, neighbours
-        self._preparing = Preparing(base, candidates, files, clock)
+        self._preparing = Preparing(base, candidates, files, router.routing, clock)
         self._keepers: dict[str, Keeper] = {}
         self._leases = Leases()
         self._by_name: deque[str] = deque(maxlen=KEPT)
@@ -102,7 +102,7 @@ class VllmEngine(RemoteEngine):
         return [
             {"url": url, "away": keeper.away, "adapters": sorted(keeper.proved), "base": keeper.model(None)}
             | {"unproved": keeper.unproved}
-            | {"refused": {name: why for name, (why, _) in sorted(keeper.refused.items())}}
+            | {"refused": {name: refused.why for name, refused in sorted(keeper.refused.items())}}
             for url, keeper in self._keepers.items()
         ]
 
@@ -113,7 +113,9 @@ class VllmEngine(RemoteEngine):
         for address in self.replicas.all:
             replica = Replica(self._session, address.url.removesuffix("/v1"), self._clock)
             lock = self._neighbours.base_lock(address.url)
-            self._keepers[address.url] = Keeper(replica, self._served, self._seen_as, self._slots, lock, self._clock)
+            self._keepers[address.url] = Keeper(
+                replica, self._served, self._seen_as, self._slots, lock, self._router.routing, self._clock
+            )
         self._prompts.start()
         self._watching = asyncio.create_task(self._watch())
 
@@ -178,7 +180,7 @@ class VllmEngine(RemoteEngine):
     def why_not(self, digest: str) -> str | None:
         """As it was prepared, else as the replicas said."""
         name = engine_name(digest)
-        said = [keeper.refused[name][0] for keeper in self._keepers.values() if name in keeper.refused]
+        said = [keeper.refused[name].why for keeper in self._keepers.values() if name in keeper.refused]
         return self._preparing.reasons.get(name) or "; ".join(said) or None
 
     def _somewhere(self, name: str) -> bool:
@@ -209,7 +211,7 @@ class VllmEngine(RemoteEngine):
         used = {digest for needs in all_needs for digest in needs.used}
         ready, names = self._preparing.ready(wanted), [engine_name(digest) for digest in used | coming]
         await asyncio.gather(*(keeper.look(ready, names) for keeper in self._keepers.values()))
-        self._show(routing)
+        metrics.show_loaded(self.loaded, routing)
         await self._preparing.keep(lambda digest: digest in wanted or digest in used or self._used(digest))
         seen = {"replicas": self.state(), "unusable": self._preparing.reasons}
         if self._note is not None and seen != self._noted:
@@ -229,9 +231,3 @@ class VllmEngine(RemoteEngine):
         """Whether a reply is by it, or a replica may have it: its files have to stay."""
         name = engine_name(digest)
         return self._leases.held(digest) or any(keeper.may_have(name) for keeper in self._keepers.values())
-
-    def _show(self, routing: Routing | None) -> None:
-        named = {digest: role for role, digest in routing.adapters.items()} if routing is not None else {}
-        metrics.ADAPTER_INFO.clear()
-        for digest in self.loaded:
-            metrics.ADAPTER_INFO.labels(adapter=engine_name(digest), role=named.get(digest, "by_name")).set(1)

@@ -12,10 +12,11 @@ alone until it is listed; what stands in for the base is listed before that, and
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import NamedTuple
 
 import structlog
 
@@ -26,6 +27,7 @@ from deploy.engine.vllm.base_lock import BaseLock
 from deploy.engine.vllm.plan import OURS, ZERO, plan
 from deploy.engine.vllm.proving import Scores, prove_base, prove_on
 from deploy.engine.vllm.replica import Replica
+from deploy.rules.assignment import Routing
 from feedback.clock import Clock
 from models.proof import Record
 
@@ -37,6 +39,14 @@ TAKE_S = 0.1
 """How often it is tried whether other gateways' replies by the base itself have ended."""
 
 log = structlog.get_logger()
+
+
+class Refusal(NamedTuple):
+    """Why an adapter is not served, since when (monotonic seconds), and what it was wanted for then."""
+
+    why: str
+    since_s: float
+    role: str
 
 
 @dataclass(frozen=True)
@@ -59,15 +69,25 @@ class Wanted:
 class Keeper:
     """One replica, which finds our adapters in `folder`. Belongs to one event loop."""
 
-    def __init__(self, replica: Replica, base: str, folder: PurePath, slots: int, lock: BaseLock, clock: Clock) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        base: str,
+        folder: PurePath,
+        slots: int,
+        lock: BaseLock,
+        routing: Callable[[], Routing | None],
+        clock: Clock,
+    ) -> None:
+        """`routing` says who serves now, None while that is not known."""
         self._replica, self._base, self._folder, self._slots = replica, base, folder, slots
-        self._lock, self._clock = lock, clock
+        self._lock, self._routing, self._clock = lock, routing, clock
         self.away: str | None = f"{replica.url} was not asked yet"
         """Why nothing can be served from it; None when it can."""
         self.proved = set[str]()
         """The adapters that are served from it."""
-        self.refused: dict[str, tuple[str, float]] = {}
-        """Why it does not serve an adapter, and since when (monotonic seconds)."""
+        self.refused: dict[str, Refusal] = {}
+        """The adapters that it does not serve, by name."""
         self.context: int | None = None
         """How many tokens of prompt and reply it has room for, as it says."""
         self._zero: str | None = None
@@ -206,8 +226,8 @@ class Keeper:
         self.away = why
 
     def _due(self, name: str, now_s: float) -> bool:
-        _, since_s = self.refused.get(name, ("", -RETRY_S))
-        return now_s - since_s >= RETRY_S
+        refused = self.refused.get(name)
+        return refused is None or now_s - refused.since_s >= RETRY_S
 
     async def _change(self, load: Sequence[Wanted], unload: Sequence[str]) -> None:
         for name in unload:
@@ -274,10 +294,11 @@ class Keeper:
                 self._lock.release()
 
     def _refuse(self, name: str, why: str) -> None:
-        if self.refused.get(name, ("", 0.0))[0] != why:
-            metrics.ADAPTER_LOAD_FAILURES.inc()
-            log.error("adapter_not_loaded", adapter=name, engine=self._replica.url, error=why)
-        self.refused[name] = (why, self._clock.monotonic_s())
+        before, role = self.refused.get(name), metrics.role_of(name, self._routing())
+        if before is None or (before.why, before.role) != (why, role):
+            metrics.ADAPTER_LOAD_FAILURES.labels(role=role).inc()
+            log.error("adapter_not_loaded", adapter=name, role=role, engine=self._replica.url, error=why)
+        self.refused[name] = Refusal(why, self._clock.monotonic_s(), role)
 
     async def _unload(self, name: str) -> None:
         self.proved.discard(name)

@@ -13,7 +13,8 @@ import structlog
 
 from deploy.engine import metrics
 from deploy.engine.vllm.files import Files
-from deploy.engine.vllm.keeper import RETRY_S, Wanted
+from deploy.engine.vllm.keeper import RETRY_S, Refusal, Wanted
+from deploy.rules.assignment import Routing
 from feedback.clock import Clock
 from models.adapters import engine_name, read_adapter
 from models.bases import Base
@@ -25,11 +26,15 @@ log = structlog.get_logger()
 class Preparing:
     """The adapters of the directory `candidates`, trained on `base`. Belongs to one event loop."""
 
-    def __init__(self, base: Base, candidates: Path, files: Files, clock: Clock) -> None:
-        self._base, self._candidates, self._files, self._clock = base, candidates, files, clock
+    def __init__(
+        self, base: Base, candidates: Path, files: Files, routing: Callable[[], Routing | None], clock: Clock
+    ) -> None:
+        """`routing` says who serves now, None while that is not known."""
+        self._base, self._candidates, self._files = base, candidates, files
+        self._routing, self._clock = routing, clock
         self._ready: dict[str, Wanted] = {}
-        self._unusable: dict[str, tuple[str, float]] = {}
-        """Why an adapter can't be served, and since when (monotonic seconds)."""
+        self._unusable: dict[str, Refusal] = {}
+        """The adapters that can't be served, by digest."""
         self._working: asyncio.Task[None] | None = None
 
     @property
@@ -40,7 +45,7 @@ class Preparing:
     @property
     def reasons(self) -> dict[str, str]:
         """Why adapters can't be served, by their names on engines."""
-        return {engine_name(digest): why for digest, (why, _) in self._unusable.items()}
+        return {engine_name(digest): refused.why for digest, refused in self._unusable.items()}
 
     def unusable(self, digest: str) -> bool:
         """Whether it can't be served, as far as is known."""
@@ -81,8 +86,8 @@ class Preparing:
         return self._working is not None and not self._working.done()
 
     def _due(self, digest: str) -> bool:
-        _, since_s = self._unusable.get(digest, ("", -RETRY_S))
-        return self._clock.monotonic_s() - since_s >= RETRY_S
+        refused = self._unusable.get(digest)
+        return refused is None or self._clock.monotonic_s() - refused.since_s >= RETRY_S
 
     async def _work(self, digests: Sequence[str]) -> None:
         for digest in digests:
@@ -94,10 +99,12 @@ class Preparing:
                 self._unusable.pop(digest, None)
 
     def _refuse(self, digest: str, why: str) -> None:
-        if self._unusable.get(digest, ("", 0.0))[0] != why:
-            metrics.ADAPTER_LOAD_FAILURES.inc()
-            log.error("adapter_not_loaded", adapter=engine_name(digest), error=why[:500])
-        self._unusable[digest] = (why, self._clock.monotonic_s())
+        name, before = engine_name(digest), self._unusable.get(digest)
+        role = metrics.role_of(name, self._routing())
+        if before is None or (before.why, before.role) != (why, role):
+            metrics.ADAPTER_LOAD_FAILURES.labels(role=role).inc()
+            log.error("adapter_not_loaded", adapter=name, role=role, error=why[:500])
+        self._unusable[digest] = Refusal(why, self._clock.monotonic_s(), role)
 
     def _prepare(self, digest: str) -> Wanted:
         candidate = self._candidates / digest

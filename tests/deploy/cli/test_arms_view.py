@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from deploy.cli.arms_view import arms_table, verdict_lines
+from deploy.cli.arms_view import MISMATCH, arms_table, verdict_lines
 
 LOOK = {
     "at": "2026-11-28T03:00:00Z",
@@ -38,6 +38,14 @@ def test_the_verdict_comes_first_with_its_reason_and_its_units() -> None:
     assert list(verdict_lines(LOOK | {"action": "wait", "metrics": []})) == [
         "not yet: errors at 1 h: candidate 40 of 100 bad, incumbent 1 of 90"
     ]
+
+
+def test_a_hold_for_the_sample_ratio_says_what_to_do_and_one_for_something_else_does_not() -> None:
+    rows = [{"counted": "closed", "log_evidence": log_e, "log_evidence_needed": 7.6} for log_e in (7.5, 7.6)]
+    hold = LOOK | {"action": "hold"}
+    assert list(verdict_lines(hold | {"sample_ratio": rows}))[1] == MISMATCH
+    for other in (hold, hold | {"sample_ratio": rows[:1]}, LOOK | {"sample_ratio": rows}):
+        assert MISMATCH not in list(verdict_lines(other))
 
 
 def test_what_is_expected_how_long_replies_took_and_the_shares_stand_below_it() -> None:

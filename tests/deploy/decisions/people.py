@@ -19,9 +19,9 @@ from tests.fakes import CLOCK, ManualClock
 TENANT = "default"
 
 
-def settle_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+def settle_draws(monkeypatch: pytest.MonkeyPatch, byte: str = "5a") -> None:
     """Rollouts get the same id and salt each time, so that the same users come to the same arms."""
-    monkeypatch.setattr("deploy.decisions.moves.secrets", SimpleNamespace(token_hex=lambda many: "5a" * many))
+    monkeypatch.setattr("deploy.decisions.moves.secrets", SimpleNamespace(token_hex=lambda many: byte * many))
 
 
 class People:

@@ -6,11 +6,15 @@ between a candidate and the next share.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 
+from deploy.cli.arms_view import MISMATCH, verdict_lines
+from deploy.control import schema
 from deploy.control.store import Control
 from deploy.decisions.operations import Operations
 from deploy.decisions.steering import steer
@@ -211,3 +215,54 @@ def test_dislikes_of_one_arm_that_come_after_their_windows_hold(watched: Watched
         f"sample ratio: {len(late)} of {len(late)} units with late events are the candidate's"
     )
     assert document["late"] == len(late)
+    held = {row["counted"]: row["log_evidence"] >= row["log_evidence_needed"] for row in document["sample_ratio"]}
+    assert held == {"assigned": False, "closed": False, "late": True}
+
+
+def test_draws_of_one_arm_that_are_lost_hold_with_the_numbers_and_what_to_do_also_where_the_clock_was_set(
+    watched: Watched,
+) -> None:
+    lose_draws(watched)
+    document, step = watched.look()
+    (assigned,) = [row for row in document["sample_ratio"] if row["counted"] == "assigned"]
+    arms = document["units"]
+    assert (assigned["candidate"], assigned["of"]) == (arms["candidate"], arms["candidate"] + arms["incumbent"])
+    assert assigned["expected"] == assigned["of"] / 2
+    odds = f"evidence {math.exp(assigned['log_evidence']):,.0f} : 1, needed 2,000 : 1"
+    assert (document["action"], step) == ("hold", None)
+    assert document["reasons"][0].startswith(
+        f"sample ratio: {arms['candidate']} of {assigned['of']} assigned units are the candidate's where {assigned['of'] / 2:.0f}"
+    )
+    assert odds in document["reasons"][0]
+    assert MISMATCH in list(verdict_lines({"at": "now", **document}))
+    watched.clock.jump(2 * 3_600)
+    document, step = watched.look()
+    assert (document["action"], step) == ("hold", None)
+    assert document["reasons"][0].startswith("the clock was set ahead")
+    assert document["reasons"][1].startswith("sample ratio: ")
+    assert document["sample_ratio"][0] == assigned
+    assert watched.rules.serving()["next"].startswith("trimtab rollback ")
+
+
+def test_after_a_sample_ratio_mismatch_a_new_rollout_of_the_same_candidate_begins_anew(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose_draws(watched)
+    assert watched.look()[0]["action"] == "hold"
+    digest = watched.rules.serving()["rollout"]["candidate"]
+    watched.rules.rollback(actor="ada", reason="draws were lost")
+    settle_draws(monkeypatch, "6b")
+    approve(watched.rules, digest, override_hold=True)
+    watched.rules.promote(actor="ada")
+    watched.people.come(100, DAY_S / 2, errors=(0.3, 0.3))
+    document, _ = watched.look()
+    assert document["action"] == "wait"
+    assert document["sample_ratio"][0]["of"] == 100
+
+
+def lose_draws(watched: Watched) -> None:
+    """Users came, and of many of the candidate's nobody knows any more that they were drawn."""
+    watched.people.come(400, 2 * DAY_S, errors=(0.3, 0.3))
+    lost = (schema.enrolments.c.arm == "candidate") & schema.enrolments.c.unit.regexp_match("[13]")
+    with watched.control.change() as tx:
+        tx.connection.execute(delete(schema.enrolments).where(lost))

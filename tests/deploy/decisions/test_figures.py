@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from prometheus_client import REGISTRY
@@ -16,6 +17,7 @@ from deploy.decisions import figures
 from deploy.decisions.operations import Operations
 from deploy.rules.rollout import Approve, Promote, transition
 from deploy.serving_settings import ShadowSettings
+from feedback.statistics.sample_ratio import Counted
 from tests.deploy.candidates import make_candidate
 from tests.fakes import ManualClock
 
@@ -154,7 +156,12 @@ def test_the_arms_of_a_rollout_are_shown_while_it_is_under_way(
         tx.save_serving(before, after, 1)
         row = {"metric": "errors", "age_h": 1.0, "slice": None, "log_evidence_of_harm": 0.0, "log_evidence_needed": 2.0}
         arms = {"bad": {"candidate": 3, "incumbent": 1}, "of": {"candidate": 10, "incumbent": 20}}
+        ratios = [
+            {"counted": counted, "log_evidence": log_e, "log_evidence_needed": 7.6}
+            for counted, log_e in (("assigned", 7.0), ("closed", 7.6), ("late", 40.0))
+        ]
         document = {"action": "wait", "units": {"candidate": 12, "incumbent": 24}, "metrics": [row | arms]}
+        document["sample_ratio"] = ratios
         tx.save_look(RolloutLook("r", 1, document))
     at = {"metric": "errors", "age_hours": "1", "group": "all"}
     assert read(control, clock, "trimtab_rollout_verdict", action="wait") == 1
@@ -163,9 +170,12 @@ def test_the_arms_of_a_rollout_are_shown_while_it_is_under_way(
     assert read(control, clock, "trimtab_rollout_closed_units", arm="incumbent", **at) == 20
     assert read(control, clock, "trimtab_rollout_bad_units", arm="candidate", **at) == 3
     assert read(control, clock, "trimtab_rollout_harm", **at) == pytest.approx(0.1353, abs=1e-3)
+    ratio = {name: read(control, clock, "trimtab_rollout_sample_ratio", counted=name) for name in get_args(Counted)}
+    assert ratio == {"assigned": pytest.approx(0.5488, abs=1e-3), "closed": 1, "late": 1}
     rules.rollback(actor="ada")
     assert read(control, clock, "trimtab_rollout_verdict", action="wait") == 0
     assert read(control, clock, "trimtab_rollout_units", arm="candidate") is None
+    assert read(control, clock, "trimtab_rollout_sample_ratio", counted="assigned") is None
 
 
 def test_a_shadow_is_shown_since_when_it_runs_and_at_its_longest_until_somebody_decides(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from prometheus_client import REGISTRY
+
 from deploy.engine.adapters import LocalEngines
 from deploy.engine.port import ChatRequest, Reply, Sampling
 from deploy.rules.assignment import Routing
@@ -31,6 +33,13 @@ class Desk(SystemClock):
 
     def routing(self) -> Routing | None:
         return self.now
+
+
+def failures(role: str) -> float:
+    """How many adapters that were wanted for this could not be loaded."""
+    counted = REGISTRY.get_sample_value("trimtab_adapter_load_failures_total", {"role": role})
+    assert counted is not None, "it is 0, and not missing: an alert counts on it"
+    return counted
 
 
 async def begin(engines: LocalEngines, adapter: str | None = None, **more: Any) -> Reply:

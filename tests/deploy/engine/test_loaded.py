@@ -11,9 +11,10 @@ from prometheus_client import REGISTRY
 
 from deploy.engine.adapters import LocalEngines
 from deploy.engine.loaded import RETRY_LOAD_S, LoadedAdapters
+from deploy.engine.metrics import ROLES
 from deploy.rules.assignment import Routing, Shadow
 from models.adapters import engine_name
-from tests.deploy.engine.replies import A, B, C, Desk, begin, can_hold, text
+from tests.deploy.engine.replies import A, B, C, Desk, begin, can_hold, failures, text
 from tests.fakes import DEADLINE_S, FakeEngine, ManualClock, until
 
 
@@ -67,16 +68,33 @@ async def test_an_adapter_that_can_not_be_loaded_is_tried_again_later(
     engines: LocalEngines, engine: FakeEngine, desk: Desk
 ) -> None:
     engine.broken = {A}
-    before = REGISTRY.get_sample_value("trimtab_adapter_load_failures_total") or 0.0
+    desk.now, before = Routing(incumbent=A), failures("incumbent")
     assert not await can_hold(engines, A)
     assert not await can_hold(engines, A)
     assert engine.loads == [A]
     assert engines.why_not(A) == f"ValueError: {A[:4]} is broken"
-    assert REGISTRY.get_sample_value("trimtab_adapter_load_failures_total") == before + 1
+    assert failures("incumbent") == before + 1
     engine.broken = set()
     desk.time_s += RETRY_LOAD_S
     assert await can_hold(engines, A)
     assert engines.why_not(A) is None
+
+
+async def test_one_that_can_not_be_loaded_is_counted_by_what_it_is_wanted_for_when_it_fails(
+    engines: LocalEngines, engine: FakeEngine, desk: Desk
+) -> None:
+    engine.broken = {A, B, C}
+    before = {role: failures(role) for role in ROLES}
+    desk.now = Routing(incumbent=A, shadow=Shadow("s", B, 1, 1, 2, "5a" * 32))
+    await until(lambda: engine.loads == [A, B])
+    assert not await can_hold(engines, C, by_name=True)
+    desk.now = Routing(incumbent=A, candidate=B, rollout_id="r", share=0.5)
+    desk.time_s += RETRY_LOAD_S
+    await until(lambda: engine.loads == [A, B, C, A, B])
+    await until(lambda: failures("candidate") == before["candidate"] + 1)
+    assert {role: failures(role) - before[role] for role in ROLES} == {
+        "incumbent": 2, "candidate": 1, "shadow": 1, "by_name": 1,
+    }  # fmt: skip
 
 
 async def test_only_the_last_two_adapters_asked_for_by_name_stay(engines: LocalEngines, engine: FakeEngine) -> None:
@@ -134,7 +152,7 @@ async def test_an_adapter_that_can_not_be_unloaded_does_not_keep_others_from_bei
 
 async def test_what_is_being_unloaded_is_loaded_again_for_whoever_asks_meanwhile(tmp_path: Path) -> None:
     engine = SlowEngine()
-    adapters = LoadedAdapters(engine, tmp_path, ManualClock())
+    adapters = LoadedAdapters(engine, tmp_path, Routing, ManualClock())
     await adapters.follow(Routing(incumbent=A))
     engine.unloading.clear()
     following = asyncio.create_task(adapters.follow(Routing()))
@@ -155,7 +173,7 @@ async def test_what_is_being_unloaded_is_loaded_again_for_whoever_asks_meanwhile
 async def test_who_gives_up_while_an_adapter_is_loaded_does_not_keep_it(tmp_path: Path) -> None:
     engine = SlowEngine()
     engine.loading.clear()
-    adapters = LoadedAdapters(engine, tmp_path, ManualClock())
+    adapters = LoadedAdapters(engine, tmp_path, Routing, ManualClock())
     asking = asyncio.create_task(adapters.hold(A))
     await until(lambda: engine.loads == [A])
     asking.cancel()
@@ -167,7 +185,7 @@ async def test_who_gives_up_while_an_adapter_is_loaded_does_not_keep_it(tmp_path
 
 
 async def test_the_metrics_say_what_each_loaded_adapter_is_there_for(tmp_path: Path) -> None:
-    adapters = LoadedAdapters(FakeEngine(), tmp_path, ManualClock())
+    adapters = LoadedAdapters(FakeEngine(), tmp_path, Routing, ManualClock())
     assert await adapters.hold(C, by_name=True)
     await adapters.follow(Routing(incumbent=A, candidate=B, rollout_id="r", share=0.5))
     await adapters.follow(Routing(incumbent=B))

@@ -69,7 +69,7 @@ async def test_a_place_that_is_kept_counts_as_waiting(engines: LocalEngines) -> 
 async def test_who_comes_to_begin_as_the_gateway_stops_gives_place_and_adapter_back(
     engine: FakeEngine, tmp_path: Path
 ) -> None:
-    thread, adapters = EngineThread(1), LoadedAdapters(engine, tmp_path, ManualClock())
+    thread, adapters = EngineThread(1), LoadedAdapters(engine, tmp_path, Routing, ManualClock())
     thread.reserve()
     with LocalPlace(engine, thread, adapters, 20) as place:
         assert await place.hold(A)

@@ -52,6 +52,14 @@ SERVING = {
 }
 
 
+@pytest.mark.parametrize("looked", [None, Look(B, "held", "hold", "5" * 64), Look(A, "canary")])
+@pytest.mark.parametrize("state", ["canary", "paused"])
+def test_of_users_that_did_not_come_as_they_were_drawn_nothing_is_given_a_next_share(
+    state: str, looked: Look | None
+) -> None:
+    assert proposed(next_step(Situation(SERVING[state], looked, mismatched=True))) == {"rollback"}
+
+
 def test_the_examples_in_the_docstrings_hold() -> None:
     assert doctest.testmod(module).failed == 0
 

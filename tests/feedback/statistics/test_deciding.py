@@ -1,6 +1,7 @@
 """Decisions: harm before mismatch before signal before going on, each with the sentence that the on-call person needs."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -44,6 +45,17 @@ def test_a_sample_ratio_mismatch_holds_and_does_not_roll_back() -> None:
     decision = decide(_tallies(assigned=np.array([[0, 0], [0, 0], [10_000, 9_000]])), PLAN)
     assert decision.action == "hold"
     assert "9000 of 19000 assigned units are the candidate's where 9500" in decision.reasons[0]
+    assigned = decision.ratios[0]
+    assert f"evidence {math.exp(assigned.log_e):,.0f} : 1, needed 2,000 : 1" in decision.reasons[0]
+
+
+def test_the_sample_ratios_that_a_decision_goes_by_are_told_whatever_it_is() -> None:
+    lost, late = np.array([[0, 0], [0, 0], [10_000, 9_000]]), np.array([[0, 0], [0, 0], [60, 55]])
+    for changed in ({}, {"candidate": 0.2}, {"silent": 0.6}):
+        decision = decide(_tallies(closed=lost, late=late, **changed), PLAN)
+        found = [(ratio.counted, ratio.candidate, ratio.of, ratio.mismatch) for ratio in decision.ratios]
+        assert found == [("assigned", 10_000, 20_000, False), ("closed", 9_000, 19_000, True), ("late", 55, 115, False)]
+        assert decision.action == ("rollback" if "candidate" in changed else "hold")
 
 
 def test_news_that_come_too_late_from_one_arm_hold() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from feedback.statistics.sample_ratio import TILTS, sample_ratio_log_e, sample_ratio_table
+from feedback.statistics.sample_ratio import TILTS, sample_ratio, sample_ratio_log_e, sample_ratio_table
 from feedback.statistics.tallies import Strata
 from tests.feedback.statistics import literal
 from tests.feedback.statistics.literal import Unit
@@ -30,3 +30,21 @@ def test_an_arm_that_loses_a_tenth_of_its_units_is_found() -> None:
     drawn = Strata(np.array([0.5]), np.array([0.3]))
     assert float(sample_ratio_log_e(np.array([[10_000, 9_000]]), drawn)) > math.log(2_000)
     assert float(sample_ratio_log_e(np.array([[10_000, 9_950]]), drawn)) < 0
+
+
+def test_the_evidence_stands_beside_what_came_what_was_to_be_expected_and_what_is_needed() -> None:
+    drawn = Strata(np.array([0.05, 0.5]), np.array([0.3, 0.3]))
+    kept, lost = np.array([[950, 50], [500, 500]]), np.array([[950, 50], [500, 300]])
+    alike, found = (sample_ratio("closed", units, drawn, 0.0005) for units in (kept, lost))
+    assert (alike.counted, alike.candidate, alike.of, alike.expected) == ("closed", 550, 2_000, pytest.approx(550))
+    assert (found.candidate, found.of, found.expected) == (350, 1_800, pytest.approx(450))
+    assert found.log_e == float(sample_ratio_log_e(lost, drawn))
+    assert found.log_needed == alike.log_needed == math.log(2_000)
+    assert (alike.mismatch, found.mismatch) == (False, True)
+
+
+def test_a_mismatch_begins_exactly_where_the_evidence_is_what_is_needed() -> None:
+    drawn, units = Strata(np.array([0.5]), np.array([0.3])), np.array([[500, 400]])
+    alpha = math.exp(-float(sample_ratio_log_e(units, drawn)))
+    assert not sample_ratio("assigned", units, drawn, alpha * 0.999).mismatch
+    assert sample_ratio("assigned", units, drawn, alpha * 1.001).mismatch

@@ -8,10 +8,13 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from deploy.engine.metrics import ROLES
 from deploy.engine.vllm.base_lock import BaseLock
 from deploy.engine.vllm.keeper import BARE_S, RETRY_S, Keeper, Wanted
 from deploy.engine.vllm.replica import Replica
+from deploy.rules.assignment import Routing, Shadow
 from models.adapters import engine_name
+from tests.deploy.engine.replies import Desk, failures
 from tests.deploy.engine.vllm.fake_server import BASE, running
 from tests.deploy.engine.vllm.speaking import Speaking, record_for
 from tests.fakes import ManualClock, until
@@ -33,10 +36,15 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-async def keeper(server: Speaking, clock: ManualClock, tmp_path: Path) -> AsyncIterator[Keeper]:
+def desk() -> Desk:
+    return Desk()
+
+
+@pytest.fixture
+async def keeper(server: Speaking, clock: ManualClock, desk: Desk, tmp_path: Path) -> AsyncIterator[Keeper]:
     async with aiohttp.ClientSession() as session:
         lock = BaseLock(tmp_path / "lock")
-        keeper = Keeper(Replica(session, server.url, clock), BASE, tmp_path, 3, lock, clock)
+        keeper = Keeper(Replica(session, server.url, clock), BASE, tmp_path, 3, lock, desk.routing, clock)
         yield keeper
         await keeper.stop()
 
@@ -115,6 +123,23 @@ async def test_what_was_refused_is_tried_again_later(
     await keeper.look([wanted], ())
     await until(lambda: keeper.model(NAME) == NAME)
     assert NAME not in keeper.refused
+
+
+async def test_what_is_refused_is_counted_once_for_each_thing_that_it_is_wanted_for(
+    keeper: Keeper, server: Speaking, wanted: Wanted, clock: ManualClock, desk: Desk
+) -> None:
+    """One that is refused unseen and then under rollout is refused twice: only the second time users miss it."""
+    server.wrong = {NAME}
+    digest, before = RECORD.digest, {role: failures(role) for role in ROLES}
+    for desk.now in (Routing(shadow=Shadow("s", digest, 1, 1, 2, "5a" * 32)), Routing(incumbent=digest)):
+        for _ in range(2):
+            await keeper.look([wanted], ())
+            await until(lambda: NAME in keeper.refused and keeper.refused[NAME].since_s == clock.monotonic_s())
+            await until(lambda: not keeper._busy)
+            clock.set_forward(RETRY_S)
+    assert {role: failures(role) - before[role] for role in ROLES} == {
+        "incumbent": 1, "candidate": 0, "shadow": 1, "by_name": 0,
+    }  # fmt: skip
 
 
 async def test_a_first_adapter_waits_until_no_reply_is_by_the_base_itself(

@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from deploy.engine.metrics import ROLES
 from deploy.engine.vllm import preparing as module
 from deploy.engine.vllm.files import Files
 from deploy.engine.vllm.keeper import RETRY_S
 from deploy.engine.vllm.preparing import Preparing
+from deploy.rules.assignment import Routing, Shadow
 from models.adapters import engine_name, read_adapter
 from tests.deploy.candidates import base_of
+from tests.deploy.engine.replies import Desk, failures
 from tests.deploy.engine.vllm.speaking import recorded_candidate
 from tests.deploy.engine.vllm.test_files import rested
 from tests.fakes import ManualClock, until
@@ -32,8 +35,14 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-async def preparing(candidates: Path, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Preparing]:
-    made = Preparing(base_of(candidates), candidates, Files(tmp_path / "adapters", tmp_path / "adapters"), clock)
+def desk() -> Desk:
+    return Desk()
+
+
+@pytest.fixture
+async def preparing(candidates: Path, tmp_path: Path, desk: Desk, clock: ManualClock) -> AsyncIterator[Preparing]:
+    files = Files(tmp_path / "adapters", tmp_path / "adapters")
+    made = Preparing(base_of(candidates), candidates, files, desk.routing, clock)
     yield made
     await made.stop()
 
@@ -73,6 +82,27 @@ async def test_whatever_goes_wrong_with_one_is_said_once_and_tried_again_later(
     clock.set_forward(RETRY_S)
     await until(lambda: len(preparing.ready([broken, good])) == 2)
     assert not preparing.unusable(broken)
+
+
+async def test_what_is_unusable_is_counted_once_for_each_thing_that_it_is_wanted_for(
+    preparing: Preparing, candidates: Path, clock: ManualClock, desk: Desk
+) -> None:
+    """One that fails unseen and then under rollout has failed twice: only the second time users miss it."""
+    broken, _ = recorded_candidate(candidates)
+    (candidates / broken / "adapter" / "adapter_model.safetensors").write_bytes(b"garbage")
+    wanted = (
+        Routing(shadow=Shadow("s", broken, 1, 1, 2, "5a" * 32)),
+        Routing(candidate=broken, rollout_id="r", share=0.5),
+    )
+    before = {role: failures(role) for role in ROLES}
+    for desk.now in wanted:
+        for _ in range(2):
+            preparing.ready([broken])
+            await until(lambda: not preparing._busy)
+            clock.set_forward(RETRY_S)
+    assert {role: failures(role) - before[role] for role in ROLES} == {
+        "incumbent": 0, "candidate": 1, "shadow": 1, "by_name": 0,
+    }  # fmt: skip
 
 
 async def test_files_that_are_gone_are_put_there_again(preparing: Preparing, candidates: Path, tmp_path: Path) -> None:
