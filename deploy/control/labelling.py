@@ -150,6 +150,14 @@ class Labelling:
                 with_judge=agreement((row.preference, row.other) for row in said if row.labeller == JUDGE),
             )
 
+    def waiting_since_us(self, now_us: int) -> int | None:
+        """When the oldest pair was sampled of which people still have to speak; None where there is none."""
+        with self._database.read() as connection:
+            these = self._open(connection, None, now_us)
+            oldest = _select(func.min(pairs.c.sampled_at_us)).where(these, _given() < pairs.c.people)
+            since_us: int | None = connection.execute(oldest).scalar()
+            return since_us
+
     def _open(self, connection: Connection, tenant: str | None, now_us: int) -> ColumnElement[bool]:
         """Whether people are to be asked about a pair, whoever has been: nobody has decided on its candidate, nor on another
         incumbent, and there is time."""

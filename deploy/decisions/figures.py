@@ -6,6 +6,7 @@ Only the controller serves these: every role shares the database, and one fact f
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from typing import get_args
@@ -18,6 +19,7 @@ from deploy.control.records import RolloutLook
 from deploy.control.shadows import held_shadow, read_shadow
 from deploy.control.store import Control
 from deploy.control.transaction import Transaction
+from deploy.rules.reasons import COMPARED, Reason
 from deploy.rules.rollout import CandidateState, Serving
 from feedback.statistics.deciding import Action
 
@@ -71,6 +73,17 @@ ROLLOUT_SAMPLE_RATIO = Gauge(
     ["counted"],
     registry=None,
 )
+COMPARISONS = Gauge(
+    "trimtab_comparisons", "Pairs of the newest candidate on which nobody has decided, as the gate counts them.", ["state"], registry=None
+)  # fmt: skip
+COMPARISONS_EVIDENCE = Gauge(
+    "trimtab_comparisons_evidence", "Evidence that people prefer its replies, as a part of what it takes: 1 does.", registry=None
+)  # fmt: skip
+COMPARISONS_WAITING_SECONDS = Gauge(
+    "trimtab_comparisons_waiting_seconds",
+    "How long the oldest pair has waited that people are asked about, of any candidate; 0 where none waits.",
+    registry=None,
+)
 SHADOW_STARTED = Gauge(
     "trimtab_shadow_started_timestamp_seconds",
     "Unix time since when a candidate answers a copy of some turns, unseen; 0 where none does.",
@@ -101,6 +114,9 @@ GAUGES = (
     ROLLOUT_BAD_UNITS,
     ROLLOUT_HARM,
     ROLLOUT_SAMPLE_RATIO,
+    COMPARISONS,
+    COMPARISONS_EVIDENCE,
+    COMPARISONS_WAITING_SECONDS,
     SHADOW_STARTED,
     SHADOW_HELD,
     ROLLBACKS,
@@ -110,6 +126,13 @@ GAUGES = (
 
 OUTCOMES = ("done", "failed", "stopped")
 ROLLOUT_STATES = ("none", "approved", "canary", "paused")
+COMPARISON_STATES = {
+    "sampled": "pairs",
+    "counted": "counted",
+    "waiting_people": "wait_people",
+    "waiting_judge": "wait_judge",
+}
+"""With what the gate calls them."""
 CANDIDATE_STATES = tuple(state for state in get_args(CandidateState) if state != "halted")  # that one is only shown
 
 
@@ -120,8 +143,11 @@ def serve() -> None:
         REGISTRY.register(gauge)
 
 
-def refresh(control: Control, now_us: int) -> None:
-    """Set every gauge to what the control database says now; cheap enough for every few seconds."""
+def refresh(control: Control, now_us: int, patience_s: int) -> None:
+    """Set every gauge to what the control database says now; cheap enough for every few seconds.
+
+    `patience_s`: how long people are asked about a pair.
+    """
     with control.read() as tx:
         counts, serving = tx.count_by_state(), tx.serving()
         look = tx.look(serving.rollout.id) if serving.rollout is not None else None
@@ -131,6 +157,8 @@ def refresh(control: Control, now_us: int) -> None:
         rolled_back = select(func.count()).select_from(schema.history).where(schema.history.c.after == "rolled_back")
         ROLLBACKS.set(tx.connection.execute(rolled_back).scalar_one())
     TRAINING_FAILURES_IN_A_ROW.set(control.trainings.failures_in_a_row())
+    pair_waits_since_us = control.labelling(patience_s).waiting_since_us(now_us)
+    COMPARISONS_WAITING_SECONDS.set(_age_s(pair_waits_since_us, now_us))
     request = control.trainings.open_request()
     asked_at_us = request.requested_at_us if request is not None and request.answer is None else None
     TRAINING_REQUEST_WAITING_SECONDS.set(_age_s(asked_at_us, now_us))
@@ -158,6 +186,14 @@ def _set_trainings(connection: Connection) -> None:
     TRAINING_RUNNING.set(1 if counts.get(None) else 0)
     last_done_us = connection.execute(select(func.max(table.c.ended_at_us)).where(table.c.outcome == "done")).scalar()
     TRAINING_LAST_SUCCESS.set((last_done_us or 0) / 1e6)
+
+
+def show_comparisons(reasons: Sequence[Reason]) -> None:
+    """What the gate says now of the newest candidate on which nobody has decided; none of no candidate."""
+    said = next((reason.figures for reason in reasons if reason.code in COMPARED), {})
+    for state, name in COMPARISON_STATES.items():
+        COMPARISONS.labels(state=state).set(said.get(name, 0))
+    COMPARISONS_EVIDENCE.set(min(1.0, said["e"] / said["needed"]) if said else 0)
 
 
 def _set_shadow(connection: Connection) -> None:

@@ -21,6 +21,7 @@ from deploy.decisions.moves import start
 from deploy.errors import Failed
 from deploy.rules.approval import Policy, changes, evidence_of
 from deploy.rules.names import short
+from deploy.rules.reasons import Reason
 from deploy.settings import Settings
 from feedback.clock import Clock
 from feedback.facts.tables import LATEST_US
@@ -110,22 +111,26 @@ class Registering(Looking):
                 with self.control.change() as tx:
                     self._room.seal(tx, tx.candidate(candidate.digest), report, policy, now)
 
-    def recount(self) -> None:
+    def recount(self) -> tuple[Reason, ...]:
         """The controller's other look: at what people and the judge have said meanwhile. Where the gate would decide otherwise now,
-        or for another reason, the candidate is sealed anew."""
+        or for another reason, the candidate is sealed anew. Returns what is said now of the newest, nothing where there is none."""
         policy, now = policy_of(self._settings()), self._clock.now_us()
         with self.control.read() as tx:
             waiting = tx.candidates(RESEALED, states=("trained", "held", "passed"))
             seals = tx.seals(waiting)
+        said: tuple[Reason, ...] = ()
         for candidate in waiting:
             seal, report = seals.get(candidate.digest), self._room.report(candidate.digest)
             if seal is None or report is None:
                 continue
             with self.control.read() as tx:
                 present = self._room.evidence(tx, candidate, report, policy, now)
+            if candidate == waiting[0]:
+                said = present.reasons
             if any(changes(evidence_of(seal.evidence), present)):
                 with self.control.change() as tx:
                     self._decide(tx, tx.candidate(candidate.digest), report, now)
+        return said
 
     def _decide(self, tx: Transaction, candidate: Candidate, report: Report, now: int) -> None:
         """Seal what is true now; what passed is approved where nobody wants to be asked."""

@@ -150,6 +150,10 @@ def sentences(reasons: Iterable[Reason]) -> list[str]:
     return [sentence(reason) for reason in reasons]
 
 
+COMPARED: frozenset[Code] = frozenset({"wins", "loses", "too_few_comparisons"})
+"""Of these the gate gives one: its figures are those of the comparisons."""
+
+
 def codes(reasons: Iterable[Reason]) -> frozenset[Code]:
     """What an approval stands and falls with."""
     return frozenset(reason.code for reason in reasons)

@@ -50,7 +50,8 @@ class Loop:
         self._take_in()
         self._judge()
         self._serve()
-        figures.refresh(self.control, _now_us())
+        figures.show_comparisons(self.rules.recount())
+        figures.refresh(self.control, _now_us(), Settings().compare.expires_s)
 
     def _decide(self) -> None:
         trainings = self.control.trainings

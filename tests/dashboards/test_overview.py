@@ -40,7 +40,7 @@ def test_every_metric_that_people_look_at_is_on_the_dashboard() -> None:
 
 def test_there_is_a_row_for_each_question() -> None:
     rows = [panel["title"] for panel in overview()["panels"] if panel["type"] == "row"]
-    assert rows == ["Is it healthy?", "Feedback in", "Judge", "Learning", "Serving", "Rollout", "Shadow"]
+    assert rows == ["Is it healthy?", "Feedback in", "Judge", "Learning", "Serving", "Rollout", "Shadow", "Comparisons"]
 
 
 @pytest.mark.parametrize("panel", panels(), ids=lambda panel: panel["title"])

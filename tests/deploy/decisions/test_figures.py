@@ -17,14 +17,17 @@ from deploy.decisions import figures
 from deploy.decisions.operations import Operations
 from deploy.rules.rollout import Approve, Promote, transition
 from deploy.serving_settings import ShadowSettings
+from deploy.settings import CompareSettings, Settings
 from feedback.statistics.sample_ratio import Counted
 from tests.deploy.candidates import make_candidate
+from tests.deploy.pairs import label, sample, stored
 from tests.fakes import ManualClock
+from tests.models.snapshots import said, seal, turn
 
 
 def read(control: Control, clock: ManualClock, name: str, **labels: str) -> float | None:
     """What /metrics says now."""
-    figures.refresh(control, clock.now_us())
+    figures.refresh(control, clock.now_us(), CompareSettings().expires_s)
     return REGISTRY.get_sample_value(name, labels)
 
 
@@ -204,3 +207,30 @@ def test_one_that_a_person_put_into_the_shadow_again_waits_for_nobody(
     rules.attend_shadow()
     rules.start_shadow(digest, reason="people have time this week", actor="ada")
     assert read(control, clock, "trimtab_shadow_held") == 0
+
+
+def test_of_the_newest_candidates_comparisons_it_is_told_how_many_count_who_is_waited_for_and_since_when(
+    control: Control, clock: ManualClock, folder: Path
+) -> None:
+    compare = CompareSettings(second=0.0)
+    rules = Operations(control, lambda: Settings(compare=compare), folder, clock)
+
+    def shown() -> list[float | None]:
+        figures.show_comparisons(rules.recount())
+        states = [read(control, clock, "trimtab_comparisons", state=state) for state in figures.COMPARISON_STATES]
+        return [*states, read(control, clock, "trimtab_comparisons_waiting_seconds")]
+
+    assert shown() == [0, 0, 0, 0, 0]
+    seal(folder.parent / "snapshots" / "s-1", [turn(9_000, "train", said("where?"), "here")])
+    rules.register(digest := make_candidate(folder, samples=[sample(n) for n in range(30)]))
+    clock.set_forward(90)
+    assert shown() == [30, 0, 30, 0, 90]
+    assert read(control, clock, "trimtab_comparisons_evidence") == pytest.approx(1 / 25)
+    control.comparisons.label([label(one, 1.0, at_us=clock.now_us()) for one in stored(control, digest)[:29]])
+    assert shown() == [30, 29, 1, 0, 90]
+    assert read(control, clock, "trimtab_comparisons_evidence") == 1
+    clock.set_forward(compare.expires_s)
+    assert shown() == [30, 30, 0, 0, 0]
+    rules.reject(digest, reason="no", actor="ada")
+    assert shown() == [0, 0, 0, 0, 0]
+    assert read(control, clock, "trimtab_comparisons_evidence") == 0
