@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from deploy.cli.roles import ADMIN_OFFSET, ADMIN_PORT, PORT
-from tests.dashboards.documents import ALERTS, ALERTS_TEST, OVERVIEW, PROMETHEUS, ROOT, read_yaml
+from tests.dashboards.documents import ALERTS, ALERTS_TESTS, OVERVIEW, PROMETHEUS, ROOT, read_yaml
 from tests.dashboards.test_alerts import assert_exists
 
 STACK = ROOT / "deploy" / "stack"
@@ -49,8 +49,8 @@ def test_prometheus_loads_the_rules_that_are_tested() -> None:
     assert inside["/etc/prometheus/prometheus.yml"] == PROMETHEUS
     assert "--config.file=/etc/prometheus/prometheus.yml" in SERVICES["prometheus"]["command"]
     (rules,) = read_yaml(PROMETHEUS)["rule_files"]
-    (tested,) = read_yaml(ALERTS_TEST)["rule_files"]
-    assert inside[f"/etc/prometheus/{rules}"] == ALERTS_TEST.parent / tested == ALERTS
+    tested = {(path.parent / rule).resolve() for path in ALERTS_TESTS for rule in read_yaml(path)["rule_files"]}
+    assert {inside[f"/etc/prometheus/{rules}"]} == tested == {ALERTS}
 
 
 def test_prometheus_scrapes_the_admin_port_of_every_role() -> None:
