@@ -188,7 +188,7 @@ class CompareSettings(Section):
     expires_s: int = Field(
         3 * 86_400,
         gt=0,
-        description="A label that is not there after so long counts as a tie; what comes later counts nowhere.",
+        description="A label that is not there so long after its pair was sampled counts as a tie; what comes later counts nowhere.",
     )
 
 

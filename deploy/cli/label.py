@@ -77,7 +77,7 @@ def label(context: Context, name: str | None, given: tuple[str, Answer] | None, 
         raise click.UsageError("--reason goes with --answer")
     who = one_line(name) if name is not None else actor()
     with closing(context.control) as control:
-        labeller = Labeller(control.labelling(context.settings.compare.expires_s), who, context.clock)
+        labeller = Labeller(control.labelling, who, context.clock)
         if given is not None:
             labeller.answer(*given, reason)
             _say_stored(context, given, labeller.progress())

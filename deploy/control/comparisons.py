@@ -38,14 +38,14 @@ class Comparisons:
         with self._database.read() as connection:
             return of(connection, candidate, incumbent)
 
-    def unjudged(self, since_us: int, limit: int) -> list[Comparison]:
-        """Pairs sampled since then of which the judge has not spoken, of candidates whose fate is open; the oldest first."""
+    def unjudged(self, now_us: int, limit: int) -> list[Comparison]:
+        """Pairs whose time is not over, of which the judge has not spoken, of candidates whose fate is open; the oldest first."""
         pairs, candidates, labels = schema.comparisons, schema.candidates, schema.comparison_labels
         judged = select(labels.c.comparison_id).where(labels.c.labeller == JUDGE)
         query = (
             select(*COLUMNS)
             .join(candidates, candidates.c.digest == pairs.c.candidate)
-            .where(candidates.c.state.in_(OPEN), pairs.c.sampled_at_us >= since_us, pairs.c.id.not_in(judged))
+            .where(candidates.c.state.in_(OPEN), pairs.c.until_us >= now_us, pairs.c.id.not_in(judged))
             .order_by(pairs.c.number)
             .limit(limit)
         )

@@ -59,11 +59,10 @@ class UnknownPair(Failed):
 
 
 class Labelling:
-    """Asking and answering. `tenant` None: whoever asks is bound to none. `patience_us`: how long after its sampling a pair is asked
-    about; what would come later counts nowhere."""
+    """Asking and answering. `tenant` None: whoever asks is bound to none."""
 
-    def __init__(self, database: Database, patience_us: int) -> None:
-        self._database, self._patience_us = database, patience_us
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def next(self, labeller: str, tenant: str | None, now_us: int, draw: float) -> Question | None:
         """The pair that this person is asked about, the same until it is answered or ten minutes have passed; None: there is none.
@@ -112,7 +111,7 @@ class Labelling:
                 return ComparisonLabel(**stored._asdict())
             if row.state not in OPEN:
                 raise Refused(f"{NOT_STORED}: its candidate is {row.state} by now, and no more is asked about it")
-            if row.sampled_at_us < now_us - self._patience_us:
+            if row.until_us < now_us:
                 raise Refused(f"{NOT_STORED}: the time for it is over, and it counts as a tie: ask for the next pair")
             taken = select(_given() if claim.live else _given() + _held(labeller, now_us)).where(pairs.c.id == pair_id)
             if connection.execute(taken).scalar_one() >= row.people:
@@ -161,9 +160,9 @@ class Labelling:
     def _open(self, connection: Connection, tenant: str | None, now_us: int) -> ColumnElement[bool]:
         """Whether people are to be asked about a pair, whoever has been: nobody has decided on its candidate, nor on another
         incumbent, and there is time."""
-        incumbent, since_us = read_serving(connection).incumbent or "", now_us - self._patience_us
+        incumbent = read_serving(connection).incumbent or ""
         these = and_(candidates.c.state.in_(OPEN), pairs.c.people > 0, pairs.c.incumbent == incumbent)
-        these = and_(these, pairs.c.sampled_at_us >= since_us)
+        these = and_(these, pairs.c.until_us >= now_us)
         return these if tenant is None else and_(these, pairs.c.tenant == tenant)
 
     @contextmanager
@@ -226,8 +225,8 @@ def _claim(connection: Connection, pair_id: str, labeller: str, now_us: int, dra
 
 
 def _pair(connection: Connection, pair_id: str, tenant: str | None) -> Row[*tuple[Any, ...]]:
-    """How many people it wants, since when, and the state of its candidate. Raises UnknownPair."""
-    query = _select(pairs.c.people, pairs.c.sampled_at_us, candidates.c.state)
+    """How many people it wants, until when, and the state of its candidate. Raises UnknownPair."""
+    query = _select(pairs.c.people, pairs.c.until_us, candidates.c.state)
     if tenant is not None:
         query = query.where(pairs.c.tenant == tenant)
     name = pair_id if re.fullmatch("[0-9a-f]{32}", pair_id) else ""  # else it can't be asked of every database

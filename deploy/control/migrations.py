@@ -9,6 +9,9 @@ from sqlalchemy import Column, Connection, func, insert, inspect, select, text, 
 from deploy.control import schema
 from feedback.texts import normal_form
 
+WAITED_US = 3 * 86_400 * 1_000_000
+"""How long a pair was waited for before it was kept with it, unless the settings said otherwise."""
+
 
 def migrate(connection: Connection, found: int) -> None:
     """Bring a database of version `found` to SCHEMA_VERSION."""
@@ -72,14 +75,15 @@ def _from_4(connection: Connection) -> None:
 
 
 def _from_5(connection: Connection) -> None:
-    """Of a pair it is kept whether both replies are the same: the gate need not read them."""
+    """Of a pair it is kept until when it is waited for, and whether both replies are the same: the gate need not read them."""
     pairs = schema.comparisons
-    if pairs.c.identical.name in (column["name"] for column in inspect(connection).get_columns(pairs.name)):
+    if pairs.c.until_us.name in (column["name"] for column in inspect(connection).get_columns(pairs.name)):
         return  # the step before has made the table, as it is now
+    _add(connection, pairs.c.until_us)
     _add(connection, pairs.c.identical)
     replies = connection.execute(select(pairs.c.id, pairs.c.candidate_reply, pairs.c.incumbent_reply))
     same = [row.id for row in replies if normal_form(row.candidate_reply) == normal_form(row.incumbent_reply)]
-    connection.execute(update(pairs).values(identical=False))
+    connection.execute(update(pairs).values(until_us=pairs.c.sampled_at_us + WAITED_US, identical=False))
     for pair_id in same:
         connection.execute(update(pairs).where(pairs.c.id == pair_id).values(identical=True))
 

@@ -232,6 +232,7 @@ comparisons = Table(
     Column("people", Integer, nullable=False, doc="so many are to be asked; 0: the judge alone"),
     Column("probability", Float, nullable=False, doc="with which people were to be asked"),
     Column("sampled_at_us", BigInteger, nullable=False),
+    Column("until_us", BigInteger, nullable=False, doc="what is said of it later counts nowhere"),
     Column("identical", Boolean, nullable=False, doc="both replies are the same, to a person: of it nobody is asked"),
     UniqueConstraint("candidate", "incumbent", "tenant", "unit", name="comparisons_of_unit"),
 )

@@ -38,9 +38,9 @@ class Control:
     def comparisons(self) -> Comparisons:
         return Comparisons(self.database)
 
-    def labelling(self, patience_s: int) -> Labelling:
-        """`patience_s`: how long after its sampling people are asked about a pair."""
-        return Labelling(self.database, patience_s * 1_000_000)
+    @cached_property
+    def labelling(self) -> Labelling:
+        return Labelling(self.database)
 
     @cached_property
     def shadows(self) -> Shadows:

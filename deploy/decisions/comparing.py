@@ -83,6 +83,7 @@ class Comparing:
                 people=0,
                 probability=share,
                 sampled_at_us=now_us,
+                until_us=now_us + settings.compare.expires_s * 1_000_000,
             )
             draws = _chance.random(), _chance.random()
             found.setdefault((tenant, pair.unit), drawn(pair, settings.compare.second, draws))
@@ -93,8 +94,7 @@ class Comparing:
     ) -> Comparisons:
         """What the gate looks at."""
         pairs = comparisons.of(tx.connection, candidate.digest, incumbent)
-        settings = self._settings()
-        found = weigh(pairs, settings.judge.asked, settings.compare.expires_s * 1_000_000, now_us, attempt)
+        found = weigh(pairs, self._settings().judge.asked, now_us, attempt)
         try:
             return dataclasses.replace(found, leaked=self._leaked(candidate, pairs))
         except SnapshotError as error:

@@ -143,11 +143,8 @@ def serve() -> None:
         REGISTRY.register(gauge)
 
 
-def refresh(control: Control, now_us: int, patience_s: int) -> None:
-    """Set every gauge to what the control database says now; cheap enough for every few seconds.
-
-    `patience_s`: how long people are asked about a pair.
-    """
+def refresh(control: Control, now_us: int) -> None:
+    """Set every gauge to what the control database says now; cheap enough for every few seconds."""
     with control.read() as tx:
         counts, serving = tx.count_by_state(), tx.serving()
         look = tx.look(serving.rollout.id) if serving.rollout is not None else None
@@ -157,7 +154,7 @@ def refresh(control: Control, now_us: int, patience_s: int) -> None:
         rolled_back = select(func.count()).select_from(schema.history).where(schema.history.c.after == "rolled_back")
         ROLLBACKS.set(tx.connection.execute(rolled_back).scalar_one())
     TRAINING_FAILURES_IN_A_ROW.set(control.trainings.failures_in_a_row())
-    pair_waits_since_us = control.labelling(patience_s).waiting_since_us(now_us)
+    pair_waits_since_us = control.labelling.waiting_since_us(now_us)
     COMPARISONS_WAITING_SECONDS.set(_age_s(pair_waits_since_us, now_us))
     request = control.trainings.open_request()
     asked_at_us = request.requested_at_us if request is not None and request.answer is None else None

@@ -41,7 +41,7 @@ def label_router(settings: Settings, control: ControlLink, callers: Callers, clo
 
     async def told_by(ask: Callable[[Labelling], T]) -> T:
         try:
-            return await control.aside(lambda control: ask(control.labelling(settings.compare.expires_s)))
+            return await control.aside(lambda control: ask(control.labelling))
         except Away as error:
             raise ApiError(503, "not_ready", str(error), retry_after_s=RETRY_S) from None
 

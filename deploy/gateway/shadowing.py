@@ -87,7 +87,7 @@ class ShadowTurns:
     def __init__(
         self, settings: Settings, control: ControlLink, engine: Engine, redaction: Redaction, clock: Clock
     ) -> None:
-        self._settings, self._second = settings.shadow, settings.compare.second
+        self._settings, self._compare = settings.shadow, settings.compare
         self._people = probability_of_people(settings.compare, settings.judge.asked)
         self._control, self._engine, self._redaction, self._clock = control, engine, redaction, clock
         self._asked: Recent[tuple[str, str, str], bool] = Recent(REMEMBERED)
@@ -230,6 +230,7 @@ class ShadowTurns:
         ours, theirs, prompt = text_of(await plain(reply)), text_of(await plain(turn.reply)), prompt_of(turn.messages)
         if ours is None or theirs is None or prompt is None:
             raise Failed("no_text")
+        now_us = self._clock.now_us()
         pair = Comparison(
             candidate=copy.shadow.candidate,
             incumbent=copy.incumbent,
@@ -244,9 +245,10 @@ class ShadowTurns:
             incumbent_reply=storable(theirs),
             people=0,
             probability=self._people,
-            sampled_at_us=self._clock.now_us(),
+            sampled_at_us=now_us,
+            until_us=now_us + self._compare.expires_s * 1_000_000,
         )
-        return drawn(pair, self._second, (_chance.random(), _chance.random()))
+        return drawn(pair, self._compare.second, (_chance.random(), _chance.random()))
 
 
 def _name(copy: Copy) -> tuple[str, str, str]:

@@ -69,7 +69,7 @@ async def _watch(role: Role, stop: asyncio.Event) -> None:
         if role.clock.monotonic_s() >= clear_at_s:
             clear_at_s = role.clock.monotonic_s() + CLEAR_S
             await asyncio.to_thread(clear, role.control, role.clock.now_us())
-        await asyncio.to_thread(figures.refresh, role.control, role.clock.now_us(), role.settings.compare.expires_s)
+        await asyncio.to_thread(figures.refresh, role.control, role.clock.now_us())
         role.waiting = None
         await role.clock.wait(stop, REFRESH_S)
 

@@ -56,8 +56,8 @@ async def judge_comparisons(role: Role, stop: asyncio.Event) -> None:
 
 async def _round(role: Role, ask: Ask) -> tuple[bool, int]:
     """Whether there were pairs, and how many labels came of them."""
-    stored, since_us = role.control.comparisons, role.clock.now_us() - role.settings.compare.expires_s * 1_000_000
-    pairs = await asyncio.to_thread(stored.unjudged, since_us, AT_ONCE)
+    stored = role.control.comparisons
+    pairs = await asyncio.to_thread(stored.unjudged, role.clock.now_us(), AT_ONCE)
 
     async def one(pair: Comparison) -> int:
         label = await _label(role, ask, pair)

@@ -52,6 +52,8 @@ class Comparison:
     probability: float
     """With which people were to be asked: more than 0, at most 1."""
     sampled_at_us: int
+    until_us: int
+    """What is said of it later counts nowhere: fixed when it was sampled, so that nobody decides by looking."""
 
     @property
     def id(self) -> str:
@@ -89,7 +91,7 @@ class Labelled:
     identical: bool
     people: int
     probability: float
-    sampled_at_us: int
+    until_us: int
     labels: Sequence[ComparisonLabel]
 
 

@@ -86,12 +86,12 @@ class Comparisons:
         return {name: getattr(self, name) for name in names} | {name: _e(log) for name, log in told.items()}
 
 
-def weigh(pairs: Sequence[Labelled], judged: bool, patience_us: int, now_us: int, attempt: int = 1) -> Comparisons:
+def weigh(pairs: Sequence[Labelled], judged: bool, now_us: int, attempt: int = 1) -> Comparisons:
     """The pairs of one candidate and one incumbent, in the order of sampling, at its how-manieth attempt to be promoted.
 
-    `judged`: there is a judge, and it is waited for. A label that is not there after `patience_us` is a tie.
+    `judged`: there is a judge, and it is waited for. A label that is not there once a pair's time is over is a tie.
     """
-    read = [_read(pair, judged, patience_us, now_us) for pair in pairs]
+    read = [_read(pair, judged, now_us) for pair in pairs]
     counted = next((at for at, one in enumerate(read) if one.waits), len(read))
     bets = [one for one in read[:counted] if not one.identical]
     f, h, xi, pi = (np.array([getattr(one, name) for one in bets], float) for name in ("f", "h", "xi", "pi"))
@@ -153,15 +153,14 @@ class _Pair:
         return self.wants_people or self.wants_judge
 
 
-def _read(pair: Labelled, judged: bool, patience_us: int, now_us: int) -> _Pair:
-    until_us = pair.sampled_at_us + patience_us
-    in_time = [label for label in pair.labels if label.at_us <= until_us]
+def _read(pair: Labelled, judged: bool, now_us: int) -> _Pair:
+    in_time = [label for label in pair.labels if label.at_us <= pair.until_us]
     by_people = [label for label in in_time if label.labeller != JUDGE][: pair.people]
     by_judge = next((label for label in in_time if label.labeller == JUDGE), None)
     said = [EVEN if label.preference is None else label.preference for label in by_people]
     said += [EVEN] * (pair.people - len(said))
     f = EVEN if by_judge is None or by_judge.preference is None else by_judge.preference
-    open_still = not pair.identical and now_us <= until_us
+    open_still = not pair.identical and now_us <= pair.until_us
     return _Pair(
         identical=pair.identical,
         f=f,

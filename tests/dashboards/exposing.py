@@ -51,7 +51,7 @@ class Loop:
         self._judge()
         self._serve()
         figures.show_comparisons(self.rules.recount())
-        figures.refresh(self.control, _now_us(), Settings().compare.expires_s)
+        figures.refresh(self.control, _now_us())
 
     def _decide(self) -> None:
         trainings = self.control.trainings

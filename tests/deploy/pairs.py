@@ -17,6 +17,7 @@ from deploy.rules.rollout import CandidateState
 from deploy.rules.weighing import Comparisons, weigh
 
 CANDIDATE = "c" * 64
+PATIENCE_US = 3 * 86_400 * 1_000_000
 
 
 def pair(n: int, people: int = 1, at_us: int | None = None) -> Comparison:
@@ -35,7 +36,8 @@ def pair(n: int, people: int = 1, at_us: int | None = None) -> Comparison:
         incumbent_reply=f"the incumbent's answer {n}",
         people=people,
         probability=0.5,
-        sampled_at_us=n if at_us is None else at_us,
+        sampled_at_us=(sampled_at_us := n if at_us is None else at_us),
+        until_us=sampled_at_us + PATIENCE_US,
     )
 
 
@@ -95,7 +97,7 @@ def compared(wins: int, losses: int, ties: int = 0) -> Comparisons:
         for many, said in ((wins, 1.0), (losses, 0.0), (ties, 0.5))
         for n in range(many)
     ]
-    return weigh(labelled([said for _, said in sorted(places)]), False, 1, 1)
+    return weigh(labelled([said for _, said in sorted(places)]), False, 1)
 
 
 SUPPORT = [

@@ -28,7 +28,7 @@ from deploy.rules.comparing import JUDGE, ComparisonLabel
 from deploy.state import open_state
 from tests.deploy.cli.test_common import document, exactly, typed
 from tests.deploy.commands import environment
-from tests.deploy.pairs import CANDIDATE, SUPPORT, add_candidate, pair
+from tests.deploy.pairs import CANDIDATE, PATIENCE_US, SUPPORT, add_candidate, pair
 from tests.fakes import CLOCK, DEADLINE_S
 
 PAGE = Path(__file__).parents[3] / "docs" / "label.md"
@@ -138,7 +138,7 @@ def test_the_recording_in_the_docs_is_what_a_terminal_shows(tmp_path: Path, monk
     root = open_state(tmp_path / "shop").root
     with closing(store(root)) as control:
         add_candidate(control)
-        control.comparisons.add([replace(one, sampled_at_us=CLOCK.now_us()) for one in SUPPORT])
+        control.comparisons.add([replace(one, until_us=CLOCK.now_us() + PATIENCE_US) for one in SUPPORT])
         control.comparisons.label([ComparisonLabel(SUPPORT[0].id, JUDGE, 0.9, 1, {})])
     shown = recorded(root, "10", monkeypatch)
     assert f"```text\n{shown}```\n" in PAGE.read_text(), f"docs/label.md should have:\n{shown}"

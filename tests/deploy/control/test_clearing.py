@@ -66,7 +66,7 @@ def test_who_was_shown_which_pair_first_is_forgotten_too_and_what_was_said_of_it
     control = any_control
     add_candidate(control)
     control.comparisons.add([pair(1)])
-    labelling = control.labelling(3_600)
+    labelling = control.labelling
     assert labelling.next("anna", None, 2, 0.0) is not None
     labelling.answer(pair(1).id, "anna", None, "first", 3)
     later = 2 + CLAIM_US + 1

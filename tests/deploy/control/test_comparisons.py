@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from deploy.control.store import Control
 from deploy.rules.comparing import JUDGE, ComparisonLabel
-from tests.deploy.pairs import CANDIDATE, add_candidate, label, labelled_as, pair, stored
+from tests.deploy.pairs import CANDIDATE, PATIENCE_US, add_candidate, label, labelled_as, pair, stored
 
 
 def test_pairs_come_back_in_the_order_of_sampling_with_what_was_said_of_them(any_control: Control) -> None:
@@ -53,9 +53,9 @@ def test_the_judge_is_given_what_it_has_not_spoken_of_of_open_candidates_oldest_
     add_candidate(any_control)
     for state, digest in closed.items():
         add_candidate(any_control, digest, state)
-    pairs = [replace(pair(n), sampled_at_us=100 - n) for n in range(5)]
+    pairs = [pair(n, at_us=100 - n) for n in range(5)]
     any_control.comparisons.add([*pairs, *(replace(pair(9), candidate=digest) for digest in closed.values())])
     any_control.comparisons.label([label(pairs[1], None, JUDGE), label(pairs[2], 1.0)])
     assert any_control.comparisons.unjudged(0, 10) == [pairs[0], *pairs[2:]]
-    assert any_control.comparisons.unjudged(97, 10) == [pairs[0], *pairs[2:4]]
+    assert any_control.comparisons.unjudged(97 + PATIENCE_US, 10) == [pairs[0], *pairs[2:4]]
     assert any_control.comparisons.unjudged(0, 2) == [pairs[0], pairs[2]]

@@ -20,9 +20,7 @@ from deploy.rules.comparing import JUDGE, OPEN, Comparison, ComparisonLabel, peo
 from deploy.rules.labelling import CLAIM_US, Agreement, Answer, Question, preference
 from deploy.rules.rollout import CandidateState
 from feedback.statistics.intervals import wilson
-from tests.deploy.pairs import CANDIDATE, add_candidate, pair
-
-PATIENCE_S = 3 * 86_400
+from tests.deploy.pairs import CANDIDATE, PATIENCE_US, add_candidate, pair
 
 
 @pytest.fixture
@@ -33,11 +31,11 @@ def control(any_control: Control) -> Control:
 
 
 def asked(control: Control, who: str, now_us: int = 1, tenant: str | None = None, draw: float = 0.0) -> Question | None:
-    return control.labelling(PATIENCE_S).next(who, tenant, now_us, draw)
+    return control.labelling.next(who, tenant, now_us, draw)
 
 
 def says(control: Control, who: str, one: Comparison, answer: Answer = "first", now_us: int = 2) -> ComparisonLabel:
-    return control.labelling(PATIENCE_S).answer(one.id, who, None, answer, now_us)
+    return control.labelling.answer(one.id, who, None, answer, now_us)
 
 
 def given(control: Control, one: Comparison) -> list[tuple[str, float | None]]:
@@ -91,11 +89,11 @@ def test_a_place_that_is_not_used_within_ten_minutes_is_somebody_elses(control: 
 def test_who_stops_gives_the_place_back(control: Control) -> None:
     control.comparisons.add([pair(1)])
     before = asked(control, "anna", draw=0.9)
-    control.labelling(PATIENCE_S).leave("ben")
+    control.labelling.leave("ben")
     assert asked(control, "ben") is None
-    control.labelling(PATIENCE_S).leave("anna")
+    control.labelling.leave("anna")
     assert asked(control, "ben") is not None
-    control.labelling(PATIENCE_S).leave("ben")
+    control.labelling.leave("ben")
     assert asked(control, "anna", draw=0.1) == before
 
 
@@ -145,7 +143,7 @@ def test_who_was_not_asked_does_not_answer(control: Control) -> None:
 def test_a_pair_that_is_not_there_is_unknown(control: Control) -> None:
     for name in ("0" * 32, "", "x", "\0", "\ud800", "é" * 32):
         with pytest.raises(UnknownPair, match="no such pair"):
-            control.labelling(PATIENCE_S).answer(name, "anna", None, "first", 1)
+            control.labelling.answer(name, "anna", None, "first", 1)
 
 
 def test_a_tenants_people_see_and_answer_its_own_pairs_only(control: Control) -> None:
@@ -155,8 +153,8 @@ def test_a_tenants_people_see_and_answer_its_own_pairs_only(control: Control) ->
     assert found.id == replace(pair(2), tenant="acme").id
     asked(control, "ben")
     with pytest.raises(UnknownPair):
-        control.labelling(PATIENCE_S).answer(pair(1).id, "ben", "acme", "first", 2)
-    assert control.labelling(PATIENCE_S).progress("anna", "acme", 1).wanted == 1
+        control.labelling.answer(pair(1).id, "ben", "acme", "first", 2)
+    assert control.labelling.progress("anna", "acme", 1).wanted == 1
     assert asked(control, "anna", tenant="nobody") is None
 
 
@@ -179,7 +177,7 @@ def test_nobody_is_asked_about_a_comparison_with_what_serves_no_more(control: Co
     found = asked(control, "anna")
     assert found is not None
     assert found.id == replace(pair(2), incumbent="d" * 64).id
-    assert control.labelling(PATIENCE_S).progress("anna", None, 1).wanted == 1
+    assert control.labelling.progress("anna", None, 1).wanted == 1
 
 
 def test_progress_counts_people_and_tells_their_agreement_and_the_judges(control: Control) -> None:
@@ -191,11 +189,11 @@ def test_progress_counts_people_and_tells_their_agreement_and_the_judges(control
             says(control, who, pair(n), _as_shown(shown, pair(n), answer))  # type: ignore[arg-type]
     judge = [ComparisonLabel(pair(n).id, JUDGE, said, 3, {}) for n, said in ((1, 0.9), (2, None), (3, 0.1), (4, 0.5))]
     control.comparisons.label(judge)
-    anna = control.labelling(PATIENCE_S).progress("anna", None, 1)
+    anna = control.labelling.progress("anna", None, 1)
     assert (anna.labelled, anna.given, anna.wanted, anna.left) == (3, 6, 6, 0)
     assert anna.with_people == Agreement(pairs=2, agreed=1)
     assert anna.with_judge == Agreement(pairs=2, agreed=1)
-    assert control.labelling(PATIENCE_S).progress("cleo", None, 1).labelled == 0
+    assert control.labelling.progress("cleo", None, 1).labelled == 0
 
 
 def _as_shown(shown: Question, one: Comparison, answer: Answer) -> Answer:
@@ -208,18 +206,18 @@ def _as_shown(shown: Question, one: Comparison, answer: Answer) -> Answer:
 def test_whose_time_is_over_is_a_tie_and_nobody_is_asked_about_it_any_more(control: Control) -> None:
     control.comparisons.add([pair(1), pair(2)])
     assert asked(control, "anna") is not None
-    over_us = 1 + PATIENCE_S * 1_000_000
+    over_us = 1 + PATIENCE_US
     with pytest.raises(Refused, match="time for it is over"):
         says(control, "anna", pair(1), now_us=over_us + 1)
     later = asked(control, "anna", over_us + 1)
     assert later is not None
     assert later.id == pair(2).id
-    assert control.labelling(PATIENCE_S).progress("anna", None, over_us + 1).wanted == 1
+    assert control.labelling.progress("anna", None, over_us + 1).wanted == 1
     assert asked(control, "anna", over_us + 2) is None
 
 
 def test_progress_of_nothing_is_nothing(control: Control) -> None:
-    progress = control.labelling(PATIENCE_S).progress("anna", None, 1)
+    progress = control.labelling.progress("anna", None, 1)
     assert (progress.labelled, progress.given, progress.wanted, progress.left) == (0, 0, 0, 0)
 
 
@@ -246,7 +244,7 @@ def test_three_people_at_once_label_what_was_sampled_nobody_twice(control: Contr
             seen[who].append(shown.id)
             chosen = "first" if shown.first.startswith("the candidate") else "second"
             answer: Answer = chosen if draws.random() < 0.8 else "tie"  # type: ignore[assignment]
-            control.labelling(PATIENCE_S).answer(shown.id, who, None, answer, now_us)
+            control.labelling.answer(shown.id, who, None, answer, now_us)
 
     threads = [threading.Thread(target=label, args=(who,)) for who in seen]
     for thread in threads:
@@ -262,7 +260,7 @@ def test_three_people_at_once_label_what_was_sampled_nobody_twice(control: Contr
     assert low < 0.6 < high
     assert sum(len(one.labels) > 0 for one in stored) == asked_of
     twice = sum(one.people == 2 for one in pairs)
-    agreements = [control.labelling(PATIENCE_S).progress(who, None, 1).with_people for who in seen]
+    agreements = [control.labelling.progress(who, None, 1).with_people for who in seen]
     assert sum(one.pairs for one in agreements) == 2 * twice
     assert all(0.4 < one.agreed / one.pairs < 0.95 for one in agreements)
     orders = Counter(label.how["first"] for one in stored for label in one.labels)

@@ -144,7 +144,7 @@ BEFORE_3, BEFORE_4, BEFORE_5, BEFORE_6 = (
         *("DROP TABLE comparisons", "DROP TABLE comparison_labels", "DROP TABLE comparison_claims"),
         *("DROP TABLE shadows", "DROP TABLE shadow_asks"),
     ),
-    ("ALTER TABLE comparisons DROP COLUMN identical",),
+    ("ALTER TABLE comparisons DROP COLUMN identical", "ALTER TABLE comparisons DROP COLUMN until_us"),
 )
 
 
@@ -164,7 +164,9 @@ def test_a_database_of_a_later_version_is_brought_up_to_date_too(
 
 
 @ANY_SERVER
-def test_of_pairs_that_were_there_it_is_known_whether_both_replies_are_the_same(where: str | Path) -> None:
+def test_of_pairs_that_were_there_it_is_known_until_when_they_are_waited_for_and_whether_both_replies_are_the_same(
+    where: str | Path,
+) -> None:
     control = open_control(where)
     same = replace(pair(1), candidate_reply="Good  day!", incumbent_reply="Good day!")
     control.comparisons.add([same, pair(2)])
@@ -172,6 +174,7 @@ def test_of_pairs_that_were_there_it_is_known_whether_both_replies_are_the_same(
     say(where, *BEFORE_6, "UPDATE schema_version SET version = 5")
     control = open_control(where)
     assert [one.identical for one in control.comparisons.of(CANDIDATE, None)] == [True, False]
+    assert [one.until_us for one in control.comparisons.of(CANDIDATE, None)] == [pair(n).until_us for n in (1, 2)]
     control.close()
 
 

@@ -51,6 +51,7 @@ def test_each_sample_becomes_a_pair_that_a_person_is_asked_about_where_there_is_
     assert first == Comparison(
         digest, None, "offline", "default", "c-0000", "t-0000", "c-0000", "en",
         [{"role": "user", "content": "question 0"}], "the candidate's 0", "the incumbent's 0", 0, 1.0, clock.now_us(),
+        clock.now_us() + CompareSettings().expires_s * 1_000_000,
     )  # fmt: skip
     assert all(one.people >= 1 for one in pairs)
     assert rules.show(digest)["gate"]["reasons"] == [

@@ -27,7 +27,7 @@ from tests.models.snapshots import said, seal, turn
 
 def read(control: Control, clock: ManualClock, name: str, **labels: str) -> float | None:
     """What /metrics says now."""
-    figures.refresh(control, clock.now_us(), CompareSettings().expires_s)
+    figures.refresh(control, clock.now_us())
     return REGISTRY.get_sample_value(name, labels)
 
 

@@ -96,7 +96,7 @@ async def test_a_tenants_key_sees_and_answers_its_own_pairs_only(gateway: Gatewa
 async def test_who_was_not_asked_or_is_too_late_is_told_so(gateway: Gateway) -> None:
     anna, ben, cleo = (key_of(gateway, name) for name in ("anna", "ben", "cleo"))
     assert (await says(gateway, anna, PAIRS[0], "first")).status_code == 409
-    gateway.control.labelling(3_600).next("anna", None, 1, 0.0)  # fifty years ago
+    gateway.control.labelling.next("anna", None, 1, 0.0)  # fifty years ago
     for key in (ben, cleo):
         assert (await asked(gateway, key)).json()["pair"]["id"] == PAIRS[0].id
     late = await says(gateway, anna, PAIRS[0], "first")

@@ -31,7 +31,7 @@ from tests.judge_server import JudgeServer, judge_server, prefers
 def pairs(control: Control, clock: ManualClock) -> list[Comparison]:
     """Ten of an open candidate, just sampled."""
     add_candidate(control, CANDIDATE)
-    found = [replace(pair(n), sampled_at_us=clock.now_us()) for n in range(10)]
+    found = [pair(n, at_us=clock.now_us()) for n in range(10)]
     control.comparisons.add(found)
     return found
 
@@ -136,7 +136,7 @@ async def test_a_pair_whose_replies_are_the_same_is_a_tie_without_asking(
     tmp_path: Path, control: Control, clock: ManualClock
 ) -> None:
     add_candidate(control, CANDIDATE)
-    same = replace(pair(1), candidate_reply="so", incumbent_reply="so ", sampled_at_us=clock.now_us())
+    same = replace(pair(1, at_us=clock.now_us()), candidate_reply="so", incumbent_reply="so ")
     control.comparisons.add([same])
     with judge_server(prefers("so")) as server:
         async with judging(tmp_path, control, clock, server):

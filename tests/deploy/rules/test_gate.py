@@ -60,7 +60,7 @@ def test_a_clear_loss_is_rejected() -> None:
 
 def test_evidence_that_passes_the_first_time_may_be_too_little_for_another_attempt() -> None:
     pairs = labelled([1.0] * 60 + [0.0] * 30)
-    first, third = (weigh(pairs, False, 1, 1, attempt) for attempt in (1, 3))
+    first, third = (weigh(pairs, False, 1, attempt) for attempt in (1, 3))
     assert decide(good_report(), SETTINGS, first, None).name == "pass"
     assert decide(good_report(), SETTINGS, third, None).name == "hold"
 

@@ -71,7 +71,7 @@ def test_the_first_reason_stands_for_all() -> None:
 
 
 def test_who_still_has_to_speak_is_named() -> None:
-    waiting = weigh([labelled_as(pair(n)) for n in range(4)], True, 1_000, 1)
+    waiting = weigh([labelled_as(pair(n)) for n in range(4)], True, 1)
     assert sentence(Reason("too_few_comparisons", waiting.figures)) == (
         "blind comparisons: 0 of 4 pairs count, E 1 of 25 that it takes, 4 wait for people (`trimtab label`), "
         "4 wait for the judge: hold"

@@ -16,15 +16,14 @@ from deploy.rules.comparing import JUDGE, Comparison, Labelled
 from deploy.rules.weighing import ALPHA, FARTHEST, Comparisons, weigh
 from feedback.statistics.plan import log_promotion
 from feedback.statistics.shadow import BETS, WEIGHTS
-from tests.deploy.pairs import compared, label, labelled, labelled_as, pair
+from tests.deploy.pairs import PATIENCE_US, compared, label, labelled, labelled_as, pair
 from tests.feedback.statistics import literal
 
-PATIENCE_US = 1_000
 said = st.sampled_from([0.0, 0.5, 1.0, None])
 
 
 def seen(pairs: list[Labelled], judged: bool = False, now_us: int = 1, **more: Any) -> Comparisons:
-    return weigh(pairs, judged, PATIENCE_US, now_us, **more)
+    return weigh(pairs, judged, now_us, **more)
 
 
 def numbered(*pairs: tuple[Comparison, list[Any]]) -> list[Labelled]:
