@@ -57,9 +57,7 @@ def outlook(
         said = f"the next decision is to be expected in {_span(at_least_us)}"
         return Outlook(units_per_day, at_least_us / 1e6, None, said)
     if units_per_day == 0:
-        return Outlook(
-            0.0, None, None, "nobody new has come for seven days: without users nothing more will be known"
-        )
+        return Outlook(0.0, None, None, "nobody new has come for seven days: without users nothing more will be known")
     missing = [more for more in decision.missing.values() if more is not None]
     if len(missing) < len(decision.missing):
         return Outlook(units_per_day, None, None, f"it can't be shown at any traffic: {_REMEDY}")

@@ -115,7 +115,9 @@ def test_a_least_above_its_most_is_refused_and_one_that_is_as_much_is_taken(leas
 
 def test_a_most_below_the_default_of_its_least_is_refused_too() -> None:
     sentence = configured("[rollout]\nmax_stage_s = 86400\n[shadow]\nmax_s = 3600")
-    assert f"rollout.min_stage_s ({Settings().rollout.min_stage_s}) is more than rollout.max_stage_s (86400)" in sentence
+    assert (
+        f"rollout.min_stage_s ({Settings().rollout.min_stage_s}) is more than rollout.max_stage_s (86400)" in sentence
+    )
     assert "shadow.min_s (86400) is more than shadow.max_s (3600)" in sentence
 
 
