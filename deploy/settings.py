@@ -276,7 +276,9 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
 
     @model_validator(mode="after")
-    def _names_differ(self) -> Self:
+    def _fit_together(self) -> Self:
+        if crossed := [each for name, section in self for each in section.crossed(name)]:
+            raise ValueError("; ".join(crossed))
         if (ours := self.gateway.model_alias) in self.engine.aliases:
             raise ValueError(
                 f"engine.aliases: {ours!r} is gateway.model_alias, the name of what is served: give the alias another name"

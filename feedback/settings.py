@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -18,6 +20,13 @@ class Section(BaseModel):
     """A section of trimtab.toml: immutable, and an unknown key is an error, as is a number that is infinite or none."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def crossed(self, section: str) -> Iterator[str]:
+        """A sentence for each least (`min_…`) that is more than its most (`max_…`): nothing could be both."""
+        for least, value in self:
+            most = least.replace("min_", "max_", 1)
+            if least.startswith("min_") and value > (limit := getattr(self, most, math.inf)):
+                yield f"{section}.{least} ({value}) is more than {section}.{most} ({limit}): lower the one, or raise the other"
 
 
 class WindowSettings(Section):

@@ -35,31 +35,36 @@ SETTINGS = Settings(
 class Days:
     """One day after the other: people come, and two controllers that have just been started look."""
 
-    def __init__(self, folder: Path, clock: ManualClock, seed: int = 5) -> None:
-        self._folder, self._clock = folder, clock
+    def __init__(self, folder: Path, clock: ManualClock, seed: int = 5, settings: Settings = SETTINGS) -> None:
+        self._folder, self._clock, self._settings = folder, clock, settings
         self.control = open_control(folder / "control.db")
         self.people = People(self.control, folder / "facts", clock, seed)
         self.passed = 0
 
     def pass_until(
-        self, over: Callable[[Operations], bool], most: int, errors: tuple[float, float], users: int = 60
+        self,
+        over: Callable[[Operations], bool],
+        most: int,
+        errors: tuple[float, float],
+        users: int = 60,
+        dislikes: float = 0.05,
     ) -> None:
         while not over(self.rules(self.control)):
             assert self.passed < most, f"after {most} days: {self.rules(self.control).serving()['rollout']['look']}"
-            self.people.come(users, DAY_S, errors=errors)
+            self.people.come(users, DAY_S, errors, dislikes)
             self.passed += 1
             self.look()
 
     def look(self) -> None:
         two = [open_control(self._folder / "control.db") for _ in range(2)]
         for control in two:
-            watching = Watching(control, Facts(self._folder / "facts"), lambda: SETTINGS, self._clock)
+            watching = Watching(control, Facts(self._folder / "facts"), lambda: self._settings, self._clock)
             watch(watching, self.rules(control))
         for control in two:
             control.close()
 
     def rules(self, control: Control) -> Operations:
-        return Operations(control, lambda: SETTINGS, self._folder / "candidates", self._clock, lambda *_: WON)
+        return Operations(control, lambda: self._settings, self._folder / "candidates", self._clock, lambda *_: WON)
 
     def approved(self) -> str:
         rules = self.rules(self.control)

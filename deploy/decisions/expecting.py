@@ -23,6 +23,8 @@ class Outlook:
     """New units a day."""
     decision_in_s: float | None
     """None where no decision is to be expected: a person has to look, or there is too little traffic for one."""
+    range_s: tuple[float, float] | None
+    """Of ten such rollouts one is decided before, and one after; None where no decision is to be expected, or no units are missing."""
     said: str
     """A sentence; empty where there is nothing to add to the decision."""
 
@@ -34,28 +36,42 @@ def per_day(enrolments: Sequence[Enrolment], now_us: int) -> float:
     return recent * DAY_US / max(HOUR_US, now_us - since_us)
 
 
-def outlook(plan: Plan, decision: Decision, stage: int, in_stage_us: int, units_per_day: float) -> Outlook:
-    """When the next decision is to be expected, were the arms alike and the traffic to go on like this."""
+def outlook(
+    plan: Plan,
+    decision: Decision,
+    stage: int,
+    in_stage_us: int,
+    units_per_day: float,
+    closing_us: Sequence[int],
+) -> Outlook:
+    """When the next decision is to be expected, were the arms alike and the traffic to go on like this.
+
+    `closing_us` says in how long each unit closes whose window is still open, rising.
+    """
     if decision.action in ("hold", "pause"):
-        return Outlook(units_per_day, None, "")
+        return Outlook(units_per_day, None, None, "")
     at_least_us = max(0, plan.stages[stage].minimum_us - in_stage_us)
     if decision.action != "wait":
-        return Outlook(units_per_day, 0.0, "")
+        return Outlook(units_per_day, 0.0, None, "")
     if not decision.missing:
-        return Outlook(units_per_day, at_least_us / 1e6, f"the next decision is to be expected in {_span(at_least_us)}")
+        said = f"the next decision is to be expected in {_span(at_least_us)}"
+        return Outlook(units_per_day, at_least_us / 1e6, None, said)
     if units_per_day == 0:
-        return Outlook(0.0, None, "nobody new has come for seven days: without users nothing more will be known")
+        return Outlook(0.0, None, None, "nobody new has come for seven days: without users nothing more will be known")
     missing = [more for more in decision.missing.values() if more is not None]
     if len(missing) < len(decision.missing):
-        return Outlook(units_per_day, None, f"it can't be shown at any traffic: {_REMEDY}")
-    low, middle, high = (max(at_least_us, _us(missing, name, units_per_day)) for name in ("low", "middle", "high"))
+        return Outlook(units_per_day, None, None, f"it can't be shown at any traffic: {_REMEDY}")
+    window_us = plan.ages_us[-1] + plan.grace_us
+    low, middle, high = (
+        max(at_least_us, _closed_us(_most(missing, name), closing_us, units_per_day, window_us))
+        for name in ("low", "middle", "high")
+    )
     rest_us = max(0, plan.stages[stage].maximum_us - in_stage_us)
     said = f"at {units_per_day:,.0f} new users a day the next decision is to be expected in {_span(middle)} ({_span(low)} to {_span(high)})"
     if middle <= rest_us:
-        return Outlook(units_per_day, middle / 1e6, said)
-    return Outlook(
-        units_per_day, None, f"{said}, but this share may last {_span(rest_us)} more, then it is on hold: {_REMEDY}"
-    )
+        return Outlook(units_per_day, middle / 1e6, (low / 1e6, high / 1e6), said)
+    said = f"{said}, but this share may last {_span(rest_us)} more, then it is on hold: {_REMEDY}"
+    return Outlook(units_per_day, None, None, said)
 
 
 _REMEDY = (
@@ -63,10 +79,17 @@ _REMEDY = (
 )
 
 
-def _us(missing: Sequence[Forecast], name: str, units_per_day: float) -> int:
-    """How long the last guardrail takes."""
-    most: int = max(getattr(more, name) for more in missing)
-    return round(most / units_per_day * DAY_US)
+def _most(missing: Sequence[Forecast], name: str) -> int:
+    """Units for the guardrail that takes longest."""
+    units: int = max(getattr(more, name) for more in missing)
+    return units
+
+
+def _closed_us(more: int, closing_us: Sequence[int], units_per_day: float, window_us: int) -> int:
+    """In how long so many more units have closed: first those whose window is open, then who is still to come."""
+    if more <= len(closing_us):
+        return closing_us[more - 1]
+    return window_us + round((more - len(closing_us)) / units_per_day * DAY_US)
 
 
 def _span(us: int) -> str:

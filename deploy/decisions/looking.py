@@ -25,7 +25,7 @@ from deploy.decisions.views import (
     mismatched,
     served,
 )
-from deploy.rules.next_step import Situation, next_step
+from deploy.rules.next_step import InShadow, Look, Situation, next_step
 from deploy.rules.rollout import Serving
 from feedback.clock import Clock
 
@@ -36,9 +36,17 @@ PAGE = 50
 class Looking:
     """Reads over one control database and the candidates on disk."""
 
-    def __init__(self, control: Control, clock: Clock, room: EvidenceRoom, adapters: Callable[[], bool]) -> None:
-        """`adapters` says whether the engine takes them."""
-        self.control, self._clock, self._room, self._adapters = control, clock, room, adapters
+    def __init__(
+        self,
+        control: Control,
+        clock: Clock,
+        room: EvidenceRoom,
+        adapters: Callable[[], bool],
+        shadows: Callable[[], bool],
+    ) -> None:
+        """`adapters` says whether the engine takes them, `shadows` whether live turns are copied to a candidate at all."""
+        self.control, self._clock, self._room = control, clock, room
+        self._adapters, self._shadows = adapters, shadows
 
     def candidates(self, limit: int | None = PAGE, after: str | None = None) -> list[dict[str, Any]]:
         """A page of the candidates, newest first, each with its last seal; `after`: those after this one."""
@@ -113,9 +121,16 @@ class Looking:
         request = open_request(tx.connection)
         return Situation(
             serving,
-            look_at(candidate, tx.current_seal(candidate)) if candidate is not None else None,
+            self._look(tx, candidate) if candidate is not None else None,
             look_at(waiting, tx.current_seal(waiting)) if waiting is not None else None,
             request.name if request is not None and request.answer is None else None,
             **{"trained": bool(tx.candidates(1)), "adapters": self._adapters(), **known},
             mismatched=look is not None and mismatched(look.document),
         )
+
+    def _look(self, tx: Transaction, candidate: Candidate) -> Look:
+        under_way = read_shadow(tx.connection)
+        shadow: InShadow = "may begin" if self._shadows() else "off"
+        if under_way is not None and under_way.candidate == candidate.digest:
+            shadow = "under way"
+        return look_at(candidate, tx.current_seal(candidate), shadow, bool(tx.objections(candidate.digest)))

@@ -55,7 +55,7 @@ class Registering(Looking):
         """`weighed`: what comparisons come to, where it is not what the control database has of them."""
         self._comparing = Comparing(candidates, settings)
         room = EvidenceRoom(candidates, weighed or self._comparing.weighed, served)
-        super().__init__(control, clock, room, self._takes_adapters)
+        super().__init__(control, clock, room, self._takes_adapters, self._shadows_candidates)
         self._settings = settings
 
     def register(self, digest: str, actor: str = "trainer") -> dict[str, Any]:
@@ -154,9 +154,15 @@ class Registering(Looking):
         return self.described(digest, report) | {"comparisons": compared}
 
     def _takes_adapters(self) -> bool:
+        return self._where_known(lambda settings: settings.engine.takes_adapters)
+
+    def _shadows_candidates(self) -> bool:
+        return self._where_known(lambda settings: settings.shadow.share > 0)
+
+    def _where_known(self, said: Callable[[Settings], bool]) -> bool:
         """Beside a broken trimtab.toml nobody knows: what it would refuse is then refused when it is tried."""
         try:
-            return self._settings().engine.takes_adapters
+            return said(self._settings())
         except Failed:
             return True
 

@@ -19,9 +19,10 @@ from deploy.control.records import (
 )
 from deploy.rules.assignment import Shadow
 from deploy.rules.names import percent
-from deploy.rules.next_step import Look
+from deploy.rules.next_step import InShadow, Lacks, Look
 from deploy.rules.reasons import codes, from_json, sentences
 from deploy.rules.rollout import CandidateState, Serving
+from deploy.rules.shadow import LACKING, comparisons_alone
 from deploy.text import iso
 
 
@@ -46,9 +47,20 @@ def shown_state(candidate: Candidate, serving: Serving) -> CandidateState:
     return "halted" if serving.halted and live else candidate.state
 
 
-def look_at(candidate: Candidate, seal: Seal | None) -> Look:
-    """The candidate for `next_step`."""
-    return Look(candidate.digest, candidate.state, seal.decision if seal else None, seal.seal if seal else None)
+def look_at(candidate: Candidate, seal: Seal | None, shadow: InShadow = "off", objected: bool = False) -> Look:
+    """The candidate for `next_step`; `shadow` says whether live turns are copied to it, or may be."""
+    if seal is None:
+        return Look(candidate.digest, candidate.state, objected=objected)
+    lacks = _lacks(seal, shadow)
+    return Look(candidate.digest, candidate.state, seal.decision, seal.seal, lacks, objected)
+
+
+def _lacks(seal: Seal, shadow: InShadow) -> Lacks | None:
+    reasons = from_json(list(seal.reasons))
+    if seal.decision != "hold" or not comparisons_alone(codes(reasons)):
+        return None
+    figures = next(reason.figures for reason in reasons if reason.code in LACKING)
+    return Lacks(figures.get("wait_people", 0), figures.get("wait_judge", 0), shadow)
 
 
 def described_look(look: RolloutLook | None) -> dict[str, Any] | None:

@@ -94,7 +94,9 @@ class Watching:
         decision = decide(tallied.tallies, plan)
         if clock is not None and decision.action != "rollback":
             decision = replace(decision, action="hold", reasons=(clock, *decision.reasons))
-        expected = outlook(plan, decision, stage, in_stage_us, per_day(enrolments, now_us))
+        still_open = enrolments[int(tallied.tallies.closed.sum()) :]
+        closing_us = [one.at_us + plan.ages_us[-1] + plan.grace_us - now_us for one in still_open]
+        expected = outlook(plan, decision, stage, in_stage_us, per_day(enrolments, now_us), closing_us)
         return about | _decided(decision) | {"outlook": asdict(expected)} | _arms(plan, tallied)
 
 

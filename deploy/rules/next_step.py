@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from deploy.rules.names import policy_name, short
 from deploy.rules.rollout import CandidateState, Rollout, Serving
+
+InShadow = Literal["under way", "may begin", "off"]
+"""Whether a candidate answers a copy of live turns."""
+
+
+@dataclass(frozen=True)
+class Lacks:
+    """Where a candidate gets more comparisons from: pairs of which people, or the judge, still have to speak, and the shadow."""
+
+    people: int = 0
+    judge: int = 0
+    shadow: InShadow = "off"
 
 
 @dataclass(frozen=True)
@@ -16,6 +29,10 @@ class Look:
     state: CandidateState
     outcome: str | None = None
     seal: str | None = None
+    lacks: Lacks | None = None
+    """None: comparisons are not all that it is held for."""
+    objected: bool = False
+    """Somebody objects to it."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +94,33 @@ def _about(candidate: Look, serving: Serving, mismatched: bool) -> str:
     if serving.rollout is not None:
         first = _under_way(serving.rollout, serving.revision, mismatched)
         return f"{first}: the rollout of {short(serving.rollout.candidate)} comes first"
+    if candidate.objected:
+        return f'trimtab object {name} --withdraw --reason "…", once it is settled: before that nobody can approve it'
+    if candidate.lacks is not None and (line := _more_comparisons(name, candidate.lacks)) is not None:
+        return line
     hold = " --override-hold" if candidate.outcome == "hold" else ""
     seal = f" --evidence {candidate.seal[:16]}" if candidate.seal else ""
     return f'trimtab approve {name}{seal}{hold} --reason "…"'
+
+
+def _more_comparisons(name: str, lacks: Lacks) -> str | None:
+    """What brings them; None where nothing does."""
+    then, copied = f"(then trimtab show {name})", "it answers a copy of live turns, to be compared"
+    if lacks.people:
+        return f"trimtab label: {_wait(lacks.people)} for people {then}"
+    if lacks.judge:
+        return f"nothing: {_wait(lacks.judge)} for the judge {then}"
+    match lacks.shadow:
+        case "under way":
+            return f"nothing: {copied} {then}"
+        case "may begin":
+            return f'trimtab shadow start {name} --reason "…": {copied}'
+        case "off":
+            return None
+
+
+def _wait(pairs: int) -> str:
+    return "1 pair waits" if pairs == 1 else f"{pairs:,} pairs wait"
 
 
 def _under_way(rollout: Rollout, revision: str, mismatched: bool) -> str:

@@ -31,6 +31,12 @@ AGAIN: frozenset[Outcome] = frozenset({"overtaken", "objected", "off", "other_re
 """After these the same candidate may come into the shadow again by itself: what ended it may pass."""
 
 
+def comparisons_alone(codes: frozenset[Code]) -> bool:
+    """Whether of reasons to hold more comparisons end all that decide."""
+    decides = codes - TOLD
+    return bool(decides) and decides <= LACKING
+
+
 @dataclass(frozen=True)
 class Waiting:
     """A candidate, as this stage sees it."""
@@ -54,8 +60,7 @@ class Waiting:
         >>> Waiting("c", True, "hold", frozenset({"too_few_comparisons", "rolled_back"})).lacks_comparisons
         False
         """
-        decides = self.codes - TOLD
-        return self.undecided and self.outcome == "hold" and bool(decides) and decides <= LACKING
+        return self.undecided and self.outcome == "hold" and comparisons_alone(self.codes)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deploy.errors import Failed
-from deploy.settings import keys, load_settings, variable
+from deploy.settings import Settings, keys, load_settings, variable
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +93,32 @@ def test_a_mistake_in_the_file_names_the_file_the_setting_and_what_it_may_be(tex
     sentence = configured(text)
     assert sentence.startswith("trimtab.toml")
     assert [part for part in said if part not in sentence] == []
+
+
+PAIRS = {key: key.replace(".min_", ".max_") for key in keys() if key.replace(".min_", ".max_") in {*keys()} - {key}}
+"""Settings of a least, each with the one of the most."""
+
+
+def test_pairs_of_a_least_and_a_most_are_known_by_their_names() -> None:
+    assert PAIRS == {"rollout.min_stage_s": "rollout.max_stage_s", "shadow.min_s": "shadow.max_s"}
+
+
+@pytest.mark.parametrize(("least", "most"), PAIRS.items())
+def test_a_least_above_its_most_is_refused_and_one_that_is_as_much_is_taken(least: str, most: str) -> None:
+    section, name = least.split(".")
+    other = most.split(".")[1]
+    sentence = configured(f"[{section}]\n{name} = 7200\n{other} = 3600")
+    assert f"{least} (7200) is more than {most} (3600): lower the one, or raise the other" in sentence
+    Path("trimtab.toml").write_text(f"[{section}]\n{name} = 3600\n{other} = 3600")
+    assert getattr(getattr(load_settings(None), section), name) == 3600
+
+
+def test_a_most_below_the_default_of_its_least_is_refused_too() -> None:
+    sentence = configured("[rollout]\nmax_stage_s = 86400\n[shadow]\nmax_s = 3600")
+    assert (
+        f"rollout.min_stage_s ({Settings().rollout.min_stage_s}) is more than rollout.max_stage_s (86400)" in sentence
+    )
+    assert "shadow.min_s (86400) is more than shadow.max_s (3600)" in sentence
 
 
 def test_all_mistakes_are_told_at_once() -> None:

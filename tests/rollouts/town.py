@@ -41,19 +41,22 @@ STOPS = list("aeio")
 """The base is of random weights: so its replies end."""
 
 
-def settings_of(base: Base, gate: GateSettings | None = None) -> Settings:
-    """By evidence from the first share to everybody; margins and stages as wide and short as so small a town needs."""
+def stages(**changes: Any) -> RolloutSettings:
+    """By evidence from the first share to everybody; margins and stages as wide and short as so small a town needs, but for `changes`."""
+    fields = {"min_stage_s": DAY_S, "max_stage_s": 40 * DAY_S, "max_error_rise": 0.1, "max_dislike_rise": 0.2}
+    return RolloutSettings(shares=(0.2, 0.5, 0.95, 1.0), advance="by evidence", **(fields | changes))
+
+
+def settings_of(base: Base, gate: GateSettings | None = None, rollout: RolloutSettings | None = None) -> Settings:
+    """People are asked about every pair, and every user is copied to the shadow."""
     return Settings(
         base=BaseModelSettings(name=str(base.path), max_length=96),
         gateway=GatewaySettings(max_tokens=12),
         gate=gate or GateSettings(),
         compare=CompareSettings(people=1.0, second=0.0),
         shadow=ShadowSettings(share=1.0, parallel=16, min_s=DAY_S, max_s=30 * DAY_S),
-        rollout=RolloutSettings(
-            shares=(0.2, 0.5, 0.95, 1.0), min_stage_s=DAY_S, max_stage_s=40 * DAY_S, max_error_rise=0.1,
-            max_dislike_rise=0.2, advance="by evidence",
-        ),
-    )  # fmt: skip
+        rollout=rollout or stages(),
+    )
 
 
 class Town:

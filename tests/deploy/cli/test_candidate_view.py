@@ -27,8 +27,8 @@ def view(rules: Operations, folder: Path, **report: Any) -> dict[str, Any]:
     return rules.show(digest)
 
 
-def test_it_says_what_was_measured_and_what_to_type(rules: Operations, folder: Path) -> None:
-    out = printed(view(rules, folder))
+def test_it_says_what_was_measured_and_what_to_type(judged_rules: Operations, folder: Path) -> None:
+    out = printed(view(judged_rules, folder))
     assert "accuracy 0.80 on 50 held-out thumbs (95% 0.70–0.90;" in out
     assert "candidate  20.0 tokens a reply, repetition 0.05, in the prompt's language 0.90" in out
     assert out.splitlines()[-1].startswith("next: trimtab approve ")
@@ -37,7 +37,7 @@ def test_it_says_what_was_measured_and_what_to_type(rules: Operations, folder: P
 def test_comparisons_are_told_side_by_side_and_left_out_where_there_are_none(
     rules: Operations, judged_rules: Operations, folder: Path
 ) -> None:
-    assert "compared" not in printed(view(rules, folder))
+    assert "compared   " not in printed(view(rules, folder))
     out = printed(view(judged_rules, folder, seed=1))
     assert "compared   260 of 260 pairs count: by people 180 wins, 0 ties, 80 losses; 0 were identical\n" in out
     assert "E 3.13e+07 of 25 that people prefer it, 0.099 that they prefer the incumbent" in out

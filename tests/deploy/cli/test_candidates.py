@@ -118,7 +118,7 @@ def test_show_says_why_and_what_to_type_next(typed: Any, digest: str) -> None:
     _, out, _ = typed("show", digest[:8])
     assert "blind comparisons: none yet" in out
     assert "hello" in out
-    assert f"next: trimtab approve {digest[:12]} --evidence" in out
+    assert f"next: trimtab shadow start {digest[:12]} --reason" in out
     shown = document(typed("show", digest, "--json"))
     assert shown["report"]["digest"] == digest
     assert (shown["comparisons"]["pairs"], shown["comparisons"]["e"], shown["comparisons"]["needed"]) == (0, 1.0, 25.0)

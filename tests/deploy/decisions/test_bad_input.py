@@ -11,25 +11,37 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import delete
 
 from deploy.cli.arms_view import MISMATCH, verdict_lines
+from deploy.cli.shadow import shadow_lines
 from deploy.control import schema
+from deploy.control.shadows import read_shadow
 from deploy.control.store import Control
+from deploy.decisions.figures import refresh
 from deploy.decisions.operations import Operations
 from deploy.decisions.steering import steer
 from deploy.decisions.watching import Watching
-from deploy.settings import RolloutSettings, Settings
+from deploy.errors import Refused
+from deploy.rules.comparing import JUDGE, ComparisonLabel
+from deploy.settings import CompareSettings, RolloutSettings, Settings
 from feedback.facts.reader import Facts
+from feedback.settings import JudgeSettings
 from tests.deploy.candidates import make_candidate
 from tests.deploy.conftest import WON
 from tests.deploy.decisions.approving import approve
 from tests.deploy.decisions.people import People, settle_draws, thumbs, turn_of
+from tests.deploy.decisions.test_comparing import label_all, trained
+from tests.deploy.pairs import sample
 from tests.fakes import ManualClock
 
 DAY_S = 86_400.0
 MINUTE_US = 60_000_000
 WINDOW_S = 73 * 3_600.0
+JUDGED = Settings(
+    judge=JudgeSettings(base_url="http://127.0.0.1:9/v1", model="m", free=True), compare=CompareSettings(second=0.0)
+)
 
 
 def settings(**changes: Any) -> Settings:
@@ -96,7 +108,10 @@ def test_a_public_that_hammers_ratings_on_one_conversation_counts_once(strict: W
     exposure = strict.control.expose("default", "c-loud", "loud", strict.clock.now_us())
     turn = turn_of("loud", strict.clock.now_us(), "c-loud")
     before, _ = strict.look()
-    hammered = [thumbs(turn, False, turn.occurred_at_us + n, f"loud-{n}") for n in range(1, 2_001)]
+    hammered = [
+        thumbs(turn, False, turn.occurred_at_us + n, f"loud-{n}", user_id="loud" if n % 2 else f"friend-{n}")
+        for n in range(1, 2_001)
+    ]
     strict.people.tell([turn], hammered)
     strict.clock.set_forward(2 * WINDOW_S)
     document, step = strict.look()
@@ -181,13 +196,18 @@ def test_harm_is_rolled_back_whatever_the_clock_does(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize(
-    ("margin", "said"),
-    [(0.001, "it can't be shown at any traffic"), (0.03, "this share may last 15 days more, then it is on hold")],
+    ("changes", "said"),
+    [
+        ({"max_dislike_rise": 0.001}, "it can't be shown at any traffic"),
+        ({"max_dislike_rise": 0.03}, "this share may last 15 days more, then it is on hold"),
+        ({"shares": (0.02, 1.0)}, "this share may last 15 days more, then it is on hold"),
+    ],
+    ids=["a margin for no traffic", "a margin for more traffic", "too small a share"],
 )
-def test_a_margin_that_this_traffic_can_never_meet_is_said_and_at_the_maximum_it_is_on_hold(
-    control: Control, clock: ManualClock, folder: Path, margin: float, said: str
+def test_a_margin_or_shares_that_this_traffic_can_never_meet_are_said_and_at_the_maximum_it_is_on_hold(
+    control: Control, clock: ManualClock, folder: Path, changes: dict[str, Any], said: str
 ) -> None:
-    watched = Watched(control, clock, folder, max_dislike_rise=margin)
+    watched = Watched(control, clock, folder, **changes)
     watched.people.come(100, 5 * DAY_S)
     document, step = watched.look()
     assert (document["action"], step) == ("wait", None)
@@ -266,3 +286,53 @@ def lose_draws(watched: Watched) -> None:
     lost = (schema.enrolments.c.arm == "candidate") & schema.enrolments.c.unit.regexp_match("[13]")
     with watched.control.change() as tx:
         tx.connection.execute(delete(schema.enrolments).where(lost))
+
+
+@pytest.mark.parametrize("people", ["half and half", "say nothing"])
+def test_a_judge_that_always_likes_the_candidates_reply_lets_nobody_pass(
+    control: Control, clock: ManualClock, folder: Path, people: str
+) -> None:
+    """One that always says the first is asked in both orders, and prefers neither (`test_judging`)."""
+    rules = Operations(control, lambda: JUDGED, folder, clock)
+    digest = trained(folder, [sample(n) for n in range(400)])
+    rules.register(digest)
+    label_all(control, digest, 1.0, clock.now_us(), JUDGE)
+    asked = [one for one in control.comparisons.of(digest, None) if one.people]
+    if people == "half and half":
+        said = [ComparisonLabel(one.id, "anna", n % 2, clock.now_us(), {}) for n, one in enumerate(asked)]
+        control.comparisons.label(said)
+    else:
+        clock.set_forward(JUDGED.compare.expires_s + 1)  # ties, by then
+    rules.recount()
+    shown = rules.show(digest)
+    assert (shown["state"], shown["gate"]["codes"]) == ("held", ["too_few_comparisons"])
+    assert shown["comparisons"]["counted"] == 400
+    assert shown["gate"]["reasons"][0].startswith(f"blind comparisons: win rate 0.50 by people on {len(asked)}, ")
+    assert shown["comparisons"]["agreed"] == (len(asked) // 2 if people == "half and half" else 0)
+    with pytest.raises(Refused, match="the gate holds"):
+        rules.approve(digest, evidence=shown["evidence"], reason="the judge likes it", actor="ada")
+
+
+@pytest.mark.parametrize("why", ["too_slow", "away"])
+def test_a_shadow_of_which_no_pair_comes_says_why_and_ends_on_hold(
+    control: Control, clock: ManualClock, folder: Path, why: str
+) -> None:
+    rules = Operations(control, Settings, folder, clock)
+    digest = make_candidate(folder)
+    rules.register(digest)
+    rules.attend_shadow()
+    with control.read() as tx:
+        under_way = read_shadow(tx.connection)
+    assert under_way is not None
+    for n in range(30):
+        assert control.shadows.ask(under_way, "default", f"u-{n}", 2_000, clock.now_us()) == "asked"
+        control.shadows.failed(digest, "default", f"u-{n}", why)
+        clock.set_forward(under_way.max_s / 30)
+    assert list(shadow_lines(rules.serving()["shadow"]))[1] == f"0 pairs; no pair came of 30 {why}"
+    assert rules.attend_shadow() == "end: there is not enough evidence after 14 days"
+    shown = rules.show(digest)
+    assert (shown["state"], shown["stage"], shown["shadow"]["outcome"]) == ("held", "shadow", "held")
+    refresh(control, clock.now_us())
+    assert REGISTRY.get_sample_value("trimtab_shadow_held") == 1
+    with pytest.raises(Refused, match="the gate holds"):
+        rules.approve(digest, evidence=shown["evidence"], reason="it was away", actor="ada")

@@ -12,6 +12,7 @@ from deploy.control.store import Control
 from deploy.decisions.operations import Operations
 from deploy.errors import Refused
 from deploy.rules.comparing import JUDGE, Comparison, ComparisonLabel
+from deploy.serving_settings import ShadowSettings
 from deploy.settings import ApproveSettings, CompareSettings, Settings
 from feedback.settings import JudgeSettings
 from tests.deploy.candidates import make_candidate
@@ -149,6 +150,27 @@ def test_what_people_prefer_passes_at_the_controllers_next_look_and_can_be_appro
     (view,) = rules.candidates()
     assert (view["state"], view["gate"]["codes"]) == ("passed", ["wins"])
     assert approve(rules, digest)["state"] == "approved"
+
+
+def test_what_to_type_next_is_what_brings_more_comparisons_while_anything_does(
+    control: Control, clock: ManualClock, folder: Path
+) -> None:
+    shared, alone = Settings(), Settings(shadow=ShadowSettings(share=0))
+    rules, without = (Operations(control, lambda given=given: given, folder, clock) for given in (shared, alone))  # type: ignore[misc]
+    digest = trained(folder, [sample(n) for n in range(4)])
+    rules.register(digest)
+    name, following = digest[:12], lambda: rules.show(digest)["next"]
+    assert following() == f"trimtab label: 4 pairs wait for people (then trimtab show {name})"
+    for labeller in ("anna", "bob"):
+        label_all(control, digest, 0.5, clock.now_us(), labeller)
+    assert following().startswith(f'trimtab shadow start {name} --reason "…"')
+    rules.start_shadow(digest, reason="more pairs", actor="ada")
+    assert following().startswith("nothing: it answers a copy of live turns")
+    rules.stop_shadow(reason="enough", actor="ada")
+    assert following().startswith("trimtab shadow start")
+    assert "--override-hold" in without.show(digest)["next"]
+    rules.object(digest, reason="it lies", actor="eve")
+    assert following().startswith(f"trimtab object {name} --withdraw")
 
 
 def test_what_people_like_less_is_rejected_and_nobody_can_approve_it(

@@ -17,6 +17,9 @@ PLAN = plan_of(RolloutSettings(), 1)
 assert PLAN is not None
 EVIDENCE = PLAN.evidence_stage
 MISSING = {"errors": Forecast(100, 400, 900), "dislikes": Forecast(200, 300, 500)}
+WINDOW = PLAN.ages_us[-1] + PLAN.grace_us
+STEADY = range(DAY // 50, WINDOW, DAY // 50)
+"""When open units close, where 50 have come each day for long."""
 
 
 def _enrolments(times: range) -> list[Enrolment]:
@@ -35,31 +38,44 @@ def test_traffic_is_that_of_the_last_seven_days_or_of_all_where_there_are_fewer(
 
 def test_the_guardrail_that_takes_longest_says_when() -> None:
     assert PLAN is not None
-    found = outlook(PLAN, Decision("wait", ("no",), MISSING), EVIDENCE, 5 * DAY, 50)
-    assert found == Outlook(
-        50, 8 * 86_400, "at 50 new users a day the next decision is to be expected in 8 days (4 days to 18 days)"
-    )
+    found = outlook(PLAN, Decision("wait", ("no",), MISSING), EVIDENCE, 5 * DAY, 50, STEADY)
+    assert found.decision_in_s == pytest.approx(8 * 86_400, rel=0.01)
+    assert found.range_s == pytest.approx((4 * 86_400, 18 * 86_400), rel=0.01)
+    assert found.said == "at 50 new users a day the next decision is to be expected in 8 days (4 days to 18 days)"
+
+
+def test_who_is_still_to_come_counts_once_his_window_is_over() -> None:
+    assert PLAN is not None
+    a_day_s, window_s = 86_400, WINDOW / 1e6
+    begun = STEADY[-50:]  # they have come for a day: nobody has closed yet
+    found = outlook(PLAN, Decision("wait", ("no",), MISSING), EVIDENCE, 5 * DAY, 50, begun)
+    assert found.decision_in_s == pytest.approx((400 - 50) / 50 * a_day_s + window_s)
+    assert found.range_s == pytest.approx(((200 - 50) / 50 * a_day_s + window_s, (900 - 50) / 50 * a_day_s + window_s))
+    crowd = [DAY] * 1_000  # came together, and nobody since
+    found = outlook(PLAN, Decision("wait", ("no",), MISSING), EVIDENCE, 5 * DAY, 1, crowd)
+    assert (found.decision_in_s, found.range_s) == (a_day_s, (a_day_s, a_day_s))
 
 
 def test_a_stage_lasts_its_minimum_whatever_the_traffic() -> None:
     assert PLAN is not None
-    assert outlook(PLAN, Decision("wait", ("no",)), 0, DAY, 50) == Outlook(
-        50, 3 * 86_400, "the next decision is to be expected in 3 days"
+    assert outlook(PLAN, Decision("wait", ("no",)), 0, DAY, 50, STEADY) == Outlook(
+        50, 3 * 86_400, None, "the next decision is to be expected in 3 days"
     )
-    assert outlook(PLAN, Decision("wait", ("no",), MISSING), EVIDENCE, DAY, 5_000).decision_in_s == 3 * 86_400
+    many = range(0, WINDOW, DAY // 5_000)
+    assert outlook(PLAN, Decision("wait", ("no",), MISSING), EVIDENCE, DAY, 5_000, many).decision_in_s == 3 * 86_400
 
 
 @pytest.mark.parametrize(
     ("missing", "per_day_", "said"),
     [
-        (MISSING, 10, "but this share may last 23 days more, then it is on hold: roll it back"),
+        (MISSING, 8, "but this share may last 23 days more, then it is on hold: roll it back"),
         (MISSING | {"errors": None}, 50, "it can't be shown at any traffic"),
         (MISSING, 0, "nobody new has come for seven days"),
     ],
 )
 def test_what_never_comes_is_said(missing: dict[str, Forecast | None], per_day_: float, said: str) -> None:
     assert PLAN is not None
-    found = outlook(PLAN, Decision("wait", ("no",), missing), EVIDENCE, 5 * DAY, per_day_)
+    found = outlook(PLAN, Decision("wait", ("no",), missing), EVIDENCE, 5 * DAY, per_day_, STEADY)
     assert found.decision_in_s is None
     assert said in found.said
 
@@ -69,4 +85,4 @@ def test_where_a_person_has_to_look_or_it_is_decided_there_is_nothing_to_add(
     action: Action, in_s: float | None
 ) -> None:
     assert PLAN is not None
-    assert outlook(PLAN, Decision(action, ("so",)), EVIDENCE, 5 * DAY, 50) == Outlook(50, in_s, "")
+    assert outlook(PLAN, Decision(action, ("so",)), EVIDENCE, 5 * DAY, 50, STEADY) == Outlook(50, in_s, None, "")

@@ -26,6 +26,7 @@ from deploy.decisions.views import (
     shown_state,
 )
 from deploy.rules.assignment import Shadow
+from deploy.rules.next_step import Lacks
 from deploy.rules.rollout import CandidateState, Rollout, Serving
 
 A, B = "a" * 64, "b" * 64
@@ -86,6 +87,21 @@ def test_a_candidate_whose_seal_is_history_shows_no_evidence_that_could_be_appro
     view = described_candidate(CANDIDATE, None, CANARY, NOW_US)
     assert (view["gate"], view["evidence"], view["evidence_age_s"]) == (None, None, None)
     assert (look_at(CANDIDATE, None).seal, look_at(CANDIDATE, SEAL).seal) == (None, "1" * 64)
+
+
+def test_what_comparisons_alone_would_end_says_who_still_has_to_speak_of_how_many() -> None:
+    few = {"code": "too_few_comparisons", "figures": {"wait_people": 3, "wait_judge": 4}}
+    told = {"code": "few_gate_labels", "figures": {"few": "few"}}
+    held = replace(SEAL, decision="hold", reasons=[few, told])
+    assert look_at(CANDIDATE, held, "under way").lacks == Lacks(3, 4, "under way")
+    assert look_at(CANDIDATE, replace(held, reasons=[few, {"code": "incumbent_empty", "figures": {}}])).lacks is None
+    assert look_at(CANDIDATE, replace(held, reasons=[told])).lacks is None
+    assert look_at(CANDIDATE, replace(held, decision="reject")).lacks is None
+    early = {
+        "code": "too_few_comparisons",
+        "figures": {"count": 3, "needed": 20},
+    }  # a seal of before evidence was counted
+    assert look_at(CANDIDATE, replace(held, reasons=[early])).lacks == Lacks()
 
 
 def test_what_is_served_names_the_rollout_and_what_a_rollback_would_go_back_to() -> None:

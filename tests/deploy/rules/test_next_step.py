@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from deploy.errors import Refused
 from deploy.rules import next_step as module
-from deploy.rules.next_step import Look, Situation, next_step
+from deploy.rules.next_step import Lacks, Look, Situation, next_step
 from deploy.rules.rollout import (
     Approve,
     CandidateState,
@@ -72,14 +72,24 @@ def proposed(line: str) -> set[str]:
 @given(
     state=st.sampled_from(STATES),
     outcome=st.sampled_from([None, "pass", "hold", "reject"]),
+    lacks=st.none()
+    | st.builds(Lacks, st.integers(0, 3), st.integers(0, 3), st.sampled_from(["under way", "may begin", "off"])),
+    objected=st.booleans(),
     looking=st.booleans(),
     waiting=st.booleans(),
     request=st.booleans(),
 )
 def test_nothing_is_proposed_that_would_be_refused(
-    serving: Serving, state: CandidateState, outcome: str | None, looking: bool, waiting: bool, request: bool
+    serving: Serving,
+    state: CandidateState,
+    outcome: str | None,
+    lacks: Lacks | None,
+    objected: bool,
+    looking: bool,
+    waiting: bool,
+    request: bool,
 ) -> None:
-    look = Look(B, state, outcome, "5" * 64)
+    look = Look(B, state, outcome, "5" * 64, lacks, objected)
     held = Look(B, "held", "hold", "5" * 64)
     line = next_step(
         Situation(serving, look if looking else None, held if waiting else None, "training-1" if request else None)
@@ -95,6 +105,7 @@ def test_nothing_is_proposed_that_would_be_refused(
     for name in proposed(line) & commands.keys():
         if name == "approve" and "training" in line:
             continue
+        assert not (name == "approve" and objected), line
         try:
             transition(serving, commands[name], 1)
         except Refused as refused:
@@ -123,6 +134,36 @@ def test_every_rollout_command_carries_the_state_that_it_was_meant_for(serving: 
         line = next_step(Situation(serving, look))
         meant = re.findall(r"trimtab (?:promote|pause|resume|rollback)\b(?: --incumbent)?( --expect [0-9a-f]+)?", line)
         assert set(meant) <= {f" --expect {serving.revision}"}, line
+
+
+@pytest.mark.parametrize(
+    ("lacks", "said"),
+    [
+        (Lacks(people=32, judge=5, shadow="under way"), f"trimtab label: 32 pairs wait for people (then trimtab show {B[:12]})"),
+        (Lacks(people=1), f"trimtab label: 1 pair waits for people (then trimtab show {B[:12]})"),
+        (Lacks(judge=7, shadow="under way"), f"nothing: 7 pairs wait for the judge (then trimtab show {B[:12]})"),
+        (Lacks(shadow="under way"), f"nothing: it answers a copy of live turns, to be compared (then trimtab show {B[:12]})"),
+        (
+            Lacks(shadow="may begin"),
+            f'trimtab shadow start {B[:12]} --reason "…": it answers a copy of live turns, to be compared',
+        ),
+    ],
+)  # fmt: skip
+def test_where_more_comparisons_are_all_that_is_missing_it_says_who_brings_them(lacks: Lacks, said: str) -> None:
+    assert next_step(Situation(Serving(), Look(B, "held", "hold", "5" * 64, lacks))) == said
+
+
+def test_what_no_evidence_can_bring_a_person_may_override() -> None:
+    for lacks in (None, Lacks()):
+        line = next_step(Situation(Serving(), Look(B, "held", "hold", "5" * 64, lacks)))
+        assert line == f'trimtab approve {B[:12]} --evidence {"5" * 16} --override-hold --reason "…"'
+
+
+def test_an_objection_comes_before_all_of_it() -> None:
+    look = Look(B, "passed", "pass", "5" * 64, objected=True)
+    assert next_step(Situation(Serving(), look)) == (
+        f'trimtab object {B[:12]} --withdraw --reason "…", once it is settled: before that nobody can approve it'
+    )
 
 
 def test_from_nothing_to_a_running_service() -> None:
