@@ -123,12 +123,14 @@ def _excludes(h: Floats) -> list[int | None]:
 
 
 @pytest.mark.parametrize("win", [0.6, 0.7])
-def test_people_alone_take_at_most_half_as_many_answers_again_as_truescores_confidence_sequence(win: float) -> None:
-    h = (np.random.default_rng(5).random((60, 1_200)) < win).astype(float)
-    ours, theirs = _passes(h), _excludes(h)
-    assert None not in ours + theirs
-    assert all(one <= 1.5 * other for one, other in zip(ours, theirs, strict=True))  # type: ignore[operator]
-    assert np.median(ours) <= np.median(theirs)  # type: ignore[arg-type]
+def test_people_alone_take_no_more_answers_than_truescores_confidence_sequence_but_a_fifth_in_a_stream_of_twenty(
+    win: float,
+) -> None:
+    h = (np.random.default_rng(5).random((100, 1_200)) < win).astype(float)
+    ours, theirs = (np.array([at or math.inf for at in found(h)]) for found in (_passes, _excludes))
+    assert np.isfinite(ours).all()
+    assert np.median(ours) <= np.median(theirs)
+    assert np.quantile(ours / theirs, 0.95) <= 1.2
 
 
 def test_where_nobody_prefers_anything_neither_shows_it_in_more_than_one_of_twenty_streams() -> None:
