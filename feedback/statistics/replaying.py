@@ -102,21 +102,22 @@ def _late(plan: Plan, units: Units, block: slice) -> Ints:
     reached = _Bets(table, np.where(seen < many, cell, -1)).reached(math.log(1 / plan.ratio_alpha))
     reached &= np.diff(seen, append=many + 1) > 0  # what came before one closing is looked at together
     at = first(reached)
-    return np.where(at < seen.shape[1], seen[np.arange(runs), np.minimum(at, seen.shape[1] - 1)], many)
+    last = np.minimum(at, seen.shape[1] - 1)
+    return np.asarray(np.where(at < seen.shape[1], seen[np.arange(runs), last], many), np.int64)
 
 
 def _promotions(plan: Plan, units: Units, block: slice) -> Ints:
     any_strata = next(iter(units.strata.values()))
-    ready = any_strata.stages[units.stratum[block]] >= plan.evidence_stage
+    ready: NDArray[np.bool_] = any_strata.stages[units.stratum[block]] >= plan.evidence_stage
     if units.shadow_log_e is not None:
         ready &= (units.shadow_log_e[block] >= plan.log_promotion)[:, None]
     proofs = [_proof(plan, units, block, metric, watch) for metric, watch in plan.proofs]
     for proof in proofs:
         ready &= proof.may_reach(plan.log_promotion)[:, None]
     for proof in proofs:
-        ready &= proof.reached(plan.log_promotion, ready.any(1))
+        ready &= proof.reached(plan.log_promotion, np.asarray(ready.any(1), bool))
     for watch in plan.watches("signal"):
-        ready &= ~_harm(plan, units, block, watch).reached(watch.log_threshold, ready.any(1))
+        ready &= ~_harm(plan, units, block, watch).reached(watch.log_threshold, np.asarray(ready.any(1), bool))
     return first(ready)
 
 
@@ -201,7 +202,7 @@ class _Bets:
 
     def _path(self) -> Floats:
         """log E after each unit, [R, N]."""
-        runs, many = self.cell.shape
+        runs = len(self.cell)
         table = np.concatenate([self.table, np.zeros((*self.table.shape[:-1], 1))], -1)  # a unit that does not count
         kinds, rows = table.shape[-1], np.arange(runs)[:, None]
         table = np.ascontiguousarray(np.broadcast_to(table, (runs, *table.shape[-2:])).swapaxes(0, 1))

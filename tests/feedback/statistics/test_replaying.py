@@ -47,7 +47,7 @@ def _one_by_one(plan: Plan, units: Units, run: int) -> tuple[str, int]:
 
 @pytest.mark.parametrize("rates", [(0.3, 0.3), (0.3, 0.6), (0.5, 0.3)])
 def test_each_rollout_comes_to_what_it_comes_to_by_itself(rates: tuple[float, float]) -> None:
-    units = _units(rates)
+    units = _units(rates, runs=6)
     action, at_unit = replay(PLAN, units)
     for run in range(len(action)):
         assert (action[run], at_unit[run]) == _one_by_one(PLAN, units, run)
