@@ -36,7 +36,7 @@ sys.path.insert(0, str(ROOT))
 from bench.rollouts import rivals  # noqa: E402
 from bench.rollouts.forecasts import FORECASTS, Came, forecasts  # noqa: E402
 from bench.rollouts.scenarios import Limit, Scenario, scenarios  # noqa: E402
-from bench.rollouts.shadows import SHADOWS, shadow_share  # noqa: E402
+from bench.rollouts.shadows import SHADOWS, Shadow, shadow_share  # noqa: E402
 from bench.rollouts.world import World  # noqa: E402
 from feedback.statistics.intervals import wilson  # noqa: E402
 from feedback.statistics.plan import DAY_US, Plan  # noqa: E402
@@ -44,6 +44,8 @@ from feedback.statistics.replaying import Units, replay  # noqa: E402
 from feedback.statistics.tallies import Ints  # noqa: E402
 
 CHUNK = 50
+SHADOW_CHUNK = 250
+"""Pair by pair: the more at a time the faster."""
 FORECAST_CHUNKS = 6
 """So many of them are enough to see whether forecasts come true."""
 
@@ -168,6 +170,18 @@ def show(scenario: Scenario, results: Mapping[str, Sequence[Ended]], table: Tabl
     return document
 
 
+def show_shadow(shadow: Shadow, passed: int, many: int, table: Table) -> dict[str, Any]:
+    """A row; what is kept of it as JSON."""
+    lower, upper = wilson(passed / many, many, 0.975)
+    wanted = f"at least {shadow.at_least:.0%}" if shadow.at_least else f"at most {shadow.at_most:.0%}"
+    kept = passed >= shadow.at_least * many if shadow.at_least else lower <= (shadow.at_most or 0)
+    table.add_row(
+        f"{shadow.win:.2f}", shadow.judge, f"{shadow.labels:,}", f"{passed} of {many}",
+        f"{passed / many:.2%} [{lower:.2%}, {upper:.2%}]", wanted, "yes" if kept else "NO",
+    )  # fmt: skip
+    return {"scenario": shadow.name, "passed": passed, "of": many}
+
+
 FORECAST_COLUMNS = (
     "within the range said half-way",
     "at most twice so many units, or half",
@@ -211,20 +225,13 @@ def main() -> None:
             "win rate", "judge", "labels, at most", "passed", "share [95%]", "wanted", "kept", title="Shadow pairs"
         )
         for shadow in SHADOWS if not asked.only or asked.only in "shadow" else ():
-            task = progress.add_task(shadow.name, total=chunks)
+            large = range(-(-asked.rollouts // SHADOW_CHUNK))
+            task = progress.add_task(shadow.name, total=len(large))
             passed = sum(
                 progress.advance(task) or count
-                for count in pool.map(partial(shadow_share, shadow, CHUNK), range(chunks))
+                for count in pool.map(partial(shadow_share, shadow, SHADOW_CHUNK), large)
             )
-            many = chunks * CHUNK
-            lower, upper = wilson(passed / many, many, 0.975)
-            wanted = f"at least {shadow.at_least:.0%}" if shadow.at_least else f"at most {shadow.at_most:.0%}"
-            kept = passed >= shadow.at_least * many if shadow.at_least else lower <= (shadow.at_most or 0)
-            shadows.add_row(
-                f"{shadow.win:.2f}", shadow.judge, f"{shadow.labels:,}", f"{passed} of {many}",
-                f"{passed / many:.2%} [{lower:.2%}, {upper:.2%}]", wanted, "yes" if kept else "NO",
-            )  # fmt: skip
-            documents.append({"scenario": shadow.name, "passed": passed, "of": many})
+            documents.append(show_shadow(shadow, passed, len(large) * SHADOW_CHUNK, shadows))
         said = Table("public", "rollouts", *FORECAST_COLUMNS, title="Forecasts that came true, 80% wanted of each")
         for public in FORECASTS if not asked.only or asked.only in "forecast" else ():
             few = range(min(chunks, FORECAST_CHUNKS))
