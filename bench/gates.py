@@ -19,12 +19,13 @@ import time
 import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -35,47 +36,76 @@ sys.path.insert(0, str(ROOT))
 from bench.rollouts import rivals  # noqa: E402
 from bench.rollouts.forecasts import FORECASTS, Came, forecasts  # noqa: E402
 from bench.rollouts.scenarios import Limit, Scenario, scenarios  # noqa: E402
-from bench.rollouts.shadows import SHADOWS, shadow_share  # noqa: E402
+from bench.rollouts.shadows import SHADOWS, Shadow, shadow_share  # noqa: E402
 from bench.rollouts.world import World  # noqa: E402
 from feedback.statistics.intervals import wilson  # noqa: E402
-from feedback.statistics.plan import DAY_US  # noqa: E402
+from feedback.statistics.plan import DAY_US, Plan  # noqa: E402
 from feedback.statistics.replaying import Units, replay  # noqa: E402
+from feedback.statistics.tallies import Ints  # noqa: E402
 
 CHUNK = 50
+SHADOW_CHUNK = 250
+"""Pair by pair: the more at a time the faster."""
 FORECAST_CHUNKS = 6
 """So many of them are enough to see whether forecasts come true."""
 
 
-def simulate(scenario: Scenario, chunk: int) -> dict[str, list[tuple[str, int]]]:
-    """What a chunk of rollouts came to by each rule: an action, and at how many units; seeded by name and number."""
-    random = np.random.default_rng([zlib.crc32(scenario.name.encode()), chunk])
-    results: dict[str, list[tuple[str, int]]] = {}
-    ours: list[tuple[str, int]] = []
+@dataclass(frozen=True)
+class Ended:
+    """What a rollout came to, at how many units, and the day, from 1, at whose end that many had closed at the longest age."""
+
+    action: str
+    unit: int
+    day: int
+
+
+def simulate(scenario: Scenario, chunk: int) -> dict[str, list[Ended]]:
+    """What a chunk of rollouts came to by each rule; seeded by name and number."""
     if scenario.twin is not None:
         return {"Trimtab": _differing(scenario, scenario.twin, chunk)}
+    random = _random(scenario, chunk)
+    results: dict[str, list[Ended]] = {"Trimtab": []}
     for attempt in range(1, scenario.attempts + 1):
         plan = replace(scenario.plan, attempt=attempt)
-        units = scenario.world.run(plan, CHUNK, random)
-        came = list(zip(*(column.tolist() for column in replay(plan, units)), strict=True))
-        ours = (
-            came if not ours else [one if one[0] == "promote" else other for one, other in zip(ours, came, strict=True)]
-        )
-    results["Trimtab"] = ours
-    if scenario.rivals:
-        results |= _rivals(scenario, units)
+        came: list[Ended] = []
+        for units in scenario.world.rollouts(plan, CHUNK, random):
+            came += _ended(plan, units, *replay(plan, units))
+            if scenario.rivals:
+                for rule, (action, at) in _rivals(scenario, units).items():
+                    results.setdefault(rule, []).extend(_ended(plan, units, action, at))
+        before = results["Trimtab"] or came
+        results["Trimtab"] = [
+            one if one.action == "promote" else other for one, other in zip(before, came, strict=True)
+        ]
     return results
 
 
-def _differing(scenario: Scenario, twin: World, chunk: int) -> list[tuple[str, int]]:
+def _random(scenario: Scenario, chunk: int) -> np.random.Generator:
+    return np.random.default_rng([zlib.crc32(scenario.name.encode()), chunk])
+
+
+def _ended(plan: Plan, units: Units, action: ArrayLike, at: ArrayLike) -> list[Ended]:
+    at = np.asarray(at)
+    closed_us = units.opened_us[np.minimum(at, len(units.opened_us) - 1)] + plan.ages_us[-1] + plan.grace_us
+    columns = np.asarray(action).tolist(), at.tolist(), (closed_us // DAY_US + 1).tolist()
+    return [Ended(*row) for row in zip(*columns, strict=True)]
+
+
+def _differing(scenario: Scenario, twin: World, chunk: int) -> list[Ended]:
     """Of a chunk of rollouts that are the same but for what may change nothing: "other" where action or unit differ."""
-    came = []
-    for world in (scenario.world, twin):
-        units = world.run(scenario.plan, CHUNK, np.random.default_rng([zlib.crc32(scenario.name.encode()), chunk]))
-        came.append(list(zip(*(column.tolist() for column in replay(scenario.plan, units)), strict=True)))
-    return [("same" if one == other else "other", one[1]) for one, other in zip(*came, strict=True)]
+    one, other = (
+        [
+            ended
+            for units in world.rollouts(scenario.plan, CHUNK, _random(scenario, chunk))
+            for ended in _ended(scenario.plan, units, *replay(scenario.plan, units))
+        ]
+        for world in (scenario.world, twin)
+    )
+    return [replace(left, action="same" if left == right else "other") for left, right in zip(one, other, strict=True)]
 
 
-def _rivals(scenario: Scenario, units: Units) -> dict[str, list[tuple[str, int]]]:
+def _rivals(scenario: Scenario, units: Units) -> dict[str, tuple[NDArray[np.str_], Ints]]:
+    """By rule, how each rollout ends and at which unit."""
     metric = scenario.plan.metrics[0].name
     watch = next(
         watch for watch in scenario.plan.watches("guardrail")[::-1] if watch.metric == metric and watch.slice is None
@@ -90,29 +120,15 @@ def _rivals(scenario: Scenario, units: Units) -> dict[str, list[tuple[str, int]]
         "GrowthBook": rolled,
     }
     ends = {"GrowthBook": shipped}
-    found = {}
-    for name, at in by_rule.items():
-        end = ends.get(name, np.full(len(at), many - 1))
-        found[name] = [
-            ("rollback", int(unit)) if unit < many else ("promote", int(last))
-            for unit, last in zip(at, end, strict=True)
-        ]
-    return found
+    return {
+        name: (np.where(at < many, "rollback", "promote"), np.where(at < many, at, ends.get(name, many - 1)))
+        for name, at in by_rule.items()
+    }
 
 
-def day_of(scenario: Scenario, unit: int) -> int:
-    """The day, from 1, at whose end this unit had closed at the longest age."""
-    opened = scenario.world.opened_us
-    at = int(opened[min(unit, len(opened) - 1)]) + scenario.plan.ages_us[-1] + scenario.plan.grace_us
-    return at // DAY_US + 1
-
-
-def counted(scenario: Scenario, limit: Limit, came: Sequence[tuple[str, int]]) -> int:
+def counted(limit: Limit, came: Sequence[Ended]) -> int:
     """How many rollouts ended so, in time."""
-    return sum(
-        action == limit.action and (limit.by_day is None or day_of(scenario, unit) <= limit.by_day)
-        for action, unit in came
-    )
+    return sum(one.action == limit.action and (limit.by_day is None or one.day <= limit.by_day) for one in came)
 
 
 def held(limit: Limit, count: int, many: int) -> bool:
@@ -123,20 +139,20 @@ def held(limit: Limit, count: int, many: int) -> bool:
     return count >= limit.at_least * many
 
 
-def show(scenario: Scenario, results: Mapping[str, Sequence[tuple[str, int]]], table: Table) -> dict[str, Any]:
+def show(scenario: Scenario, results: Mapping[str, Sequence[Ended]], table: Table) -> dict[str, Any]:
     """A row for each rule and limit; what is kept of it as JSON."""
     document: dict[str, Any] = {"scenario": scenario.name}
     for rule, came in results.items():
         for limit in scenario.limits:
             if rule != "Trimtab" and limit.action == "hold":
                 continue
-            count, many = counted(scenario, limit, came), len(came)
+            count, many = counted(limit, came), len(came)
             lower, upper = wilson(count / many, many, 0.975)
             wanted = (
                 f"at most {limit.at_most} of 5,000" if limit.at_most is not None else f"at least {limit.at_least:.0%}"
             )
             by = f" by day {limit.by_day}" if limit.by_day else ""
-            units = sorted(unit for action, unit in came if action == limit.action)
+            units = sorted(one.unit for one in came if one.action == limit.action)
             typical = f"{units[len(units) // 2]:,}" if units else "-"
             verdict = ("yes" if held(limit, count, many) else "NO") if rule == "Trimtab" else ""
             table.add_row(
@@ -152,6 +168,18 @@ def show(scenario: Scenario, results: Mapping[str, Sequence[tuple[str, int]]], t
                 eighty = units[min(len(units) - 1, int(0.8 * many))] if len(units) >= 0.8 * many else None
                 document["units for 80%"] = eighty
     return document
+
+
+def show_shadow(shadow: Shadow, passed: int, many: int, table: Table) -> dict[str, Any]:
+    """A row; what is kept of it as JSON."""
+    lower, upper = wilson(passed / many, many, 0.975)
+    wanted = f"at least {shadow.at_least:.0%}" if shadow.at_least else f"at most {shadow.at_most:.0%}"
+    kept = passed >= shadow.at_least * many if shadow.at_least else lower <= (shadow.at_most or 0)
+    table.add_row(
+        f"{shadow.win:.2f}", shadow.judge, f"{shadow.labels:,}", f"{passed} of {many}",
+        f"{passed / many:.2%} [{lower:.2%}, {upper:.2%}]", wanted, "yes" if kept else "NO",
+    )  # fmt: skip
+    return {"scenario": shadow.name, "passed": passed, "of": many}
 
 
 FORECAST_COLUMNS = (
@@ -187,7 +215,7 @@ def main() -> None:
     with ProcessPoolExecutor(asked.processes) as pool, Progress(console=Console(stderr=True)) as progress:
         for scenario in chosen:
             task = progress.add_task(scenario.name, total=chunks)
-            results: dict[str, list[tuple[str, int]]] = {}
+            results: dict[str, list[Ended]] = {}
             for came in pool.map(partial(simulate, scenario), range(chunks)):
                 for rule, ended in came.items():
                     results.setdefault(rule, []).extend(ended)
@@ -197,20 +225,13 @@ def main() -> None:
             "win rate", "judge", "labels, at most", "passed", "share [95%]", "wanted", "kept", title="Shadow pairs"
         )
         for shadow in SHADOWS if not asked.only or asked.only in "shadow" else ():
-            task = progress.add_task(shadow.name, total=chunks)
+            large = range(-(-asked.rollouts // SHADOW_CHUNK))
+            task = progress.add_task(shadow.name, total=len(large))
             passed = sum(
                 progress.advance(task) or count
-                for count in pool.map(partial(shadow_share, shadow, CHUNK), range(chunks))
+                for count in pool.map(partial(shadow_share, shadow, SHADOW_CHUNK), large)
             )
-            many = chunks * CHUNK
-            lower, upper = wilson(passed / many, many, 0.975)
-            wanted = f"at least {shadow.at_least:.0%}" if shadow.at_least else f"at most {shadow.at_most:.0%}"
-            kept = passed >= shadow.at_least * many if shadow.at_least else lower <= (shadow.at_most or 0)
-            shadows.add_row(
-                f"{shadow.win:.2f}", shadow.judge, f"{shadow.labels:,}", f"{passed} of {many}",
-                f"{passed / many:.2%} [{lower:.2%}, {upper:.2%}]", wanted, "yes" if kept else "NO",
-            )  # fmt: skip
-            documents.append({"scenario": shadow.name, "passed": passed, "of": many})
+            documents.append(show_shadow(shadow, passed, len(large) * SHADOW_CHUNK, shadows))
         said = Table("public", "rollouts", *FORECAST_COLUMNS, title="Forecasts that came true, 80% wanted of each")
         for public in FORECASTS if not asked.only or asked.only in "forecast" else ():
             few = range(min(chunks, FORECAST_CHUNKS))

@@ -66,7 +66,7 @@ FORECASTS = tuple(
 def forecasts(one: Forecasting, rollouts: int, chunk: int) -> list[Came]:
     """Of those rollouts that passed, and needed some units of the evidence's stage to."""
     random = np.random.default_rng([zlib.crc32(one.name.encode()), chunk])
-    units = one.world.run(one.plan, rollouts, random)
+    (units,) = one.world.rollouts(one.plan, rollouts, random)
     rates = {metric: incumbent for metric, (incumbent, _) in one.world.rates.items()}
     said = forecast(_patient(one.plan), Traffic(1.0, one.world.per_day, rates))
     said_day = max(row["equal_passes"]["day_50%"] for row in said)

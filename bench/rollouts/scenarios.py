@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from bench.rollouts.returning import Returning
 from bench.rollouts.world import World
 from feedback.statistics.plan import DAY_US, Metric, Plan
 
@@ -61,6 +62,22 @@ def _power(rates: tuple[float, float], days: tuple[int, int]) -> list[Scenario]:
     return found
 
 
+def _returning() -> list[Scenario]:
+    """Ten thousand users a month who come back; of harm, one metric with the whole alpha."""
+    rising = ((0.05, 4), (0.10, 4), (0.25, 4), (0.5, 18))
+    found = [
+        _null(
+            "identical arms, users who come back", Returning(ALIKE, days=30, shares=rising, step=0.3, sliced=NEWCOMERS)
+        )
+    ]
+    plan = replace(ONE, promotion_alpha=1e-9)
+    for rates, day in (((0.30, 0.40), 9), ((0.30, 0.35), 22), ((0.03, 0.06), 12), ((0.02, 0.04), 14)):
+        world = Returning({"down": rates}, days=day + 2)
+        limit = Limit("rollback", at_least=0.95, by_day=day)
+        found.append(Scenario(f"{rates[0]:.2f} → {rates[1]:.2f}, users who come back", world, plan, (limit,)))
+    return found  # fmt: skip
+
+
 def scenarios() -> list[Scenario]:
     """All of them, in the order in which they are shown."""
     at_margin = World({"down": (0.20, 0.23), "errors": (0.04, 0.004)}, days=24, step=0.3)
@@ -72,6 +89,11 @@ def scenarios() -> list[Scenario]:
         _null("the candidate is better", World({"down": (0.10, 0.07), "errors": (0.02, 0.01)}, days=12, step=0.3, sliced=NEWCOMERS), rivals=True),
         _null("a share raised at noon, an outage that afternoon", outage),
         _null("identical arms, at 50% from the first day", World(ALIKE, days=12, shares=((0.5, 12),), sliced=NEWCOMERS), rivals=True),
+        _null("identical arms, one of twenty news after grace", World(ALIKE, days=12, step=0.3, sliced=NEWCOMERS, late=(0.05, 0.05))),
+        Scenario(
+            "worse, but nine of ten news of the candidate's come after grace", World({"down": (0.10, 0.20), "errors": (0.02, 0.04)}, days=12, late=(0.05, 0.9)), harmless,
+            (Limit("hold", at_least=0.95), Limit("promote", at_most=0)),
+        ),
         Scenario(
             "the candidate's news come at the end of grace", World({"down": (0.30, 0.35)}, days=12), ONE,
             (Limit("other", at_most=0),), twin=World({"down": (0.30, 0.35)}, days=12, slow_candidate=True),
@@ -84,6 +106,7 @@ def scenarios() -> list[Scenario]:
             World(ALIKE, days=12, failing_over=0.1, sliced=NEWCOMERS), WIDE, (Limit("rollback", at_least=0.95, by_day=9),),
         ),
         *_power((0.30, 0.40), (8, 9)), *_power((0.30, 0.35), (12, 14)), *_power((0.03, 0.06), (10, 11)), *_power((0.02, 0.04), (12, 13)),
+        *_returning(),
         Scenario(
             "equal in all guardrails", World({"down": (0.10, 0.10), "errors": (0.03, 0.03)}, days=24), harmless,
             (Limit("promote", at_least=0.8),), rivals=True,

@@ -39,13 +39,15 @@ SHADOWS = (
 def shadow_share(shadow: Shadow, rollouts: int, chunk: int) -> int:
     """In how many of the rollouts people were shown to prefer the candidate at 5% before the labels ran out."""
     random = np.random.default_rng([zlib.crc32(shadow.name.encode()), chunk])
-    wealth, passed = shadow_empty(rollouts), np.zeros(rollouts, bool)
-    total, seen = np.full(rollouts, 0.5), 1
+    wealth, total, seen = shadow_empty(rollouts), np.full(rollouts, 0.5), 1
     for _ in range(round(shadow.labels / shadow.pi)):
-        h = (random.random(rollouts) < shadow.win).astype(float)
-        f = np.ones(rollouts) if shadow.judge == "candidate" else np.abs((random.random(rollouts) > 0.74) - h)
-        xi = random.random(rollouts) < shadow.pi
-        wealth = shadow_add(wealth, f, h, xi, np.full(rollouts, shadow.pi), total / seen)
+        many = len(wealth)
+        h = (random.random(many) < shadow.win).astype(float)
+        f = np.ones(many) if shadow.judge == "candidate" else np.abs((random.random(many) > 0.74) - h)
+        xi = random.random(many) < shadow.pi
+        wealth = shadow_add(wealth, f, h, xi, np.full(many, shadow.pi), total / seen)
         total, seen = total + f, seen + 1
-        passed |= shadow_log_e(wealth) >= math.log(20)
-    return int(passed.sum())
+        if wealth.max(initial=0) >= math.log(20):  # their mean is no more
+            going = shadow_log_e(wealth) < math.log(20)
+            wealth, total = wealth[going], total[going]
+    return rollouts - len(wealth)

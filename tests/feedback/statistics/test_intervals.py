@@ -5,6 +5,7 @@ import doctest
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from truescore import wilson_interval
 
 from feedback.statistics import intervals
 from feedback.statistics.intervals import wilson
@@ -26,3 +27,10 @@ def test_the_bounds_hold_the_share_and_mirror_each_other(n: int, data: st.DataOb
     assert 0 <= lower <= share + 1e-12
     assert share - 1e-12 <= upper <= 1
     assert wilson(1 - share, n, 0.95) == pytest.approx((1 - upper, 1 - lower))
+
+
+@given(st.integers(1, 10_000), st.data(), st.sampled_from([0.01, 0.05, 0.1, 0.32]))
+def test_truescore_says_the_same(n: int, data: st.DataObject, alpha: float) -> None:
+    ones = data.draw(st.integers(0, n))
+    theirs = wilson_interval(ones, n, alpha=alpha)
+    assert wilson(ones / n, n, 1 - alpha / 2) == pytest.approx((theirs.low, theirs.high), abs=1e-9)

@@ -25,28 +25,62 @@ def _units(rates: tuple[float, float], runs: int = 12, many: int = 600, seed: in
 
 def _one_by_one(plan: Plan, units: Units, run: int) -> tuple[str, int]:
     counts: Ints = empty(STRATA)
-    held = False
+    held: int | None = None
     for number in range(units.arm.shape[1]):
         cell = units.stratum[run, number], units.arm[run, number], units.y[NAME][run, number]
         counts = add(counts, *cell)
         stage = int(STRATA.stages[cell[0]])
-        tallies = Tallies({NAME: STRATA}, {NAME: counts}, counts.sum(-1), counts.sum(-1), stage, 10 * DAY_US)
+        late = None
+        if units.late is not None:
+            seen = np.flatnonzero((units.late[run] >= 0) & (units.late[run] <= number))
+            late = add(empty(STRATA), units.stratum[run, seen], units.arm[run, seen], 0 * seen).sum(-1)
+        tallies = Tallies({NAME: STRATA}, {NAME: counts}, counts.sum(-1), counts.sum(-1), stage, 10 * DAY_US, late)
         decision = decide(tallies, plan)
         if decision.action == "rollback":
             return "rollback", number
-        if decision.action == "advance" and stage >= plan.evidence_stage and not held:
+        if decision.action == "advance" and stage >= plan.evidence_stage and held is None:
             return "promote", number
-        held = held or decision.action == "hold"
-    return "hold" if held else "wait", units.arm.shape[1]
+        if decision.action == "hold" and held is None:
+            held = number
+    return ("wait", units.arm.shape[1]) if held is None else ("hold", held)
 
 
 @pytest.mark.parametrize("rates", [(0.3, 0.3), (0.3, 0.6), (0.5, 0.3)])
 def test_each_rollout_comes_to_what_it_comes_to_by_itself(rates: tuple[float, float]) -> None:
-    units = _units(rates)
+    units = _units(rates, runs=6)
     action, at_unit = replay(PLAN, units)
     for run in range(len(action)):
         assert (action[run], at_unit[run]) == _one_by_one(PLAN, units, run)
     assert {"rollback", "promote"} & set(action.tolist())
+
+
+def _with_late(units: Units, parts: tuple[float, float], seed: int = 2) -> Units:
+    """Of each arm such a part has news that come too late, by the closing of one of the next fifty units."""
+    random = np.random.default_rng(seed)
+    after = np.arange(units.arm.shape[1]) + random.integers(0, 50, units.arm.shape)
+    late = (random.random(units.arm.shape) < np.array(parts)[units.arm]) & (after < units.arm.shape[1])
+    return dataclasses.replace(units, late=np.where(late, after, -1))
+
+
+@pytest.mark.parametrize(
+    ("rates", "parts"), [((0.3, 0.3), (0.1, 0.6)), ((0.3, 0.3), (0.2, 0.2)), ((0.3, 0.6), (0.0, 0.5))]
+)
+def test_news_that_come_late_hold_a_rollout_where_they_hold_it_by_itself(
+    rates: tuple[float, float], parts: tuple[float, float]
+) -> None:
+    units = _with_late(_units(rates, runs=3), parts)
+    action, at_unit = replay(PLAN, units)
+    for run in range(len(action)):
+        assert (action[run], at_unit[run]) == _one_by_one(PLAN, units, run)
+    assert ("hold" in action.tolist()) == (parts[0] != parts[1] and rates[0] == rates[1])
+
+
+def test_a_rollout_is_held_at_the_closing_by_which_too_many_of_one_arm_have_had_late_news() -> None:
+    units = _units((0.3, 0.3))
+    units = dataclasses.replace(units, late=np.where(units.arm == 1, np.maximum(np.arange(600), 100), -1))
+    action, at_unit = replay(dataclasses.replace(PLAN, harm_alpha=1e-12, promotion_alpha=1e-12), units)
+    assert set(action.tolist()) == {"hold"}
+    assert (at_unit >= 100).all()
 
 
 def test_blocks_of_any_size_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
