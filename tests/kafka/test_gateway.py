@@ -21,7 +21,7 @@ PAUSE_S = 0.05
 PARTITIONS = 2
 TOPIC = "turns.served"
 DEADLINE_S = 120.0
-KILLS = 2
+KILLS = 1
 
 
 @pytest.fixture

@@ -142,5 +142,7 @@ def test_the_attention_is_ours_to_choose_whatever_a_config_asks_for(directory: P
 
 
 def test_no_kernel_is_fetched_from_the_hub() -> None:
-    code = "import models.engine; from transformers.integrations import hub_kernels as k; print(k._TRANSFORMERS_USE_HUB_KERNELS)"
+    code = (
+        "import models; from transformers.integrations import hub_kernels as k; print(k._TRANSFORMERS_USE_HUB_KERNELS)"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "NO\n"
