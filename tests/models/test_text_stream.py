@@ -14,14 +14,12 @@ def stream(chat: Chat, text: str, stop: tuple[str, ...] = ()) -> list[str]:
 
 
 @fixture_is_constant
-@settings(max_examples=100)
 @given(text=st.text(max_size=50))
 def test_the_pieces_make_up_the_text(chat: Chat, text: str) -> None:
     assert "".join(stream(chat, text)) == text.rstrip("\ufffd")
 
 
 @fixture_is_constant
-@settings(max_examples=100)
 @given(
     text=st.text(alphabet="ab\n日🙂", max_size=30), stop=st.lists(st.text("ab\n日", min_size=1, max_size=4), max_size=3)
 )
