@@ -3,6 +3,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONSAFEPATH := 1
+# Where it is set, each process that a test starts compiles all of ours again, and each of pytest's all tests.
+export PYTHONDONTWRITEBYTECODE :=
 # uv reads SSL_CERT_FILE, not pip's setting: take that one over behind a private certificate authority.
 ifdef PIP_CERT
 export SSL_CERT_FILE ?= $(PIP_CERT)

@@ -26,8 +26,9 @@ from feedback.texts import is_blank
 from models.chat import Chat
 from models.cutting import prompt_room
 from models.length_wish import confirmed_share, length_trend
+from models.lengths import encode
 from models.loop import Report
-from models.reward import RewardModel, encode, sigmoid
+from models.reward import RewardModel, sigmoid
 from models.sampling import PROMPTS_AT_ONCE, Sampled, choose_prompts, sample
 from models.settings import PolicySettings
 from models.snapshot import SnapshotData

@@ -22,6 +22,7 @@ from models.adapters import make_manifest
 from models.bases import Base
 from models.chat import Chat
 from models.cutting import prompt_room
+from models.lengths import encode
 from models.loading import load_causal, release_memory, training_dtype
 from models.loop import Report
 from models.measures import calibration_error, correlation, language_match, median_of_cut, repetition
@@ -29,7 +30,7 @@ from models.overlap import Seen, mean_interval, seen_in_train
 from models.policy import Method
 from models.probes import choose_probes, report_probes
 from models.retention import measure_retention
-from models.reward import RewardModel, encode
+from models.reward import RewardModel
 from models.sampling import PROMPTS_AT_ONCE, Sampled, choose_prompts, sample
 from models.snapshot import SnapshotData
 from models.unlearned import FEW, on_gate_labels

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
@@ -21,6 +22,9 @@ from models.cutting import reply_room
 from models.errors import JobFailed
 from models.settings import TINY_LENGTH
 from models.snapshot import SnapshotData
+
+if TYPE_CHECKING:
+    from models.batches import Row
 
 LEAST = TINY_LENGTH
 """What is reckoned with at least: shorter data is not worth a length of its own."""
@@ -78,6 +82,12 @@ def fit_replies(chat: Chat, prompt: Sequence[Message], replies: Sequence[str], m
         return whole
     room = reply_room(max_length, chat.needed(prompt, max_length))
     return [ids[:room] for ids in whole]
+
+
+def encode(chat: Chat, prompt: Sequence[Message], replies: Sequence[str], max_length: int) -> Row:
+    """Ids of a prompt and replies to it, together at most `max_length` for each reply."""
+    encoded = fit_replies(chat, prompt, replies, max_length)
+    return chat.prompt(prompt, max_length - max(map(len, encoded))), encoded
 
 
 def choose_length(setting: int | None, context: int | None, name: str, lengths: Sequence[int]) -> int:

@@ -28,11 +28,11 @@ from models.batches import Row, can_share, lay_out, plan_batches, reply_logps
 from models.best_of import SampledPair
 from models.chat import Chat
 from models.errors import JobFailed
+from models.lengths import encode
 from models.loading import load_causal, pad_id, training_dtype
 from models.loop import Report, train
 from models.lora import adapted_layers, with_lora
 from models.prefix import beside_base
-from models.reward import encode
 from models.settings import PolicySettings
 from models.snapshot import SnapshotData
 

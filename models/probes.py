@@ -25,11 +25,11 @@ from models.bases import Base
 from models.batches import Row, lay_out, token_logps
 from models.chat import Chat
 from models.fixed_probes import EXCHANGES
+from models.lengths import encode
 from models.loading import load_causal, load_chat, pad_id
 from models.prefix import beside_base, prefix_of
 from models.proof import UNIT, Record, ScoredProbe, limits_of
 from models.records import store_record
-from models.reward import encode
 from models.sampling import choose_prompts
 from models.weights import layer_of
 

@@ -21,9 +21,9 @@ from models.batches import Row, hidden_states, lay_out, logits_of
 from models.chat import Chat
 from models.cutting import prompt_room
 from models.facts import FACTS, Fact
+from models.lengths import encode
 from models.loading import pad_id
 from models.prefix import beside_base
-from models.reward import encode
 from models.sampling import Sampled, sample
 
 _ANSWER_TOKENS = 32

@@ -27,7 +27,7 @@ from models.bases import Base
 from models.batches import Row, can_share, hidden_states, lay_out, plan_batches
 from models.chat import Chat
 from models.errors import JobFailed
-from models.lengths import fit_replies
+from models.lengths import encode
 from models.loading import device, load_scorer, pad_id, release_memory, training_dtype
 from models.logistic import fit_logistic
 from models.loop import Report, train
@@ -102,12 +102,6 @@ def rewards(model: Any, batch: dict[str, Tensor]) -> Tensor:
     with torch.autocast(states.device.type, enabled=False):  # of two rewards it is the small difference that counts
         scored: Tensor = model.get_base_model().score(states)
     return scored
-
-
-def encode(chat: Chat, prompt: Any, replies: Sequence[str], max_length: int) -> Row:
-    """Ids of a prompt and replies to it, together at most `max_length` for each reply (see models.lengths)."""
-    encoded = fit_replies(chat, prompt, replies, max_length)
-    return chat.prompt(prompt, max_length - max(map(len, encoded))), encoded
 
 
 def train_reward(

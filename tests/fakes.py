@@ -22,7 +22,7 @@ CLOCK = SystemClock()
 
 BASE = Base("/nowhere", "tiny-0123456789ab", "r1", "0" * 64, "1" * 64)
 DEADLINE_S = 60.0
-QUICK_LOOKS = 10
+QUICK_LOOKS, MOST_PAUSE_S = 5, 0.25
 PACE_S = 0.001
 """Between two words of an endless reply: as fast as they can be made, they would leave the loop no time for anything else."""
 
@@ -253,10 +253,12 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], what: str = "th
     """Wait for it, at most DEADLINE_S."""
     deadline, looks = time.monotonic() + DEADLINE_S, 0
     while True:
+        began_s = time.thread_time()
         found = condition()
         if found if isinstance(found, bool) else await found:
             return
+        took_s = time.thread_time() - began_s
         assert time.monotonic() < deadline, f"{what} did not come about within {DEADLINE_S} s"
         looks += 1
-        looks += 1
-        await asyncio.sleep(0 if looks < QUICK_LOOKS else 0.005)
+        # a look that is dear leaves the core to who is waited for
+        await asyncio.sleep(0 if looks < QUICK_LOOKS else min(MOST_PAUSE_S, max(0.005, 4 * took_s)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,9 +20,17 @@ from tests.fakes import ManualClock
 WON = compared(180, 80)
 
 
+@pytest.fixture(scope="session")
+def new_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A control database in which nothing happened yet, to be copied: making one takes longer than most tests."""
+    path = tmp_path_factory.mktemp("new") / "control.db"
+    open_control(path).close()
+    return path
+
+
 @pytest.fixture
-def control(tmp_path: Path) -> Iterator[Control]:
-    opened = open_control(tmp_path / "control.db")
+def control(new_database: Path, tmp_path: Path) -> Iterator[Control]:
+    opened = open_control(shutil.copy(new_database, tmp_path / "control.db"))
     yield opened
     opened.close()
 

@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feedback.content import UNREDACTABLE, prompt_of, question_of, readable, text_of, trainable_text, untrainable
@@ -143,6 +143,7 @@ MESSAGES = st.fixed_dictionaries(
 )
 
 
+@settings(max_examples=100)
 @given(st.lists(MESSAGES, max_size=4), st.one_of(TEXTS, MESSAGES))
 def test_a_turn_has_a_text_to_learn_from_exactly_where_no_reason_speaks_against_it(
     messages: list[dict[str, Any]], reply: Any
@@ -179,6 +180,7 @@ ANYTHING = st.fixed_dictionaries(
 )
 
 
+@settings(max_examples=100)
 @given(st.lists(ANYTHING, max_size=4))
 def test_whatever_a_message_holds_it_is_said_plainly_or_not_at_all(messages: list[dict[str, Any]]) -> None:
     found = readable(messages)

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feedback.thoughts import answer_of
@@ -59,6 +59,7 @@ PIECES = st.lists(
 )  # fmt: skip
 
 
+@settings(max_examples=100)
 @given(PIECES)
 def test_an_answer_is_made_of_pieces_of_the_text_and_holds_no_thought(pieces: list[str]) -> None:
     text = "".join(pieces)
@@ -67,6 +68,7 @@ def test_an_answer_is_made_of_pieces_of_the_text_and_holds_no_thought(pieces: li
     assert answer_of(answer_of(text)) == answer_of(text)
 
 
+@settings(max_examples=100)
 @given(st.text(alphabet="ab <>/\n"), st.text(alphabet="ab ").map(str.lstrip))
 def test_whatever_is_thought_the_answer_behind_it_is_found(thought: str, answer: str) -> None:
     assert answer_of(f"<think>{thought}</think>{answer}") == answer

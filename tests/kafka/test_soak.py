@@ -8,7 +8,7 @@ import pytest
 
 from tests.kafka.soak import Cluster, soak
 
-TURNS = 3_000
+TURNS, KILLS = 2_000, 3
 
 
 @pytest.mark.slow
@@ -17,6 +17,6 @@ def test_workers_that_are_killed_and_frozen_lose_nothing_and_double_nothing(
     tmp_path: Path, kafka_servers: str, prefix: str
 ) -> None:
     cluster = Cluster(kafka_servers, prefix)
-    counts = soak(TURNS, kills=4, seed=3, workers=2, per_s=400, folder=tmp_path, cluster=cluster)
-    assert counts.killed.total() == 4
+    counts = soak(TURNS, kills=KILLS, seed=3, workers=2, per_s=400, folder=tmp_path, cluster=cluster)
+    assert counts.killed.total() == KILLS
     assert counts.good(), counts

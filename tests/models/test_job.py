@@ -2,7 +2,9 @@
 
 import errno
 import json
+import signal
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +26,24 @@ from tests.models.conftest import TINY, small_spec, start_job
 from tests.models.snapshots import said, seal, support_log, thumb
 from tests.models.templates import PICKY, chat_of
 
+MOMENTS = [("reward", 8, signal.SIGKILL), ("samples", 1, signal.SIGTERM), ("policy", 30, signal.SIGKILL)]
+"""When a training is ended, and how."""
+
 
 def finish(job: subprocess.Popen[str]) -> tuple[int, list[dict[str, Any]], str]:
     out, err = job.communicate(timeout=300)
     return job.returncode, [json.loads(line) for line in out.splitlines()], err
 
 
-def run_until(job: subprocess.Popen[str], phase: str, step: int) -> None:
-    """Read progress until `step` of `phase` is reported, then kill the job at once."""
+def read_until(job: subprocess.Popen[str], phase: str, step: int) -> list[dict[str, Any]]:
+    """The progress that it reports until `step` of `phase`."""
     assert job.stdout is not None
+    said = list[dict[str, Any]]()
     for line in job.stdout:
-        progress = json.loads(line)
-        if progress.get("phase") == phase and progress["step"] >= step:
-            break
-    else:
-        pytest.fail(f"the job ended before step {step} of {phase}: {job.stderr.read() if job.stderr else ''}")
-    job.kill()
-    job.communicate()
+        said.append(json.loads(line))
+        if said[-1].get("phase") == phase and said[-1]["step"] >= step:
+            return said
+    pytest.fail(f"the job ended before step {step} of {phase}: {job.stderr.read() if job.stderr else ''}")
 
 
 @pytest.mark.slow
@@ -101,55 +104,59 @@ def test_the_checkpoints_are_gone_and_a_second_run_trains_nothing(trained: tuple
     assert (code, err, lines) == (0, "", [{"candidate": candidate.name, "path": str(candidate)}])
 
 
+@dataclass(frozen=True)
+class Struck:
+    """A training that was ended in three phases and begun again each time."""
+
+    codes: list[int]
+    lines: list[dict[str, Any]]
+    """What all four processes said of their progress."""
+    error: str
+
+
+@pytest.fixture(scope="module")
+def struck(trained: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Struck:
+    """As `trained`, but in a state of its own, from the same base in a directory, and compared with what came of it."""
+    state, tiny_candidate = trained
+    folder = tmp_path_factory.mktemp("struck")
+    (base,) = (state / "bases").glob("tiny-????????????")
+    spec = small_spec(state.parent / "snap", folder / "state", incumbent=str(tiny_candidate))
+    spec = msgspec.structs.replace(spec, base=BaseModelSettings(name=str(base), max_length=96))
+    codes, lines = list[int](), list[dict[str, Any]]()
+    for phase, step, how in MOMENTS:
+        job = start_job(spec, folder / "spec.json")
+        lines += read_until(job, phase, step)
+        job.send_signal(how)
+        job.communicate(timeout=60)
+        codes.append(job.returncode)
+    code, last, error = finish(start_job(spec, folder / "spec.json"))
+    return Struck([*codes, code], lines + last, error)
+
+
 @pytest.mark.slow
 @pytest.mark.xdist_group("trained")
-@pytest.mark.parametrize("threads", [1])
-def test_a_job_killed_again_and_again_ends_in_the_same_adapter(
-    trained: tuple[Path, Path], tmp_path: Path, threads: int
-) -> None:
-    snapshot = trained[0].parent / "snap"
-    spec = small_spec(snapshot, tmp_path / "state")
-    moments = [
-        ("reward", 8),
-        ("samples", 1),
-        ("policy", 30),
-    ]
-    for phase, step in moments:
-        run_until(start_job(spec, tmp_path / "spec.json"), phase, step)
-    code, lines, err = finish(start_job(spec, tmp_path / "spec.json"))
-    assert code == 0, err
-    assert lines[-1]["candidate"] == trained[1].name
+def test_a_job_killed_again_and_again_ends_in_the_same_adapter(struck: Struck, trained: tuple[Path, Path]) -> None:
+    assert (struck.codes[-1], struck.error) == (0, "")
+    # the same content under the same name, and the incumbent is compared with, not trained on
+    assert struck.lines[-1]["candidate"] == trained[1].name
 
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("trained")
 def test_a_local_directory_is_a_base_too_and_progress_is_json_lines_of_which_the_last_names_the_candidate(
-    trained: tuple[Path, Path], tmp_path: Path
+    struck: Struck,
 ) -> None:
-    state, tiny_candidate = trained
-    (path,) = (state / "bases").glob("tiny-????????????")
-    spec = small_spec(state.parent / "snap", tmp_path / "state", incumbent=str(tiny_candidate))
-    spec = msgspec.structs.replace(spec, base=BaseModelSettings(name=str(path), max_length=96))
-    code, lines, err = finish(start_job(spec, tmp_path / "spec.json"))
-    assert (code, err) == (0, "")
-    phases = list(dict.fromkeys(line["phase"] for line in lines[:-1]))
-    assert phases == ["base", "reward", "samples", "policy", "evaluate"]
-    assert all(line["step"] <= line["of"] for line in lines[:-1])
-    assert set(lines[-1]) == {"candidate", "path"}
-    # the same content under the same name: the same adapter; and the incumbent is compared with, not trained on
-    assert lines[-1]["candidate"] == tiny_candidate.name
+    *lines, last = struck.lines
+    assert list(dict.fromkeys(line["phase"] for line in lines)) == ["base", "reward", "samples", "policy", "evaluate"]
+    assert all(line["step"] <= line["of"] for line in lines)
+    assert set(last) == {"candidate", "path"}
 
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("trained")
-def test_a_terminated_job_is_gone_promptly(trained: tuple[Path, Path], tmp_path: Path) -> None:
-    job = start_job(small_spec(trained[0].parent / "snap", tmp_path / "state"), tmp_path / "spec.json")
-    assert job.stdout is not None
-    while json.loads(job.stdout.readline()).get("step") != 3:
-        pass
-    job.terminate()
-    job.communicate(timeout=60)
-    assert job.returncode != 0
+def test_a_terminated_job_is_gone_promptly(struck: Struck) -> None:
+    assert [how for _, _, how in MOMENTS].count(signal.SIGTERM) == 1
+    assert all(code != 0 for code in struck.codes[: len(MOMENTS)])
 
 
 @pytest.mark.slow

@@ -141,6 +141,7 @@ def test_the_attention_is_ours_to_choose_whatever_a_config_asks_for(directory: P
     assert load_causal(tmp_path / "base").config._attn_implementation == "sdpa"
 
 
-def test_no_kernel_is_fetched_from_the_hub() -> None:
-    code = "import models.engine; from transformers.integrations import hub_kernels as k; print(k._TRANSFORMERS_USE_HUB_KERNELS)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "NO\n"
+def test_an_engine_fetches_no_kernel_from_the_hub_and_brings_in_nothing_that_only_trains() -> None:
+    code = "import sys, models.engine; from transformers.integrations import hub_kernels as k; "
+    code += "print(k._TRANSFORMERS_USE_HUB_KERNELS, {'transformers.trainer', 'datasets'} & sys.modules.keys())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "NO set()\n"

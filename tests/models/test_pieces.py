@@ -10,10 +10,11 @@ import torch
 
 from models import batches, pieces
 from models.batches import Row, hidden_states, lay_out
+from models.lengths import encode
 from models.loading import pad_id
 from models.pieces import split, tokens_at_once
 from models.policy import policy_loss, tensors
-from models.reward import batch_of, bootstrap, encode, reward_loss
+from models.reward import batch_of, bootstrap, reward_loss
 from models.tiny import fresh_model
 from tests.models.conftest import TINY
 from tests.models.moved import moved_policy

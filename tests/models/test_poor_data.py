@@ -11,10 +11,17 @@ from tests.models.conftest import small_spec, start_job
 from tests.models.snapshots import SPLITS, said, seal, thumb, turn
 
 
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where both trainings find one base: it is made of the turns, which are the same."""
+    return tmp_path_factory.mktemp("poor") / "state"
+
+
 @pytest.mark.slow
+@pytest.mark.xdist_group("poor data")
 @pytest.mark.parametrize("up", [True, False])
 def test_thumbs_of_one_kind_on_replies_of_one_token_are_learned_from_as_far_as_they_go(
-    tmp_path: Path, up: bool
+    state: Path, tmp_path: Path, up: bool
 ) -> None:
     records = [
         record
@@ -24,7 +31,7 @@ def test_thumbs_of_one_kind_on_replies_of_one_token_are_learned_from_as_far_as_t
             thumb(n, SPLITS[n % 5], said(f"question {n}"), "ok", up),
         )
     ]
-    job = start_job(small_spec(seal(tmp_path / "snap", records), tmp_path / "state"), tmp_path / "spec.json")
+    job = start_job(small_spec(seal(tmp_path / "snap", records), state), tmp_path / "spec.json")
     out, err = job.communicate(timeout=300)
     assert (job.returncode, err) == (0, "")
     report = json.loads((Path(json.loads(out.splitlines()[-1])["path"]) / "report.json").read_bytes())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from models.chat import Chat
-from models.reward import encode
+from models.lengths import encode
 from models.shapes import Shape
 from tests.models.templates import FAMILIES, chat_of
 

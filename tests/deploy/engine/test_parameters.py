@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.engine import parameters
@@ -86,6 +86,7 @@ def refused(body: dict[str, Any]) -> ApiError:
     return raised.value
 
 
+@settings(max_examples=100)
 @given(st.dictionaries(st.text(max_size=8), ANYTHING, max_size=3), st.lists(FIELDS, max_size=6), st.booleans())
 def test_any_object_is_a_request_that_can_be_answered_or_a_400_that_names_a_field(
     odd: dict[str, Any], fields: list[tuple[str, Any]], sound: bool
@@ -109,6 +110,7 @@ def test_any_object_is_a_request_that_can_be_answered_or_a_400_that_names_a_fiel
     assert request.stream or not request.include_usage
 
 
+@settings(max_examples=100)
 @given(FIELDS)
 def test_one_field_that_is_wrong_is_the_one_that_is_named(field: tuple[str, Any]) -> None:
     name, value = field
@@ -121,6 +123,7 @@ def test_one_field_that_is_wrong_is_the_one_that_is_named(field: tuple[str, Any]
 KNOWN = {*VALUES, *parameters._TAKEN, *parameters._IGNORED, *parameters._ONLY}
 
 
+@settings(max_examples=100)
 @given(st.text(min_size=1).filter(lambda name: name not in KNOWN))
 def test_a_field_that_is_none_of_openais_is_named_so_that_it_can_be_printed(name: str) -> None:
     error = refused(CHAT | {name: 1})

@@ -102,6 +102,7 @@ def test_nobody_else_can_claim_to_be_evidence_for_a_rollout() -> None:
     assert "rollout" not in event
 
 
+@settings(max_examples=100)
 @given(st.lists(st.sampled_from([*(turn(n) for n in range(4)), b"", b"nonsense", rating(9, value=7)]), max_size=12))
 def test_every_line_is_accounted_for(events: list[Any]) -> None:
     accepted, duplicates, rejected = read(*events)

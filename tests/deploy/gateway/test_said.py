@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.lib.streaming._deltas import accumulate_delta
 
@@ -81,6 +81,7 @@ def numbered(message: dict[str, Any]) -> dict[str, Any]:
     return message | ({"tool_calls": calls} if calls else {})
 
 
+@settings(max_examples=100)
 @given(split())
 def test_any_split_of_a_message_gives_the_message(case: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
     message, pieces = case
@@ -89,6 +90,7 @@ def test_any_split_of_a_message_gives_the_message(case: tuple[dict[str, Any], li
     assert pieces == before  # they have yet to be told
 
 
+@settings(max_examples=100)
 @given(split())
 def test_pieces_make_what_openais_own_client_makes_of_them(case: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
     _, pieces = case
@@ -98,6 +100,7 @@ def test_pieces_make_what_openais_own_client_makes_of_them(case: tuple[dict[str,
     assert merged(pieces) == theirs
 
 
+@settings(max_examples=100)
 @given(split())
 def test_what_is_logged_is_the_same_whether_it_was_streamed_or_not(
     case: tuple[dict[str, Any], list[dict[str, Any]]],
@@ -162,6 +165,7 @@ def test_what_does_not_have_openais_shape_counts_for_nothing(document: dict[str,
     assert all(choice == Choice() for choice in said.choices.values())
 
 
+@settings(max_examples=100)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | TEXTS,

@@ -2,7 +2,7 @@ import base64
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -34,6 +34,7 @@ def raw(sealed: str) -> bytes:
     return base64.urlsafe_b64decode(code + "=" * (-len(code) % 4))
 
 
+@settings(max_examples=100)
 @given(turns)
 def test_what_was_sealed_comes_back_from_an_id_that_fits_a_url_and_the_contract(turn: TurnId) -> None:
     sealed = IDS.seal(turn)
@@ -42,6 +43,7 @@ def test_what_was_sealed_comes_back_from_an_id_that_fits_a_url_and_the_contract(
     assert len(sealed) < MAX_ID_CHARACTERS
 
 
+@settings(max_examples=100)
 @given(turns, st.data())
 def test_no_change_of_a_single_character_is_accepted(turn: TurnId, data: st.DataObject) -> None:
     sealed = data.draw(st.sampled_from([IDS.seal(turn), *EARLIER]))
@@ -53,6 +55,7 @@ def test_no_change_of_a_single_character_is_accepted(turn: TurnId, data: st.Data
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
+@settings(max_examples=100)
 @given(text=st.data())
 def test_what_was_never_sealed_is_none(text: st.DataObject, prefix: str) -> None:
     bytes_of_one = st.binary(max_size=200).map(lambda raw: prefix + base64.urlsafe_b64encode(raw).rstrip(b"=").decode())
@@ -105,6 +108,7 @@ def test_neither_length_nor_any_fixed_byte_tells_the_arm_the_adapter_or_the_choi
         assert all(len({one[place] for one in kind}) > 10 for place in range(len(kind[0])))
 
 
+@settings(max_examples=100)
 @given(turns, st.data())
 def test_each_choice_of_a_reply_has_an_id_of_its_own_the_same_each_time_that_opens_to_its_own_turn(
     turn: TurnId, data: st.DataObject

@@ -255,7 +255,7 @@ def begun(folder: Path, state: str) -> BaseProcess:
     return process
 
 
-KILLS = int(os.environ.get("TRIMTAB_TEST_KILLS", "8"))
+KILLS = int(os.environ.get("TRIMTAB_TEST_KILLS", "4"))
 
 
 @pytest.mark.slow

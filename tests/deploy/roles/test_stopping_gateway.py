@@ -17,7 +17,7 @@ from tests.kafka.chats import LONG, QUESTION, GatewayProcess
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("whole loop")]
 
-STOP_WITHIN_S = 16
+STOP_WITHIN_S = 12
 KEPT = 5_000
 """Bytes of an answer's end."""
 

@@ -24,11 +24,16 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("whole loop")]
 ROLES = tuple(ADMIN_OFFSET)
 
 
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[State]:
-    """A state directory; who still plays a role of it at the end is killed."""
-    opened = open_state(tmp_path / ".trimtab")
-    yield opened
+Running = tuple[subprocess.Popen[str], State]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """`trimtab up` and its state directory; who still plays a role of it at the end is killed."""
+    folder = tmp_path_factory.mktemp("up")
+    opened = open_state(folder / ".trimtab")
+    with up(folder) as process:
+        yield process, opened
     for role in ("up", *ROLES):
         if opened.played(role):
             with suppress(ProcessLookupError):
@@ -55,23 +60,23 @@ def ports() -> list[str]:
     return ["--port", f"{port}", "--admin-port", f"{port + 1}"]
 
 
-async def test_the_roles_end_when_up_is_killed(tmp_path: Path, state: State) -> None:
-    with up(tmp_path) as process:
-        await until(lambda: all(state.played(role) for role in ROLES), "all roles")
-        process.kill()
-        await until(lambda: not any(state.played(role) for role in ROLES), "the end of all roles")
+async def test_a_second_up_is_refused_at_once_and_starts_nobody(running: Running) -> None:
+    process, state = running
+    await until(lambda: state.played("up"), "the first up")
+    second = trimtab("up", *ports(), cwd=state.root.parent)
+    assert second.returncode == 3
+    assert second.stdout == ""
+    assert second.stderr.splitlines() == [
+        f"trimtab: the up of {state.root} is already running (process {process.pid}): stop it first, "
+        f"or give this one another directory with --state"
+    ]
 
 
-async def test_a_second_up_is_refused_at_once_and_starts_nobody(tmp_path: Path, state: State) -> None:
-    with up(tmp_path) as process:
-        await until(lambda: state.played("up"), "the first up")
-        second = trimtab("up", *ports(), cwd=tmp_path)
-        assert second.returncode == 3
-        assert second.stdout == ""
-        assert second.stderr.splitlines() == [
-            f"trimtab: the up of {state.root} is already running (process {process.pid}): stop it first, "
-            f"or give this one another directory with --state"
-        ]
+async def test_the_roles_end_when_up_is_killed(running: Running) -> None:
+    process, state = running
+    await until(lambda: all(state.played(role) for role in ROLES), "all roles")
+    process.kill()
+    await until(lambda: not any(state.played(role) for role in ROLES), "the end of all roles")
 
 
 class Ready(BaseHTTPRequestHandler):

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
@@ -21,6 +21,7 @@ from tests.deploy.web.test_json_shape import ANYTHING, depth, unkept
 from tests.fakes import ManualClock, until
 
 
+@settings(max_examples=100)
 @given(ANYTHING, st.sampled_from([1, 2, 60, 62, 63, 64, 65]), st.booleans(), st.booleans())
 def test_an_object_is_taken_as_it_is_or_refused(value: Any, deeper: int, lists: bool, ascii_only: bool) -> None:
     for _ in range(deeper - 1):

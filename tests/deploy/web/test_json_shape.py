@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.web import json_shape
@@ -65,6 +65,7 @@ def unkept(value: Any) -> bool:
     )
 
 
+@settings(max_examples=100)
 @given(ANYTHING, st.booleans(), st.booleans(), st.data())
 def test_a_shape_is_that_of_the_value_wherever_its_bytes_are_cut(
     value: Any, ascii_only: bool, spaced: bool, data: st.DataObject
@@ -75,6 +76,7 @@ def test_a_shape_is_that_of_the_value_wherever_its_bytes_are_cut(
     assert (shape.nodes, shape.unkept is not None) == (nodes(value), unkept(value))
 
 
+@settings(max_examples=100)
 @given(ANYTHING, st.integers(1, 8), st.booleans())
 def test_what_is_nested_too_deep_is_refused_and_nothing_else(value: Any, most: int, ascii_only: bool) -> None:
     raw = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
@@ -96,6 +98,7 @@ def test_the_deepest_that_is_taken(deep: int, fits: bool, opening: bytes, closin
         assert refused(raw).code == "too_deep"
 
 
+@settings(max_examples=100)
 @given(ANYTHING, st.integers(1, 60))
 def test_a_body_is_crowded_by_its_values_whatever_stands_in_its_texts(value: Any, most: int) -> None:
     raw = json.dumps(value).encode()
@@ -180,6 +183,7 @@ def test_what_looks_like_json_within_a_text_does_not_count_where_it_is_cut_off()
     assert (shape.nodes, shape.unkept) == (5, None)
 
 
+@settings(max_examples=100)
 @given(ANYTHING, st.booleans())
 def test_what_is_harmless_has_a_shape_that_finds_nothing(value: Any, ascii_only: bool) -> None:
     raw = json.dumps(value, ensure_ascii=ascii_only).encode()

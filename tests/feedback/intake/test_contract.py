@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feedback.intake.contract import MAX_EVENT_BYTES, Rejected, parse, parse_object, parse_sent, time_us
@@ -207,6 +207,7 @@ json_values = st.recursive(
 )
 
 
+@settings(max_examples=100)
 @given(
     st.sampled_from([TURN, RATING]),
     st.dictionaries(
@@ -219,6 +220,7 @@ def test_any_mutated_event_is_either_an_event_or_rejected_with_a_sentence(base: 
         assert isinstance(result, Turn | Rating) or (result.code and result.message.strip())
 
 
+@settings(max_examples=100)
 @given(json_values)
 def test_any_json_is_either_an_event_or_rejected_with_a_sentence(value: Any) -> None:
     result = parse(json.dumps(value).encode(), NOW_US)
@@ -226,6 +228,7 @@ def test_any_json_is_either_an_event_or_rejected_with_a_sentence(value: Any) -> 
     assert result.message
 
 
+@settings(max_examples=100)
 @given(st.sampled_from([TURN, RATING]), st.data())
 def test_what_is_taken_can_be_kept_and_read_back(base: dict[str, Any], data: st.DataObject) -> None:
     changes = data.draw(st.dictionaries(st.sampled_from([*base, *OPTIONAL, "usage", "extra"]), json_values, max_size=3))
@@ -252,11 +255,13 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     return {**base, **chosen}
 
 
+@settings(max_examples=100)
 @given(documents())
 def test_an_event_is_the_same_whether_it_comes_as_bytes_or_as_an_object(document: dict[str, Any]) -> None:
     assert parse(json.dumps(document).encode(), NOW_US) == parse_object(document, NOW_US)
 
 
+@settings(max_examples=100)
 @given(documents(), st.data())
 def test_any_key_that_stands_there_twice_is_noticed(document: dict[str, Any], data: st.DataObject) -> None:
     twice = data.draw(st.sampled_from(sorted(document)))
@@ -266,6 +271,7 @@ def test_any_key_that_stands_there_twice_is_noticed(document: dict[str, Any], da
     assert (result.code, result.field) == ("duplicate_key", twice)
 
 
+@settings(max_examples=100)
 @given(documents().filter(lambda document: document.get("messages")), st.data())
 def test_any_key_of_a_message_that_stands_there_twice_is_noticed(document: dict[str, Any], data: st.DataObject) -> None:
     messages = [dict(message) for message in document["messages"]]
@@ -276,6 +282,7 @@ def test_any_key_of_a_message_that_stands_there_twice_is_noticed(document: dict[
     assert (result.code, result.field) == ("duplicate_key", "role")
 
 
+@settings(max_examples=100)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_either_an_event_or_rejected_with_a_sentence(raw: bytes) -> None:
     result = parse(raw, NOW_US)

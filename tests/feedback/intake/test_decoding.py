@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feedback.intake.contract import REPLACED, Rejected, parse, parse_sent
@@ -100,6 +100,7 @@ def test_other_bytes_that_are_no_utf_8_are_refused(raw: bytes) -> None:
     assert rejected.code == "bad_utf8"
 
 
+@settings(max_examples=100)
 @given(st.text(st.characters(codec=None, exclude_categories=()), max_size=20))
 def test_any_text_is_read_as_it_would_be_shown(text: str) -> None:
     whole = json.loads(json.dumps(text))  # Python's reader joins pairs and keeps halves

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feedback import splits
@@ -32,6 +32,7 @@ def admitted(value: bytes, headers: tuple[tuple[str, bytes], ...] = (), edge: Ed
     return event
 
 
+@settings(max_examples=100)
 @given(documents())
 def test_a_record_is_admitted_as_it_was_signed_and_as_it_would_be_unsigned(document: dict[str, Any]) -> None:
     entered = record(document)
@@ -124,6 +125,7 @@ def test_what_our_gateway_signed_keeps_its_rollout_and_a_file_that_claims_one_do
     assert turn.rollout is None
 
 
+@settings(max_examples=100)
 @given(st.binary(max_size=40), st.integers(0, 10_000))
 def test_a_signature_is_of_these_very_bytes(signature: bytes, place: int) -> None:
     entered = record(RATING)

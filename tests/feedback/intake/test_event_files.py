@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feedback.intake.arrays import Elements
@@ -169,6 +169,7 @@ json_values = st.recursive(
 )
 
 
+@settings(max_examples=100)
 @given(
     st.lists(json_values, max_size=5),
     st.sampled_from([None, 1]),
@@ -186,6 +187,7 @@ def test_an_array_may_come_in_any_pieces(values: list[Any], indent: Any, sizes: 
     assert (elements.after or b"") + raw == b" rest"
 
 
+@settings(max_examples=100)
 @given(st.binary(max_size=60) | st.text(st.sampled_from('a"\\[]{},\n '), max_size=40).map(str.encode))
 def test_whatever_a_file_holds_each_of_its_lines_is_a_line(
     tmp_path_factory: pytest.TempPathFactory, raw: bytes

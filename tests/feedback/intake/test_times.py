@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feedback.intake.times import time_us
@@ -107,6 +107,7 @@ def test_what_is_no_time_is_refused_with_a_sentence_about_what_to_send(written: 
         time_us(written)
 
 
+@settings(max_examples=100)
 @given(
     st.text()
     | st.integers()

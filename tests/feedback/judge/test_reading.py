@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feedback.judge import rubric
@@ -129,6 +129,7 @@ VERDICTS = st.fixed_dictionaries(
 )
 
 
+@settings(max_examples=100)
 @given(
     VERDICTS,
     PROSE,
@@ -143,6 +144,7 @@ def test_prose_fences_and_thoughts_change_no_verdict(
     assert read_winner(before + around.format(text) + behind) == read_winner(text)
 
 
+@settings(max_examples=100)
 @given(VERDICTS, st.data())
 def test_a_verdict_that_breaks_off_is_none(verdict: dict[str, object], data: st.DataObject) -> None:
     text = json.dumps(verdict)
@@ -150,6 +152,7 @@ def test_a_verdict_that_breaks_off_is_none(verdict: dict[str, object], data: st.
         read_winner(text[: data.draw(st.integers(0, len(text) - 1))])
 
 
+@settings(max_examples=100)
 @given(VERDICTS, VERDICTS, PROSE)
 def test_two_verdicts_are_one_only_where_they_agree(
     one: dict[str, object], other: dict[str, object], between: str

@@ -3,7 +3,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from stdnum import iban, luhn
 from stdnum.cn import ric
@@ -114,6 +114,7 @@ NUMBERS = st.one_of(
 )
 
 
+@settings(max_examples=100)
 @given(
     number=NUMBERS,
     before=st.sampled_from(["", "see ", "我的：", "(", "¿"]),
@@ -135,6 +136,7 @@ PIECES = st.one_of(
 )
 
 
+@settings(max_examples=100)
 @given(
     pieces=st.lists(PIECES, max_size=6),
     glue=st.sampled_from(["", " ", "-", ".", "+"]),
@@ -145,6 +147,7 @@ def test_redacting_twice_changes_nothing(pieces: list[str], glue: str, region: s
     assert without_personal_data(once, region) == once
 
 
+@settings(max_examples=100)
 @given(st.text(st.characters(exclude_categories=["Nd"], exclude_characters="@＠:")))
 def test_a_text_without_digit_at_or_colon_stays(text: str) -> None:
     assert without_personal_data(text) == text

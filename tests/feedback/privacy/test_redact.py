@@ -2,7 +2,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from feedback.privacy import personal_data
@@ -133,6 +133,7 @@ def test_keys_and_numbers_of_nested_json_are_redacted_and_no_value_is_lost() -> 
     assert redactor.value(value) == {"[email]": 1, "[email] 2": ["[card]", True, None, 1.5], "id": "[email]"}
 
 
+@settings(max_examples=100)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | PIECES,
@@ -210,6 +211,7 @@ def test_what_is_remembered_is_no_work() -> None:
     assert fresh.within(1_000).messages(history) == redacted
 
 
+@settings(max_examples=100)
 @given(st.lists(PIECES).map("".join))
 def test_limited_work_gives_the_same_text(text: str) -> None:
     assert Redactor(b"k").within(10**9).text(text) in (redactor.text(text),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.engine.remote import events as module
@@ -24,6 +24,7 @@ def fed(pieces: list[bytes]) -> list[bytes]:
     return [data for piece in pieces for data in events.feed(piece)]
 
 
+@settings(max_examples=100)
 @given(STREAMS, st.lists(st.integers(0, 200), max_size=20))
 def test_any_split_of_the_bytes_gives_the_same_events(stream: bytes, cuts: list[int]) -> None:
     places = sorted({min(cut, len(stream)) for cut in cuts} | {0, len(stream)})
