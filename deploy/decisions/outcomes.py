@@ -17,7 +17,8 @@ import numpy as np
 
 from deploy.control.assignments import Name
 from deploy.rules.assignment import Enrolment
-from feedback.records import RANKS, RATED_BY, Rating, Turn, TurnKey
+from feedback.digests import digest_of
+from feedback.records import RANKS, RATED_BY, Rating, Turn
 from feedback.statistics.closing import counting
 from feedback.statistics.tallies import Ints
 
@@ -57,18 +58,20 @@ def tell(enrolments: Sequence[Enrolment], events: Iterable[tuple[int, Turn | Rat
     numbers = defaultdict[Name, list[int]](list)
     for number, one in enumerate(enrolments):
         numbers[one.tenant, one.unit].append(number)
-    served: dict[TurnKey, int] = {}  # the unit of each reply: of millions nothing else is kept
+    served: dict[bytes, int] = {}  # the unit of each reply: of millions nothing else is kept
     first: dict[int, int] = {}
+    kinds: dict[frozenset[str], frozenset[str]] = {}
     for received_us, event in events:
         if isinstance(event, Turn):
             if event.origin == "gateway" and (unit := _unit(event, numbers, told)) is not None:
-                served[event.key] = unit
-                _tell_turn(told, first, unit, received_us, event)
-        elif event.source == "user" and event.kind in RATED_BY and event.key is not None and event.key in served:
-            order = event.occurred_at_us, event.event_id, RANKS[event.origin]
-            whose = event.key, event.kind, event.user_id
-            rating = served[event.key], event.occurred_at_us, received_us, whose, order, _disliked(event)
-            told.ratings.append(rating)
+                served[digest_of(*event.key)] = unit
+                _tell_turn(told, first, kinds, unit, received_us, event)
+        elif event.source == "user" and event.kind in RATED_BY and event.key is not None:
+            turn = digest_of(*event.key)
+            if (of := served.get(turn)) is not None:
+                order = event.occurred_at_us, event.event_id, RANKS[event.origin]
+                whose = turn, event.kind, event.user_id
+                told.ratings.append((of, event.occurred_at_us, received_us, whose, order, _disliked(event)))
     return told
 
 
@@ -107,7 +110,14 @@ def _counting(
     return list(zip(unit.tolist(), (within & in_time).tolist(), (within & ~in_time).tolist(), strict=True))
 
 
-def _tell_turn(told: Told, first: dict[int, int], unit: int, received_us: int, turn: Turn) -> None:
+def _tell_turn(
+    told: Told,
+    first: dict[int, int],
+    kinds: dict[frozenset[str], frozenset[str]],
+    unit: int,
+    received_us: int,
+    turn: Turn,
+) -> None:
     if turn.outcome == "error" or (turn.rollout or {}).get("instead"):
         told.errors.append((unit, turn.occurred_at_us, received_us))
     if isinstance(took_ms := (turn.usage or {}).get("latency_ms"), int | float):
@@ -116,7 +126,8 @@ def _tell_turn(told: Told, first: dict[int, int], unit: int, received_us: int, t
     if turn.occurred_at_us < first.get(unit, 2**62):
         first[unit] = turn.occurred_at_us
         locale = {f"locale:{turn.locale}"} if turn.locale else set()
-        told.slices[unit] = frozenset(locale | {f"{name}:{value}" for name, value in turn.tags.items()})
+        slices = frozenset(locale | {f"{name}:{value}" for name, value in turn.tags.items()})
+        told.slices[unit] = kinds.setdefault(slices, slices)  # many users are of few kinds
 
 
 def _unit(turn: Turn, numbers: dict[Name, list[int]], told: Told) -> int | None:
