@@ -81,7 +81,8 @@ _REMEDY = (
 
 def _most(missing: Sequence[Forecast], name: str) -> int:
     """Units for the guardrail that takes longest."""
-    return max(getattr(more, name) for more in missing)
+    most: int = max(getattr(more, name) for more in missing)
+    return most
 
 
 def _closed_us(more: int, closing_us: Sequence[int], units_per_day: float, window_us: int) -> int:
