@@ -81,8 +81,8 @@ _REMEDY = (
 
 def _most(missing: Sequence[Forecast], name: str) -> int:
     """Units for the guardrail that takes longest."""
-    units: int = max(getattr(more, name) for more in missing)
-    return units
+    most: int = max(getattr(more, name) for more in missing)
+    return most
 
 
 def _closed_us(more: int, closing_us: Sequence[int], units_per_day: float, window_us: int) -> int:
