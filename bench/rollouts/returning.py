@@ -48,20 +48,16 @@ class Returning(World):
         """One by one, for no two have as many units."""
         for _ in range(many):
             enrolled = self.enrolled(self.visits(random), random.random(self.users))
-            kinds = np.stack([enrolled.stage, enrolled.probability], -1)
-            strata, stratum = np.unique(kinds, axis=0, return_inverse=True)
+            _, begins, stratum = np.unique(
+                2 * enrolled.stage + enrolled.probability, return_index=True, return_inverse=True
+            )
+            share, stage = enrolled.probability[begins], enrolled.stage[begins]
             temper = tempers((self.users,), random)[enrolled.user][None]
             members = {
                 name: (random.random(self.users) < part)[enrolled.user][None] for name, part in self.sliced.items()
             }
-            yield self.told(
-                plan,
-                Drawn(
-                    enrolled.opened_us, stratum.ravel(), enrolled.arm[None],
-                    strata[:, 1], strata[:, 0].astype(np.int64), temper, members,
-                ),
-                random,
-            )  # fmt: skip
+            drawn = Drawn(enrolled.opened_us, stratum, enrolled.arm[None], share, stage, temper, members)
+            yield self.told(plan, drawn, random)
 
     def visits(self, random: np.random.Generator) -> Iterator[tuple[Ints, Ints]]:
         """Day by day, which users come and when first."""
