@@ -184,7 +184,9 @@ def show_shadow(shadow: Shadow, passed: int, many: int, table: Table) -> dict[st
 
 FORECAST_COLUMNS = (
     "within the range said half-way",
-    "at most twice so many units, or half",
+    "in all at most twice so many units, or half",
+    "the same of those still to come",
+    "by the best forecast, knowing the true rates",
     "the same of the day said beforehand",
 )
 
@@ -193,7 +195,13 @@ def show_forecasts(name: str, told: Sequence[Came], table: Table) -> dict[str, A
     """A row for a public; what is kept of it as JSON."""
     true = [
         sum(column)
-        for column in zip(*((c.within_range, c.within_twice, c.day_within_twice) for c in told), strict=True)
+        for column in zip(
+            *(
+                (c.within_range, c.within_twice, c.more_within_twice, c.best_within_twice, c.day_within_twice)
+                for c in told
+            ),
+            strict=True,
+        )
     ]
     table.add_row(name, f"{len(told)}", *(f"{count / len(told):.0%}" for count in true))
     return {"scenario": f"forecast: {name}", "of": len(told)} | dict(zip(FORECAST_COLUMNS, true, strict=True))
@@ -232,7 +240,12 @@ def main() -> None:
                 for count in pool.map(partial(shadow_share, shadow, SHADOW_CHUNK), large)
             )
             documents.append(show_shadow(shadow, passed, len(large) * SHADOW_CHUNK, shadows))
-        said = Table("public", "rollouts", *FORECAST_COLUMNS, title="Forecasts that came true, 80% wanted of each")
+        said = Table(
+            "public",
+            "rollouts",
+            *FORECAST_COLUMNS,
+            title="Forecasts that came true: 80% wanted of the range, and of what is within the best forecast's reach",
+        )
         for public in FORECASTS if not asked.only or asked.only in "forecast" else ():
             few = range(min(chunks, FORECAST_CHUNKS))
             told = [came for some in pool.map(partial(forecasts, public, CHUNK), few) for came in some]

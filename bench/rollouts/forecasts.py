@@ -1,8 +1,15 @@
-"""Do forecasts come true? Rollouts of equal arms: what a look half-way says against what came, and the day that was named beforehand."""
+"""Do forecasts come true? Rollouts of equal arms: what a look half-way says against what came, and the day that was named beforehand.
+
+Beside it what the best forecast would have said, of one who knows the true rates. To pass a threshold is a walk's hitting time: for the
+best of bets, log E rises by half its variance, so the units that it takes from `a` below the threshold are spread like the inverse
+Gaussian of shape a / 2 times its mean. No number has 80% of that within its half and its double before a is 6; a promotion begins at
+log 25 = 3.2, where 66% is the most, and half-way less is left.
+"""
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,8 +17,8 @@ import numpy as np
 from bench.rollouts.scenarios import WIDE
 from bench.rollouts.world import World
 from deploy.decisions.forecasting import Traffic, forecast
-from feedback.statistics.deciding import Tallies, decide
-from feedback.statistics.forecast import Forecast
+from feedback.statistics.deciding import Tallies, decide, guardrail_table
+from feedback.statistics.forecast import FUTURES, Forecast, ever_more, passages
 from feedback.statistics.plan import DAY_US, Plan
 from feedback.statistics.replaying import Units, replay
 from feedback.statistics.tallies import Strata, add, empty
@@ -38,6 +45,8 @@ class Came:
     said_day: int
     """The day by which half were to pass, said beforehand."""
     day: int
+    best: int
+    """What would have been said instead of `more.middle` by who knows the true rates."""
 
     @property
     def within_range(self) -> bool:
@@ -48,6 +57,16 @@ class Came:
     def within_twice(self) -> bool:
         """Whether all units together are at most twice those that were forecast, and at least half."""
         return 0.5 <= (self.half + self.needed) / (self.half + self.more.middle) <= 2
+
+    @property
+    def more_within_twice(self) -> bool:
+        """The same of those that were still to come."""
+        return 0.5 <= self.needed / self.more.middle <= 2
+
+    @property
+    def best_within_twice(self) -> bool:
+        """Whether the best forecast would have had it so."""
+        return 0.5 <= self.needed / self.best <= 2
 
     @property
     def day_within_twice(self) -> bool:
@@ -75,11 +94,31 @@ def forecasts(one: Forecasting, rollouts: int, chunk: int) -> list[Came]:
     for run, (action, at) in enumerate(zip(*(column.tolist() for column in replay(one.plan, units)), strict=True)):
         half = (begins + at) // 2
         if action == "promote" and at - begins > 100:
-            missing = decide(_tallies(one.plan, units, run, half), one.plan).missing.values()
-            if missing and None not in missing:
+            tallies = _tallies(one.plan, units, run, half)
+            missing = decide(tallies, one.plan).missing
+            if missing and None not in missing.values():
                 day = (int(units.opened_us[at]) + one.plan.ages_us[-1] + one.plan.grace_us) // DAY_US + 1
-                found.append(Came(half, _last(list(missing)), at - half, said_day, day))
+                best = _best(one.plan, tallies, rates, set(missing))
+                found.append(Came(half, _last(list(missing.values())), at - half, said_day, day, best))
     return found
+
+
+def _best(plan: Plan, tallies: Tallies, rates: Mapping[str, float], missing: set[str]) -> int:
+    """The number that has as many as possible of the futures within its half and its double, at the true rates."""
+    futures = np.zeros(FUTURES)
+    random = np.random.default_rng(0)
+    for metric, watch in plan.proofs:
+        if metric.name in missing:
+            strata, rate = tallies.strata[watch.name], rates[metric.name]
+            wealth = (tallies.counts[watch.name] * guardrail_table(metric, strata, plan)).sum(axis=(-3, -2, -1))
+            now = Strata(strata.p[-1:], strata.m[-1:])
+            periods = ever_more(float(now.p[0]), guardrail_table(metric, now, plan)[:, 0])
+            units = passages(periods, rate, rate, plan.log_promotion, wealth)
+            futures = np.maximum(futures, random.permutation(units))
+    said = np.unique(futures[np.isfinite(futures)])[:, None] * np.array([0.5, 1, 2])
+    ordered = np.sort(futures)
+    within = np.searchsorted(ordered, 2 * said, side="right") - np.searchsorted(ordered, said / 2)
+    return max(1, round(float(said.ravel()[within.argmax()])))
 
 
 def _patient(plan: Plan) -> Plan:

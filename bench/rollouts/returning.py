@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.rollouts.world import Drawn, World, tempers
 from deploy.rules.assignment import WINDOW_US
@@ -48,20 +49,11 @@ class Returning(World):
         """One by one, for no two have as many units."""
         for _ in range(many):
             enrolled = self.enrolled(self.visits(random), random.random(self.users))
-            kinds = np.stack([enrolled.stage, enrolled.probability], -1)
-            strata, stratum = np.unique(kinds, axis=0, return_inverse=True)
             temper = tempers((self.users,), random)[enrolled.user][None]
             members = {
                 name: (random.random(self.users) < part)[enrolled.user][None] for name, part in self.sliced.items()
             }
-            yield self.told(
-                plan,
-                Drawn(
-                    enrolled.opened_us, stratum.ravel(), enrolled.arm[None],
-                    strata[:, 1], strata[:, 0].astype(np.int64), temper, members,
-                ),
-                random,
-            )  # fmt: skip
+            yield self.told(plan, drawn(enrolled, temper, members), random)
 
     def visits(self, random: np.random.Generator) -> Iterator[tuple[Ints, Ints]]:
         """Day by day, which users come and when first."""
@@ -83,9 +75,17 @@ class Returning(World):
             probability = np.zeros(len(user))
             for low in {0.0, *(share for share, _ in self.shares[:stage])}:
                 probability[seen[user] == low] = entry_share(share, low or None)
-            drawn = place[user] < share
-            columns.append((user, at_us, np.full(len(user), stage), probability, drawn.astype(np.int64)))
-            last_us[user], seen[user], candidate[user] = at_us, share, drawn
+            candidates = place[user] < share
+            columns.append((user, at_us, np.full(len(user), stage), probability, candidates.astype(np.int64)))
+            last_us[user], seen[user], candidate[user] = at_us, share, candidates
         user, at_us, stage_of, probability, arm = (np.concatenate(column) for column in zip(*columns, strict=True))
         order = at_us.argsort(kind="stable")
         return Enrolled(user[order], at_us[order], stage_of[order], probability[order], arm[order])
+
+
+def drawn(enrolled: Enrolled, temper: Floats, members: Mapping[str, NDArray[np.bool_]]) -> Drawn:
+    """As the service counts them: who entered at one stage with one probability is a stratum."""
+    kind = 2 * enrolled.stage + enrolled.probability
+    _, begins, stratum = np.unique(kind, return_index=True, return_inverse=True)
+    share, stage = enrolled.probability[begins], enrolled.stage[begins]
+    return Drawn(enrolled.opened_us, stratum, enrolled.arm[None], share, stage, temper, members)

@@ -61,7 +61,7 @@ def units_to_pass(
     """
     if not (_mean(table, share, candidate, incumbent) > 0).any():
         return None
-    units = passages(_ever_more(share, table), candidate, incumbent, log_threshold, wealth, worth)
+    units = passages(ever_more(share, table), candidate, incumbent, log_threshold, wealth, worth)
     low, middle, high = np.quantile(np.minimum(units, LIMIT), (0.1, 0.5, 0.9), method="higher").tolist()
     return Forecast(int(low), int(middle), int(high)) if middle < LIMIT else None
 
@@ -97,8 +97,8 @@ def passages(
     return passed
 
 
-def _ever_more(share: float, table: Floats) -> Iterator[Period]:
-    """Each period a twentieth of all before it."""
+def ever_more(share: float, table: Floats) -> Iterator[Period]:
+    """Units at one share for as long as it takes: each period a twentieth of all before it."""
     came = 0
     while came < LIMIT:
         more = max(1, came // 20)
