@@ -28,6 +28,7 @@ from feedback.durable import staged, write_json
 from models.adapters import MARKER, AdapterInvalid, Manifest, make_manifest, verify
 from models.bases import SMOLLM2, Base, find_base
 from models.errors import JobFailed
+from models.imports import keep_imported, quick_imports
 from models.lengths import MOST, Lengths, fit_lengths, teaches
 from models.parent import end_with_parent
 from models.smollm2 import FETCHING, install_smollm2
@@ -82,14 +83,16 @@ def _train(spec: TrainingSpec, data: SnapshotData, work: Path, emit: Emit, clock
         with phases.phase("base"):
             base = install_smollm2(state, lambda here, of: emit({"phase": FETCHING, "step": here, "of": of}))
     incumbent = _check_incumbent(spec, base)
-    prepare_torch(spec.threads)
-    from models.best_of import reward_pairs, sample_prompts
-    from models.evaluate import evaluate
-    from models.loading import load_causal, load_chat, release_memory, training_dtype
-    from models.policy import Method, choose_examples, train_policy
-    from models.rendered import rendered_only
-    from models.reward import train_reward
-    from models.tiny import train_tiny
+    with quick_imports():
+        prepare_torch(spec.threads)
+        from models.best_of import reward_pairs, sample_prompts
+        from models.evaluate import evaluate
+        from models.loading import load_causal, load_chat, release_memory, training_dtype
+        from models.policy import Method, choose_examples, train_policy
+        from models.rendered import rendered_only
+        from models.reward import train_reward
+        from models.tiny import train_tiny
+    keep_imported()
 
     with phases.phase("base") as report:
         base = base or train_tiny(data.turns, spec.base, spec.tiny, state, _folder(work / "base"), report)

@@ -13,6 +13,7 @@ from typing import TextIO
 import click
 
 from deploy.cli.groups import Group
+from models.imports import quick_imports
 
 COMMANDS = {
     "init": "init",
@@ -66,7 +67,9 @@ class LazyGroup(Group):
         module = COMMANDS.get(cmd_name)
         if module is None:
             return None
-        found, named = importlib.import_module(f"deploy.cli.{module}"), cmd_name.replace("-", "_")
+        with quick_imports():
+            found = importlib.import_module(f"deploy.cli.{module}")
+        named = cmd_name.replace("-", "_")
         command = getattr(found, named, None) or getattr(found, f"{named}_")  # of a word that Python keeps for itself
         assert isinstance(command, click.Command)
         return command
@@ -87,8 +90,9 @@ def trimtab() -> None:
 def main() -> None:
     """Entry point of the `trimtab` command."""
     _say_at_once(sys.argv[1:], sys.stderr)
-    from deploy.cli import common  # takes a second or two on a small machine
-    from deploy.roles.logs import log_to_stderr, mask_tracebacks
+    with quick_imports():
+        from deploy.cli import common  # takes a second or two on a small machine
+        from deploy.roles.logs import log_to_stderr, mask_tracebacks
 
     mask_tracebacks()
     log_to_stderr("trimtab")

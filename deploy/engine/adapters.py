@@ -23,6 +23,7 @@ from deploy.rules.assignment import Routing
 from deploy.settings import Settings
 from feedback.clock import Clock
 from models.bases import SMOLLM2, Base, served_base
+from models.imports import quick_imports
 
 LOOK_S = 0.5
 RETRY_BASE_S = 5.0
@@ -165,6 +166,7 @@ def open_local(
 
 
 def _local_engine(base: Base) -> TextEngine:
-    from models.engine import LocalEngine
+    with quick_imports():
+        from models.engine import LocalEngine
 
     return LocalEngine(base)

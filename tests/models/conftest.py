@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from models.settings import BaseModelSettings, PolicySettings, RewardSettings, TinySettings
@@ -29,6 +30,16 @@ def small_spec(snapshot: Path, state: Path, **changes: Any) -> TrainingSpec:
         threads=1,
         **changes,
     )
+
+
+def shortest_spec(snapshot: Path, state: Path, **changes: Any) -> TrainingSpec:
+    """A training of few steps and samples: for what does not depend on how much is learned."""
+    steps = {
+        "tiny": TINY.model_copy(update={"steps": 20}),
+        "reward": RewardSettings(lora_rank=4, epochs=1),
+        "policy": PolicySettings(lora_rank=4, epochs=1, best_of_prompts=4, sample_tokens=8),
+    }
+    return msgspec.structs.replace(small_spec(snapshot, state), **steps, **changes)
 
 
 def start_job(spec: TrainingSpec | dict[str, Any], path: Path) -> subprocess.Popen[str]:

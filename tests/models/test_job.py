@@ -22,7 +22,7 @@ from models.reward import HEADS
 from models.settings import BaseModelSettings
 from models.smollm2 import FETCHING
 from models.tiny import fresh_model
-from tests.models.conftest import TINY, small_spec, start_job
+from tests.models.conftest import TINY, shortest_spec, small_spec, start_job
 from tests.models.snapshots import said, seal, support_log, thumb
 from tests.models.templates import PICKY, chat_of
 
@@ -214,9 +214,8 @@ def test_a_base_of_another_family_is_trained_and_what_it_refuses_is_counted(
     for number in (1, 2, 3):
         system = {"role": "system", "content": "Be kind."}
         records[number] = msgspec.structs.replace(records[number], prompt=[system, *records[number].prompt * 2])
-    spec = msgspec.structs.replace(
-        small_spec(seal(tmp_path / "snap", records), tmp_path / "state"),
-        base=BaseModelSettings(name=str(base), max_length=96),
+    spec = shortest_spec(
+        seal(tmp_path / "snap", records), tmp_path / "state", base=BaseModelSettings(name=str(base), max_length=96)
     )
     code, lines, err = finish(start_job(spec, tmp_path / "spec.json"))
     assert (code, err) == (0, "")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.models.conftest import small_spec, start_job
+from tests.models.conftest import shortest_spec, start_job
 from tests.models.snapshots import SPLITS, said, seal, thumb, turn
 
 
@@ -31,7 +31,7 @@ def test_thumbs_of_one_kind_on_replies_of_one_token_are_learned_from_as_far_as_t
             thumb(n, SPLITS[n % 5], said(f"question {n}"), "ok", up),
         )
     ]
-    job = start_job(small_spec(seal(tmp_path / "snap", records), state), tmp_path / "spec.json")
+    job = start_job(shortest_spec(seal(tmp_path / "snap", records), state), tmp_path / "spec.json")
     out, err = job.communicate(timeout=300)
     assert (job.returncode, err) == (0, "")
     report = json.loads((Path(json.loads(out.splitlines()[-1])["path"]) / "report.json").read_bytes())

@@ -12,7 +12,7 @@ from tests.simulator import disk
 from tests.simulator.mutants import Mutant, disk_mutants, mutants
 from tests.simulator.simulation import simulate
 
-SEEDS, ENOUGH = 300, 500
+SEEDS, ENOUGH = 100, 500
 
 
 @pytest.mark.slow
