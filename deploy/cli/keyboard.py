@@ -29,11 +29,13 @@ class Keyboard(Protocol):
 
 
 class Lines:
-    """The first character of each line, as scripts write it."""
+    """A line for each key, as scripts write it."""
 
     def key(self) -> str | None:
-        line = sys.stdin.readline()
-        return line.strip()[:1] if line else None
+        if not (line := sys.stdin.readline()):
+            return None
+        key = line.strip()
+        return key if len(key) <= 1 else NO_KEY  # "second" is no skip
 
     def line(self) -> str:
         return sys.stdin.readline().strip()

@@ -85,7 +85,7 @@ def _turns(console: Console, prompt: list[Message], whole: bool) -> list[Rendera
     for message in told:
         role = plain(str(message.get("role", "?")))
         text = _cut(console, spoken(message) or "(no text)", console.width - 2, None if whole else TURN_LINES)
-        found.append(Group(Text(role, style="bold"), Padding(text, (0, 0, 0, 2))))
+        found.append(Group(Text(role, style="bold"), Padding(text, (0, 0, 0, 2), expand=False)))
     return found
 
 

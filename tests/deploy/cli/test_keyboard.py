@@ -104,10 +104,16 @@ def test_who_comes_back_from_the_shell_presses_keys_as_before(ours: int) -> None
         assert key(keys, ours, "1") == "1"
 
 
-def test_elsewhere_a_key_is_the_first_character_of_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_elsewhere_a_line_is_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("1\n\n 2 \ne\nit answers \n0"))
     with keyboard() as keys:
         keys.forget()
         assert [keys.key() for _ in range(4)] == ["1", "", "2", "e"]
         assert keys.line() == "it answers"
         assert [keys.key() for _ in range(2)] == ["0", None]
+
+
+def test_a_line_that_is_more_than_a_key_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("second\n10\n1 is better\nquit\n"))
+    with keyboard() as keys:
+        assert [keys.key() for _ in range(5)] == [NO_KEY] * 4 + [None]

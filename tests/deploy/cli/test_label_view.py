@@ -83,6 +83,10 @@ def test_in_a_pipe_nothing_is_cut() -> None:
     assert "line 299" in printed(one, terminal=False)
 
 
+def test_in_a_pipe_no_line_is_filled_up_with_spaces() -> None:
+    assert "  question 1\n" in printed(ASKED, width=10_000, terminal=False)
+
+
 def test_a_reply_or_message_without_text_says_so() -> None:
     told = printed(replace(ASKED, first="", prompt=[{"role": "user", "content": [{"type": "image_url"}]}]))
     assert "(empty)" in told
