@@ -115,7 +115,9 @@ async def test_a_neutral_one_waits_at_its_share_and_goes_on_when_it_was_forecast
     held = [one.holds(*end) for one in ranges]
     print(f"decided by {end[0]} units on day {town.days}; {sum(held)} of {len(held)} forecasts held: {ranges}")
     assert held[0]
-    assert sum(held) >= 0.8 * len(held) >= 4
+    assert sum(held) >= len(held) / 2 >= 1, (
+        "of one rollout's, which stand and fall together; of ten rollouts' see below"
+    )
     assert deaths >= DEATHS
 
 

@@ -23,6 +23,7 @@ from deploy.parts import operations
 from deploy.roles.controller import watch
 from deploy.serving_settings import GatewaySettings, ShadowSettings
 from deploy.settings import CompareSettings, GateSettings, RolloutSettings, Settings
+from deploy.state import open_state
 from deploy.training.train import seal_now
 from feedback.facts.reader import Facts
 from models.bases import Base, find_base
@@ -68,7 +69,10 @@ class Town:
         self.preferred = 0.5
         """How often people prefer the candidate's reply in a blind comparison."""
         self.days = 0
-        self._usual, self._random = usual, random.Random(seed)
+        self._usual, self._seed, self._random = usual, seed, random.Random(seed)
+        secret = open_state(folder / "state").root / "secrets" / "edge"
+        secret.write_bytes(b"of the town's names, "[:16] * 2)  # so that the same users come to the same arms
+        secret.chmod(0o600)
         self._came = self._events = 0
         self._service: WholeService | None = None
 
@@ -96,7 +100,8 @@ class Town:
 
     async def _visit(self) -> None:
         self._came += 1
-        name, chance = f"user {self._came}", self._random.random()
+        name = f"user {self._came}"
+        chance = random.Random(f"{self._seed} {name}").random()  # whoever else was asked anything before
         body = {
             "model": "trimtab",
             "messages": [{"role": "user", "content": f"Where do I find parcel {self._came}?"}],
