@@ -70,10 +70,10 @@ def _compared(told: dict[str, Any]) -> Iterable[str]:
         f"compared   {told['counted']} of {told['pairs']} pairs count: by people {told['wins']} wins, {told['ties']} ties, "
         f"{told['losses']} losses; {told['identical']} were identical"
     )
-    agreed = f"{told['agreed']} of {told['agreed_of']}" if told["agreed_of"] else "none"
+    agreed = f"; of those that both decided the judge agrees with people on {told['agreed']} of {told['agreed_of']}"
     yield (
         f"           E {told['e']:.3g} of {told['needed']:.3g} that people prefer it, {told['e_loses']:.3g} that they prefer "
-        f"the incumbent; of those that both decided the judge agrees with people on {agreed}"
+        f"the incumbent{agreed * (told['agreed_of'] > 0)}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -10,12 +11,15 @@ from rich.table import Table
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
 from deploy.cli.groups import Group
-from deploy.decisions.forecasting import SEEN_DAYS, Traffic, forecast, traffic
+from deploy.decisions.forecasting import FEWEST_CLOSED, SEEN_DAYS, forecast, traffic
 from deploy.errors import Failed
 from deploy.rules.plan import plan_of
 from feedback.facts.reader import Facts
 from feedback.records import Rating, Turn
 from feedback.statistics.plan import DAY_US
+
+MOST_PER_DAY = 1_000_000_000
+ASSUMED = f"the rates are assumed: of fewer than {FEWEST_CLOSED} users is it known what became of them"
 
 
 @click.group(cls=Group)
@@ -29,14 +33,12 @@ def rollout() -> None:
 
 
 @rollout.command("plan")
-@click.option(
-    "--per-day", type=click.FloatRange(min=0, min_open=True), help="So many new users a day instead of those seen."
-)
+@click.option("--per-day", type=click.IntRange(1, MOST_PER_DAY), help="So many new users a day instead of those seen.")
 @pass_context(looks=True)
-def plan_(context: Context, per_day: float | None) -> None:
+def plan_(context: Context, per_day: int | None) -> None:
     """What harm a rollout by these settings would find, how soon, and how long a candidate that is as good takes to be shown so.
 
-    By the users whom this gateway answered in the last 14 days and what became of them. Forecasts: of five rollouts four come to it
+    By the users whom the gateways answered in the last 14 days and what became of them. Forecasts: of five rollouts four come to it
     by the day named (of twenty nineteen).
 
     \b
@@ -57,12 +59,16 @@ def plan_(context: Context, per_day: float | None) -> None:
 
     seen = traffic(received, plan.ages_us[-1], now_us)
     if per_day is not None:
-        seen = Traffic(1.0, round(per_day), seen.rates)
+        seen = replace(seen, days=1.0, users=per_day)
     rows = forecast(plan, seen)
     if context.as_json:
-        print_json({"users_per_day": seen.per_day, "rates": seen.rates, "guardrails": rows})
+        print_json(
+            {"users_per_day": seen.per_day, "rates": seen.rates, "rates_assumed": seen.assumed, "guardrails": rows}
+        )
         return
     stdout.print(f"{seen.per_day:,.0f} new users a day", highlight=False)
+    if seen.assumed:
+        stdout.print(ASSUMED, soft_wrap=True)
     stdout.print(_table(rows))
     for row in rows:
         stdout.print(f"{row['metric']}: a candidate that is as good {_passes(row['equal_passes'])}", soft_wrap=True)

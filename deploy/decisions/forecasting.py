@@ -21,6 +21,9 @@ from feedback.statistics.tallies import Strata
 SEEN_DAYS = 14
 """So many days back the traffic is looked at."""
 
+FEWEST_CLOSED = 100
+"""Of fewer users whose windows are over no rates are computed."""
+
 LONGEST_DAYS = 120
 PASSES = {"day_50%": 0.5, "day_80%": 0.8}
 """Of rollouts of a candidate that is as good, these parts have passed by the day that is named."""
@@ -36,6 +39,8 @@ class Traffic:
     days: float
     users: int
     rates: dict[str, float]
+    assumed: bool = False
+    """Too few came for rates of their own: these are what a rollout begins with."""
 
     @property
     def per_day(self) -> float:
@@ -52,14 +57,13 @@ def traffic(events: Callable[[], Iterable[tuple[int, Turn | Rating]]], age_us: i
     units = sorted((at_us, *name) for name, at_us in first.items())
     enrolled = [Enrolment("", tenant, unit, 0, "incumbent", 0.5, 0.5, at_us) for at_us, tenant, unit in units]
     if not enrolled:
-        return Traffic(0.0, 0, dict(EXPECTED))
+        return Traffic(0.0, 0, dict(EXPECTED), assumed=True)
     known = outcomes(tell(enrolled, events()), age_us, GRACE_US, now_us)
     closed = len(known.y["errors"])
-    rates = {
-        name: (float(y.sum()) + 0.5) / (closed + 1) if closed >= 100 else EXPECTED[name] for name, y in known.y.items()
-    }
+    assumed = closed < FEWEST_CLOSED
+    rates = {name: EXPECTED[name] if assumed else (float(y.sum()) + 0.5) / (closed + 1) for name, y in known.y.items()}
     days = max(1.0, (now_us - enrolled[0].at_us) / DAY_US)
-    return Traffic(days, len(enrolled), rates)
+    return Traffic(days, len(enrolled), rates, assumed)
 
 
 def forecast(plan: Plan, seen: Traffic) -> list[dict[str, Any]]:

@@ -54,7 +54,7 @@ FOR_TESTS = (
 
 
 def _beside(console: Console, rows: Sequence[Sample], incumbent: str) -> None:
-    table = Table(box=box.HORIZONTALS, expand=True, show_lines=True)
+    table = Table(box=box.HORIZONTALS, expand=console.is_terminal, show_lines=True)
     for title in ("someone wrote", incumbent, "candidate"):
         table.add_column(title, ratio=1, overflow="fold")
     for row in rows:

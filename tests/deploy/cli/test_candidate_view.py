@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from deploy.cli.candidate_view import MAX_SAMPLES, WIDTH, print_candidate
 from deploy.decisions.operations import Operations
 from tests.deploy.candidates import make_candidate
+from tests.deploy.pairs import compared
 
 
 def printed(view: dict[str, Any]) -> str:
@@ -40,7 +42,15 @@ def test_comparisons_are_told_side_by_side_and_left_out_where_there_are_none(
     assert "compared   " not in printed(view(rules, folder))
     out = printed(view(judged_rules, folder, seed=1))
     assert "compared   260 of 260 pairs count: by people 180 wins, 0 ties, 80 losses; 0 were identical\n" in out
-    assert "E 3.13e+07 of 25 that people prefer it, 0.099 that they prefer the incumbent" in out
+    assert "E 3.13e+07 of 25 that people prefer it, 0.099 that they prefer the incumbent\n" in out
+
+
+def test_how_far_the_judge_agrees_is_told_where_both_have_decided(rules: Operations, folder: Path) -> None:
+    found = view(rules, folder)
+    told = asdict(compared(3, 1)) | compared(3, 1).figures
+    assert "judge" not in printed(found | {"comparisons": told})
+    both = printed(found | {"comparisons": told | {"agreed": 0, "agreed_of": 4}})
+    assert "of those that both decided the judge agrees with people on 0 of 4\n" in both
 
 
 def test_it_tells_the_figures_of_prompts_that_train_has_seen_and_of_those_it_has_not(

@@ -21,15 +21,15 @@ def test_users_are_counted_once_and_their_outcomes_by_window() -> None:
     disliked = [thumbs(turn, False, turn.occurred_at_us + 1) for turn in turns[:20]]
     events = [(event.occurred_at_us, event) for event in [*turns, *again, *disliked]]
     seen = traffic(lambda: events, 3 * DAY, START + 10 * DAY)
-    assert (seen.users, seen.days, seen.per_day) == (200, 10.0, 20.0)
+    assert (seen.users, seen.days, seen.per_day, seen.assumed) == (200, 10.0, 20.0, False)
     assert seen.rates["errors"] == pytest.approx(50.5 / 201)
     assert seen.rates["dislikes"] == pytest.approx(20.5 / 201)
 
 
 def test_where_next_to_nobody_came_rates_are_those_to_begin_with() -> None:
-    assert traffic(list, 3 * DAY, START).rates == EXPECTED
     few = [(START, turn_of("u", START, outcome="error"))]
-    assert traffic(lambda: few, 3 * DAY, START + 10 * DAY).rates == EXPECTED
+    for seen in (traffic(list, 3 * DAY, START), traffic(lambda: few, 3 * DAY, START + 10 * DAY)):
+        assert (seen.rates, seen.assumed) == (EXPECTED, True)
 
 
 def test_more_harm_and_more_traffic_are_found_sooner_and_small_harm_never_by_few() -> None:

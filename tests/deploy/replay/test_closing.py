@@ -31,6 +31,10 @@ def test_it_wraps_to_the_width_of_the_terminal_and_names_both_sides(width: int) 
     assert "\x1b" not in told
 
 
+def test_in_a_file_no_line_is_filled_up_to_ten_thousand_columns() -> None:
+    assert max(map(cell_len, printed([sample("Where is K-10?", "Soon.", "On Friday.")], 10_000).splitlines())) < 200
+
+
 def test_replies_stand_beside_each_other_and_all_of_them_are_counted() -> None:
     samples = [sample(QUESTION.format(n), f"K-{n} is on its way. [K-{n}]", "Which order?") for n in range(10, 30)]
     told = printed([*samples, sample("¿K-77?", "K-77", "", "es"), sample("K-78?", "no", "K-78", "de-DE")])
