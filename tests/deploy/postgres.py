@@ -33,7 +33,7 @@ def server(binaries: Path) -> Iterator[str]:
 
         data = str(folder / "data")
         run("initdb", "-D", data, "-U", user, "-A", "trust", "--no-sync", "-E", "UTF8")
-        run("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", f"-k {folder} -h ''", "start")
+        run("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", f"-F -k {folder} -h ''", "start")
         try:
             yield f"postgresql+psycopg://{user}@/postgres?host={folder}"
         finally:
