@@ -90,6 +90,7 @@ def scenarios() -> list[Scenario]:
         _null("a share raised at noon, an outage that afternoon", outage),
         _null("identical arms, at 50% from the first day", World(ALIKE, days=12, shares=((0.5, 12),), sliced=NEWCOMERS), rivals=True),
         _null("identical arms, one of twenty news after grace", World(ALIKE, days=12, step=0.3, sliced=NEWCOMERS, late=(0.05, 0.05))),
+        _null("the candidate has half as much to tell, one of ten news after grace", World({"down": (0.20, 0.10), "errors": (0.04, 0.02)}, days=12, late=(0.1, 0.1)), harmless),
         Scenario(
             "worse, but nine of ten news of the candidate's come after grace", World({"down": (0.10, 0.20), "errors": (0.02, 0.04)}, days=12, late=(0.05, 0.9)), harmless,
             (Limit("hold", at_least=0.95), Limit("promote", at_most=0)),

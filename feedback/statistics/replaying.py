@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from feedback.statistics.deciding import guardrail_table
 from feedback.statistics.harm import harm_table, restart_weights
 from feedback.statistics.plan import Metric, Plan, Watch
-from feedback.statistics.sample_ratio import sample_ratio_table
+from feedback.statistics.sample_ratio import late_ratio_table, sample_ratio_table
 from feedback.statistics.tallies import Floats, Ints, Strata
 
 _AT_ONCE = 200_000
@@ -98,7 +98,7 @@ def _late(plan: Plan, units: Units, block: slice) -> Ints:
     order = seen.argsort(1, kind="stable")[:, : int((seen < many).sum(1).max(initial=0)) + 1]
     seen = np.take_along_axis(seen, order, 1)
     cell = np.take_along_axis(units.stratum[block] * 2 + units.arm[block], order, 1)
-    table = _flat(sample_ratio_table(_of(next(iter(units.strata.values())), block), plan.tilts), 2)
+    table = _flat(late_ratio_table(_of(next(iter(units.strata.values())), block)), 2)
     reached = _Bets(table, np.where(seen < many, cell, -1)).reached(math.log(1 / plan.ratio_alpha))
     reached &= np.diff(seen, append=many + 1) > 0  # what came before one closing is looked at together
     at = first(reached)

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from feedback.statistics.sample_ratio import TILTS, sample_ratio, sample_ratio_log_e, sample_ratio_table
+from feedback.statistics.sample_ratio import (
+    LATE_SLACK,
+    TILTS,
+    late_ratio_table,
+    sample_ratio,
+    sample_ratio_log_e,
+    sample_ratio_table,
+)
 from feedback.statistics.tallies import Strata
 from tests.feedback.statistics import literal
 from tests.feedback.statistics.literal import Unit
@@ -48,3 +55,21 @@ def test_a_mismatch_begins_exactly_where_the_evidence_is_what_is_needed() -> Non
     alpha = math.exp(-float(sample_ratio_log_e(units, drawn)))
     assert not sample_ratio("assigned", units, drawn, alpha * 0.999).mismatch
     assert sample_ratio("assigned", units, drawn, alpha * 1.001).mismatch
+
+
+@given(strata())
+def test_no_bet_on_late_news_wins_while_the_odds_are_within_twice_or_half_of_the_draw(drawn: Strata) -> None:
+    factors = np.exp(late_ratio_table(drawn))
+    for tilt in np.linspace(-LATE_SLACK, LATE_SLACK, 9):
+        odds = np.exp(tilt) * drawn.p / (1 - drawn.p)
+        chance = np.stack([1 / (1 + odds), odds / (1 + odds)], -1)
+        assert (factors * chance).sum(-1).max() <= 1 + 1e-9
+
+
+def test_an_arm_whose_users_have_little_to_tell_has_fewer_late_news_and_holds_nothing() -> None:
+    drawn = Strata(np.array([0.5]), np.array([0.3]))
+    fewer, hidden = np.array([[4_000, 2_200]]), np.array([[4_000, 400]])
+    assert not sample_ratio("late", fewer, drawn, 0.0005).mismatch
+    assert sample_ratio("closed", fewer, drawn, 0.0005).mismatch
+    assert sample_ratio("late", hidden, drawn, 0.0005).mismatch
+    assert sample_ratio("late", hidden[:, ::-1], drawn, 0.0005).mismatch
