@@ -236,9 +236,10 @@ class RolloutSettings(Section):
     @field_validator("slices")
     @classmethod
     def _name_values(cls, slices: tuple[str, ...]) -> tuple[str, ...]:
-        if wrong := next((name for name in slices if not all(name.partition(":")[::2])), None):
-            raise ValueError(f"{wrong!r} names no group: write locale:es, or a tag and its value as plan:free")
-        return slices
+        for name in slices:
+            if not all(name.partition(":")[::2]):
+                raise ValueError(f"{name!r} names no group: write locale:es, or a tag and its value as plan:free")
+        return tuple(dict.fromkeys(slices))
 
     @field_validator("shares")
     @classmethod
