@@ -124,7 +124,9 @@ def test_a_most_below_the_default_of_its_least_is_refused_too() -> None:
 @pytest.mark.parametrize("key", ["compare.expires_s", "shadow.max_s", "rollout.max_stage_s", "approve.expires_s"])
 def test_what_lasts_longer_than_a_century_is_refused(key: str) -> None:
     section, name = key.split(".")
-    assert f"{key}: Value error, at most 3155760000 s, a hundred years" in configured(f"[{section}]\n{name} = 3155760001")
+    assert f"{key}: Value error, at most 3155760000 s, a hundred years" in configured(
+        f"[{section}]\n{name} = 3155760001"
+    )
     Path("trimtab.toml").write_text(f"[{section}]\n{name} = 3155760000")
     assert getattr(getattr(load_settings(None), section), name) == 3_155_760_000
 
