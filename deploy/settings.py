@@ -220,7 +220,7 @@ class RolloutSettings(Section):
         lt=1,
         description="The share of users who rate a reply as bad may be so much higher than the incumbent's and still count as not worse.",
     )
-    min_stage_s: int = Field(4 * 86_400, ge=0, description="A share lasts so long at least.")
+    min_stage_s: int = Field(4 * 86_400, ge=0, description="A share lasts so long at least, unless a person promotes.")
     max_stage_s: int = Field(
         28 * 86_400, gt=0, description="A share that has lasted so long without enough evidence is on hold, and pages."
     )
@@ -236,9 +236,10 @@ class RolloutSettings(Section):
     @field_validator("slices")
     @classmethod
     def _name_values(cls, slices: tuple[str, ...]) -> tuple[str, ...]:
-        if wrong := next((name for name in slices if not all(name.partition(":")[::2])), None):
-            raise ValueError(f"{wrong!r} names no group: write locale:es, or a tag and its value as plan:free")
-        return slices
+        for name in slices:
+            if not all(name.partition(":")[::2]):
+                raise ValueError(f"{name!r} names no group: write locale:es, or a tag and its value as plan:free")
+        return tuple(dict.fromkeys(slices))
 
     @field_validator("shares")
     @classmethod

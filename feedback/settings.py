@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from feedback.private import Exposed, keep_private
 
 DAY_S = 86_400
+CENTURY_S = 36_525 * DAY_S
 EVERYBODY = 0o007
 
 
@@ -20,6 +21,14 @@ class Section(BaseModel):
     """A section of trimtab.toml: immutable, and an unknown key is an error, as is a number that is infinite or none."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _within_a_century(cls, value: object, info: ValidationInfo) -> object:
+        """Times are added to the clock's, in microseconds, and kept as whole numbers of 64 bits."""
+        if (info.field_name or "").endswith("_s") and isinstance(value, int | float) and value > CENTURY_S:
+            raise ValueError(f"at most {CENTURY_S} s, a hundred years")
+        return value
 
     def crossed(self, section: str) -> Iterator[str]:
         """A sentence for each least (`min_…`) that is more than its most (`max_…`): nothing could be both."""

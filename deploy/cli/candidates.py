@@ -64,7 +64,7 @@ def candidates(context: Context, limit: int, after: str | None) -> None:
 
 @click.command()
 @click.argument("candidate")
-@pass_context()
+@pass_context(decides=True)
 def show(context: Context, candidate: str) -> None:
     """All about one candidate: samples beside the incumbent's, and why the gate decided as it did.
 
@@ -88,7 +88,7 @@ def show(context: Context, candidate: str) -> None:
 )
 @click.option("--reason", default="", help="A sentence for whoever asks later.")
 @click.option("--override-hold", is_flag=True, help="Approve although the gate holds it; needs a reason.")
-@pass_context()
+@pass_context(decides=True)
 def approve(context: Context, candidate: str, evidence: str | None, reason: str, override_hold: bool) -> None:
     """Say yes to a candidate's rollout (or to training-N, where trainings need a yes).
 
@@ -115,7 +115,7 @@ def approve(context: Context, candidate: str, evidence: str | None, reason: str,
 @click.command()
 @click.argument("candidate")
 @click.option("--reason", default="", help="A sentence for whoever trains next; needed.")
-@pass_context()
+@pass_context(decides=True)
 def reject(context: Context, candidate: str, reason: str) -> None:
     """Say no to a candidate, for good (or to training-N).
 
@@ -137,7 +137,7 @@ def reject(context: Context, candidate: str, reason: str) -> None:
 @click.argument("candidate")
 @click.option("--reason", default="", help="A sentence for whoever wants to go on; needed.")
 @click.option("--withdraw", is_flag=True, help="End all objections to it.")
-@pass_context()
+@pass_context(decides=True)
 def object_(context: Context, candidate: str, reason: str, withdraw: bool) -> None:
     """Object to a candidate: it is not approved and gets no further share until the objection is withdrawn.
 

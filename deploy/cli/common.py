@@ -78,6 +78,8 @@ class Context:
     as_json: bool
     looks: bool = False
     """The command only looks: nothing is made or changed."""
+    decides: bool = False
+    """The command decides about what is there already."""
 
     @cached_property
     def clock(self) -> Clock:
@@ -85,7 +87,11 @@ class Context:
 
     @cached_property
     def state(self) -> State:
-        return find_state(self.state_path) if self.looks else open_state(self.state_path)
+        if self.looks:
+            return find_state(self.state_path)
+        if self.decides and not os.environ.get(CONTROL_URL):
+            find_state(self.state_path)  # a halt of a service that is not here would be told and halt nothing
+        return open_state(self.state_path)
 
     @cached_property
     def control(self) -> Control:
@@ -113,11 +119,11 @@ class Context:
 
 
 def pass_context(
-    with_json: bool = True, looks: bool = False
+    with_json: bool = True, looks: bool = False, decides: bool = False
 ) -> Callable[[Callable[Concatenate[Context, P], R]], Callable[P, R]]:
     """Give a command its Context as first argument, from --state, --config and (unless told otherwise) --json.
 
-    `looks`: the command only looks, and whatever it opens is opened so.
+    `looks`: the command only looks, and whatever it opens is opened so. `decides`: it refuses where there is no state directory yet.
     """
 
     def decorate(function: Callable[Concatenate[Context, P], R]) -> Callable[P, R]:
@@ -141,7 +147,7 @@ def pass_context(
         )
         @functools.wraps(function)
         def wrapper(*args: Any, state_path: Path, config_path: Path | None, **kwargs: Any) -> R:
-            context = Context(state_path, config_path, kwargs.pop("as_json", False), looks)
+            context = Context(state_path, config_path, kwargs.pop("as_json", False), looks, decides)
             return function(context, *args, **kwargs)
 
         if with_json:

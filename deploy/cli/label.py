@@ -59,7 +59,7 @@ class Labeller:
     help="Answer the pair of this id, without a terminal: first, second, tie or skip.",
 )  # fmt: skip
 @click.option("--reason", default="", help="With --answer: why, in words.")
-@pass_context()
+@pass_context(decides=True)
 def label(context: Context, name: str | None, given: tuple[str, Answer] | None, reason: str) -> None:
     """Compare two replies blindly: which is better, the candidate's or the incumbent's, not knowing which is which.
 

@@ -16,7 +16,7 @@ from deploy.text import shown
 def _command(name: str) -> click.Command:
     command = ROLLOUT_COMMANDS[name]
 
-    @pass_context()
+    @pass_context(decides=True)
     def run(context: Context, /, reason: str, expect: str | None, **flags: bool) -> None:
         with operations(context) as rules:
             _answer(context, command.run(rules, actor=actor(), reason=reason, expect=expect, **flags))

@@ -22,7 +22,7 @@ def shadow() -> None:
 @shadow.command()
 @click.argument("candidate")
 @click.option("--reason", default="", help="A sentence for whoever asks later; needed.")
-@pass_context()
+@pass_context(decides=True)
 def start(context: Context, candidate: str, reason: str) -> None:
     """Put this candidate into the shadow, in place of the one that is there; also one that was there before.
 
@@ -37,7 +37,7 @@ def start(context: Context, candidate: str, reason: str) -> None:
 
 @shadow.command()
 @click.option("--reason", default="", help="A sentence for whoever asks later.")
-@pass_context()
+@pass_context(decides=True)
 def stop(context: Context, reason: str) -> None:
     """Take the candidate out of the shadow. It stays held, and comes back only with `trimtab shadow start`.
 

@@ -34,7 +34,7 @@ ROLLOUT_COMMANDS: Mapping[str, RolloutCommand] = {
     ),
     "promote": RolloutCommand(
         Operations.promote,
-        "Move the approved candidate to its next share of conversations; from the last one it is the incumbent. Each step asks "
+        "Move the approved candidate to its next share of users; from the last one it is the incumbent. Each step asks "
         "the gate again, by the rules that were approved.",
         "promote",
         {"override_hold": "Go on although the gate would no longer pass it; needs a reason."},

@@ -126,6 +126,7 @@ class Looking:
             request.name if request is not None and request.answer is None else None,
             **{"trained": bool(tx.candidates(1)), "adapters": self._adapters(), **known},
             mismatched=look is not None and mismatched(look.document),
+            undecided=look is not None and look.document["action"] == "wait",
         )
 
     def _look(self, tx: Transaction, candidate: Candidate) -> Look:

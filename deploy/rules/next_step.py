@@ -56,6 +56,8 @@ class Situation:
     """Whether the engine takes adapters: else there is nothing that a candidate could come to."""
     mismatched: bool = False
     """Whether the users of the rollout did not come to the arms as they were drawn."""
+    undecided: bool = False
+    """Whether the evidence for the rollout's next share, or the least time of this one, is still to come."""
 
 
 def next_step(situation: Situation) -> str:
@@ -75,9 +77,9 @@ def next_step(situation: Situation) -> str:
     if not situation.adapters:
         return _unadapted(situation)
     if candidate is not None and candidate.digest not in _serving(serving):
-        return _about(candidate, serving, situation.mismatched)
+        return _about(candidate, situation)
     if serving.rollout is not None:
-        return _under_way(serving.rollout, serving.revision, situation.mismatched)
+        return _under_way(serving.rollout, situation)
     if candidate is not None and candidate.digest == serving.incumbent:
         return f"trimtab rollback --incumbent --expect {serving.revision} goes back to {policy_name(serving.incumbents[-2])}"
     return _idle(situation)
@@ -87,13 +89,12 @@ def _serving(serving: Serving) -> set[str | None]:
     return {serving.incumbent, serving.rollout.candidate if serving.rollout is not None else None}
 
 
-def _about(candidate: Look, serving: Serving, mismatched: bool) -> str:
-    name = short(candidate.digest)
+def _about(candidate: Look, situation: Situation) -> str:
+    name, rollout = short(candidate.digest), situation.serving.rollout
     if candidate.state not in ("trained", "held", "passed") or candidate.outcome == "reject":
         return "trimtab train makes another one"
-    if serving.rollout is not None:
-        first = _under_way(serving.rollout, serving.revision, mismatched)
-        return f"{first}: the rollout of {short(serving.rollout.candidate)} comes first"
+    if rollout is not None:
+        return f"{_under_way(rollout, situation)}: the rollout of {short(rollout.candidate)} comes first"
     if candidate.objected:
         return f'trimtab object {name} --withdraw --reason "…", once it is settled: before that nobody can approve it'
     if candidate.lacks is not None and (line := _more_comparisons(name, candidate.lacks)) is not None:
@@ -123,13 +124,15 @@ def _wait(pairs: int) -> str:
     return "1 pair waits" if pairs == 1 else f"{pairs:,} pairs wait"
 
 
-def _under_way(rollout: Rollout, revision: str, mismatched: bool) -> str:
-    expect = f"--expect {revision}"
-    if mismatched:
+def _under_way(rollout: Rollout, situation: Situation) -> str:
+    expect = f"--expect {situation.serving.revision}"
+    if situation.mismatched:
         return f"trimtab rollback {expect} --reason … (once it is found why its users did not come as they were drawn)"
     match rollout.state:
         case "approved":
             return f"trimtab promote {expect} gives {short(rollout.candidate)} its first share"
+        case "canary" if situation.undecided:
+            return f"nothing until its evidence is there, or trimtab pause {expect}, or trimtab rollback {expect}"
         case "canary":
             return f"trimtab promote {expect}, or trimtab pause {expect}, or trimtab rollback {expect}"
         case "paused":

@@ -121,6 +121,16 @@ def test_a_most_below_the_default_of_its_least_is_refused_too() -> None:
     assert "shadow.min_s (86400) is more than shadow.max_s (3600)" in sentence
 
 
+@pytest.mark.parametrize("key", ["compare.expires_s", "shadow.max_s", "rollout.max_stage_s", "approve.expires_s"])
+def test_what_lasts_longer_than_a_century_is_refused(key: str) -> None:
+    section, name = key.split(".")
+    assert f"{key}: Value error, at most 3155760000 s, a hundred years" in configured(
+        f"[{section}]\n{name} = 3155760001"
+    )
+    Path("trimtab.toml").write_text(f"[{section}]\n{name} = 3155760000")
+    assert getattr(getattr(load_settings(None), section), name) == 3_155_760_000
+
+
 def test_all_mistakes_are_told_at_once() -> None:
     sentence = configured("[gate]\nmax_gate_kl = 0\nmax_repetition = 2\n[train]\nnever = 1")
     assert [key for key in ("gate.max_gate_kl", "gate.max_repetition", "train.never") if key not in sentence] == []

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.cli.common import DONE, REFUSED
+from deploy.cli.common import DONE, FAILED, REFUSED
 from deploy.cli.rollout import account
+from deploy.state import open_state
 from tests.deploy.cli.typed import sentence, typed
 
 
@@ -41,7 +42,7 @@ def test_who_serves_how_much_is_one_line_and_a_halt_comes_first(rollout: object,
 
 
 def test_a_halt_is_told_at_once_and_as_json(tmp_path: Path) -> None:
-    state = tmp_path / "state"
+    state = open_state(tmp_path / "state").root
     code, out, error = typed("halt", "--reason", "[bold]all[/bold] wrong", "--state", state)
     assert (code, error) == (DONE, "")
     first, why, following = out.splitlines()
@@ -51,20 +52,27 @@ def test_a_halt_is_told_at_once_and_as_json(tmp_path: Path) -> None:
     assert json.loads(typed("halt", "--state", state, "--json").out)["halted"] is True
 
 
+@pytest.mark.parametrize("command", ["halt", "resume", "rollback", "promote", "show 3f2a9c", "shadow stop", "label"])
+def test_where_no_service_is_nothing_is_decided_and_nothing_is_made(tmp_path: Path, command: str) -> None:
+    nowhere = tmp_path / "nowhere"
+    assert "there is no state directory" in sentence(typed(*command.split(), "--state", nowhere), FAILED)
+    assert not nowhere.exists()
+
+
 @pytest.mark.parametrize("words", [["promote"], ["rollback"], ["rollback", "--incumbent"], ["pause"], ["resume"]])
 def test_what_there_is_nothing_to_do_for_is_refused_in_one_sentence(tmp_path: Path, words: list[str]) -> None:
-    assert sentence(typed(*words, "--state", tmp_path / "state"), REFUSED)
+    assert sentence(typed(*words, "--state", open_state(tmp_path / "state").root), REFUSED)
 
 
 def test_a_decision_about_a_state_that_is_no_more_is_refused(tmp_path: Path) -> None:
-    state = tmp_path / "state"
+    state = open_state(tmp_path / "state").root
     revision = json.loads(typed("halt", "--state", state, "--json").out)["revision"]
     assert typed("resume", "--expect", revision, "--state", state).code == DONE
     assert sentence(typed("halt", "--expect", revision, "--state", state), REFUSED)
 
 
 def test_both_reasons_of_a_halt_are_told(tmp_path: Path) -> None:
-    state = tmp_path / "state"
+    state = open_state(tmp_path / "state").root
     typed("halt", "--reason", "it swears", "--state", state)
     _, why, _ = typed("halt", "--reason", "it mumbles", "--state", state).out.splitlines()
     assert why.startswith("because: it swears (")

@@ -55,6 +55,17 @@ def seen(control: Control, facts: Path, clock: ManualClock) -> dict[str, Any]:
     return look.document
 
 
+def test_what_to_type_next_is_no_promotion_while_the_look_says_not_yet(
+    rules: Operations, control: Control, facts: Path, clock: ManualClock, folder: Path
+) -> None:
+    begin(rules, folder)
+    assert "trimtab promote" in rules.serving()["next"]  # nobody has looked
+    assert seen(control, facts, clock)["action"] == "wait"
+    assert rules.serving()["next"].startswith("nothing until its evidence is there")
+    rules.promote(actor="ada", reason="knows better")
+    assert rules.serving()["rollout"]["share"] == 0.95
+
+
 def test_nothing_is_seen_where_no_rollout_is_under_way(control: Control, facts: Path, clock: ManualClock) -> None:
     assert watching(control, facts, clock).look() is None
 

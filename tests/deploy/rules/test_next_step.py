@@ -60,6 +60,15 @@ def test_of_users_that_did_not_come_as_they_were_drawn_nothing_is_given_a_next_s
     assert proposed(next_step(Situation(SERVING[state], looked, mismatched=True))) == {"rollback"}
 
 
+@pytest.mark.parametrize("looked", [None, Look(B, "held", "hold", "5" * 64), Look(A, "canary")])
+def test_while_its_evidence_is_still_to_come_no_next_share_is_proposed(looked: Look | None) -> None:
+    line = next_step(Situation(CANARY, looked, undecided=True))
+    assert line.startswith("nothing until its evidence is there")
+    assert proposed(line) == {"pause", "rollback"}
+    for state in ("approved", "paused", "halted"):
+        assert next_step(Situation(SERVING[state], undecided=True)) == next_step(Situation(SERVING[state]))
+
+
 def test_the_examples_in_the_docstrings_hold() -> None:
     assert doctest.testmod(module).failed == 0
 

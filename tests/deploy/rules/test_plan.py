@@ -41,7 +41,11 @@ def test_every_metric_has_a_rate_to_begin_with() -> None:
     assert {metric.name for metric in plan.metrics} == EXPECTED.keys()
 
 
-@pytest.mark.parametrize("name", ["es", ":es", "locale:"])
+@pytest.mark.parametrize("name", ["", "es", ":es", "locale:"])
 def test_a_group_is_a_locale_or_a_tag_with_its_value(name: str) -> None:
     with pytest.raises(ValidationError, match="names no group"):
         RolloutSettings(slices=(name,))
+
+
+def test_a_group_that_is_named_twice_is_one() -> None:
+    assert RolloutSettings(slices=("locale:es", "plan:free", "locale:es")).slices == ("locale:es", "plan:free")
