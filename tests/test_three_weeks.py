@@ -97,7 +97,9 @@ class People:
         (await admin.post(f"/admin/v1/candidates/{digest}/approve", json=yes)).raise_for_status()
 
     async def promote(self) -> httpx.Response:
-        return await self._service.admin.post("/admin/v1/promote", json={"reason": "all is quiet"})
+        return await self._service.admin.post(
+            "/admin/v1/promote", json={"reason": "all is quiet", "override_hold": True}
+        )
 
 
 @asynccontextmanager

@@ -120,7 +120,7 @@ def service(loop: Loop) -> Iterator[Service]:
             addresses = json.loads(document)
             stages: list[dict[str, Any]] = []
             while not stages or stages[-1]["rollout"]:
-                stages.append(loop.ask("promote", "--reason", "all is quiet"))
+                stages.append(loop.ask("promote", "--override-hold", "--reason", "all is quiet"))
             yield Service(addresses["chat"], addresses["metrics"], stages)
         finally:
             process.send_signal(signal.SIGTERM)

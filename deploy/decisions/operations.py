@@ -132,7 +132,8 @@ class Operations(Shadowing):
     def promote(
         self, *, actor: str, reason: str = "", expect: str | None = None, override_hold: bool = False
     ) -> dict[str, Any]:
-        """To the next share, or to full, once the gate has been asked again by the policy that was approved."""
+        """To the next share, or to full, once the gate has been asked again by the policy that was approved, and the share that
+        runs has shown what it is to show (where the controller looks at it)."""
         reason = one_line(reason)
         self._refuse_without_adapters()
         with self.control.read() as tx:
@@ -149,6 +150,7 @@ class Operations(Shadowing):
                 if report is None or under_way is None or under_way.candidate != serving.rollout.candidate:
                     raise Refused("the rollout has just changed: look at `trimtab candidates`, then promote again")
                 policy = self._still_good(tx, serving.rollout, report, policy, reason, override_hold, actor, now)
+                _refuse_early(tx, serving, reason, override_hold)
             command = rollout.Promote(policy.shares, policy.expires_s * 1_000_000)
             return self._served(tx, apply(tx, serving, command, "promote", actor, reason, now))
 
@@ -244,6 +246,28 @@ class Operations(Shadowing):
             seal = self._room.seal(tx, candidate, report, sealed.policy, now)
             tx.add_approval(Approval(under_way.id, now, candidate.digest, seal.seal, actor, reason, True))
         return sealed.policy
+
+
+def _refuse_early(tx: Transaction, serving: Serving, reason: str, override_hold: bool) -> None:
+    """Raises Refused where the controller has not seen that this share's evidence and least time are there."""
+    look = tx.look(serving.rollout.id) if serving.rollout is not None else None
+    if look is None or serving.rollout is None or not serving.rollout.share:
+        return
+    if look.document["revision"] != serving.revision:
+        why = "the controller has not looked at this share yet"
+    elif look.document["action"] not in ("advance", "promote"):
+        why = "; ".join(look.document["reasons"])
+    else:
+        return
+    if not override_hold:
+        raise Refused(
+            f"it is too early for the next share: {why}. `trimtab status` says when it is to be expected; add --override-hold "
+            f"and --reason if you know better"
+        )
+    if not reason:
+        raise Refused(
+            "going on before the evidence needs a reason: add --reason with a sentence for whoever asks later"
+        )
 
 
 def one_line(text: str) -> str:

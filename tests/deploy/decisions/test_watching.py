@@ -10,6 +10,7 @@ import pytest
 from deploy.control.store import Control, open_control
 from deploy.decisions.operations import Operations
 from deploy.decisions.watching import Watching
+from deploy.errors import Refused
 from deploy.settings import RolloutSettings, Settings
 from feedback.facts.reader import Facts
 from tests.deploy.candidates import make_candidate
@@ -62,7 +63,34 @@ def test_what_to_type_next_is_no_promotion_while_the_look_says_not_yet(
     assert "trimtab promote" in rules.serving()["next"]  # nobody has looked
     assert seen(control, facts, clock)["action"] == "wait"
     assert rules.serving()["next"].startswith("nothing until its evidence is there")
-    rules.promote(actor="ada", reason="knows better")
+
+
+def test_before_the_evidence_nobody_is_promoted_unless_somebody_knows_better_and_says_why(
+    rules: Operations, control: Control, facts: Path, clock: ManualClock, folder: Path
+) -> None:
+    begin(rules, folder)
+    assert seen(control, facts, clock)["action"] == "wait"
+    with pytest.raises(
+        Refused, match=r"too early for the next share: nobody has come to this rollout yet\. `trimtab st"
+    ):
+        rules.promote(actor="ada", reason="impatient")
+    with pytest.raises(Refused, match="needs a reason"):
+        rules.promote(actor="ada", override_hold=True)
+    rules.promote(actor="ada", reason="knows better", override_hold=True)
+    assert rules.serving()["rollout"]["share"] == 0.95
+    assert control.history(1)[0].reason == "knows better"
+    with pytest.raises(Refused, match="the controller has not looked at this share yet"):
+        rules.promote(actor="ada")
+
+
+def test_once_the_evidence_is_there_a_person_promotes_without_more_ado(
+    rules: Operations, control: Control, facts: Path, clock: ManualClock, folder: Path
+) -> None:
+    begin(rules, folder)
+    People(control, facts, clock).come(400, 2 * DAY_S, errors=(0.3, 0.3))
+    clock.set_forward(73 * 3_600.0)
+    assert seen(control, facts, clock)["action"] == "advance"
+    rules.promote(actor="ada")
     assert rules.serving()["rollout"]["share"] == 0.95
 
 
