@@ -133,7 +133,7 @@ def _distrusted(jumped_s: float, now_us: int, last: RolloutLook | None) -> str |
     way = "ahead" if jumped_s > 0 else "back"
     return (
         f"the clock was set {way} by {abs(jumped_s) / 3_600:,.1f} h while the rollout ran, so windows and shares did not last as long "
-        f"as they say: set it right, then `trimtab pause`, and `trimtab resume` once that is seen here; or roll back"
+        f"as they say: set it right, then `trimtab pause`, and `trimtab resume` once this is gone from here (half a minute); or roll back"
     )
 
 
