@@ -220,7 +220,9 @@ class RolloutSettings(Section):
         lt=1,
         description="The share of users who rate a reply as bad may be so much higher than the incumbent's and still count as not worse.",
     )
-    min_stage_s: int = Field(4 * 86_400, ge=0, description="A share lasts so long at least, unless a person overrides it.")
+    min_stage_s: int = Field(
+        4 * 86_400, ge=0, description="A share lasts so long at least, unless a person overrides it."
+    )
     max_stage_s: int = Field(
         28 * 86_400, gt=0, description="A share that has lasted so long without enough evidence is on hold, and pages."
     )

@@ -37,7 +37,9 @@ ROLLOUT_COMMANDS: Mapping[str, RolloutCommand] = {
         "Move the approved candidate to its next share of users; from the last one it is the incumbent. Each step asks "
         "the gate again, by the rules that were approved.",
         "promote",
-        {"override_hold": "Go on although the gate would no longer pass it, or this share's evidence is still to come; needs a reason."},
+        {
+            "override_hold": "Go on although the gate would no longer pass it, or this share's evidence is still to come; needs a reason."
+        },
     ),
     "rollback": RolloutCommand(
         Operations.rollback,

@@ -24,6 +24,7 @@ from deploy.decisions.views import (
     look_at,
     mismatched,
     served,
+    too_early,
 )
 from deploy.rules.next_step import InShadow, Look, Situation, next_step
 from deploy.rules.rollout import Serving
@@ -126,7 +127,7 @@ class Looking:
             request.name if request is not None and request.answer is None else None,
             **{"trained": bool(tx.candidates(1)), "adapters": self._adapters(), **known},
             mismatched=look is not None and mismatched(look.document),
-            undecided=look is not None and look.document["action"] == "wait",
+            undecided=look is not None and too_early(look, serving) is not None,
         )
 
     def _look(self, tx: Transaction, candidate: Candidate) -> Look:

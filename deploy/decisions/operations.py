@@ -18,6 +18,7 @@ from deploy.decisions.evidence import Report, policy_of
 from deploy.decisions.moves import apply, start
 from deploy.decisions.shadowing import Shadowing, begin, end, waiting
 from deploy.decisions.standing import standing
+from deploy.decisions.views import too_early
 from deploy.errors import Refused
 from deploy.rules import approval, rollout
 from deploy.rules import shadow as shadow_rules
@@ -249,22 +250,15 @@ class Operations(Shadowing):
 
 
 def _refuse_early(tx: Transaction, serving: Serving, reason: str, override_hold: bool) -> None:
-    """Raises Refused where the controller has not seen that this share's evidence and least time are there."""
-    look = tx.look(serving.rollout.id) if serving.rollout is not None else None
-    if look is None or serving.rollout is None or not serving.rollout.share:
-        return
-    if look.document["revision"] != serving.revision:
-        why = "the controller has not looked at this share yet"
-    elif look.document["action"] not in ("advance", "promote"):
-        why = "; ".join(look.document["reasons"])
-    else:
-        return
-    if not override_hold:
+    """Raises Refused where it is too early for the next share, as far as the controller looks at it."""
+    look = tx.look(serving.rollout.id) if serving.rollout is not None and serving.rollout.share else None
+    why = too_early(look, serving) if look is not None else None
+    if why is not None and not override_hold:
         raise Refused(
             f"it is too early for the next share: {why}. `trimtab status` says when it is to be expected; add --override-hold "
             f"and --reason if you know better"
         )
-    if not reason:
+    if why is not None and not reason:
         raise Refused(
             "going on before the evidence needs a reason: add --reason with a sentence for whoever asks later"
         )

@@ -60,7 +60,8 @@ def _lacks(seal: Seal, shadow: InShadow) -> Lacks | None:
     if seal.decision != "hold" or not comparisons_alone(codes(reasons)):
         return None
     figures = next(reason.figures for reason in reasons if reason.code in LACKING)
-    return Lacks(figures.get("wait_people", 0), figures.get("wait_judge", 0), shadow)
+    people, second, judge = (figures.get(f"wait_{whom}", 0) for whom in ("people", "second", "judge"))
+    return Lacks(people, second, judge, shadow)
 
 
 def described_look(look: RolloutLook | None) -> dict[str, Any] | None:
@@ -74,6 +75,13 @@ def mismatched(look: Mapping[str, Any]) -> bool:
         row["log_evidence"] >= row["log_evidence_needed"]
         for row in look.get("sample_ratio", ())  # one of before had none
     )
+
+
+def too_early(look: RolloutLook, serving: Serving) -> str | None:
+    """Why the controller has not seen that the evidence and the least time of this share are there; None where it has."""
+    if look.document["revision"] != serving.revision:
+        return "the controller has not looked at this share yet"
+    return None if look.document["action"] in ("advance", "promote") else "; ".join(look.document["reasons"])
 
 
 def served(serving: Serving, look: RolloutLook | None) -> dict[str, Any]:

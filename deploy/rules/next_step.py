@@ -17,6 +17,8 @@ class Lacks:
     """Where a candidate gets more comparisons from: pairs of which people, or the judge, still have to speak, and the shadow."""
 
     people: int = 0
+    second: int = 0
+    """Of those that wait for people the ones that wait for a second person."""
     judge: int = 0
     shadow: InShadow = "off"
 
@@ -108,7 +110,8 @@ def _more_comparisons(name: str, lacks: Lacks) -> str | None:
     """What brings them; None where nothing does."""
     then, copied = f"(then trimtab show {name})", "it answers a copy of live turns, to be compared"
     if lacks.people:
-        return f"trimtab label: {_wait(lacks.people)} for people {then}"
+        whom = "people" if lacks.second < lacks.people else "another person than has labelled"
+        return f"trimtab label: {_wait(lacks.people)} for {whom} {then}"
     if lacks.judge:
         return f"nothing: {_wait(lacks.judge)} for the judge {then}"
     match lacks.shadow:

@@ -129,7 +129,9 @@ def _compared(figures: Mapping[str, Any]) -> dict[str, str]:
     people = figures["wins"] + figures["ties"] + figures["losses"]
     rate = f"win rate {figures['win_rate']:.2f} by people on {people}, " if people else ""
     of = f"{rate}{figures['counted']} of {figures['pairs']} pairs count"
-    waiting = [f"{figures['wait_people']} wait for people (`trimtab label`)"] * (figures["wait_people"] > 0)
+    second = figures.get("wait_second", 0)  # of before nobody counted them
+    whom = f"; {second} for a second person" * (second > 0)
+    waiting = [f"{figures['wait_people']} wait for people (`trimtab label`{whom})"] * (figures["wait_people"] > 0)
     waiting += [f"{figures['wait_judge']} wait for the judge"] * (figures["wait_judge"] > 0)
     more = figures["missing"]
     return {

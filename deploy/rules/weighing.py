@@ -57,6 +57,8 @@ class Comparisons:
     wait_people: int = 0
     wait_judge: int = 0
     """Of all pairs, those of which people, or the judge, still have to speak."""
+    wait_second: int = 0
+    """Of those that wait for people the ones of which somebody has spoken: a second person is wanted."""
     agreed: int = 0
     agreed_of: int = 0
     """Of the pairs that both people and the judge decided, how often they decided alike."""
@@ -79,7 +81,7 @@ class Comparisons:
     def figures(self) -> dict[str, Any]:
         """As JSON values: for a reason, and for whoever looks. `e` is E, `needed` the one from which the candidate wins."""
         names = (
-            "pairs", "counted", "identical", "wins", "ties", "losses", "win_rate", "wait_people", "wait_judge", "agreed",
+            "pairs", "counted", "identical", "wins", "ties", "losses", "win_rate", "wait_people", "wait_second", "wait_judge", "agreed",
             "agreed_of", "missing",
         )  # fmt: skip
         told = {"e": self.log_e, "e_loses": self.log_e_loses, "needed": self.log_threshold}
@@ -112,6 +114,7 @@ def weigh(pairs: Sequence[Labelled], judged: bool, now_us: int, attempt: int = 1
         log_e=log_e,
         log_e_loses=log_e_loses,
         wait_people=sum(one.wants_people for one in read),
+        wait_second=sum(one.wants_second for one in read),
         wait_judge=sum(one.wants_judge for one in read),
         agreed=sum((one.h > EVEN) == (one.f > EVEN) for one in both),
         agreed_of=len(both),
@@ -146,6 +149,7 @@ class _Pair:
     xi: int
     pi: float
     wants_people: bool
+    wants_second: bool
     wants_judge: bool
 
     @property
@@ -168,5 +172,6 @@ def _read(pair: Labelled, judged: bool, now_us: int) -> _Pair:
         xi=int(pair.people > 0),
         pi=pair.probability,
         wants_people=open_still and len(by_people) < pair.people,
+        wants_second=open_still and 0 < len(by_people) < pair.people,
         wants_judge=open_still and judged and by_judge is None,
     )

@@ -90,10 +90,10 @@ def test_a_candidate_whose_seal_is_history_shows_no_evidence_that_could_be_appro
 
 
 def test_what_comparisons_alone_would_end_says_who_still_has_to_speak_of_how_many() -> None:
-    few = {"code": "too_few_comparisons", "figures": {"wait_people": 3, "wait_judge": 4}}
+    few = {"code": "too_few_comparisons", "figures": {"wait_people": 3, "wait_second": 1, "wait_judge": 4}}
     told = {"code": "few_gate_labels", "figures": {"few": "few"}}
     held = replace(SEAL, decision="hold", reasons=[few, told])
-    assert look_at(CANDIDATE, held, "under way").lacks == Lacks(3, 4, "under way")
+    assert look_at(CANDIDATE, held, "under way").lacks == Lacks(3, 1, 4, "under way")
     assert look_at(CANDIDATE, replace(held, reasons=[few, {"code": "incumbent_empty", "figures": {}}])).lacks is None
     assert look_at(CANDIDATE, replace(held, reasons=[told])).lacks is None
     assert look_at(CANDIDATE, replace(held, decision="reject")).lacks is None

@@ -150,6 +150,7 @@ def test_every_rollout_command_carries_the_state_that_it_was_meant_for(serving: 
     [
         (Lacks(people=32, judge=5, shadow="under way"), f"trimtab label: 32 pairs wait for people (then trimtab show {B[:12]})"),
         (Lacks(people=1), f"trimtab label: 1 pair waits for people (then trimtab show {B[:12]})"),
+        (Lacks(people=2, second=2), f"trimtab label: 2 pairs wait for another person than has labelled (then trimtab show {B[:12]})"),
         (Lacks(judge=7, shadow="under way"), f"nothing: 7 pairs wait for the judge (then trimtab show {B[:12]})"),
         (Lacks(shadow="under way"), f"nothing: it answers a copy of live turns, to be compared (then trimtab show {B[:12]})"),
         (

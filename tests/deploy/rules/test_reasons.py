@@ -10,7 +10,7 @@ import pytest
 from deploy.rules import reasons
 from deploy.rules.reasons import SENTENCES, Code, Reason, as_json, from_json, in_short, sentence
 from deploy.rules.weighing import weigh
-from tests.deploy.pairs import compared, labelled_as, pair
+from tests.deploy.pairs import compared, label, labelled_as, pair
 
 FIGURES: dict[str, dict[str, Any]] = {
     "not_finite": {"names": ["a", "b", "c", "d", "e", "f", "g"]},
@@ -75,6 +75,13 @@ def test_who_still_has_to_speak_is_named() -> None:
     assert sentence(Reason("too_few_comparisons", waiting.figures)) == (
         "blind comparisons: 0 of 4 pairs count, E 1 of 25 that it takes, 4 wait for people (`trimtab label`), "
         "4 wait for the judge: hold"
+    )
+
+
+def test_it_is_said_where_a_second_person_is_wanted() -> None:
+    spoken = weigh([labelled_as(one := pair(n, people=2), [label(one, 1.0)][: n % 2]) for n in range(4)], False, 1)
+    assert "4 wait for people (`trimtab label`; 2 for a second person): hold" in sentence(
+        Reason("too_few_comparisons", spoken.figures)
     )
 
 

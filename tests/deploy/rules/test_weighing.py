@@ -78,7 +78,8 @@ def test_a_skip_is_a_tie_and_so_is_a_judge_without_a_verdict() -> None:
 def test_of_a_pair_for_two_people_the_mean_counts_once_both_have_spoken() -> None:
     one = pair(0, people=2)
     anna, bob = label(one, 1.0), label(one, 0.5, "bob")
-    assert seen(numbered((one, [anna]))).counted == 0
+    waiting = seen(numbered((one, [anna]), (pair(1, people=2), [])))
+    assert (waiting.counted, waiting.wait_people, waiting.wait_second) == (0, 2, 1)
     both, third = seen(numbered((one, [anna, bob]))), label(one, 0.0, "eve")
     assert (both.counted, both.wins) == (1, 1)
     assert 0 < both.log_e < seen(labelled([1.0])).log_e
