@@ -78,7 +78,7 @@ def promtool() -> str:
     return tool("promtool")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # not longer: it is scraped twice a second
 def scrape_targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[Target]]:
     """What to scrape: a process in which all that can happen does happen."""
     folder = tmp_path_factory.mktemp("exposing")
@@ -91,7 +91,7 @@ def scrape_targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequenc
         process.wait(30)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def prometheus(scrape_targets: Sequence[Target], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running_prometheus(scrape_targets, tmp_path_factory.mktemp("prometheus")) as server:
         yield server

@@ -85,17 +85,24 @@ async def test_a_bad_one_that_pleases_at_first_is_taken_back_by_itself(tmp_path:
     town.preferred = 0.8
     stats = {"mean_tokens": 20.0, "repetition": 0.05, "language_match": 0.9}
     longer = {"candidate": stats | {"mean_tokens": 60.0}, "incumbent": stats}
-    async with town.living() as service:
+    async with town.living():
         await town.live_a_day(USERS)
         digest = trained(base, town, 2, sample_stats=longer)
         await town.clock.live_through(60, 30)
         await through_shadow(town, digest)
         await town.approve(digest)
-        town.disliked[digest] = 0.5
-        begun = town.days
-        while (await rollout(town)) is not None:
-            assert town.days < begun + 30, (await rollout(town))["look"]  # type: ignore[index]
+    town.disliked[digest] = 0.5
+    begun, deaths, chance = town.days, 0, random.Random(5)
+    while True:  # each day the whole service, and its engine, is started again
+        async with town.living():
+            if (under_way := await rollout(town)) is None:
+                break
+            assert town.days < begun + 30, under_way["look"]
+            for _ in range(DEATHS):
+                deaths += not town.another_controller(dies_after=chance.randrange(20, 4_000))
             await town.live_a_day(USERS)
+            town.another_controller()
+    async with town.living() as service:
         assert town.steps(digest)[-1] == ("rollback", ACTOR)
         assert service.control.routing().candidate is None
         assert (await town.candidate(digest))["state"] == "rolled_back"
@@ -104,9 +111,11 @@ async def test_a_bad_one_that_pleases_at_first_is_taken_back_by_itself(tmp_path:
         units = service.control.assignments.enrolments(name)
         exposed = sum(one.arm == "candidate" for one in units)
     print(
-        f"{exposed} of {len(units)} users had met it when it was taken back, {town.days - begun} days after its approval"
+        f"{exposed} of {len(units)} users had met it when it was taken back, {town.days - begun} days after its approval; "
+        f"{deaths} controllers died on the way"
     )
     assert exposed < 2 * USERS
+    assert deaths >= DEATHS
 
 
 async def test_one_that_is_no_better_is_held_and_nobody_meets_it(tmp_path: Path) -> None:
