@@ -72,11 +72,11 @@ def label_of(body: Mapping[str, Any]) -> tuple[str, Answer, str]:
         if name not in body:
             raise bad(f"{name} is missing", name, "missing_field")
     for name, value in body.items():
-        if not isinstance(value, str):
+        if not isinstance(value, str) and (name, value) != ("reason", None):
             raise bad(f"{name} must be a string", name, "invalid_type")
     if body["answer"] not in get_args(Answer):
         raise bad(f"answer must be one of {', '.join(get_args(Answer))}", "answer")
-    reason = body.get("reason", "")
+    reason = body.get("reason") or ""
     if len(reason) > MAX_REASON:
         raise bad(f"reason must have at most {MAX_REASON:,} characters", "reason")
     return body["id"], body["answer"], one_line(reason)

@@ -141,6 +141,11 @@ def test_a_reason_is_kept_on_one_line_without_control_characters() -> None:
     assert label_of({"id": "x", "answer": "tie", "reason": "no\n\x1bodds"}) == ("x", "tie", "no �odds")
 
 
+def test_no_reason_is_no_reason_however_it_is_written() -> None:
+    for none in ({}, {"reason": None}, {"reason": ""}):
+        assert label_of({"id": "x", "answer": "tie"} | none) == ("x", "tie", "")
+
+
 async def test_a_body_that_is_too_large_is_not_read(gateway: Gateway) -> None:
     async with gateway.http(key_of(gateway, "anna")) as client:
         answer = await client.post("/v1/label", content=b" " * (MAX_BYTES + 1))
