@@ -1,6 +1,5 @@
 """For all tests."""
 
-import atexit
 import gc
 import os
 import secrets
@@ -8,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from models.imports import keep_imported
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads else wait busily, for cores that others here need
 gc.disable()  # while torch and its kin are imported: a million objects that live to the end, looked at again and again
@@ -40,8 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    gc.freeze()
-    atexit.register(gc.unfreeze)  # at the end everything may go: some libraries report what outlives them
+    keep_imported()
     gc.enable()
 
 

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from deploy.cli.common import Context, pass_context, print_json, stdout
 from deploy.cli.groups import Group
-from deploy.decisions.forecasting import FEWEST_CLOSED, SEEN_DAYS, forecast, traffic
+from deploy.decisions.forecasting import SEEN_DAYS, forecast, traffic
+from deploy.decisions.tallying import ENOUGH
 from deploy.errors import Failed
 from deploy.rules.plan import plan_of
 from feedback.facts.reader import Facts
@@ -19,7 +20,7 @@ from feedback.records import Rating, Turn
 from feedback.statistics.plan import DAY_US
 
 MOST_PER_DAY = 1_000_000_000
-ASSUMED = f"the rates are assumed: of fewer than {FEWEST_CLOSED} users is it known what became of them"
+ASSUMED = f"the rates are assumed: of fewer than {ENOUGH} users is it known what became of them"
 
 
 @click.group(cls=Group)

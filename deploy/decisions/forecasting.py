@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from deploy.decisions.outcomes import outcomes, tell
+from deploy.decisions.tallying import ENOUGH, base_rate
 from deploy.rules.assignment import GRACE_US, Enrolment
 from deploy.rules.plan import EXPECTED
 from feedback.records import Rating, Turn
@@ -20,9 +21,6 @@ from feedback.statistics.tallies import Strata
 
 SEEN_DAYS = 14
 """So many days back the traffic is looked at."""
-
-FEWEST_CLOSED = 100
-"""Of fewer users whose windows are over no rates are computed."""
 
 LONGEST_DAYS = 120
 PASSES = {"day_50%": 0.5, "day_80%": 0.8}
@@ -60,10 +58,9 @@ def traffic(events: Callable[[], Iterable[tuple[int, Turn | Rating]]], age_us: i
         return Traffic(0.0, 0, dict(EXPECTED), assumed=True)
     known = outcomes(tell(enrolled, events()), age_us, GRACE_US, now_us)
     closed = len(known.y["errors"])
-    assumed = closed < FEWEST_CLOSED
-    rates = {name: EXPECTED[name] if assumed else (float(y.sum()) + 0.5) / (closed + 1) for name, y in known.y.items()}
+    rates = {name: base_rate(name, int(y.sum()), closed) for name, y in known.y.items()}
     days = max(1.0, (now_us - enrolled[0].at_us) / DAY_US)
-    return Traffic(days, len(enrolled), rates, assumed)
+    return Traffic(days, len(enrolled), rates, assumed=closed < ENOUGH)
 
 
 def forecast(plan: Plan, seen: Traffic) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from feedback.statistics.plan import Plan
 from feedback.statistics.tallies import CANDIDATE, INCUMBENT, Ints, Strata, add, empty
 
 ENOUGH = 100
-"""Closed units of the incumbent from which their own rate is expected of a stratum that begins."""
+"""Closed units from which their own rate is expected of those to come."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +70,11 @@ def tally(
     )
 
 
+def base_rate(metric: str, bad: int, closed: int) -> float:
+    """What is expected of a metric: what these users came to, where they are enough; else what nobody has seen yet."""
+    return (bad + 0.5) / (closed + 1) if closed >= ENOUGH else EXPECTED[metric]
+
+
 def stage_of(plan: Plan, share: float) -> int:
     """Which stage this share belongs to: that of the plan with the largest share up to it, the first below that."""
     return max((number for number, stage in enumerate(plan.stages) if stage.share <= share + 1e-9), default=0)
@@ -106,6 +111,5 @@ def _strata(plan: Plan, drawn: _Drawn, told: Told, y: Ints, member: np.ndarray, 
             np.searchsorted(told.opened_us[: len(y)], told.opened_us[begin] - age_us - plan.grace_us, side="right")
         )
         of_incumbent = y[:closed][member[:closed] & (drawn.arm[:closed] == 0)]
-        enough = len(of_incumbent) >= ENOUGH
-        expected.append((of_incumbent.sum() + 0.5) / (len(of_incumbent) + 1) if enough else EXPECTED[metric])
+        expected.append(base_rate(metric, int(of_incumbent.sum()), len(of_incumbent)))
     return Strata(drawn.share, np.array(expected, float), drawn.stage)

@@ -84,8 +84,8 @@ def _replay(plan: Plan, units: Units, block: slice) -> tuple[NDArray[np.str_], I
 
 def _drawn(plan: Plan, units: Units, block: slice) -> Ints:
     """At which unit the arms were seen to be other than they were to be drawn; by those that have closed it is seen later."""
-    table = _flat(sample_ratio_table(_of(next(iter(units.strata.values())), block), plan.tilts), 2)
-    cell = units.stratum[block] * 2 + units.arm[block]
+    strata, cell = _arms(units, block)
+    table = _flat(sample_ratio_table(strata, plan.tilts), 2)
     return first(_Bets(table, cell).reached(math.log(1 / plan.ratio_alpha)))
 
 
@@ -97,13 +97,19 @@ def _late(plan: Plan, units: Units, block: slice) -> Ints:
     seen = np.where(units.late[block] < 0, many, units.late[block])
     order = seen.argsort(1, kind="stable")[:, : int((seen < many).sum(1).max(initial=0)) + 1]
     seen = np.take_along_axis(seen, order, 1)
-    cell = np.take_along_axis(units.stratum[block] * 2 + units.arm[block], order, 1)
-    table = _flat(late_ratio_table(_of(next(iter(units.strata.values())), block)), 2)
+    strata, cell = _arms(units, block)
+    cell = np.take_along_axis(cell, order, 1)
+    table = _flat(late_ratio_table(strata), 2)
     reached = _Bets(table, np.where(seen < many, cell, -1)).reached(math.log(1 / plan.ratio_alpha))
     reached &= np.diff(seen, append=many + 1) > 0  # what came before one closing is looked at together
     at = first(reached)
     last = np.minimum(at, seen.shape[1] - 1)
     return np.asarray(np.where(at < seen.shape[1], seen[np.arange(runs), last], many), np.int64)
+
+
+def _arms(units: Units, block: slice) -> tuple[Strata, Ints]:
+    """The strata, of which every watch has the same shares, and each unit's cell by stratum and arm."""
+    return _of(next(iter(units.strata.values())), block), units.stratum[block] * 2 + units.arm[block]
 
 
 def _promotions(plan: Plan, units: Units, block: slice) -> Ints:

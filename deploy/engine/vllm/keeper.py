@@ -16,37 +16,26 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Seque
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import NamedTuple
 
 import structlog
 
-from deploy.engine import metrics
 from deploy.engine.vllm import files
 from deploy.engine.vllm.answers import NameTaken, NotLoaded, ReplicaAway
 from deploy.engine.vllm.base_lock import BaseLock
 from deploy.engine.vllm.plan import OURS, ZERO, plan
 from deploy.engine.vllm.proving import Scores, prove_base, prove_on
+from deploy.engine.vllm.refusing import Refusal, due, refuse
 from deploy.engine.vllm.replica import Replica
 from deploy.rules.assignment import Routing
 from feedback.clock import Clock
 from models.proof import Record
 
-RETRY_S = 30.0
-"""Before an adapter that was refused is tried again."""
 BARE_S = 600.0
 """How long a first adapter waits for the replies by the base itself: some client may never read the end of its own."""
 TAKE_S = 0.1
 """How often it is tried whether other gateways' replies by the base itself have ended."""
 
 log = structlog.get_logger()
-
-
-class Refusal(NamedTuple):
-    """Why an adapter is not served, since when (monotonic seconds), and what it was wanted for then."""
-
-    why: str
-    since_s: float
-    role: str
 
 
 @dataclass(frozen=True)
@@ -161,7 +150,9 @@ class Keeper:
                 self._refuse(name, f"{self._replica.url} has {self._slots} slots, one of them the base's: none is left")
             now_s = self._clock.monotonic_s()
             again = self.proved if self._zero is None else ()  # the base's stand-in was lost: it comes with any of them
-            load = [one for one in wanted if one.name in {*todo.load, *again} and self._due(one.name, now_s)]
+            load = [
+                one for one in wanted if one.name in {*todo.load, *again} and due(self.refused.get(one.name), now_s)
+            ]
             if load or todo.unload:
                 self._changing = asyncio.create_task(self._change(load, todo.unload))
 
@@ -224,10 +215,6 @@ class Keeper:
         if self.away != why:
             log.error("replica_away", engine=self._replica.url, error=why)
         self.away = why
-
-    def _due(self, name: str, now_s: float) -> bool:
-        refused = self.refused.get(name)
-        return refused is None or now_s - refused.since_s >= RETRY_S
 
     async def _change(self, load: Sequence[Wanted], unload: Sequence[str]) -> None:
         for name in unload:
@@ -294,11 +281,9 @@ class Keeper:
                 self._lock.release()
 
     def _refuse(self, name: str, why: str) -> None:
-        before, role = self.refused.get(name), metrics.role_of(name, self._routing())
-        if before is None or (before.why, before.role) != (why, role):
-            metrics.ADAPTER_LOAD_FAILURES.labels(role=role).inc()
-            log.error("adapter_not_loaded", adapter=name, role=role, engine=self._replica.url, error=why)
-        self.refused[name] = Refusal(why, self._clock.monotonic_s(), role)
+        before, now_s = self.refused.get(name), self._clock.monotonic_s()
+        told = {"engine": self._replica.url, "error": why}
+        self.refused[name] = refuse(before, name, why, self._routing(), now_s, **told)
 
     async def _unload(self, name: str) -> None:
         self.proved.discard(name)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import structlog
 
-from deploy.engine import metrics
 from deploy.engine.vllm.files import Files
-from deploy.engine.vllm.keeper import RETRY_S, Refusal, Wanted
+from deploy.engine.vllm.keeper import Wanted
+from deploy.engine.vllm.refusing import Refusal, due, refuse
 from deploy.rules.assignment import Routing
 from feedback.clock import Clock
 from models.adapters import engine_name, read_adapter
@@ -61,7 +61,10 @@ class Preparing:
         distinct = list(dict.fromkeys(digests))
         found = [one for digest in distinct if (one := self._ready.get(digest)) and self._files.has(one.path)]
         names = {one.name for one in found}
-        missing = [digest for digest in distinct if engine_name(digest) not in names and self._due(digest)]
+        now_s = self._clock.monotonic_s()
+        missing = [
+            digest for digest in distinct if engine_name(digest) not in names and due(self._unusable.get(digest), now_s)
+        ]
         if missing and not self._busy:
             self._working = asyncio.create_task(self._work(missing))
         return found
@@ -85,10 +88,6 @@ class Preparing:
     def _busy(self) -> bool:
         return self._working is not None and not self._working.done()
 
-    def _due(self, digest: str) -> bool:
-        refused = self._unusable.get(digest)
-        return refused is None or self._clock.monotonic_s() - refused.since_s >= RETRY_S
-
     async def _work(self, digests: Sequence[str]) -> None:
         for digest in digests:
             try:
@@ -99,12 +98,8 @@ class Preparing:
                 self._unusable.pop(digest, None)
 
     def _refuse(self, digest: str, why: str) -> None:
-        name, before = engine_name(digest), self._unusable.get(digest)
-        role = metrics.role_of(name, self._routing())
-        if before is None or (before.why, before.role) != (why, role):
-            metrics.ADAPTER_LOAD_FAILURES.labels(role=role).inc()
-            log.error("adapter_not_loaded", adapter=name, role=role, error=why[:500])
-        self._unusable[digest] = Refusal(why, self._clock.monotonic_s(), role)
+        before, now_s = self._unusable.get(digest), self._clock.monotonic_s()
+        self._unusable[digest] = refuse(before, engine_name(digest), why, self._routing(), now_s, error=why[:500])
 
     def _prepare(self, digest: str) -> Wanted:
         candidate = self._candidates / digest

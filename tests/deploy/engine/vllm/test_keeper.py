@@ -10,7 +10,8 @@ import pytest
 
 from deploy.engine.metrics import ROLES
 from deploy.engine.vllm.base_lock import BaseLock
-from deploy.engine.vllm.keeper import BARE_S, RETRY_S, Keeper, Wanted
+from deploy.engine.vllm.keeper import BARE_S, Keeper, Wanted
+from deploy.engine.vllm.refusing import RETRY_S
 from deploy.engine.vllm.replica import Replica
 from deploy.rules.assignment import Routing, Shadow
 from models.adapters import engine_name

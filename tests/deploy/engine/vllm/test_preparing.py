@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from deploy.engine.metrics import ROLES
 from deploy.engine.vllm import preparing as module
 from deploy.engine.vllm.files import Files
-from deploy.engine.vllm.keeper import RETRY_S
 from deploy.engine.vllm.preparing import Preparing
+from deploy.engine.vllm.refusing import RETRY_S
 from deploy.rules.assignment import Routing, Shadow
 from models.adapters import engine_name, read_adapter
 from tests.deploy.candidates import base_of
