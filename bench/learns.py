@@ -61,7 +61,17 @@ SIZES = {
 }  # fmt: skip
 SMALL = {
     TINY: replace(SIZES[TINY], pairs=96, train_prompts=120, held_out=48, samples=2),
-    SMOLLM2: replace(SIZES[SMOLLM2], pairs=48, train_prompts=64, train_samples=3, held_out=24, samples=2, tokens=96),
+    SMOLLM2: replace(
+        SIZES[SMOLLM2],
+        pairs=32,
+        batch=4,
+        epochs=2,
+        train_prompts=64,
+        train_samples=3,
+        held_out=32,
+        samples=2,
+        tokens=96,
+    ),
 }
 
 

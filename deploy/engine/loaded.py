@@ -15,11 +15,11 @@ import structlog
 from deploy.engine import metrics
 from deploy.engine.leases import Lease, Leases
 from deploy.engine.port import TextEngine
+from deploy.engine.refusing import Refusal, due, refuse
 from deploy.rules.assignment import Routing
 from feedback.clock import Clock
 from models.adapters import engine_name
 
-RETRY_LOAD_S = 30.0
 KEPT = 2
 """Adapters outside the routing, asked for by name, that stay loaded."""
 
@@ -36,8 +36,7 @@ class LoadedAdapters:
         self._engine, self._candidates, self._routing, self._clock = engine, candidates, routing, clock
         self._loaded: set[str] = set()
         self._leases = Leases()
-        self._failed: dict[str, tuple[str, float]] = {}
-        """Why not, and when that was, on the clock's monotonic time."""
+        self._refused: dict[str, Refusal] = {}
         self._by_name: deque[str] = deque(maxlen=KEPT)
         self._changing = asyncio.Lock()
         self._loading = set[asyncio.Task[bool]]()
@@ -48,8 +47,8 @@ class LoadedAdapters:
 
     def why_not(self, digest: str) -> str | None:
         """What went wrong when it was to be loaded last."""
-        why, _ = self._failed.get(digest, (None, 0.0))
-        return why
+        refused = self._refused.get(digest)
+        return refused.why if refused else None
 
     async def hold(self, digest: str, *, by_name: bool = False) -> Lease | None:
         """A lease on this adapter, which is loaded where need be; None where it can't be."""
@@ -92,21 +91,18 @@ class LoadedAdapters:
             return digest in self._loaded or await self._try_to_load(digest)
 
     async def _try_to_load(self, digest: str) -> bool:
-        _, failed_at_s = self._failed.get(digest, ("", -RETRY_LOAD_S))
-        if self._clock.monotonic_s() - failed_at_s < RETRY_LOAD_S:
+        before, name = self._refused.get(digest), engine_name(digest)
+        if not due(before, self._clock.monotonic_s()):
             return False
         try:
             await asyncio.to_thread(self._engine.load_adapter, digest, self._candidates / digest)
         except Exception as error:  # whatever is wrong with an adapter, the incumbent goes on serving
-            role = metrics.role_of(engine_name(digest), self._routing())
-            metrics.ADAPTER_LOAD_FAILURES.labels(role=role).inc()
-            why = f"{type(error).__name__}: {error}"[:500]
-            self._failed[digest] = why, self._clock.monotonic_s()
-            log.error("adapter_not_loaded", adapter=engine_name(digest), role=role, error=why)
+            why, now_s = f"{type(error).__name__}: {error}"[:500], self._clock.monotonic_s()
+            self._refused[digest] = refuse(before, name, why, self._routing(), now_s, error=why)
             return False
         self._loaded.add(digest)
-        self._failed.pop(digest, None)
-        log.info("adapter_loaded", adapter=engine_name(digest))
+        self._refused.pop(digest, None)
+        log.info("adapter_loaded", adapter=name)
         return True
 
     async def _unload(self, digest: str) -> None:

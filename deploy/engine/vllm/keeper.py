@@ -19,12 +19,12 @@ from pathlib import PurePath
 
 import structlog
 
+from deploy.engine.refusing import Refusal, due, refuse
 from deploy.engine.vllm import files
 from deploy.engine.vllm.answers import NameTaken, NotLoaded, ReplicaAway
 from deploy.engine.vllm.base_lock import BaseLock
 from deploy.engine.vllm.plan import OURS, ZERO, plan
 from deploy.engine.vllm.proving import Scores, prove_base, prove_on
-from deploy.engine.vllm.refusing import Refusal, due, refuse
 from deploy.engine.vllm.replica import Replica
 from deploy.rules.assignment import Routing
 from feedback.clock import Clock

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import structlog
 
+from deploy.engine.refusing import Refusal, due, refuse
 from deploy.engine.vllm.files import Files
 from deploy.engine.vllm.keeper import Wanted
-from deploy.engine.vllm.refusing import Refusal, due, refuse
 from deploy.rules.assignment import Routing
 from feedback.clock import Clock
 from models.adapters import engine_name, read_adapter

@@ -299,7 +299,10 @@ def test_a_judge_that_always_likes_the_candidates_reply_lets_nobody_pass(
     label_all(control, digest, 1.0, clock.now_us(), JUDGE)
     asked = [one for one in control.comparisons.of(digest, None) if one.people]
     if people == "half and half":
-        said = [ComparisonLabel(one.id, "anna", n % 2, clock.now_us(), {}) for n, one in enumerate(asked)]
+        halves = [n % 2 for n in range(len(asked) // 2 * 2)] + [0.5] * (len(asked) % 2)  # how many are asked is drawn
+        said = [
+            ComparisonLabel(one.id, "anna", half, clock.now_us(), {}) for one, half in zip(asked, halves, strict=True)
+        ]
         control.comparisons.label(said)
     else:
         clock.set_forward(JUDGED.compare.expires_s + 1)  # ties, by then

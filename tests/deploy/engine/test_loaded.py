@@ -10,8 +10,9 @@ import pytest
 from prometheus_client import REGISTRY
 
 from deploy.engine.adapters import LocalEngines
-from deploy.engine.loaded import RETRY_LOAD_S, LoadedAdapters
+from deploy.engine.loaded import LoadedAdapters
 from deploy.engine.metrics import ROLES
+from deploy.engine.refusing import RETRY_S
 from deploy.rules.assignment import Routing, Shadow
 from models.adapters import engine_name
 from tests.deploy.engine.replies import A, B, C, Desk, begin, can_hold, failures, text
@@ -75,7 +76,7 @@ async def test_an_adapter_that_can_not_be_loaded_is_tried_again_later(
     assert engines.why_not(A) == f"ValueError: {A[:4]} is broken"
     assert failures("incumbent") == before + 1
     engine.broken = set()
-    desk.time_s += RETRY_LOAD_S
+    desk.time_s += RETRY_S
     assert await can_hold(engines, A)
     assert engines.why_not(A) is None
 
@@ -89,7 +90,7 @@ async def test_one_that_can_not_be_loaded_is_counted_by_what_it_is_wanted_for_wh
     await until(lambda: engine.loads == [A, B])
     assert not await can_hold(engines, C, by_name=True)
     desk.now = Routing(incumbent=A, candidate=B, rollout_id="r", share=0.5)
-    desk.time_s += RETRY_LOAD_S
+    desk.time_s += RETRY_S
     await until(lambda: engine.loads == [A, B, C, A, B])
     await until(lambda: failures("candidate") == before["candidate"] + 1)
     assert {role: failures(role) - before[role] for role in ROLES} == {

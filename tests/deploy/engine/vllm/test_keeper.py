@@ -9,9 +9,9 @@ import aiohttp
 import pytest
 
 from deploy.engine.metrics import ROLES
+from deploy.engine.refusing import RETRY_S
 from deploy.engine.vllm.base_lock import BaseLock
 from deploy.engine.vllm.keeper import BARE_S, Keeper, Wanted
-from deploy.engine.vllm.refusing import RETRY_S
 from deploy.engine.vllm.replica import Replica
 from deploy.rules.assignment import Routing, Shadow
 from models.adapters import engine_name
@@ -126,20 +126,20 @@ async def test_what_was_refused_is_tried_again_later(
     assert NAME not in keeper.refused
 
 
-async def test_what_is_refused_is_counted_once_for_each_thing_that_it_is_wanted_for(
+async def test_what_is_refused_is_counted_each_time_for_what_it_is_wanted_for_then(
     keeper: Keeper, server: Speaking, wanted: Wanted, clock: ManualClock, desk: Desk
 ) -> None:
-    """One that is refused unseen and then under rollout is refused twice: only the second time users miss it."""
+    """One that is refused unseen and then under rollout is counted for both: only then users miss it."""
     server.wrong = {NAME}
     digest, before = RECORD.digest, {role: failures(role) for role in ROLES}
     for desk.now in (Routing(shadow=Shadow("s", digest, 1, 1, 2, "5a" * 32)), Routing(incumbent=digest)):
         for _ in range(2):
             await keeper.look([wanted], ())
-            await until(lambda: NAME in keeper.refused and keeper.refused[NAME].since_s == clock.monotonic_s())
+            await until(lambda: NAME in keeper.refused and keeper.refused[NAME].at_s == clock.monotonic_s())
             await until(lambda: not keeper._busy)
             clock.set_forward(RETRY_S)
     assert {role: failures(role) - before[role] for role in ROLES} == {
-        "incumbent": 1, "candidate": 0, "shadow": 1, "by_name": 0,
+        "incumbent": 2, "candidate": 0, "shadow": 2, "by_name": 0,
     }  # fmt: skip
 
 

@@ -10,10 +10,10 @@ import pytest
 from msgspec.structs import replace
 
 from deploy.engine.metrics import ROLES
+from deploy.engine.refusing import RETRY_S
 from deploy.engine.vllm import preparing as module
 from deploy.engine.vllm.files import Files
 from deploy.engine.vllm.preparing import Preparing
-from deploy.engine.vllm.refusing import RETRY_S
 from deploy.rules.assignment import Routing, Shadow
 from models.adapters import engine_name, read_adapter
 from tests.deploy.candidates import base_of
@@ -84,10 +84,10 @@ async def test_whatever_goes_wrong_with_one_is_said_once_and_tried_again_later(
     assert not preparing.unusable(broken)
 
 
-async def test_what_is_unusable_is_counted_once_for_each_thing_that_it_is_wanted_for(
+async def test_what_is_unusable_is_counted_each_time_for_what_it_is_wanted_for_then(
     preparing: Preparing, candidates: Path, clock: ManualClock, desk: Desk
 ) -> None:
-    """One that fails unseen and then under rollout has failed twice: only the second time users miss it."""
+    """One that fails unseen and then under rollout is counted for both: only then users miss it."""
     broken, _ = recorded_candidate(candidates)
     (candidates / broken / "adapter" / "adapter_model.safetensors").write_bytes(b"garbage")
     wanted = (
@@ -101,7 +101,7 @@ async def test_what_is_unusable_is_counted_once_for_each_thing_that_it_is_wanted
             await until(lambda: not preparing._busy)
             clock.set_forward(RETRY_S)
     assert {role: failures(role) - before[role] for role in ROLES} == {
-        "incumbent": 0, "candidate": 1, "shadow": 1, "by_name": 0,
+        "incumbent": 0, "candidate": 2, "shadow": 2, "by_name": 0,
     }  # fmt: skip
 
 

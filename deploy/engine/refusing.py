@@ -1,4 +1,4 @@
-"""Adapters that can't be served: told and counted once for each reason and each use, and tried again after a while."""
+"""Adapters that can't be served: told once for each reason and each use, tried again after a while, and counted each time."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ log = structlog.get_logger()
 
 
 class Refusal(NamedTuple):
-    """Why an adapter is not served, since when (monotonic seconds), and what it was wanted for then."""
+    """Why an adapter is not served, when that was counted last (monotonic seconds), and what it was wanted for then."""
 
     why: str
-    since_s: float
+    at_s: float
     role: str
 
 
 def due(before: Refusal | None, now_s: float) -> bool:
     """Whether it may be tried (again)."""
-    return before is None or now_s - before.since_s >= RETRY_S
+    return before is None or now_s - before.at_s >= RETRY_S
 
 
 def refuse(
@@ -34,6 +34,8 @@ def refuse(
     """The adapter of this name on engines is refused now; `told` is what the log says of it, where this is news."""
     role = metrics.role_of(adapter, routing)
     if before is None or (before.why, before.role) != (why, role):
-        metrics.ADAPTER_LOAD_FAILURES.labels(role=role).inc()
         log.error("adapter_not_loaded", adapter=adapter, role=role, **told)
+    elif not due(before, now_s):
+        return before
+    metrics.ADAPTER_LOAD_FAILURES.labels(role=role).inc()  # as long as it fails: who is paged is paged until it loads
     return Refusal(why, now_s, role)
