@@ -51,5 +51,8 @@ def account(serving: dict[str, Any]) -> list[str]:
         candidate, share = policy_name(rollout["candidate"]), rollout["share"]
         what = f"{incumbent} serves {percent(1 - share)}, {candidate} serves {percent(share)} ({rollout['state']})"
     why = [f"{one['reason']} ({one['actor']}, {one['at']})" for one in serving["because"] if one["reason"]]
-    blocked = [f"blocked: {one['actor']} objects: {one['reason']} ({one['at']})" for one in serving["objections"]]
+    blocked = [
+        f"blocked: {policy_name(one['candidate'])}: {one['actor']} objects: {one['reason']} ({one['at']})"
+        for one in serving["objections"]
+    ]
     return [what, *([f"because: {'; '.join(why)}"] if why else []), *blocked, f"next: {serving['next']}"]

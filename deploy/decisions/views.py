@@ -117,7 +117,12 @@ def described_approval(approval: Approval) -> dict[str, Any]:
 
 def described_objection(objection: Objection) -> dict[str, Any]:
     """A person's no, as JSON values."""
-    return {"at": iso(objection.at_us), "actor": objection.actor, "reason": objection.reason}
+    return {
+        "candidate": objection.candidate,
+        "at": iso(objection.at_us),
+        "actor": objection.actor,
+        "reason": objection.reason,
+    }
 
 
 def described_shadow(under_way: Shadow | None, ended: ShadowEnded | None, tally: ShadowTally) -> dict[str, Any] | None:

@@ -39,6 +39,9 @@ def test_who_serves_how_much_is_one_line_and_a_halt_comes_first(rollout: object,
         "objections": [],
     }
     assert account(serving) == [said, "next: trimtab status"]
+    objection = {"candidate": "c" * 64, "at": "2026-01-02", "actor": "eve", "reason": "it flatters"}
+    blocked = "blocked: cccccccccccc: eve objects: it flatters (2026-01-02)"
+    assert account(serving | {"objections": [objection]}) == [said, blocked, "next: trimtab status"]
 
 
 def test_a_halt_is_told_at_once_and_as_json(tmp_path: Path) -> None:

@@ -318,6 +318,8 @@ def test_an_objection_blocks_approval_and_every_further_share_until_it_is_withdr
     judged_rules.object(digest, reason="flatters\nwho is wrong", actor="eve")
     with pytest.raises(Refused, match=r"eve objects: flatters who is wrong\..*--withdraw"):
         approve(judged_rules, digest, **HOLD)
+    (waits,) = judged_rules.serving()["objections"]
+    assert (waits["candidate"], waits["actor"]) == (digest, "eve"), "status says so before there is any rollout"
     judged_rules.object(digest, reason="it was our prompt", actor="ada", withdraw=True)
     approve(judged_rules, digest)
     judged_rules.promote(actor="ada")
