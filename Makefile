@@ -10,7 +10,7 @@ ifdef PIP_CERT
 export SSL_CERT_FILE ?= $(PIP_CERT)
 endif
 
-.PHONY: run quick test coverage engines vllm real rollouts gates soak simulate check bench peers lock reference help
+.PHONY: run quick test kafka coverage engines vllm real rollouts gates soak simulate check bench peers lock reference help
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,15 +19,18 @@ run: .make/runtime ## replay the log that ships with Trimtab: chats in, a candid
 	@$(BIN)/trimtab replay examples/support.jsonl.gz
 
 quick: .make/dev ## the tests that need no server and train nothing; seconds
-	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal --no-header
+	@$(BIN)/python -m pytest -m "not slow and not kafka" -n 2 --dist worksteal --no-header
 
 # Thousands of small commits wait for the disk each: temporary folders are in memory, where there is room.
 IN_MEMORY := $(shell test -w /dev/shm && test $$(df --output=avail -k /dev/shm | tail -n 1) -gt 8000000 && echo TMPDIR=/dev/shm)
 
-test: .make/dev .make/node ## all tests
-	@$(IN_MEMORY) $(BIN)/python -m pytest -n 3 --dist loadgroup --no-header
+test: .make/dev .make/node ## all tests but those of the targets below
+	@$(IN_MEMORY) $(BIN)/python -m pytest -m "not kafka" -n 4 --dist loadgroup --no-header
 
-coverage: .make/dev .make/node ## all tests, and which lines no test ran; half as long again
+kafka: .make/dev ## the tests against a real Kafka: wants Java, and Maven for its jars; minutes
+	@$(IN_MEMORY) $(BIN)/python -m pytest -m kafka --no-header
+
+coverage: .make/dev .make/node ## these and `make kafka`, and which lines no test ran; half as long again
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-header --cov --cov-report=term:skip-covered
 
 engines: .make/dev .make/vllm/ready ## the tests against a real vLLM on this machine's CPU

@@ -57,7 +57,7 @@ settings.load_profile("the same everywhere")
 
 @pytest.fixture(scope="session")
 def kafka_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a real Kafka: one broker for the run (mark such tests `xdist_group("kafka")`)."""
+    """Address of a real Kafka: one broker for the run (mark such tests `kafka`)."""
     from tests.kafka.broker import broker
 
     if given := os.environ.get("TRIMTAB_TEST_KAFKA"):

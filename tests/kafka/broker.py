@@ -16,11 +16,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
-
-Test = TypeVar("Test", bound=Any)
 
 ROOT = Path(__file__).parents[2]
 POM = Path(__file__).with_name("pom.xml")
@@ -100,12 +97,6 @@ class Broker:
         assert self.process is not None
         self.process.send_signal(how)
         self.process.wait(60)
-
-
-def on_kafka(test: Test) -> Test:
-    """Marks one test of a file that has others too."""
-    marked: Test = pytest.mark.slow(pytest.mark.xdist_group("kafka")(test))
-    return marked
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 from tests.kafka.broker import Broker, broker
 from tests.kafka.chats import Chats, GatewayProcess, reply_under_way, turns_on
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kafka")]
+pytestmark = pytest.mark.kafka
 
 AWAY_S = float(os.environ.get("TRIMTAB_TEST_AWAY_S", "1"))
 PAUSE_S = 0.2

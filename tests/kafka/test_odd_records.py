@@ -18,7 +18,7 @@ from streams.kafka.log import KafkaLog
 from tests.fakes import CLOCK, until
 from tests.streams.test_worker import drain, signed, turn, unsigned, worker
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kafka")]
+pytestmark = pytest.mark.kafka
 
 
 async def test_records_of_other_tools_are_events_or_dead_letters_and_stop_nothing(

@@ -11,7 +11,7 @@ import pytest
 from tests.deploy.commands import trimtab
 from tests.kafka.broker import free_port, jars, java, launched
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kafka")]
+pytestmark = pytest.mark.kafka
 
 VERSION = "2.7.2"
 

@@ -11,8 +11,7 @@ from tests.kafka.soak import Cluster, soak
 TURNS, KILLS = 2_000, 3
 
 
-@pytest.mark.slow
-@pytest.mark.xdist_group("kafka")
+@pytest.mark.kafka
 def test_workers_that_are_killed_and_frozen_lose_nothing_and_double_nothing(
     tmp_path: Path, kafka_servers: str, prefix: str
 ) -> None:

@@ -13,7 +13,7 @@ from streams.sqlite.log import SqliteLog
 from tests.fakes import CLOCK
 
 
-@pytest.fixture(params=["sqlite", pytest.param("kafka", marks=[pytest.mark.slow, pytest.mark.xdist_group("kafka")])])
+@pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
 def log(request: pytest.FixtureRequest, tmp_path: Path, prefix: str) -> Iterator[Log]:
     """Each of the logs in turn, with all topics made."""
     made: Log

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from streams.kafka.log import KafkaLog
 
 TOPIC, GROUP, RECORDS = "work", "group", 20
-on_kafka = [pytest.mark.slow, pytest.mark.xdist_group("kafka")]
 
 
 class Failing:
@@ -133,7 +132,7 @@ async def run_until_committed(log: KafkaLog, app: faust.App) -> None:
 
 
 class TestOnKafka:
-    pytestmark = on_kafka
+    pytestmark = pytest.mark.kafka
 
     @pytest.mark.parametrize("form", [naively, naively_with_noack, naively_with_take])
     async def test_alone_it_commits_past_a_message_whose_handler_raised(self, log: KafkaLog, form: Form) -> None:

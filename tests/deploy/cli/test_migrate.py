@@ -29,8 +29,7 @@ def state(tmp_path: Path) -> State:
     return opened
 
 
-@pytest.mark.slow
-@pytest.mark.xdist_group("kafka")
+@pytest.mark.kafka
 def test_the_command_moves_what_waits_and_keeps_the_old_log(
     tmp_path: Path, state: State, kafka_servers: str, prefix: str
 ) -> None:

@@ -116,8 +116,7 @@ def test_a_line_that_was_refused_before_is_named_again_and_not_stored_again(tmp_
     assert len(list(scan(log, DEAD_LETTERS))) == 3, "what was purged is refused anew"
 
 
-@pytest.mark.slow
-@pytest.mark.xdist_group("kafka")
+@pytest.mark.kafka
 def test_through_kafka_it_is_the_same_dataset(tmp_path: Path, kafka_servers: str, prefix: str) -> None:
     _, embedded = replayed(tmp_path / "s", SAMPLE)
     for _ in range(2):

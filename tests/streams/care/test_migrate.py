@@ -25,11 +25,10 @@ from streams.kafka.log import KafkaLog
 from streams.log import LogError, scan
 from streams.sqlite.log import SqliteLog
 from tests.fakes import CLOCK
-from tests.kafka.broker import on_kafka
 from tests.streams.test_worker import drain, request, signed, turn, worker
 
 
-@on_kafka
+@pytest.mark.kafka
 async def test_a_migration_that_is_broken_off_goes_on_and_loses_and_doubles_nothing(
     tmp_path: Path, kafka_servers: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,7 +37,7 @@ from streams.kafka.log import KafkaLog
 from streams.log import LogError
 from tests.deploy.commands import trimtab, typed_in
 from tests.fakes import CLOCK
-from tests.kafka.broker import PASSWORD, USER, Broker, broker, on_kafka
+from tests.kafka.broker import PASSWORD, USER, Broker, broker
 from tests.streams.test_worker import drain, signed, turn, unsigned
 
 RIGHTS = {
@@ -72,7 +72,7 @@ def allow(secured: Broker, prefix: str, kinds: Any = tuple(RIGHTS)) -> None:
     admin.close()
 
 
-@on_kafka
+@pytest.mark.kafka
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
 async def test_the_topology_runs_with_tls_and_a_user_who_may_no_more_than_the_docs_say(
     tmp_path: Path, secured: Broker, access: KafkaAccess, mechanism: Mechanism, prefix: str
@@ -113,7 +113,7 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@on_kafka
+@pytest.mark.kafka
 def test_a_cluster_that_lets_us_not_in_is_one_sentence_that_says_what_to_do(
     secured: Broker, access: KafkaAccess
 ) -> None:
@@ -124,7 +124,7 @@ def test_a_cluster_that_lets_us_not_in_is_one_sentence_that_says_what_to_do(
     assert [said for (_, said), sentence in zip(cases, sentences, strict=True) if not re.search(said, sentence)] == []
 
 
-@on_kafka
+@pytest.mark.kafka
 def test_missing_rights_are_named(secured: Broker, access: KafkaAccess, prefix: str) -> None:
     sentence = refusal(access, prefix)
     assert f"does not allow 'bot' what is done with the topic {prefix}a" in sentence
@@ -132,7 +132,7 @@ def test_missing_rights_are_named(secured: Broker, access: KafkaAccess, prefix: 
     assert "does not allow 'bot' a consumer group of ours" in refusal(access, prefix)
 
 
-@on_kafka
+@pytest.mark.kafka
 def test_the_command_line_ends_in_that_sentence_and_without_the_password(
     tmp_path: Path, secured: Broker, access: KafkaAccess
 ) -> None:

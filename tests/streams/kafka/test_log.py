@@ -16,7 +16,7 @@ from streams.kafka.log import KafkaLog
 from streams.log import LogError, lag
 from tests.fakes import CLOCK
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kafka")]
+pytestmark = pytest.mark.kafka
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from streams.kafka.log import KafkaLog
 from streams.kafka.producer import AsyncProducer, _hash
 from streams.log import RecordRefused, scan
 from tests.fakes import CLOCK
-from tests.kafka.broker import on_kafka
 from tests.streams.test_worker import signed, turn
 
 NOBODY = KafkaAccess("127.0.0.1:9")
@@ -110,7 +109,7 @@ async def test_a_cluster_that_is_away_is_tried_again_and_nothing_is_left_of_the_
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-@on_kafka
+@pytest.mark.kafka
 async def test_a_record_that_its_topic_does_not_take_is_refused_in_a_sentence(log: KafkaLog) -> None:
     producer = link_to(log, CLOCK).producer()
     with pytest.raises(RecordRefused, match=r"more than its topic's max.message.bytes: raise it to 2000000"):
@@ -119,7 +118,7 @@ async def test_a_record_that_its_topic_does_not_take_is_refused_in_a_sentence(lo
     await producer.close()
 
 
-@on_kafka
+@pytest.mark.kafka
 async def test_many_large_records_arrive_once_and_in_the_order_of_their_key(log: KafkaLog) -> None:
     records = [Record("turns.served", b"%d" % (n % 7), b"%d " % n + b"x" * 40_000) for n in range(60)]
     producer = link_to(log, CLOCK).producer()

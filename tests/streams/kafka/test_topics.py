@@ -17,7 +17,6 @@ from streams.kafka.topics import TopicState, describe, faults, mend, why_kept
 from streams.log import kept_s
 from tests.deploy.commands import answer, trimtab, typed_in
 from tests.fakes import until
-from tests.kafka.broker import on_kafka
 from tests.streams.test_worker import signed, turn, worker
 
 
@@ -28,7 +27,7 @@ def configure(log: KafkaLog, topic: str, **settings: str) -> None:
         admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, log.prefix + topic, changed)])
 
 
-@on_kafka
+@pytest.mark.kafka
 def test_topics_are_made_with_what_they_need(log: KafkaLog) -> None:
     found = describe(log)
     assert set(found) == set(TOPICS)
@@ -43,7 +42,7 @@ def test_topics_are_made_with_what_they_need(log: KafkaLog) -> None:
     assert mend(log, 2) == []
 
 
-@on_kafka
+@pytest.mark.kafka
 def test_what_would_lose_events_is_refused_with_the_command_that_mends_it(
     tmp_path: Path, log: KafkaLog, kafka_servers: str, prefix: str
 ) -> None:
@@ -66,7 +65,7 @@ def test_what_would_lose_events_is_refused_with_the_command_that_mends_it(
     assert answer("topics", "lag", cwd=tmp_path, **variables)["lag"] == 0
 
 
-@on_kafka
+@pytest.mark.kafka
 async def test_partitions_added_later_are_taken_over_by_the_running_worker(
     tmp_path: Path, log: KafkaLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,6 @@ from streams.kafka.log import KafkaLog
 from streams.log import Stored
 from streams.runs import RUN
 from tests.fakes import until
-from tests.kafka.broker import on_kafka
 
 TOPIC, GROUP = "work", "group"
 
@@ -46,7 +45,7 @@ def fill(log: KafkaLog, records: int) -> None:
     log.append([Record(TOPIC, b"k", b"%d" % number) for number in range(records)])
 
 
-@on_kafka
+@pytest.mark.kafka
 async def test_records_come_in_runs_of_bounded_length_in_order_and_under_our_name(log: KafkaLog) -> None:
     fill(log, 2 * RUN + 5)
     runs = await runs_of(log, 2 * RUN + 5)
@@ -56,7 +55,7 @@ async def test_records_come_in_runs_of_bounded_length_in_order_and_under_our_nam
     assert log.committed(GROUP) == {(TOPIC, 0): 2 * RUN + 5}
 
 
-@on_kafka
+@pytest.mark.kafka
 @pytest.mark.parametrize(("start", "begins"), [(None, 4), (2, 2), (0, 0), (9, 4)])
 async def test_it_begins_where_the_group_stands_or_earlier_where_the_facts_hold_less(
     log: KafkaLog, start: int | None, begins: int
@@ -67,7 +66,7 @@ async def test_it_begins_where_the_group_stands_or_earlier_where_the_facts_hold_
     assert [stored.offset for run in runs for stored in run] == list(range(begins, 6))
 
 
-@on_kafka
+@pytest.mark.kafka
 async def test_where_the_log_no_longer_has_what_the_facts_lack_it_begins_at_the_oldest_record(log: KafkaLog) -> None:
     fill(log, 6)
     log.rewind(GROUP, {(TOPIC, 0): 5})
