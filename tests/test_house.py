@@ -21,10 +21,10 @@ from deploy.cli import trimtab
 from deploy.settings import Settings, keys
 from deploy.state import open_state
 from feedback.settings import Section
+from tests.deploy.commands import part_of_sample
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("feedback", "streams", "models", "deploy")
-SAMPLE = ROOT / "examples" / "support.jsonl.gz"
 
 
 def every_command(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -170,7 +170,7 @@ def test_the_wheel_never_imports_packages_of_the_working_directory(installed: Pa
     plant(folder, mark)
     version = run(installed, "--version", cwd=folder)
     assert (version.returncode, version.stdout.split()[0]) == (0, "trimtab,"), version.stderr
-    replayed = run(installed, "replay", str(SAMPLE), "--no-train", "--state", str(state), cwd=folder)
+    replayed = run(installed, "replay", str(part_of_sample(tmp_path)), "--no-train", "--state", str(state), cwd=folder)
     assert replayed.returncode == 0, replayed.stderr
     assert not mark.exists()
 

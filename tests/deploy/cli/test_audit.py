@@ -9,7 +9,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from deploy.state import open_state
 from tests.deploy.cli.test_common import document, typed
-from tests.deploy.commands import ROOT, SAMPLE, answer, typed_in
+from tests.deploy.commands import ROOT, answer, part_of_sample, typed_in
 
 OLD = ROOT / "tests" / "fixtures" / "state-0.1.0.tar.xz"
 
@@ -46,7 +46,8 @@ def test_a_fact_that_stands_twice_is_told_and_does_not_count_twice(old: Path) ->
 
 @pytest.mark.slow
 def test_a_replayed_log_is_found_good_and_what_is_lost_comes_back(tmp_path: Path) -> None:
-    hashed = answer("replay", "--no-train", SAMPLE, cwd=tmp_path)["dataset_hash"]
+    log = part_of_sample(tmp_path)
+    hashed = answer("replay", "--no-train", log, cwd=tmp_path)["dataset_hash"]
     found = answer("audit", "verify", cwd=tmp_path)
     assert found["good"]
     assert sum(one["records"] for one in found["partitions"]) > 1_000
@@ -60,5 +61,5 @@ def test_a_replayed_log_is_found_good_and_what_is_lost_comes_back(tmp_path: Path
     assert "--repair" in shown.out
     mended = answer("audit", "verify", "--repair", cwd=tmp_path)
     assert (mended["good"], mended["repaired"]) == (True, len(missing))
-    again = answer("replay", "--no-train", SAMPLE, cwd=tmp_path)
+    again = answer("replay", "--no-train", log, cwd=tmp_path)
     assert (again["turns"], again["dataset_hash"]) == (0, hashed)

@@ -34,7 +34,7 @@ from feedback.records import JudgeRequest, Unjudged, Verdict
 from feedback.topics import DEAD_LETTERS, JUDGE_REQUESTS, VERDICTS
 from streams import dead_letters
 from streams.log import Log, scan
-from tests.deploy.commands import FORKED, ROOT, SAMPLE, answer, trimtab
+from tests.deploy.commands import FORKED, ROOT, SAMPLE, answer, part_of_sample, trimtab
 from tests.fakes import CLOCK
 from tests.judge_server import Answer, judge_server, prefers, scores
 
@@ -95,8 +95,9 @@ def test_the_sample_log_is_accounted_for_line_by_line(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_second_replay_shows_only_duplicates_and_changes_nothing(tmp_path: Path) -> None:
-    first, first_hash = replayed(tmp_path / "s", SAMPLE)
-    second, second_hash = replayed(tmp_path / "s", SAMPLE)
+    log = part_of_sample(tmp_path)
+    first, first_hash = replayed(tmp_path / "s", log)
+    second, second_hash = replayed(tmp_path / "s", log)
     assert second_hash == first_hash
     assert (second.turns, second.ratings) == (0, {})
     assert second.dead_letters == first.dead_letters
@@ -118,10 +119,11 @@ def test_a_line_that_was_refused_before_is_named_again_and_not_stored_again(tmp_
 
 @pytest.mark.kafka
 def test_through_kafka_it_is_the_same_dataset(tmp_path: Path, kafka_servers: str, prefix: str) -> None:
-    _, embedded = replayed(tmp_path / "s", SAMPLE)
+    log = part_of_sample(tmp_path)
+    _, embedded = replayed(tmp_path / "s", log)
     for _ in range(2):
         broker = {"url": f"kafka://{kafka_servers}", "prefix": prefix}
-        taken, through_kafka = replayed(tmp_path / "k", SAMPLE, broker=broker)
+        taken, through_kafka = replayed(tmp_path / "k", log, broker=broker)
         assert through_kafka == embedded
     assert (taken.turns, taken.ratings) == (0, {})
 
