@@ -77,29 +77,32 @@ WISHES = {
 def pick_pairs(
     wish: Wish, prompts: Sequence[Prompt], samples: Sequence[Sequence[Sampled]], tokens: Tokens, most: int
 ) -> list[PreferencePair]:
-    """At most `most` pairs, one of a prompt: the first two samples that ended and differ in the wish; then edits."""
-    pairs: list[PreferencePair] = []
+    """At most `most` pairs of samples that ended and differ in the wish: the first of each prompt; where these are too few,
+    edits, and then the prompts' other pairs."""
+    firsts: list[PreferencePair] = []
+    others: list[PreferencePair] = []
     without: list[tuple[Prompt, str]] = []
     for prompt, group in zip(prompts, samples, strict=True):
         replies = [sample.text for sample in group if sample.ended and sample.text.strip()]
         scores = [wish.score(prompt, reply, tokens) for reply in replies]
-        found = next(((a, b) for a, b in combinations(range(len(replies)), 2) if scores[a] != scores[b]), None)
-        if found is not None:
-            better, worse = sorted(found, key=lambda n: -scores[n])
-            pairs.append(_pair(prompt, replies[better], replies[worse], "pick"))
-        elif replies and not scores[0]:
+        differ = [pair for pair in combinations(range(len(replies)), 2) if scores[pair[0]] != scores[pair[1]]]
+        ordered = [sorted(pair, key=lambda n: -scores[n]) for pair in differ]
+        found = [_pair(prompt, replies[b], replies[w], "pick", n) for n, (b, w) in enumerate(ordered)]
+        firsts, others = firsts + found[:1], others + found[1:]
+        if replies and not found and not scores[0]:
             without.append((prompt, replies[0]))
-    edit = wish.edit
-    if edit is not None:
-        missing = without[: max(0, most - len(pairs))]
-        pairs += [_pair(p, edit(p, reply, n), reply, "edit") for n, (p, reply) in enumerate(missing)]
-    return pairs[:most]
+    edits: list[PreferencePair] = []
+    if (edit := wish.edit) is not None:
+        missing = without[: max(0, most - len(firsts))]
+        edits = [_pair(p, edit(p, reply, n), reply, "edit") for n, (p, reply) in enumerate(missing)]
+    return [*firsts, *edits, *others][:most]
 
 
-def _pair(prompt: Prompt, chosen: str, rejected: str, how: str) -> PreferencePair:
+def _pair(prompt: Prompt, chosen: str, rejected: str, how: str, before: int = 0) -> PreferencePair:
+    """`before`: so many pairs of this prompt come before it."""
     turn = prompt.turn
     return PreferencePair(
-        id=f"{how}:{turn.turn_id}", prompt=turn.prompt, chosen=chosen, rejected=rejected, how=how, preference=1.0,
+        id=f"{how}:{turn.turn_id}" + (f":{before}" if before else ""), prompt=turn.prompt, chosen=chosen, rejected=rejected, how=how, preference=1.0,
         weight=1.0, split="train", tenant=turn.tenant, conversation_id=turn.conversation_id, turn_id=turn.turn_id,
         locale=turn.locale, provenance=Provenance(source="user", event_ids=(), at_us=0),
     )  # fmt: skip

@@ -44,6 +44,19 @@ def test_the_first_two_samples_that_differ_are_the_pair_and_cut_or_empty_ones_ne
     assert (pair.chosen, pair.rejected, pair.how) == ("K-53 it is.", "K-35 it is.", "pick")
 
 
+def test_where_prompts_are_too_few_their_other_pairs_come_after_the_first_of_each() -> None:
+    good, bad = Sampled("K-53 it is.", True), [Sampled(f"{n} it is.", True) for n in range(3)]
+    groups = [[good, *bad[:2]], [bad[2], Sampled("K-7 ist da.", True)]]
+    pairs = pick_pairs(WISHES["number"], [PROMPT, ASKED], groups, words, 8)
+    assert [(pair.chosen, pair.rejected) for pair in pairs] == [
+        ("K-53 it is.", "0 it is."),
+        ("K-7 ist da.", "2 it is."),
+        ("K-53 it is.", "1 it is."),
+    ]
+    assert len({pair.id for pair in pairs}) == 3
+    assert pick_pairs(WISHES["number"], [PROMPT, ASKED], groups, words, 2) == pairs[:2]
+
+
 def test_samples_that_are_alike_give_no_pair() -> None:
     group = [Sampled("K-53 it is.", True), Sampled("K-53 was sent.", True)]
     assert pick_pairs(WISHES["number"], [PROMPT], [group], words, 8) == []
