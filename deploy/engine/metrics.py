@@ -11,7 +11,7 @@ from models.adapters import engine_name
 
 ADAPTER_LOAD_FAILURES = Counter(
     "trimtab_adapter_load_failures_total",
-    "Adapters that could not be loaded when wanted, by their role then.",
+    "How often an adapter could not be loaded when wanted, by its role then; one that fails is tried again each half minute.",
     ["role"],
 )
 ADAPTER_INFO = Gauge("trimtab_adapter_info", "1 for each adapter that is loaded, with its role.", ["adapter", "role"])
