@@ -103,6 +103,7 @@ def _pair(prompt: Prompt, chosen: str, rejected: str, how: str, before: int = 0)
     turn = prompt.turn
     return PreferencePair(
         id=f"{how}:{turn.turn_id}" + (f":{before}" if before else ""), prompt=turn.prompt, chosen=chosen,
-        rejected=rejected, how=how, preference=1.0, weight=1.0, split="train", tenant=turn.tenant, conversation_id=turn.conversation_id, turn_id=turn.turn_id,
-        locale=turn.locale, provenance=Provenance(source="user", event_ids=(), at_us=0),
+        rejected=rejected, how=how, preference=1.0, weight=1.0, split="train", tenant=turn.tenant,
+        conversation_id=turn.conversation_id, turn_id=turn.turn_id, locale=turn.locale,
+        provenance=Provenance(source="user", event_ids=(), at_us=0),
     )  # fmt: skip
