@@ -1,7 +1,7 @@
 """Does a training learn what people wish, beside TRL's DPO with the same data and budget, and what does it forget?
 
     python -P bench/learns.py [--base tiny smollm2] [--wish shorter question number] [--seeds 0 1 2] [--minutes N]
-                              [--small] [--work DIRECTORY] [--json FILE]
+                              [--small] [--epochs N] [--work DIRECTORY] [--json FILE]
 
 Three wishes: shorter replies, replies that end in a question, replies that name the order's number. For each the base
 answers prompts of the sample log, a program with that wish picks between two of its answers (bench/learning/wishes.py),
@@ -10,7 +10,9 @@ base, with intervals; facts are models/facts.py's 24, asked greedily, and the ga
 
 Each result is a file in --work: stopped, at --minutes or by a kill, it goes on there. Several may share it, each with a wish
 of its own; --minutes 0 shows what there is. TRL is needed for this only: pip install -r requirements-bench.lock.
-Without --base it is `tiny`. SmolLM2 is fetched once (93 MB) and wants a GPU, where a trial takes one to two minutes.
+Without --base it is `tiny`. SmolLM2 is fetched once (93 MB) and wants a GPU, where a trial takes one to two minutes. With
+--small a trial takes five to ten minutes on one core without bf16: start one with --threads 1 for each core. Few samples
+differ in whether they name a number, so that wish wants --epochs 3 there.
 """
 
 from __future__ import annotations
@@ -176,6 +178,7 @@ def main() -> int:
     parser.add_argument(
         "--small", action="store_true", help="fewer pairs, prompts and tokens: for SmolLM2 without a GPU"
     )
+    parser.add_argument("--epochs", type=int, help="passes over the pairs, instead of the base's")
     parser.add_argument("--threads", type=int, help="threads of torch")
     parser.add_argument("--work", type=Path, default=Path(".bench-learns"), help="where results and bases are kept")
     parser.add_argument("--json", type=Path, help="write all figures there")
@@ -183,6 +186,8 @@ def main() -> int:
     start = time.monotonic()
     quiet(options.threads)
     sizes = SMALL if options.small else SIZES
+    if options.epochs:
+        sizes = {name: replace(size, epochs=options.epochs) for name, size in sizes.items()}
     trials = [prepare(name, sizes[name], options.work) for name in options.base]
     whole = run(
         trials, options.wish, options.seeds, start + (math.inf if options.minutes is None else 60 * options.minutes)

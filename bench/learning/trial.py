@@ -76,7 +76,16 @@ class Trials:
 
     @property
     def folder(self) -> Path:
-        content = json.dumps([self.base.revision, asdict(self.sizes)], sort_keys=True)
+        """Of results."""
+        return self._folder(asdict(self.sizes))
+
+    @property
+    def _samples(self) -> Path:
+        """Of the base's own samples, which are the same however they are learned from."""
+        return self._folder({k: v for k, v in asdict(self.sizes).items() if k not in ("pairs", "batch", "epochs")})
+
+    def _folder(self, sizes: dict[str, Any]) -> Path:
+        content = json.dumps([self.base.revision, sizes], sort_keys=True)
         return self.work / f"{self.base.name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
     def tokens(self, text: str) -> int:
@@ -89,8 +98,8 @@ class Trials:
 
     def own(self, seed: int) -> tuple[Samples, Samples]:
         """The base's own samples: to the prompts that train and to those held out."""
-        path = self.folder / f"base-{seed}.json"
-        with self._alone(f"base-{seed}"):
+        path = self._samples / f"base-{seed}.json"
+        with self._alone(path):
             self._sample_own(path, seed)
         train, held_out = msgspec.convert(json.loads(path.read_bytes()), list[Samples])
         return train, held_out
@@ -155,10 +164,10 @@ class Trials:
         return [found[n] for n in range(len(ids))]
 
     @contextmanager
-    def _alone(self, name: str) -> Iterator[None]:
-        """Others who share the folder wait."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / f"{name}.lock").open("w") as file:
+    def _alone(self, path: Path) -> Iterator[None]:
+        """Others who want the same file wait."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_suffix(".lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
