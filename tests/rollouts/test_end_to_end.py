@@ -64,7 +64,7 @@ async def test_a_good_candidate_comes_to_everybody_whatever_dies_meanwhile(tmp_p
                 if (await rollout(town)) is None:
                     break
                 for _ in range(3):
-                    deaths += not town.another_controller(dies_after=chance.randrange(20, 4_000))
+                    deaths += town.killed_controller(chance)
                 await town.live_a_day(USERS)
                 town.another_controller()
             if (await rollout(town)) is None:
@@ -99,7 +99,7 @@ async def test_a_bad_one_that_pleases_at_first_is_taken_back_by_itself(tmp_path:
                 break
             assert town.days < begun + 30, under_way["look"]
             for _ in range(DEATHS):
-                deaths += not town.another_controller(dies_after=chance.randrange(20, 4_000))
+                deaths += town.killed_controller(chance)
             await town.live_a_day(USERS)
             town.another_controller()
     async with town.living() as service:

@@ -100,7 +100,7 @@ async def test_a_neutral_one_waits_at_its_share_and_goes_on_when_it_was_forecast
         async with town.living() as service:
             for _ in range(3):
                 for _ in range(3):
-                    deaths += not town.another_controller(dies_after=chance.randrange(20, 4_000))
+                    deaths += town.killed_controller(chance)
                 await town.live_a_day(USERS)
                 town.another_controller()
                 under_way = await rollout(town)

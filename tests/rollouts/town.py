@@ -75,6 +75,8 @@ class Town:
         secret.chmod(0o600)
         self._came = self._events = 0
         self._service: WholeService | None = None
+        self._look_lines = 1_000
+        """Of our code that a controller's last look took."""
 
     @asynccontextmanager
     async def living(self) -> AsyncIterator[WholeService]:
@@ -147,15 +149,20 @@ class Town:
         told = [(entry["action"], entry["actor"]) for entry in rules.history(200, digest)]
         return [one for one in reversed(told) if one[0] in ("promote", "rollback", "pause", "resume")]
 
+    def killed_controller(self, chance: random.Random) -> bool:
+        """Another controller, killed at a line drawn from as many as the last one took that lived; whether it came so far."""
+        return not self.another_controller(dies_after=chance.randrange(20, self._look_lines))
+
     def another_controller(self, dies_after: int | None = None) -> bool:
         """A second controller looks and acts, beside the service's own; whether it lived. `dies_after`: lines of our code."""
         control = open_control(self.service.state.control)
         try:
             rules = operations(self.service.state, self.settings, control, self.clock)
             watching = Watching(control, Facts(self.service.state.facts), lambda: self.settings, self.clock)
-            if dies_after is not None:
-                sys.settrace(_death(dies_after))
+            counted = _Lines(dies_after)
+            sys.settrace(counted.trace)
             watch(watching, rules)
+            self._look_lines = max(counted.lines, 100)
             return True
         except Killed:
             return False
@@ -173,20 +180,20 @@ class Killed(BaseException):
     """Nobody catches it: what was not committed is gone, as when the process is."""
 
 
-def _death(lines: int) -> Any:
-    left = lines
+class _Lines:
+    """Counts the lines of our code that are run, and dies after so many."""
 
-    def trace(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal left
+    def __init__(self, most: int | None) -> None:
+        self.lines, self._most = 0, most
+
+    def trace(self, frame: FrameType, event: str, _: object) -> Any:
         if "/deploy/" not in frame.f_code.co_filename:
             return None
-        left -= event == "line"
-        if left < 0:
+        self.lines += event == "line"
+        if self._most is not None and self.lines > self._most:
             sys.settrace(None)
             raise Killed
-        return trace
-
-    return trace
+        return self.trace
 
 
 def base_in(folder: Path) -> Base:
