@@ -32,6 +32,9 @@ DISLIKED = 0.05
 MARGIN = 0.07
 """So many more are allowed: to rule more out takes some 400 users whose window is over, a week or two of so small a town."""
 
+BEGINS = 10
+"""The day on which a candidate is approved; comparisons take two to five days."""
+
 EVIDENCE = 0.5
 """The share at which that is waited for."""
 
@@ -77,11 +80,14 @@ def decided(control: Control, rollout_id: str) -> tuple[int, int]:
 
 
 async def approved(town: Town, base: Base, seed: int) -> str:
-    """A candidate that has passed comparisons and shadow, and whose rollout may begin."""
+    """A candidate that has passed comparisons and shadow, and whose rollout may begin, always on the same day: which turns the
+    shadow copies is drawn, and with other users it would be another rollout, of which one in five breaks its forecast."""
     await town.live_a_day(USERS)
     digest = trained(base, town, seed)
     await town.clock.live_through(60, 30)
-    await through_shadow(town, digest)
+    await through_shadow(town, digest, BEGINS)
+    while town.days < BEGINS:
+        await town.live_a_day(USERS)
     await town.approve(digest)
     return digest
 

@@ -67,13 +67,13 @@ class Town:
         self.folder, self.settings, self.clock = folder, settings, ManualClock()
         self.disliked: dict[str, float] = {}
         self.preferred = 0.5
-        """How often people prefer the candidate's reply in a blind comparison."""
+        """How often people prefer the candidate's reply in a blind comparison: evenly, so that no test hangs on how many there are."""
         self.days = 0
-        self._usual, self._seed, self._random = usual, seed, random.Random(seed)
+        self._usual, self._seed = usual, seed
         secret = open_state(folder / "state").root / "secrets" / "edge"
         secret.write_bytes(b"of the town's names, "[:16] * 2)  # so that the same users come to the same arms
         secret.chmod(0o600)
-        self._came = self._events = 0
+        self._came = self._events = self._compared = 0
         self._service: WholeService | None = None
         self._look_lines = 1_000
         """Of our code that a controller's last look took."""
@@ -125,7 +125,8 @@ class Town:
             pair = asked.json()["pair"]
             truth = {one.id: one for one in stored(self.service.control, candidate)}
             ours_first = pair["first"] == truth[pair["id"]].candidate_reply
-            likes_ours = self._random.random() < self.preferred
+            self._compared += 1
+            likes_ours = round(self._compared * self.preferred) > round((self._compared - 1) * self.preferred)
             said = {"id": pair["id"], "answer": "first" if ours_first == likes_ours else "second"}
             (await self.service.chats.post("/v1/label", json=said)).raise_for_status()
             labelled += 1
