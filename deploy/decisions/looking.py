@@ -94,13 +94,14 @@ class Looking:
 
     def _served(self, tx: Transaction, serving: Serving, known: Mapping[str, Any] = {}) -> dict[str, Any]:
         look = tx.look(serving.rollout.id) if serving.rollout is not None else None
-        waiting = _waiting(tx)
-        next_up = serving.rollout.candidate if serving.rollout is not None else waiting and waiting.digest
+        situation = self._situation(tx, serving, **known)
+        waits = situation.waiting
+        next_up = serving.rollout.candidate if serving.rollout is not None else waits and waits.digest
         return served(serving, look) | {
             "because": because(tx, serving),
             "shadow": self._shadow(tx),
             "objections": [described_objection(one) for one in tx.objections(next_up)] if next_up else [],
-            "next": next_step(self._situation(tx, serving, **known)),
+            "next": next_step(situation),
         }
 
     def _shadow(self, tx: Transaction, digest: str | None = None) -> dict[str, Any] | None:
@@ -117,7 +118,7 @@ class Looking:
     def _situation(
         self, tx: Transaction, serving: Serving, candidate: Candidate | None = None, **known: Any
     ) -> Situation:
-        waiting = _waiting(tx)
+        waiting = next(iter(tx.candidates(1, states=("held", "passed"))), None)
         look = tx.look(serving.rollout.id) if serving.rollout is not None else None
         request = open_request(tx.connection)
         return Situation(
@@ -136,8 +137,3 @@ class Looking:
         if under_way is not None and under_way.candidate == candidate.digest:
             shadow = "under way"
         return look_at(candidate, tx.current_seal(candidate), shadow, bool(tx.objections(candidate.digest)))
-
-
-def _waiting(tx: Transaction) -> Candidate | None:
-    """The newest candidate that waits for an approval or a rejection."""
-    return next(iter(tx.candidates(1, states=("held", "passed"))), None)
